@@ -1,0 +1,1 @@
+"""Weakly supervised video anomaly detection: data, models, metrics and the stages that join them."""

@@ -1,0 +1,225 @@
+"""The `gig` command: the stages one by one, for people; `luigi --module tasks EvaluateAll` runs them all.
+
+A command does what is missing before it: `gig evaluate` on a fresh machine extracts, trains and scores first. Outputs lie
+where the Luigi tasks put them, so the two can be mixed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from cache.errors import CacheError
+from pipeline.config import field_table, load_experiment, to_yaml
+from pipeline.errors import PipelineError
+from pipeline.stages.outputs import whole_folder
+from pipeline.stages.recipes import Progress, Recipes
+
+__all__ = ["main"]
+
+
+class Group(click.Group):
+    """A group whose commands report the system's own errors as one message and exit with 1."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except (PipelineError, CacheError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def with_config(function: Callable) -> Callable:
+    """Add --config and pass the experiment's recipes as the first argument."""
+
+    @click.option(
+        "--config",
+        "config",
+        default="configs/fixture.yaml",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="The experiment, a YAML file.",
+    )
+    @functools.wraps(function)
+    def wrapper(config: Path, *args: object, **kwargs: object) -> object:
+        return function(Recipes(load_experiment(config)), *args, **kwargs)
+
+    return wrapper
+
+
+def with_run(function: Callable) -> Callable:
+    """Add --run."""
+    return click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")(function)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Progress]:
+    """A progress bar on the terminal, as a stage's progress callback."""
+    with tqdm(desc=title, unit="step", dynamic_ncols=True) as line:
+
+        def progress(done: int, total: int, message: str) -> None:
+            line.total = total
+            line.set_description(f"{title}: {message}", refresh=False)
+            line.update(done - line.n)
+
+        yield progress
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
+
+
+@main.group()
+def config() -> None:
+    """Look at an experiment's configuration."""
+
+
+@config.command()
+@with_config
+def show(recipes: Recipes) -> None:
+    """Print the configuration with every default spelled out."""
+    click.echo(to_yaml(recipes.experiment), nl=False)
+
+
+@config.command()
+@with_config
+def check(recipes: Recipes) -> None:
+    """Validate the configuration; exit 1 with every problem when it is wrong."""
+    experiment = recipes.experiment
+    click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
+
+
+@config.command()
+def fields() -> None:
+    """Print every field: key, default, meaning, unit and source."""
+    for key, default, description in field_table():
+        click.echo(f"{key} [{default}]\n    {description}")
+
+
+@main.group()
+def weights() -> None:
+    """Backbone weights."""
+
+
+@weights.command()
+@click.argument("destination", type=click.Path(path_type=Path, file_okay=False), default="weights")
+def fetch(destination: Path) -> None:
+    """Download the Kinetics-400 weights of TPN-SlowOnly-R50 to DESTINATION and check their hash."""
+    from pipeline.models.weights import fetch_weights
+
+    click.echo(fetch_weights(destination))
+
+
+@weights.command("check")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--backbone", default="tpn_slowonly_r50", show_default=True, help="Which backbone it is for.")
+def check_file(path: Path, backbone: str) -> None:
+    """Load a checkpoint strictly, without running anything in it, and print its SHA-256."""
+    from pipeline.models.backbone import build_backbone
+
+    loaded = build_backbone(backbone, str(path))
+    click.echo(f"ok: {path} fits {backbone}, sha256 {loaded.weights_sha256}")
+
+
+@main.command()
+@with_config
+@click.option("--split", type=click.Choice(["train", "test"]), multiple=True, help="Default: both.")
+def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
+    """Decode the videos and bring their feature maps into the cache."""
+    for name in split or ("train", "test"):
+        _ensure_features(recipes, name)
+        click.echo(f"{name}: {recipes.experiment.paths.cache}/{recipes.namespace(name)}")
+
+
+@main.command()
+@with_config
+@with_run
+def train(recipes: Recipes, run: str) -> None:
+    """Train a run's head on the cache."""
+    click.echo(_ensure_head(recipes, run))
+
+
+@main.command()
+@with_config
+@with_run
+@click.option("--head", type=click.Path(path_type=Path, file_okay=False), help="A head's folder (default: the run's).")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="scores", show_default=True)
+@click.option("--csv", "as_csv", is_flag=True, help="Also write CSV.")
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool, videos: tuple[Path, ...]) -> None:
+    """Score VIDEOS, of any length from one frame, and print the paths of their score tables."""
+    from pipeline.stages.score import score_files
+
+    head = head or _ensure_head(recipes, run)
+    with bar("score") as progress:
+        paths = score_files(recipes.experiment, run, head, videos, out, as_csv, progress)
+    for path in paths:
+        click.echo(path)
+
+
+@main.command()
+@with_config
+@with_run
+def evaluate(recipes: Recipes, run: str) -> None:
+    """Score the test split and write the figures of a run."""
+    from pipeline.stages.evaluate import evaluate_run
+    from pipeline.stages.score import score_split
+
+    experiment = recipes.experiment
+    head = _ensure_head(recipes, run)
+    _ensure_features(recipes, "test")
+    manifest = _ensure_manifest(recipes)
+    scores, figures = recipes.scores_folder(run), recipes.evaluation_folder(run)
+    if not scores.exists():
+        with whole_folder(scores) as folder, bar("score") as progress:
+            score_split(experiment, run, manifest, recipes.namespace("test"), head, folder, progress)
+    if not figures.exists():
+        with whole_folder(figures) as folder:
+            evaluate_run(experiment, run, manifest, scores, folder)
+    click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
+    click.echo(f"results: {figures}")
+
+
+@main.command()
+@with_config
+def report(recipes: Recipes) -> None:
+    """Print the summary of an experiment that has been run, and where its results lie."""
+    from pipeline.stages.report import summary_table
+
+    click.echo(summary_table(recipes.summary_folder()))
+
+
+def _ensure_manifest(recipes: Recipes):
+    from pipeline.stages.manifest import build_manifest, load_manifest
+
+    final = recipes.manifest_folder()
+    if not final.exists():
+        with whole_folder(final) as folder, bar("manifest") as progress:
+            build_manifest(recipes.experiment, folder, progress)
+    return load_manifest(recipes.experiment, final)
+
+
+def _ensure_features(recipes: Recipes, split: str) -> None:
+    from pipeline.stages.extract import extract_split
+
+    manifest = _ensure_manifest(recipes)
+    with bar(f"extract {split}") as progress:
+        namespace = recipes.namespace(split)
+        extract_split(recipes.experiment, manifest, split, manifest.split(split), namespace, progress)
+
+
+def _ensure_head(recipes: Recipes, run: str) -> Path:
+    from pipeline.stages.train import train_head
+
+    final = recipes.head_folder(run)
+    if not final.exists():
+        _ensure_features(recipes, "train")
+        manifest = _ensure_manifest(recipes)
+        with whole_folder(final) as folder, bar(f"train {run}") as progress:
+            train_head(recipes.experiment, run, manifest, recipes.namespace("train"), folder, progress)
+    return final

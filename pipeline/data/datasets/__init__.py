@@ -1,0 +1,3 @@
+"""Adapters: one small module a data set, from its own files to the manifest."""
+
+__all__ = ["csv"]

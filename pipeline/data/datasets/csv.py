@@ -1,0 +1,194 @@
+"""The CSV adapter: any videos, listed in one file, the test intervals in another.
+
+videos.csv has the columns video_id, path (relative to the root), split (train or test), label (several separated by `;`, or
+the normal label; `labels` is accepted as its name) and optionally source; other columns are ignored. annotations.csv has
+video_id, label, start_frame, end_frame: frames are counted from 0 and the end is not part of the interval. A row's number in
+a message is its line in the file, the header being line 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.data.decode import VideoHeader, read_header
+from pipeline.data.manifest import Interval, Manifest, Problems, VideoEntry, escapes, validate
+from pipeline.errors import PipelineError
+
+__all__ = ["build", "listing"]
+
+VIDEO_COLUMNS = ("video_id", "path", "split", "label")
+INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
+HEADER_THREADS = 4
+
+
+def build(
+    root: Path,
+    videos_csv: Path,
+    annotations_csv: Path | None,
+    classes: Sequence[str],
+    normal_label: str = "Normal",
+    *,
+    whole_video_anomalous: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Read and check the two files and the headers of all videos.
+
+    Args:
+        root: folder that the listed video paths are relative to.
+        videos_csv: the video list, as the process finds it (not joined to `root`).
+        annotations_csv: the intervals, likewise; None if there are none.
+        classes: anomaly classes in the order of the outputs.
+        normal_label: the label that means no anomaly.
+        whole_video_anomalous: an anomalous test video without any interval is anomalous from its first frame to its last.
+        progress: called as progress(done, total) while headers are read.
+
+    Raises:
+        ManifestError: with every problem found, by file and row.
+    """
+    problems = Problems()
+    rows = _read(videos_csv, VIDEO_COLUMNS, problems)
+    marks = _read(annotations_csv, INTERVAL_COLUMNS, problems) if annotations_csv else []
+    if not rows:
+        problems.raise_any()
+    headers = _headers(root, videos_csv, rows, problems, progress)
+    videos = tuple(
+        VideoEntry(
+            video_id=values["video_id"],
+            path=Path(values["path"]).as_posix() if values["path"] else "",
+            split=values["split"],
+            labels=_labels(values["label"], normal_label, f"{videos_csv}, row {row}", problems),
+            source=values.get("source") or None,
+            width=header.width,
+            height=header.height,
+            fps=header.fps,
+            packets=header.packets,
+            bytes=header.bytes,
+        )
+        for (row, values), header in zip(rows, headers, strict=True)
+    )
+    places = [f"{annotations_csv}, row {row}" for row, _ in marks]
+    intervals = [_interval(values, place, problems) for (_, values), place in zip(marks, places, strict=True)]
+    if whole_video_anomalous:
+        annotated = {interval.video_id for interval in intervals}
+        for (row, _), entry in zip(rows, videos, strict=True):
+            if entry.split == "test" and entry.video_id not in annotated:
+                intervals += [Interval(entry.video_id, label, 0, None) for label in entry.labels]
+                places += [f"{videos_csv}, row {row}" for _ in entry.labels]
+    manifest = Manifest(root=root, classes=tuple(classes), videos=videos, intervals=tuple(intervals))
+    validate(
+        manifest,
+        problems,
+        normal_label=normal_label,
+        video_places=[f"{videos_csv}, row {row}" for row, _ in rows],
+        interval_places=places,
+    )
+    return manifest
+
+
+def listing(root: Path, videos_csv: Path, annotations_csv: Path | None = None) -> list[tuple[str, int, int]]:
+    """A cheap identity of the videos, for digests: nothing is opened but the list.
+
+    Args:
+        root: folder that the listed video paths are relative to.
+        videos_csv: the video list, relative to `root` (or absolute).
+        annotations_csv: has no part in it, being identified by its content; here so that all adapters are called alike.
+
+    Returns:
+        (path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum of its files' sizes
+        and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
+    """
+    rows = _read(root / videos_csv, ("path",), Problems())
+    return [(values["path"], *_facts(root / values["path"])) for _, values in rows]
+
+
+def _facts(path: Path) -> tuple[int, int]:
+    try:
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                facts = [entry.stat() for entry in entries]
+            return sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=-1)
+        facts = path.stat()
+    except (OSError, ValueError):  # ValueError: a path with a NUL
+        return -1, -1
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _read(file: Path, required: Sequence[str], problems: Problems) -> list[tuple[int, dict[str, str]]]:
+    """(line number, values by column) of a CSV file's rows; none where the file or its header is unusable."""
+    rows = []
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            header = [name.strip() for name in next(reader, [])]
+            if "label" in required and "label" not in header:
+                header = ["label" if name == "labels" else name for name in header]
+            missing = [name for name in required if name not in header]
+            if missing or any(header.count(name) > 1 for name in required):
+                what = f"no column {', '.join(missing)}" if missing else "a column is there twice"
+                expected = f"expected {', '.join(required)}, got {', '.join(header) or 'nothing'}"
+                problems.add(f"{file}, row 1", f"{what}: {expected}")
+                return []
+            for cells in reader:
+                if cells:
+                    cells += [""] * (len(header) - len(cells))
+                    rows.append((reader.line_num, {k: v.strip() for k, v in zip(header, cells, strict=False)}))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problems.add(str(file), f"cannot be read: {error}")
+        return []
+    if not rows:
+        problems.add(str(file), "holds no rows")
+    return rows
+
+
+def _labels(text: str, normal_label: str, place: str, problems: Problems) -> tuple[str, ...]:
+    """Anomaly labels of a cell, each once; whether they are classes is checked with the manifest."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(";") if name.strip()))
+    if not names:
+        problems.add(place, f"label is empty: expected {normal_label}, or classes separated by ';'")
+    if normal_label in names and len(names) > 1:
+        problems.add(place, f"{normal_label} together with an anomaly: {text!r}")
+    return tuple(name for name in names if name != normal_label)
+
+
+def _headers(
+    root: Path,
+    file: Path,
+    rows: Sequence[tuple[int, dict[str, str]]],
+    problems: Problems,
+    progress: Callable[[int, int], None] | None,
+) -> list[VideoHeader]:
+    """The header of every row's video; an empty one, and a problem, where it cannot be read."""
+
+    def read(row: tuple[int, dict[str, str]]) -> VideoHeader | str | None:
+        path = row[1]["path"]
+        if escapes(path):
+            return None  # reported with the manifest, and never opened
+        try:
+            return read_header(root / path)
+        except (PipelineError, OSError, ValueError) as error:
+            return f"{row[1]['video_id']}: {error}"
+
+    headers = []
+    with ThreadPoolExecutor(max_workers=HEADER_THREADS) as pool:
+        for (number, values), result in zip(rows, pool.map(read, rows), strict=True):
+            if isinstance(result, str):
+                problems.add(f"{file}, row {number}", result)
+            unknown = VideoHeader(root / values["path"], width=0, height=0, fps=0.0, packets=0, bytes=0)
+            headers.append(result if isinstance(result, VideoHeader) else unknown)
+            if progress:
+                progress(len(headers), len(rows))
+    return headers
+
+
+def _interval(values: dict[str, str], place: str, problems: Problems) -> Interval:
+    start, end = values["start_frame"], values["end_frame"]
+    try:
+        return Interval(values["video_id"], values["label"], int(start), int(end))
+    except ValueError:
+        problems.add(place, f"{values['video_id']}: expected whole frame numbers, got {start!r} and {end!r}")
+        # Stands in for the row, so that its other cells are checked too and the video does not seem to lack an interval.
+        return Interval(values["video_id"], values["label"], 0, None)

@@ -1,0 +1,294 @@
+"""Frames of a video: streaming, in presentation order, rotated upright, resized once.
+
+FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used. A folder of numbered images is a
+video too. Frames are what the decoder yields: counts and durations in a container are only plans. A damaged file is an
+error, also where the frames before the damage can be decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from pipeline.errors import DecodeError
+
+__all__ = [
+    "CropGeometry",
+    "Frame",
+    "VideoHeader",
+    "content_sha256",
+    "crop_geometry",
+    "iter_frames",
+    "iter_raw_frames",
+    "read_header",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+FOLDER_FPS = 25.0
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What is known of a video before it is decoded.
+
+    Attributes:
+        path: the file or folder.
+        width, height: pixels, after rotation.
+        fps: mean frame rate the container states; 25 for a folder of images or where it states none.
+        packets: video packets in the file (images in a folder): the planned number of frames.
+        bytes: size on disk.
+    """
+
+    path: Path
+    width: int
+    height: int
+    fps: float
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        image: (height, width, 3) uint8 RGB.
+        time_s: seconds from the video's first frame, never falling.
+    """
+
+    image: np.ndarray
+    time_s: float
+
+
+@dataclass(frozen=True)
+class CropGeometry:
+    """How upright source pixels map to the crop: resized to (width, height), then cut at (left, top)."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+    scale_x: float
+    scale_y: float
+
+    def to_crop(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the source picture in pixels of the crop; outside the crop it is negative or at least its side."""
+        return x * self.scale_x - self.left, y * self.scale_y - self.top
+
+    def box_to_crop(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+        """A box of the source picture in pixels of the crop, not clipped to it."""
+        return *self.to_crop(x0, y0), *self.to_crop(x1, y1)
+
+
+def crop_geometry(width: int, height: int, short_side: int, crop: int) -> CropGeometry:
+    """Short side to `short_side` keeping the aspect (rounded as in mmaction2), then a centre crop of `crop` pixels.
+
+    Raises ValueError when a size is below 1 or the crop is larger than the short side.
+    """
+    if min(width, height, short_side, crop) < 1 or crop > short_side:
+        raise ValueError(f"expected a crop within the short side, got {crop} of {short_side} for {width} x {height}")
+    factor = short_side / min(width, height)
+    new_width, new_height = int(width * factor + 0.5), int(height * factor + 0.5)
+    left, top = (new_width - crop) // 2, (new_height - crop) // 2
+    return CropGeometry(new_width, new_height, left, top, new_width / width, new_height / height)
+
+
+def read_header(path: Path) -> VideoHeader:
+    """Read a video's header and count its non-empty packets.
+
+    Nothing is decoded but the first frame, because rotation is known from a frame only.
+
+    Raises:
+        DecodeError: the file is missing, empty, not a video, or its first frame cannot be decoded.
+    """
+    if path.is_dir():
+        images = _images(path)
+        width, height = _upright_size(_read_image(images[0], 0))
+        size = sum(image.stat().st_size for image in images)
+        return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
+    packets, first = 0, None
+    with _opened(path) as (container, stream):
+        try:
+            for packet in container.demux(stream):
+                packets += packet.size > 0
+                if first is None:
+                    first = next(iter(packet.decode()), None)
+        except (av.error.FFmpegError, ValueError) as error:
+            what = "the first frame cannot be decoded" if first is None else f"cannot be read after {packets} packets"
+            raise DecodeError(f"{path}: {what}: {error}") from error
+        fps = _fps(stream)
+    if first is None:
+        raise DecodeError(f"{path}: no frame could be decoded")
+    return VideoHeader(path, *_upright_size(first), fps, packets, path.stat().st_size)
+
+
+def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224) -> Iterator[Frame]:
+    """Decode a video once, in bounded memory, as the backbone sees it.
+
+    The resize is one step of libswscale (bilinear) straight from the decoder's pixel format to RGB; smaller videos are
+    enlarged.
+
+    Args:
+        path: a video file, or a folder of numbered images.
+        short_side: shorter side after resizing, pixels.
+        crop: side of the centre crop, pixels, at most short_side.
+
+    Yields:
+        Frames of (crop, crop, 3).
+
+    Raises:
+        DecodeError: naming the file, the frame reached, and FFmpeg's message.
+        ValueError: crop larger than short_side.
+    """
+    if crop > short_side:
+        raise ValueError(f"crop: expected at most the short side of {short_side} pixels, got {crop}")
+
+    def prepare(frame: av.VideoFrame) -> np.ndarray:
+        geometry = crop_geometry(*_upright_size(frame), short_side, crop)
+        image = _upright_image(frame, reformatter, geometry.width, geometry.height)
+        return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
+
+    reformatter = VideoReformatter()
+    return _prepared(path, prepare)
+
+
+def iter_raw_frames(path: Path) -> Iterator[Frame]:
+    """Decode a video once, in bounded memory, at its own size.
+
+    Yields:
+        Frames of (height, width, 3), rotation applied.
+
+    Raises:
+        DecodeError: as `iter_frames`.
+    """
+    reformatter = VideoReformatter()
+    return _prepared(path, lambda frame: _upright_image(frame, reformatter, *_upright_size(frame)))
+
+
+def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray]) -> Iterator[Frame]:
+    origin = time_s = None
+    for index, (frame, fps) in enumerate(_decoded(path)):
+        expected = 0.0 if time_s is None else time_s + 1 / fps
+        if frame.pts is None or frame.time_base is None:
+            time_s = expected
+        else:
+            seconds = float(frame.pts * frame.time_base)
+            origin = seconds - expected if origin is None else origin
+            time_s = max(seconds - origin, time_s or 0.0)
+        try:
+            image = np.ascontiguousarray(prepare(frame))
+        except (av.error.FFmpegError, ValueError) as error:
+            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {error}") from error
+        yield Frame(image, time_s)
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Counter-clockwise quarter turns that put the frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """(width, height) after rotation."""
+    return (frame.height, frame.width) if _quarter_turns(frame) % 2 else (frame.width, frame.height)
+
+
+def _upright_image(frame: av.VideoFrame, reformatter: VideoReformatter, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8 RGB: resized in the frame's own orientation, then turned."""
+    turns = _quarter_turns(frame)
+    if turns % 2:
+        width, height = height, width
+    small = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR)
+    return np.rot90(small.to_ndarray(), turns)
+
+
+def _fps(stream: av.VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
+
+
+def _decoded(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Frames as the decoder gives them, with the stream's frame rate."""
+    if path.is_dir():
+        for index, image in enumerate(_images(path)):
+            yield _read_image(image, index), FOLDER_FPS
+        return
+    count = 0
+    try:
+        with _opened(path) as (container, stream):
+            stream.thread_type = "AUTO"
+            fps = _fps(stream)
+            for frame in container.decode(stream):
+                yield frame, fps
+                count += 1
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DecodeError(f"{path}: decoding failed at frame {count}: {error}") from error
+    if count == 0:
+        raise DecodeError(f"{path}: no frame could be decoded")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """An open container and its best video stream. Raises DecodeError."""
+    if not path.exists():
+        raise DecodeError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise DecodeError(f"{path}: the file is empty")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DecodeError(f"{path}: not a video that FFmpeg can open: {error}") from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.disposition & Disposition.attached_pic:
+            kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+            raise DecodeError(f"{path}: expected a video stream, the file holds {kinds}")
+        yield container, stream
+
+
+def _images(folder: Path) -> list[Path]:
+    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none."""
+
+    def key(path: Path) -> tuple[list[str | int], str]:
+        parts = re.split(r"(\d+)", path.name)  # text and digits in turn
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
+
+    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    images = sorted(found, key=key)
+    if not images:
+        raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
+    return images
+
+
+def _read_image(path: Path, index: int) -> av.VideoFrame:
+    """Frame `index` of a folder. Raises DecodeError."""
+    with _opened(path) as (container, stream):
+        try:
+            frame = next(container.decode(stream), None)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise DecodeError(f"{path}: frame {index} cannot be decoded: {error}") from error
+    if frame is None:
+        raise DecodeError(f"{path}: frame {index} cannot be decoded")
+    frame.pts = None
+    return frame
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, or of the names and contents of a folder's images in order; 64 hex digits.
+
+    Raises OSError when the file cannot be read, DecodeError for a folder without images.
+    """
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for image in _images(path):
+        digest.update(image.name.encode() + b"\0" + bytes.fromhex(content_sha256(image)))
+    return digest.hexdigest()

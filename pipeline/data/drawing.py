@@ -1,0 +1,64 @@
+"""Anti-aliased shapes drawn with numpy: what the synthetic scenes and the pretraining shapes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["KINDS", "distance", "stamp"]
+
+KINDS = ("disc", "box", "triangle", "cross", "ring")
+Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.ndarray:
+    """Signed distance (pixels, negative inside, exact only near the edge) to a shape of half-width a and half-height b."""
+    if kind == "disc":
+        return (np.hypot(u / a, v / b) - 1) * min(a, b)
+    if kind == "box":
+        return np.maximum(np.abs(u) - a, np.abs(v) - b)
+    if kind == "triangle":
+        return np.maximum(v - b, np.abs(u) * (b / a) * 0.9 - (v + b) * 0.45)
+    if kind == "cross":
+        return np.minimum(np.maximum(np.abs(u) - a, np.abs(v) - 0.3 * b), np.maximum(np.abs(u) - 0.3 * a, np.abs(v) - b))
+    if kind == "ring":
+        return np.abs(np.hypot(u / a, v / b) - 0.75) * min(a, b) - 0.25 * min(a, b)
+    raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+
+
+def stamp(
+    canvas: np.ndarray,
+    kind: str,
+    x: float,
+    y: float,
+    a: float,
+    b: float,
+    colour: tuple[float, float, float] | Paint,
+    angle: float = 0.0,
+    opacity: float = 1.0,
+) -> None:
+    """Draw one shape in place.
+
+    Args:
+        canvas: (H, W, 3) float32, 0 to 255.
+        kind: one of KINDS.
+        x, y: centre, pixels.
+        a, b: half-width and half-height, pixels.
+        colour: RGB 0 to 255, or a function of the shape's own coordinates (u, v) in pixels that gives (..., 3).
+        angle: radians, clockwise on the picture.
+        opacity: 0 to 1.
+    """
+    reach = float(np.hypot(a, b)) + 1
+    x0, x1 = max(0, int(x - reach)), min(canvas.shape[1], int(x + reach) + 2)
+    y0, y1 = max(0, int(y - reach)), min(canvas.shape[0], int(y + reach) + 2)
+    if x0 >= x1 or y0 >= y1:
+        return
+    dx = np.arange(x0, x1, dtype=np.float32)[None, :] - np.float32(x)
+    dy = np.arange(y0, y1, dtype=np.float32)[:, None] - np.float32(y)
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
+    alpha = np.clip(0.5 - distance(kind, u, v, a, b), 0, 1)[..., None].astype(np.float32) * np.float32(opacity)
+    paint = colour(u, v) if callable(colour) else np.asarray(colour, dtype=np.float32)
+    patch = canvas[y0:y1, x0:x1]
+    patch += alpha * (paint - patch)

@@ -1,0 +1,211 @@
+"""TPN on SlowOnly ResNet, built from mmaction2's classes. The only module that knows mmaction2 and its layout (N, C, T, H, W).
+
+`tpn_slowonly_r50` is mmaction2's own shipped recogniser; a checkpoint is loaded strictly into all of it, then its recognition head
+and the neck's auxiliary head are dropped. `tpn_tiny` is made of the same classes with few channels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import WeightsError
+from pipeline.models.weights import check_suffix, weights_path, weights_sha256
+
+__all__ = ["Backbone", "build_backbone", "read_checkpoint"]
+
+CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+TINY = {
+    "backbone": {"depth": 50, "stage_blocks": (1, 1, 1, 1), "base_channels": 4},
+    "neck": {
+        "in_channels": (64, 128),
+        "out_channels": 64,
+        "spatial_modulation_cfg": {"in_channels": (64, 128), "out_channels": 128},
+        "level_fusion_cfg": {
+            "in_channels": (64, 64),
+            "mid_channels": (64, 64),
+            "out_channels": 128,
+            "downsample_scales": ((1, 1, 1), (1, 1, 1)),
+        },
+    },
+}
+
+
+class Backbone(nn.Module):
+    """A recogniser's backbone and neck as a feature extractor.
+
+    Attributes:
+        name: `tpn_slowonly_r50` or `tpn_tiny`.
+        channels: D of the output, 2048.
+        weights_sha256: hash of the weight file, or `random-<seed>`.
+    """
+
+    channels = 2048
+
+    def __init__(self, name: str, backbone: nn.Module, neck: nn.Module, weights_sha256: str) -> None:
+        super().__init__()
+        self.name, self.weights_sha256 = name, weights_sha256
+        self.backbone, self.neck = backbone, neck
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1, 1), persistent=False)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Feature maps of clips.
+
+        Args:
+            clips: (N, L, S, S, 3) uint8 RGB, S a multiple of 32, L at most 8.
+
+        Returns:
+            (N, S / 32, S / 32, 2048) float32, non-negative.
+        """
+        if clips.ndim != 5 or clips.shape[-1] != 3:
+            raise ValueError(f"expected clips (N, L, S, S, 3), got {tuple(clips.shape)}")
+        inputs = (clips.permute(0, 4, 1, 2, 3).float() - self.mean) / self.std
+        maps, _ = self.neck(self.backbone(inputs))
+        if maps.shape[2] != 1:
+            raise ValueError(f"a clip of {clips.shape[1]} frames leaves {maps.shape[2]} steps after the neck; use at most 8")
+        return maps[:, :, 0].permute(0, 2, 3, 1).contiguous()
+
+
+def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
+    """A frozen backbone in evaluation mode.
+
+    Args:
+        name: `tpn_slowonly_r50` or `tpn_tiny`.
+        weights: a checkpoint of the full recogniser (.pth as mmaction2 writes it, or .safetensors), `bundled`, or `random`.
+        seed: of the initialisation when weights are `random`.
+
+    Raises:
+        WeightsError: no such file, another network's, damaged, or holding more than tensors and plain data.
+    """
+    recognizer = _build_recognizer(name)
+    if weights == "random":
+        _initialise(recognizer, seed)
+        sha256 = f"random-{seed}"
+    else:
+        path = weights_path(weights, name)
+        sha256 = weights_sha256(weights, name)
+        check_suffix(path, sha256)
+        _load_strictly(recognizer, read_checkpoint(path), path, name)
+    recognizer.neck.aux_head = None
+    network = Backbone(name, recognizer.backbone, recognizer.neck, sha256)
+    network.requires_grad_(False)
+    network.eval()  # not chained: mmaction2's ResNet3d.train() returns None
+    return network
+
+
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, by name. Nothing in the file is executed. Raises WeightsError."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        try:
+            return {name: tensor.float() for name, tensor in load_file(path).items()}
+        except Exception as error:  # safetensors raises types of its own
+            raise WeightsError(f"{path}: not a safetensors file ({error})") from error
+    try:
+        with torch.serialization.safe_globals(_allowed_globals()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling damaged or hostile files raises anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{path}: refused; a checkpoint may hold tensors, plain data and mmengine's history only ({reason})"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: expected a dictionary of tensors, or one under 'state_dict'")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _allowed_globals() -> list:
+    """What mmengine's checkpoints hold beside tensors: metric history, numpy numbers and arrays."""
+    from mmengine.logging import HistoryBuffer
+
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    kinds = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u1", "?")}
+    # Files written by numpy 1 name the module numpy.core, those by numpy 2 numpy._core.
+    return [
+        HistoryBuffer,
+        OrderedDict,
+        np.ndarray,
+        np.dtype,
+        *kinds,
+        (multiarray.scalar, "numpy.core.multiarray.scalar"),
+        (multiarray.scalar, "numpy._core.multiarray.scalar"),
+        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
+    ]
+
+
+def _load_strictly(recognizer: nn.Module, state: dict[str, torch.Tensor], path: Path, name: str) -> None:
+    own = recognizer.state_dict()
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
+    problems += [
+        f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise WeightsError(f"{path}: not a checkpoint of {name}: {shown}")
+    recognizer.load_state_dict(state, strict=True)
+
+
+def _mmaction():
+    """mmaction2's registry, its modules registered. Raises ImportError with the remedy where libGL is missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from mmaction.registry import MODELS
+            from mmaction.utils import register_all_modules
+        except ImportError as error:
+            if "libGL" in str(error) or "libgthread" in str(error):
+                raise ImportError(f"{error}: opencv needs system libraries; apt-get install libgl1 libglib2.0-0") from error
+            raise
+        register_all_modules()
+    return MODELS
+
+
+def _build_recognizer(name: str) -> nn.Module:
+    """mmaction2's full recogniser: backbone, neck with auxiliary head (R50), recognition head (R50)."""
+    if name not in ("tpn_slowonly_r50", "tpn_tiny"):
+        raise WeightsError(f"unknown backbone {name!r}; there are tpn_slowonly_r50 and tpn_tiny")
+    models = _mmaction()
+    import mmaction
+    from mmengine.config import Config
+
+    model = Config.fromfile(Path(mmaction.__file__).parent / ".mim" / "configs" / CONFIG).model
+    model.backbone.pretrained = None
+    if name == "tpn_tiny":
+        model.backbone.update(TINY["backbone"])
+        model.neck.update(TINY["neck"])
+        model.neck.aux_head_cfg = None
+        model.cls_head = None
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        return models.build(model)
+
+
+def _initialise(recognizer: nn.Module, seed: int) -> None:
+    """Random weights whose activations keep their scale (He), unlike mmaction2's own, which leave features near 0.0007."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in recognizer.named_modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm3d):
+                module.reset_running_stats()
+                # A residual block's last norm adds to its input: kept small, or the sum grows with depth.
+                nn.init.constant_(module.weight, 0.2 if name.endswith("conv3.bn") else 1.0)
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,28 @@
+"""A control that learns nothing: the length of the pattern vector as the score of every anomaly class."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline.models.heads import HeadOutput, register
+
+__all__ = ["PatternNorm"]
+
+
+@register("pattern_norm")
+class PatternNorm(nn.Module):
+    """Anomaly score |x_t| / (1 + |x_t|) for every class, the rest for Normal; it has no parameters."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
+        """Logits of cues (B, D) and pattern vectors (B, T, D)."""
+        return HeadOutput(self._logits(cue), self._logits(patterns))
+
+    def _logits(self, vectors: torch.Tensor) -> torch.Tensor:
+        """log |x| is the logit of |x| / (1 + |x|)."""
+        anomaly = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12).log()
+        return torch.cat([-anomaly, *[anomaly] * self.classes], dim=-1)

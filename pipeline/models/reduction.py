@@ -1,0 +1,142 @@
+"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors.
+
+The enhanced maps X~ = sigmoid(g) * X + X are never made. With a = 1 + sigmoid(g), X~ = a * X, so <g, X~> = X . (g * a) and
+|X~|^2 = (X * X) . (a * a), and the mean of chosen X~ is a times the mean of chosen X. Everything is differentiable; the choice of
+positions is a constant, as it is in the literal equations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = [
+    "ChannelMoments",
+    "SpatialPatterns",
+    "Standardizer",
+    "global_pattern_cue",
+    "relation_map",
+    "spatial_patterns",
+]
+
+
+@dataclass(frozen=True)
+class SpatialPatterns:
+    """What spatial reasoning keeps of every segment.
+
+    Attributes:
+        vectors: (B, T, D), eq. 6.
+        positions: (B, T, k) int64, the chosen cells, row x W + column, by falling relation.
+    """
+
+    vectors: torch.Tensor
+    positions: torch.Tensor
+
+
+def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
+    """Eq. 1: the maximum over time and space. (B, T, H, W, D) -> (B, D)."""
+    _check(maps)
+    return maps.amax(dim=(1, 2, 3))
+
+
+def relation_map(maps: torch.Tensor, cue: torch.Tensor) -> torch.Tensor:
+    """Eq. 5: cosine of the cue and every vector of the enhanced maps; 0 for a zero vector.
+
+    Args:
+        maps: (B, T, H, W, D).
+        cue: (B, D).
+
+    Returns:
+        (B, T, H, W) in [-1, 1].
+    """
+    _check(maps, cue)
+    gain = 1 + torch.sigmoid(cue)
+    shape = maps.shape[:-1]
+    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    dots = torch.bmm(flat, (cue * gain)[..., None])[..., 0]
+    squares = torch.bmm(flat * flat, (gain * gain)[..., None])[..., 0]
+    product = squares * (cue * cue).sum(dim=1, keepdim=True)
+    nonzero = product > 0
+    safe = torch.where(nonzero, product, torch.ones_like(product))
+    relation = torch.where(nonzero, dots * torch.rsqrt(safe), torch.zeros_like(dots))
+    return relation.clamp(-1, 1).reshape(shape)
+
+
+def spatial_patterns(maps: torch.Tensor, cue: torch.Tensor, k: int) -> SpatialPatterns:
+    """Eqs. 2, 5, 6: the mean of the k enhanced vectors of every segment that are most related to the cue.
+
+    Among equal relations the lower position is kept first.
+
+    Args:
+        maps: (B, T, H, W, D).
+        cue: (B, D).
+        k: number of positions, at most H x W.
+
+    Raises:
+        ValueError: k is not within 1 and H x W, or shapes do not fit.
+    """
+    batch, segments, rows, columns, channels = maps.shape
+    if not 1 <= k <= rows * columns:
+        raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {k}")
+    with torch.no_grad():
+        relation = relation_map(maps, cue).reshape(batch, segments, -1)
+        positions = torch.sort(relation, dim=-1, descending=True, stable=True).indices[..., :k]
+    flat = maps.reshape(batch, segments, rows * columns, channels)
+    chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
+    gain = 1 + torch.sigmoid(cue)
+    return SpatialPatterns(chosen.mean(dim=2) * gain[:, None], positions)
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """The extension `standardize` (METHOD): X -> ReLU((X - mean) / std - offset), channel by channel.
+
+    Attributes:
+        mean, std: (D,) float32 over the unlabelled training maps; std is positive.
+        offset: b, in units of std.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    offset: float
+
+    def maps(self, maps: torch.Tensor) -> torch.Tensor:
+        """Standardised maps, (..., D)."""
+        return torch.relu((maps - self.mean) / self.std - self.offset)
+
+    def cue(self, cue: torch.Tensor) -> torch.Tensor:
+        """The cue of standardised maps from the cue of raw ones: the map rises in every channel, so it commutes with max."""
+        return self.maps(cue)
+
+
+class ChannelMoments:
+    """Mean and deviation of every channel over maps that come in pieces; sums in float64."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum = self._squares = torch.zeros((), dtype=torch.float64)
+
+    def update(self, maps: torch.Tensor) -> None:
+        """Add maps (..., D)."""
+        flat = maps.reshape(-1, maps.shape[-1]).double()
+        self._count += len(flat)
+        self._sum = self._sum + flat.sum(dim=0)
+        self._squares = self._squares + (flat * flat).sum(dim=0)
+
+    def finish(self, offset: float) -> Standardizer:
+        """The standardizer of what was added. A channel that never varies gets std 1. Raises ValueError if nothing was."""
+        if self._count == 0:
+            raise ValueError("no feature maps: channel statistics need at least one")
+        mean = self._sum / self._count
+        variance = (self._squares / self._count - mean * mean).clamp_min(0)
+        varies = variance > 1e-12 * mean.square().clamp_min(1e-12)
+        std = torch.where(varies, variance.sqrt(), torch.ones_like(variance))
+        return Standardizer(mean.float(), std.float(), offset)
+
+
+def _check(maps: torch.Tensor, cue: torch.Tensor | None = None) -> None:
+    if maps.ndim != 5:
+        raise ValueError(f"expected maps (B, T, H, W, D), got {tuple(maps.shape)}")
+    if cue is not None and cue.shape != (maps.shape[0], maps.shape[-1]):
+        raise ValueError(f"expected a cue {(maps.shape[0], maps.shape[-1])}, got {tuple(cue.shape)}")

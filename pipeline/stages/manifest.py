@@ -1,0 +1,53 @@
+"""Stage 0: from a data set's own files to the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config import Experiment, SyntheticDataset, to_yaml
+from pipeline.data import synthetic
+from pipeline.data.datasets import csv
+from pipeline.data.manifest import Manifest, load, save
+from pipeline.stages.recipes import Progress
+
+__all__ = ["build_manifest", "load_manifest", "synthetic_spec"]
+
+
+def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
+    """The generator's specification of a synthetic data set's section."""
+    return synthetic.SyntheticSpec(**dataset.model_dump(exclude={"adapter", "name"}))
+
+
+def build_manifest(experiment: Experiment, folder: Path, progress: Progress | None = None) -> Manifest:
+    """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
+
+    Raises ManifestError listing every problem of the annotation files at once.
+    """
+    dataset = experiment.dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(dataset, SyntheticDataset):
+        synthetic.generate(synthetic_spec(dataset), folder)
+        root, videos, annotations = folder, folder / "videos.csv", folder / "annotations.csv"
+        options = {}
+    else:
+        root, videos = dataset.root, dataset.root / dataset.videos
+        annotations = dataset.root / dataset.annotations if dataset.annotations else None
+        options = {"normal_label": dataset.normal_label, "whole_video_anomalous": dataset.whole_video_anomalous}
+    manifest = csv.build(
+        root,
+        videos,
+        annotations,
+        dataset.classes,
+        progress=(lambda done, total: progress(done, total, "headers")) if progress else None,
+        **options,
+    )
+    save(manifest, folder)
+    (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
+    return manifest
+
+
+def load_manifest(experiment: Experiment, folder: Path) -> Manifest:
+    """Read a manifest written by `build_manifest`; a synthetic data set lies beside it."""
+    manifest = load(folder)
+    return replace(manifest, root=folder) if isinstance(experiment.dataset, SyntheticDataset) else manifest

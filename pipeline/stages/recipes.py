@@ -1,0 +1,118 @@
+"""Where every output lies: readable names that carry a digest of what determines the output beforehand.
+
+Luigi asks for output paths before anything has run, so a digest is made only of the configuration, the hashes of annotation
+and weight files, and one listing (path, bytes, mtime) of the videos. `machine` and `paths` are in none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.config import Experiment, SyntheticDataset, digest
+from pipeline.data.datasets.csv import listing
+from pipeline.models.weights import weights_sha256
+
+__all__ = ["Progress", "Recipes", "file_sha256"]
+
+# Raised when the code changes what a stage writes for the same configuration.
+VERSIONS = {"manifest": 1, "features": 1, "head": 1, "scores": 1, "evaluation": 1, "summary": 1}
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, message) by every stage that takes longer than a moment."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Names and folders of one experiment's outputs, each stage's digest built on those it depends on."""
+
+    experiment: Experiment
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this experiment but the features."""
+        return self.experiment.paths.output / self.experiment.experiment
+
+    @cached_property
+    def manifest_digest(self) -> str:
+        dataset = self.experiment.dataset
+        if isinstance(dataset, SyntheticDataset):
+            return digest(VERSIONS["manifest"], dataset)
+        files = listing(dataset.root, dataset.videos, dataset.annotations)
+        annotations = [
+            file_sha256(dataset.root / path) if (dataset.root / path).is_file() else None
+            for path in (dataset.videos, dataset.annotations)
+            if path is not None
+        ]
+        return digest(VERSIONS["manifest"], dataset, annotations, files)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the weight file, or the name and seed of a random initialisation."""
+        backbone = self.experiment.backbone
+        if backbone.weights == "random":
+            return f"random-{backbone.seed}"
+        return weights_sha256(backbone.weights, backbone.name)
+
+    def namespace(self, split: str) -> str:
+        """The cache namespace of a split's features: data set, backbone, and a digest of how features are made."""
+        experiment = self.experiment
+        sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
+        name = experiment.dataset.name
+        identity = experiment.dataset if isinstance(experiment.dataset, SyntheticDataset) else name
+        tag = digest(
+            VERSIONS["features"],
+            identity,
+            experiment.backbone.name,
+            self.weights_digest,
+            experiment.preprocess,
+            experiment.storage,
+            sampling,
+        )
+        kind = "views" if split == "train" else "windows"
+        return f"{name}-{experiment.backbone.name}-{kind}-{tag}"
+
+    def features_digest(self, split: str) -> str:
+        return digest(self.manifest_digest, self.namespace(split))
+
+    def head_digest(self, run: str) -> str:
+        resolved = self.experiment.run(run)
+        return digest(VERSIONS["head"], self.features_digest("train"), resolved.head, resolved.training)
+
+    def scores_digest(self, run: str) -> str:
+        scoring = self.experiment.run(run).scoring
+        return digest(VERSIONS["scores"], self.head_digest(run), self.features_digest("test"), scoring)
+
+    def evaluation_digest(self, run: str) -> str:
+        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.experiment.run(run).evaluation)
+
+    def summary_digest(self) -> str:
+        return digest(VERSIONS["summary"], {run: self.evaluation_digest(run) for run in self.experiment.runs})
+
+    def manifest_folder(self) -> Path:
+        return self.folder / f"manifest-{self.manifest_digest}"
+
+    def features_marker(self, split: str, shard: int, shards: int) -> Path:
+        folder = self.folder / f"features-{split}-{self.features_digest(split)}"
+        return folder / f"shard-{shard + 1}-of-{shards}.json"
+
+    def head_folder(self, run: str) -> Path:
+        return self.folder / f"head-{run}-{self.head_digest(run)}"
+
+    def scores_folder(self, run: str) -> Path:
+        return self.folder / f"scores-{run}-{self.scores_digest(run)}"
+
+    def evaluation_folder(self, run: str) -> Path:
+        return self.folder / f"evaluation-{run}-{self.evaluation_digest(run)}"
+
+    def summary_folder(self) -> Path:
+        return self.folder / f"summary-{self.summary_digest()}"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

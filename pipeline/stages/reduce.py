@@ -1,0 +1,103 @@
+"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants (METHOD, fact 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cache import FeatureStore
+from pipeline.config import Head
+from pipeline.models.reduction import ChannelMoments, Standardizer, spatial_patterns
+from pipeline.stages.recipes import Progress
+
+__all__ = ["Bags", "fit_standardizer", "reduce_bags", "reduce_windows"]
+
+WINDOWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Reduced training bags of all videos.
+
+    Attributes:
+        video_ids: N ids, sorted, so that a result does not depend on the order of the manifest.
+        cues: (N, V, D) float32, eq. 1.
+        patterns: (N, V, T, D) float32, eq. 6.
+    """
+
+    video_ids: tuple[str, ...]
+    cues: torch.Tensor
+    patterns: torch.Tensor
+
+
+def fit_standardizer(
+    store: FeatureStore, namespace: str, video_ids: Sequence[str], offset: float, progress: Progress | None = None
+) -> Standardizer:
+    """Mean and deviation of every channel over the training maps; labels are not looked at."""
+    moments = ChannelMoments()
+    for number, video_id in enumerate(sorted(video_ids)):
+        if progress:
+            progress(number, len(video_ids), "channel statistics")
+        reader = store.reader(namespace, video_id)
+        for view in range(reader.shape[0]):
+            for _, maps in reader.iter_clips(view, WINDOWS_AT_ONCE):
+                moments.update(torch.from_numpy(np.asarray(maps, dtype=np.float32)))
+    return moments.finish(offset)
+
+
+def reduce_bags(
+    store: FeatureStore,
+    namespace: str,
+    video_ids: Sequence[str],
+    head: Head,
+    standardizer: Standardizer | None,
+    progress: Progress | None = None,
+) -> Bags:
+    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video."""
+    ordered = tuple(sorted(video_ids))
+    cues, patterns = [], []
+    for number, video_id in enumerate(ordered):
+        if progress:
+            progress(number, len(ordered), "reducing feature maps")
+        reader = store.reader(namespace, video_id)
+        video_cues, video_patterns = [], []
+        for view in range(reader.shape[0]):
+            cue = video_cue(reader.cue()[view], standardizer)
+            video_cues.append(cue[0])
+            video_patterns.append(
+                torch.cat([p.vectors[0] for p in _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer)])
+            )
+        cues.append(torch.stack(video_cues))
+        patterns.append(torch.stack(video_patterns))
+    return Bags(ordered, torch.stack(cues), torch.stack(patterns))
+
+
+def reduce_windows(
+    store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Stream a test video: yields (cue (1, D), pattern vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time.
+
+    The cue is the maximum over all windows, kept while the features were written (METHOD, fact 3).
+    """
+    reader = store.reader(namespace, video_id)
+    cue = video_cue(reader.cue()[0], standardizer)
+    for patterns in _reduce(reader.iter_clips(0, WINDOWS_AT_ONCE), cue, head, standardizer):
+        yield cue, patterns.vectors, patterns.positions
+
+
+def video_cue(cached: np.ndarray, standardizer: Standardizer | None) -> torch.Tensor:
+    """The cached running maximum (D,) as the cue (1, D) of the maps that the head sees."""
+    cue = torch.from_numpy(np.asarray(cached, dtype=np.float32))[None]
+    return standardizer.cue(cue) if standardizer else cue
+
+
+def _reduce(chunks: Iterator, cue: torch.Tensor, head: Head, standardizer: Standardizer | None) -> Iterator:
+    with torch.inference_mode():
+        for _, maps in chunks:
+            live = torch.from_numpy(np.asarray(maps, dtype=np.float32))[None]
+            if standardizer:
+                live = standardizer.maps(live)
+            yield spatial_patterns(live, cue, head.k)

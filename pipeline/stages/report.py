@@ -1,0 +1,57 @@
+"""Stage 5: one summary of all runs of an experiment."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.config import Experiment, to_yaml
+from pipeline.errors import PipelineError
+
+__all__ = ["read_summary", "summary_table", "write_summary"]
+
+COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames")
+EXTRA = ("hit_rate", "hit_rate_chance")
+
+
+def write_summary(experiment: Experiment, evaluations: Mapping[str, Path], folder: Path) -> None:
+    """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every run."""
+    rows, classes = [], []
+    for run, evaluation in evaluations.items():
+        metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        rows.append({key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in EXTRA if key in metrics})
+        with (evaluation / "per_class.csv").open(newline="", encoding="utf-8") as stream:
+            classes += [{"run": run} | row for row in csv.DictReader(stream)]
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"experiment": experiment.experiment, "runs": rows}
+    (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    for name, table in (("summary.csv", rows), ("per_class.csv", classes)):
+        with (folder / name).open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
+
+
+def read_summary(folder: Path) -> dict:
+    """The content of summary.json. Raises PipelineError when the experiment has not been run."""
+    path = folder / "summary.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PipelineError(
+            f"{path}: no summary of this configuration yet; run luigi --module tasks EvaluateAll --config <file>"
+        ) from error
+
+
+def summary_table(folder: Path) -> str:
+    """summary.json as aligned text, and where the results lie."""
+    rows = read_summary(folder)["runs"]
+    header = [key for key in (*COLUMNS, *EXTRA) if key in rows[0]]
+    cells = [header] + [[f"{row[k]:.4f}" if isinstance(row[k], float) else str(row[k]) for k in header] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, "", f"results: {folder}"])

@@ -1,0 +1,155 @@
+"""Stage 3: per-frame score tables, one Parquet file a video. They never hold labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from scipy.ndimage import gaussian_filter1d
+
+from cache import FeatureStore
+from cache.names import escape
+from pipeline.config import Experiment, Scoring, to_yaml
+from pipeline.data.manifest import Manifest
+from pipeline.data.sampling import windows_to_frames
+from pipeline.stages.recipes import Progress, file_sha256
+from pipeline.stages.reduce import reduce_windows
+from pipeline.stages.train import TrainedHead, load_head
+
+__all__ = ["VideoScores", "score_files", "score_split", "score_video", "smooth"]
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Scores of one video of N frames and W windows.
+
+    Attributes:
+        frames: (N, C) float32 in [0, 1], smoothed anomaly class scores.
+        times_s: (N,) float64.
+        windows: (W, 1 + C) float32, eq. 7, as the head gave them.
+        spans: (W, 2) int64, first and last frame of a window.
+        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column.
+    """
+
+    frames: np.ndarray
+    times_s: np.ndarray
+    windows: np.ndarray
+    spans: np.ndarray
+    positions: np.ndarray
+
+
+def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian of order 0 along axis 0, edges repeated; (n, C) -> (n, C)."""
+    return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
+
+
+def score_video(store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring) -> VideoScores:
+    """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows."""
+    windows, positions = [], []
+    with torch.inference_mode():
+        for cue, vectors, chosen in reduce_windows(store, namespace, video_id, head.settings, head.standardizer):
+            windows.append(head.module(cue, vectors).segment_scores[0].numpy())
+            positions.append(chosen[0].numpy())
+    window_scores = np.concatenate(windows)
+    reader = store.reader(namespace, video_id)
+    indices, times = reader.frames()[0], reader.times()
+    anomaly = window_scores[:, 1:].astype(np.float64)
+    if scoring.smooth_on == "windows":
+        anomaly = smooth(anomaly, scoring.smooth_sigma)
+    frames = windows_to_frames(anomaly, indices, len(times))
+    if scoring.smooth_on == "frames":
+        frames = smooth(frames, scoring.smooth_sigma)
+    return VideoScores(frames.astype(np.float32), times, window_scores, indices[:, [0, -1]], np.concatenate(positions))
+
+
+def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], as_csv: bool = False) -> Path:
+    """Write frames/<key>.parquet (frame, time_s, score, a column a class) and windows/<key>.parquet; returns the first."""
+    name = escape(video_id)
+    count = len(scores.frames)
+    columns = {
+        "frame": pa.array(np.arange(count, dtype=np.int64)),
+        "time_s": pa.array(scores.times_s),
+        "score": pa.array(scores.frames.max(axis=1)),
+    }
+    columns |= {label: pa.array(scores.frames[:, i]) for i, label in enumerate(classes)}
+    windows = {
+        "first_frame": pa.array(scores.spans[:, 0]),
+        "last_frame": pa.array(scores.spans[:, 1]),
+        "Normal": pa.array(scores.windows[:, 0]),
+        "positions": pa.array(list(scores.positions)),
+    }
+    windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
+    for kind, data in (("frames", columns), ("windows", windows)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(data), folder / kind / f"{name}.parquet")
+    path = folder / "frames" / f"{name}.parquet"
+    if as_csv:
+        path = path.with_suffix(".csv")
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(columns)
+            table.writerows(zip(*(column.to_pylist() for column in columns.values()), strict=True))
+    return path
+
+
+def score_split(
+    experiment: Experiment,
+    run_name: str,
+    manifest: Manifest,
+    namespace: str,
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts."""
+    run = experiment.run(run_name)
+    store = FeatureStore.open(experiment.paths.cache)
+    head = load_head(head_folder / "head.safetensors")
+    videos = manifest.split("test")
+    folder.mkdir(parents=True, exist_ok=True)
+    index = {}
+    for number, entry in enumerate(videos):
+        if progress:
+            progress(number, len(videos), f"scoring {entry.video_id}")
+        scores = score_video(store, namespace, entry.video_id, head, run.scoring)
+        path = write_scores(folder, entry.video_id, scores, head.classes)
+        decoded = store.record(namespace, entry.video_id).provenance["source"]["decoded_frames"]
+        index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}
+    document = {"classes": list(head.classes), "videos": index}
+    (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
+
+
+def score_files(
+    experiment: Experiment,
+    run_name: str,
+    head_folder: Path,
+    files: Sequence[Path],
+    folder: Path,
+    as_csv: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Score any video files, of one frame or many, with a trained head. Returns the paths of the score tables."""
+    from pipeline.stages.extract import Extractor
+
+    head = load_head(head_folder / "head.safetensors")
+    scoring = experiment.run(run_name).scoring
+    extractor = Extractor(experiment)
+    paths = []
+    for number, file in enumerate(files):
+        if progress:
+            progress(number, len(files), f"scoring {file.name}")
+        with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch:
+            store = FeatureStore.open(scratch)
+            extractor.extract(file, file.name, "test", store, "scratch")
+            scores = score_video(store, "scratch", file.name, head, scoring)
+        paths.append(write_scores(folder, file.name, scores, head.classes, as_csv))
+    return paths

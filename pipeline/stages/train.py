@@ -1,0 +1,174 @@
+"""Stage 2: train a head on the cached features.
+
+One pass reduces the maps to bags; the epochs then run on those. The training loop is all of `fit`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.utils.tensorboard import SummaryWriter
+
+from cache import FeatureStore
+from pipeline.config import Experiment, Head, Run, Training, to_yaml
+from pipeline.data.manifest import Manifest
+from pipeline.errors import WeightsError
+from pipeline.models.heads import build_head
+from pipeline.models.losses import vs_loss
+from pipeline.models.reduction import Standardizer
+from pipeline.stages.recipes import Progress
+from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
+
+__all__ = ["TrainedHead", "fit", "load_head", "train_head"]
+
+TERMS = ("total", "video", "segment", "classes", "sparse")
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head in evaluation mode with what it needs before and after it."""
+
+    module: torch.nn.Module
+    settings: Head
+    standardizer: Standardizer | None
+    classes: tuple[str, ...]
+
+
+def train_head(
+    experiment: Experiment,
+    run_name: str,
+    manifest: Manifest,
+    namespace: str,
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Train one run's head on the features of the training split and write it to `folder`.
+
+    Writes head.safetensors (weights, channel statistics), losses.csv, TensorBoard events and config.yaml.
+    """
+    run = experiment.run(run_name)
+    store = FeatureStore.open(experiment.paths.cache)
+    entries = {entry.video_id: entry for entry in manifest.split("train")}
+    standardizer = None
+    if run.head.standardize:
+        standardizer = fit_standardizer(store, namespace, list(entries), run.head.standardize_offset, progress)
+    bags = reduce_bags(store, namespace, list(entries), run.head, standardizer, progress)
+    labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in bags.video_ids])
+    if run.training.permute_labels_seed is not None:
+        labels = np.random.default_rng(run.training.permute_labels_seed).permutation(labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    module = fit(bags, torch.from_numpy(labels), run, len(manifest.classes), folder, progress)
+    save_head(folder / "head.safetensors", module, run.head, standardizer, manifest.classes)
+    (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
+
+
+def make_head(settings: Head, training: Training, channels: int, classes: int) -> torch.nn.Module:
+    """A head initialised from the training seed."""
+    options = {"dropout": settings.dropout} if settings.name == "gig" else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        return build_head(settings.name, channels=channels, classes=classes, **options)
+
+
+def fit(
+    bags: Bags,
+    labels: torch.Tensor,
+    run: Run,
+    classes: int,
+    folder: Path,
+    progress: Progress | None = None,
+) -> torch.nn.Module:
+    """Train on reduced bags: every epoch one view of every video, in a seeded order.
+
+    Args:
+        bags: N reduced videos.
+        labels: (N, 1 + C) float32 multi-hot, column 0 Normal, in the order of the bags.
+        run: settings.
+        classes: C.
+        folder: where losses.csv and TensorBoard events go.
+        progress: called once an epoch.
+
+    Returns:
+        The trained head, in evaluation mode.
+    """
+    settings, training = run.head, run.training
+    head = make_head(settings, training, bags.cues.shape[-1], classes)
+    parameters = list(head.parameters())
+    videos, views = bags.cues.shape[:2]
+    generator = torch.Generator().manual_seed(training.seed)
+    with (
+        torch.random.fork_rng(devices=[]),
+        SummaryWriter(folder / "tensorboard") as board,
+        (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream,
+    ):
+        torch.manual_seed(training.seed)  # dropout draws from the global generator
+        table = csv.writer(stream)
+        table.writerow(["epoch", *TERMS])
+        optimizer = torch.optim.Adagrad(parameters, lr=training.learning_rate) if parameters else None
+        head.train()
+        for epoch in range(training.epochs if optimizer else 0):
+            order = torch.randperm(videos, generator=generator)
+            view = torch.randint(views, (videos,), generator=generator)
+            sums = dict.fromkeys(TERMS, 0.0)
+            for batch in order.split(training.batch_bags):
+                output = head(bags.cues[batch, view[batch]], bags.patterns[batch, view[batch]])
+                terms = vs_loss(
+                    output,
+                    labels[batch],
+                    lambda1=settings.lambda1,
+                    lambda2=settings.lambda2,
+                    lambda3=settings.lambda3,
+                    p=settings.p,
+                )
+                optimizer.zero_grad()
+                terms.total.backward()
+                optimizer.step()
+                for term in TERMS:
+                    sums[term] += float(getattr(terms, term)) * len(batch)
+            means = {term: value / videos for term, value in sums.items()}
+            table.writerow([epoch + 1, *(f"{means[term]:.6f}" for term in TERMS)])
+            for term, value in means.items():
+                board.add_scalar(f"loss/{term}", value, epoch + 1)
+            if progress:
+                progress(epoch + 1, training.epochs, f"training, loss {means['total']:.4f}")
+    return head.eval()
+
+
+def save_head(
+    path: Path, module: torch.nn.Module, settings: Head, standardizer: Standardizer | None, classes: tuple[str, ...]
+) -> None:
+    """Write a head as safetensors; its settings and classes are in the metadata."""
+    tensors = {f"head.{name}": value.contiguous() for name, value in module.state_dict().items()}
+    if standardizer:
+        tensors |= {"standardizer.mean": standardizer.mean, "standardizer.std": standardizer.std}
+    if not tensors:  # safetensors refuses an empty file
+        tensors = {"empty": torch.zeros(1)}
+    metadata = {"settings": settings.model_dump_json(), "classes": json.dumps(list(classes))}
+    save_file(tensors, path, metadata=metadata)
+
+
+def load_head(path: Path) -> TrainedHead:
+    """Read a head written by `save_head`. Raises WeightsError when it is missing or not one."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
+        settings = Head.model_validate_json(metadata["settings"])
+        classes = tuple(json.loads(metadata["classes"]))
+    except Exception as error:
+        raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
+    standardizer = None
+    if settings.standardize:
+        standardizer = Standardizer(tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset)
+    state = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+    channels = next((value.shape[-1] for name, value in state.items() if name.endswith("weight")), 0)
+    module = make_head(settings, Training(), channels, len(classes))
+    module.load_state_dict(state, strict=True)
+    return TrainedHead(module.eval(), settings, standardizer, classes)

@@ -1,0 +1,78 @@
+"""Tasks of stage 0 and 1: the manifest and the features."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import luigi
+
+from tasks.base import ExperimentTask, FolderTask
+
+__all__ = ["ExtractFeatures", "ExtractShard", "Manifest"]
+
+
+class Manifest(FolderTask):
+    """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
+
+    def folder(self) -> Path:
+        return self.recipes.manifest_folder()
+
+    def run(self) -> None:
+        from pipeline.stages.manifest import build_manifest
+
+        with self.fresh_folder() as folder:
+            build_manifest(self.experiment, folder, self.report)
+
+
+class ExtractShard(ExperimentTask):
+    """Bring one shard of a split's videos into the feature cache; finished videos are kept whatever happens later."""
+
+    split = luigi.ChoiceParameter(choices=["train", "test"], description="Which videos: train or test.")
+    shard = luigi.IntParameter(description="Which part of the videos, from 0.")
+    shards = luigi.IntParameter(description="Into how many parts the videos are divided.")
+
+    @property
+    def resources(self) -> dict[str, int]:
+        return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
+
+    def requires(self) -> Manifest:
+        return self.clone(Manifest)
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(str(self.recipes.features_marker(self.split, self.shard, self.shards)))
+
+    def complete(self) -> bool:
+        """The marker lies there and every video that it names is still in the cache; costs one listing of the cache."""
+        if not super().complete():
+            return False
+        from cache import FeatureStore
+
+        marker = json.loads(Path(self.output().path).read_text(encoding="utf-8"))
+        store = FeatureStore.open(self.experiment.paths.cache)
+        return set(marker["video_ids"]) <= set(store.list(marker["namespace"]))
+
+    def run(self) -> None:
+        from pipeline.stages.extract import extract_split
+        from pipeline.stages.manifest import load_manifest
+
+        manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
+        videos = [v for v in manifest.split(self.split) if zlib.crc32(v.video_id.encode()) % self.shards == self.shard]
+        namespace = self.recipes.namespace(self.split)
+        done = extract_split(self.experiment, manifest, self.split, videos, namespace, self.report)
+        self.set_status_message(f"{len(done.extracted)} videos extracted, {len(done.cached)} were in the cache")
+        with self.output().open("w") as stream:
+            json.dump({"namespace": namespace, "video_ids": [v.video_id for v in videos]}, stream, indent=1)
+
+
+class ExtractFeatures(luigi.WrapperTask, ExperimentTask):
+    """The features of one split, all shards."""
+
+    split = luigi.ChoiceParameter(choices=["train", "test"], description="Which videos: train or test.")
+
+    def requires(self) -> Iterator[ExtractShard]:
+        shards = self.experiment.machine.shards
+        for shard in range(shards):
+            yield self.clone(ExtractShard, shard=shard, shards=shards)

@@ -1,0 +1,73 @@
+"""Shared fixtures: a nano experiment that runs end to end in seconds, and small videos made on the spot."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import yaml
+
+NANO = {
+    "experiment": "nano",
+    "dataset": {
+        "adapter": "synthetic",
+        "name": "nano",
+        "seed": 3,
+        "classes": ["Explosion", "Fighting", "Accident"],
+        "train_normal": 2,
+        "train_per_class": 1,
+        "test_normal": 1,
+        "test_anomalous": 3,
+        "train_frames": [16, 24],
+        "test_frames": [40, 48],
+    },
+    "backbone": {"name": "tpn_tiny", "weights": "bundled"},
+    "train_sampling": {"segments": 4, "views": 1},
+    "test_sampling": {"stride_frames": 6},
+    "head": {"standardize": True},
+    "training": {"epochs": 3},
+    "runs": {"gig": {}, "untrained": {"head": {"name": "pattern_norm"}}},
+    "machine": {"device": "cpu"},
+}
+
+
+@pytest.fixture
+def nano(tmp_path: Path) -> dict:
+    """The nano experiment as plain data, its outputs in tmp_path."""
+    data = copy.deepcopy(NANO)
+    data["paths"] = {"output": str(tmp_path / "var"), "cache": str(tmp_path / "cache")}
+    return data
+
+
+@pytest.fixture
+def write_config(tmp_path: Path):
+    """Write plain data as a YAML file and return its path."""
+
+    def write(data: dict, name: str = "experiment.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_video(tmp_path: Path):
+    """Write an H.264 video of n frames whose brightness follows the frame number."""
+
+    def make(name: str = "clip.mp4", frames: int = 12, width: int = 96, height: int = 64, fps: int = 10) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=fps)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for index in range(frames):
+                image = np.full((height, width, 3), 10 + 15 * (index % 16), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+        return path
+
+    return make

@@ -1,0 +1,97 @@
+"""A setting's change moves the outputs that depend on it, and no others."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config import parse_experiment
+from pipeline.stages.recipes import Recipes
+
+
+def digests(data: dict) -> dict[str, str]:
+    recipes = Recipes(parse_experiment(data))
+    return {
+        "manifest": recipes.manifest_digest,
+        "train": recipes.features_digest("train"),
+        "test": recipes.features_digest("test"),
+        "head": recipes.head_digest("gig"),
+        "scores": recipes.scores_digest("gig"),
+        "evaluation": recipes.evaluation_digest("gig"),
+        "summary": recipes.summary_digest(),
+    }
+
+
+DOWNSTREAM = {
+    "manifest": {"manifest", "train", "test", "head", "scores", "evaluation", "summary"},
+    "backbone": {"train", "test", "head", "scores", "evaluation", "summary"},
+    "train": {"train", "head", "scores", "evaluation", "summary"},
+    "test": {"test", "scores", "evaluation", "summary"},
+    "head": {"head", "scores", "evaluation", "summary"},
+    "scores": {"scores", "evaluation", "summary"},
+    "evaluation": {"evaluation", "summary"},
+    "machine": set(),
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "depends"),
+    [
+        ("dataset", "seed", 4, "manifest"),
+        ("dataset", "train_normal", 3, "manifest"),
+        ("backbone", "seed", 1, "machine"),  # matters only to random weights
+        ("preprocess", "short_side", 240, "backbone"),
+        ("storage", "dtype", "float32", "backbone"),
+        ("train_sampling", "segments", 5, "train"),
+        ("train_sampling", "interval_frames", 2, "train"),
+        ("train_sampling", "views", 2, "train"),
+        ("train_sampling", "seed", 1, "train"),
+        ("test_sampling", "stride_frames", 3, "test"),
+        ("head", "k", 9, "head"),
+        ("head", "lambda3", 0.2, "head"),
+        ("head", "standardize", False, "head"),
+        ("training", "epochs", 4, "head"),
+        ("training", "permute_labels_seed", 1, "head"),
+        ("scoring", "smooth_sigma", 1.0, "scores"),
+        ("evaluation", "threshold", 0.4, "evaluation"),
+        ("machine", "batch_clips", 4, "machine"),
+        ("machine", "shards", 3, "machine"),
+    ],
+)
+def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, depends):
+    changed = copy.deepcopy(nano)
+    changed.setdefault(section, {})[key] = value
+    before, after = digests(nano), digests(changed)
+    assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
+
+
+def test_a_run_moves_only_the_summary(nano):
+    changed = copy.deepcopy(nano)
+    changed["runs"]["other"] = {"head": {"k": 4}}
+    before, after = digests(nano), digests(changed)
+    assert {name for name in before if before[name] != after[name]} == {"summary"}
+
+
+def test_random_weights_follow_their_seed(nano):
+    nano["backbone"] = {"name": "tpn_tiny", "weights": "random", "seed": 0}
+    before = digests(nano)
+    nano["backbone"]["seed"] = 1
+    assert digests(nano)["train"] != before["train"]
+
+
+def test_a_changed_video_file_moves_a_csv_data_set(nano, tmp_path, make_video):
+    path = make_video("data/a.mp4")
+    (tmp_path / "data" / "videos.csv").write_text("video_id,path,split,label\na,a.mp4,train,Normal\n")
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path / "data"), "classes": ["Fighting"]}
+    before = digests(nano)
+    os.utime(path, ns=(1, 1))
+    assert digests(nano)["manifest"] != before["manifest"]
+
+
+def test_recipes_and_tasks_load_no_torch():
+    code = "import sys, tasks, pipeline.stages.recipes; sys.exit('torch' in sys.modules or 'mmaction' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
