@@ -1,8 +1,8 @@
 """Does the frozen GIG + SR head find anomalies on data seeds that played no part in making anything?
 
-For every data seed: render the fixture, extract, train, score, evaluate with `luigi`'s own tasks, beside two controls: the head
-trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector. Prints a table and writes
-it as JSON.
+For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks, beside two controls: the head
+trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector. Prints a line a seed
+and writes all as JSON.
 
     python benchmarks/fixture_seeds.py --seeds 101 102 103 --permutations 10
 """

@@ -68,7 +68,29 @@ def test_a_short_video_repeats_its_last_frame():
     np.testing.assert_array_equal(window_indices(2, window_frames=6, stride_frames=3, interval_frames=1), [[0, 1, 1, 1, 1, 1]])
 
 
-@pytest.mark.parametrize(("window", "stride", "interval"), [(6, 3, 1), (6, 6, 1), (1, 1, 1), (4, 2, 3), (8, 5, 2)])
+def test_a_short_segment_shrinks_the_interval_before_it_clamps():
+    np.testing.assert_array_equal(views(6, segments=1)[0, 0], [0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(views(4, segments=1)[0, 0], [0, 1, 2, 3, 3, 3])
+    assert set(np.diff(views(15, segments=1)[0, 0])) == {2}
+
+
+def test_views_repeat_for_a_seed_and_hold_several_clips():
+    a, b = views(400, clips_per_segment=3), views(400, clips_per_segment=3)
+    assert a.shape == (8, 3, 6)
+    assert a.dtype == np.int64
+    np.testing.assert_array_equal(a, b)
+    assert len(np.unique(a[:, :, 0])) > 8
+
+
+def test_single_frame_clips_fall_anywhere_in_a_segment():
+    found = {int(views(16, seed, clip_frames=1)[0, 0, 0]) for seed in range(50)}
+    assert found == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "interval"),
+    [(6, 3, 1), (6, 6, 1), (1, 1, 1), (4, 2, 3), (8, 5, 2), (2, 5, 4), (7, 1, 1)],
+)
 def test_streaming_windows_equal_planned_windows(window, stride, interval):
     settings = {"window_frames": window, "stride_frames": stride, "interval_frames": interval}
     for n_frames in range(1, 61):
@@ -78,7 +100,34 @@ def test_streaming_windows_equal_planned_windows(window, stride, interval):
         expected = window_indices(n_frames, **settings)
         np.testing.assert_array_equal([indices for indices, _ in found], expected)
         np.testing.assert_array_equal([images for _, images in found], expected)
+        assert expected.max() == n_frames - 1
         assert set(range(n_frames)) <= {f for w in expected for f in range(w[0], w[-1] + 1)}
+
+
+def test_the_assembler_holds_no_more_frames_than_a_window_spans():
+    class Image:
+        alive = 0
+
+        def __init__(self) -> None:
+            Image.alive += 1
+
+        def __del__(self) -> None:
+            Image.alive -= 1
+
+    assembler = WindowAssembler(window_frames=4, stride_frames=2, interval_frames=2)
+    most = 0
+    for _ in range(200):
+        assembler.push(Image())
+        most = max(most, Image.alive)
+    assert most <= 7 + 1  # the span, and the frame on its way in
+
+
+def test_a_stride_that_leaves_frames_uncovered_is_an_error():
+    settings = {"window_frames": 3, "stride_frames": 4, "interval_frames": 1}
+    with pytest.raises(ValueError, match="stride_frames.* span of 3 frames, got 4"):
+        window_indices(20, **settings)
+    with pytest.raises(ValueError, match="stride_frames"):
+        WindowAssembler(**settings)
 
 
 def test_frames_take_the_mean_of_their_windows():
@@ -100,6 +149,20 @@ def test_frames_equal_a_plain_loop():
 def test_constant_scores_stay_exactly_constant():
     indices = window_indices(1000, window_frames=6, stride_frames=3, interval_frames=1)
     assert set(windows_to_frames(np.full((len(indices), 1), 0.1), indices, 1000).ravel()) == {0.1}
+
+
+def test_a_frame_depends_on_its_own_windows_only():
+    indices = window_indices(300, window_frames=6, stride_frames=3, interval_frames=1)
+    scores = np.full((len(indices), 1), 0.3)
+    before = windows_to_frames(scores, indices, 300)
+    scores[0] = 1e12
+    np.testing.assert_array_equal(windows_to_frames(scores, indices, 300)[6:], before[6:])
+
+
+def test_a_score_that_is_not_finite_is_an_error():
+    indices = window_indices(10, window_frames=6, stride_frames=3, interval_frames=1)
+    with pytest.raises(ValueError, match="window 1 has a score that is not finite"):
+        windows_to_frames(np.array([[0.0], [np.nan], [0.0]]), indices, 10)
 
 
 def test_mismatches_are_errors():

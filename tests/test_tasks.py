@@ -131,6 +131,6 @@ def test_gig_score_takes_any_video(finished, make_video, tmp_path, frames):
     out = tmp_path / "scores"
     result = CliRunner().invoke(main, ["score", "--config", str(path), "--out", str(out), "--csv", str(video)])
     assert result.exit_code == 0, result.output
-    table = Path(result.output.strip().splitlines()[-1])
+    table = Path(result.stdout.strip().splitlines()[-1])
     assert len(table.read_text().splitlines()) == 1 + frames
     assert len(list((out / "frames").iterdir())) == 2

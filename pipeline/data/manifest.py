@@ -263,8 +263,7 @@ def save(manifest: Manifest, folder: Path) -> None:
         ("intervals", manifest.intervals, Interval),
     ):
         columns = {
-            column.name: pa.array([getattr(row, column.name) for row in rows], type=TYPES[column.name])
-            for column in fields(kind)
+            column.name: pa.array([getattr(row, column.name) for row in rows], type=TYPES[column.name]) for column in fields(kind)
         }
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     facts = {"schema_version": SCHEMA_VERSION, "root": str(manifest.root), "classes": list(manifest.classes)}

@@ -2,8 +2,8 @@
 
 A clip shows one to five shapes on a still background. Every shape has a kind (disc, box, triangle, cross, ring), a texture (plain,
 stripes, checks, grain), a hue (six) and a motion: still, drift (straight line), turn (rotation about itself), grow (or shrink),
-shake (a new random offset every frame), flicker (a new brightness and grain every frame). Labels say which of these are in the clip and
-in which of its cells. No scene, person, vehicle or event is among them.
+shake (a new random offset every frame), flicker (a new brightness and grain every frame). Labels say which of these are in the
+clip and in which of its cells. No scene, person, vehicle or event is among them.
 """
 
 from __future__ import annotations

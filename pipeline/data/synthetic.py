@@ -12,9 +12,9 @@ Normal footage holds distractors of the same size, colours and duration, as ofte
 - two people at close quarters who dance, swaying together smoothly, arms held (Dancing, against Fighting),
 - two vehicles side by side that shunt to and fro, upright (Shunting, against Accident).
 
-So brightness, area, activity or the mere presence of people and vehicles does not tell an anomaly. Every event lies in the central part of the
-picture that survives the crop and covers less than a tenth of it. Training videos are trimmed around one event; test videos are
-untrimmed, with several events, at most a third of their frames anomalous.
+So brightness, area, activity or the mere presence of people and vehicles does not tell an anomaly. Every event lies in the
+central part of the picture that survives the crop and covers less than a tenth of it. Training videos are trimmed around one
+event; test videos are untrimmed, with an event at any time, at most a third of their frames anomalous.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def fit(
                 terms.total.backward()
                 optimizer.step()
                 for term in TERMS:
-                    sums[term] += float(getattr(terms, term)) * len(batch)
+                    sums[term] += getattr(terms, term).item() * len(batch)
             means = {term: value / videos for term, value in sums.items()}
             table.writerow([epoch + 1, *(f"{means[term]:.6f}" for term in TERMS)])
             for term, value in means.items():

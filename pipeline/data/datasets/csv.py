@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.data.decode import VideoHeader, read_header
 from pipeline.data.manifest import Interval, Manifest, Problems, VideoEntry, escapes, validate
-from pipeline.errors import PipelineError
+from pipeline.errors import ManifestError, PipelineError
 
 __all__ = ["build", "listing"]
 
@@ -54,6 +54,7 @@ def build(
     marks = _read(annotations_csv, INTERVAL_COLUMNS, problems) if annotations_csv else []
     if not rows:
         problems.raise_any()
+        raise ManifestError(f"{videos_csv}: holds no rows")
     headers = _headers(root, videos_csv, rows, problems, progress)
     videos = tuple(
         VideoEntry(
@@ -139,8 +140,6 @@ def _read(file: Path, required: Sequence[str], problems: Problems) -> list[tuple
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problems.add(str(file), f"cannot be read: {error}")
         return []
-    if not rows:
-        problems.add(str(file), "holds no rows")
     return rows
 
 
