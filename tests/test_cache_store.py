@@ -80,9 +80,13 @@ class TestEveryStore:
         assert store.gc("ns", 0) == []  # the writer took its payload away
 
     def test_an_error_leaves_nothing(self, store):
-        with pytest.raises(RuntimeError), store.writer("ns", "v1", **SHAPE) as writer:
-            writer.append(0, maps()[0], np.zeros((19, 6), int))
-            raise RuntimeError
+        def fail() -> None:
+            with store.writer("ns", "v1", **SHAPE) as writer:
+                writer.append(0, maps()[0], np.zeros((19, 6), int))
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
         assert store.list("ns") == set()
 
     def test_a_second_commit_replaces_the_first(self, store):
@@ -118,9 +122,10 @@ class TestEveryStore:
             writer.append(0, values, np.zeros((3, 6), int))
 
     def test_views_of_different_length_are_refused(self, store):
-        with pytest.raises(ShapeMismatch, match=r"\[3, 0\]"), store.writer("ns", "v1", **SHAPE) as writer:
+        with store.writer("ns", "v1", **SHAPE) as writer:
             writer.append(0, maps(3)[0], np.zeros((3, 6), int))
-            writer.commit({})
+            with pytest.raises(ShapeMismatch, match=r"\[3, 0\]"):
+                writer.commit({})
         assert store.list("ns") == set()
 
     def test_wrong_shapes_are_refused(self, store):
