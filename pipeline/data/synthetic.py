@@ -231,13 +231,15 @@ def _street(rng: np.random.Generator) -> np.ndarray:
     return canvas
 
 
-def _person(canvas: np.ndarray, x: float, y: float, colour: np.ndarray, lean: float = 0.0, reach: float = 0.0) -> None:
-    """A head, a body and, with `reach`, an outstretched arm; about 10 x 30 pixels."""
-    stamp(canvas, "box", x, y + 4, 4.5, 10, tuple(colour), lean)
-    stamp(canvas, "disc", x + 12 * lean, y - 11, 4, 4, (205, 165, 140))
-    stamp(canvas, "box", x, y + 17, 3.5, 6, (50, 50, 60), lean)
+def _person(
+    canvas: np.ndarray, x: float, y: float, colour: np.ndarray, lean: float = 0.0, reach: float = 0.0, size: float = 1.0
+) -> None:
+    """A head, a body and, with `reach`, an outstretched arm; about 10 x 30 pixels at size 1."""
+    stamp(canvas, "box", x, y + 4 * size, 4.5 * size, 10 * size, tuple(colour), lean)
+    stamp(canvas, "disc", x + 12 * lean * size, y - 11 * size, 4 * size, 4 * size, (205, 165, 140))
+    stamp(canvas, "box", x, y + 17 * size, 3.5 * size, 6 * size, (50, 50, 60), lean)
     if reach:
-        stamp(canvas, "box", x + reach * 0.6, y, abs(reach) * 0.6, 2, (205, 165, 140), lean * 2)
+        stamp(canvas, "box", x + reach * 0.6, y, abs(reach) * 0.6, 2 * size, (205, 165, 140), lean * 2)
 
 
 def _vehicle(canvas: np.ndarray, x: float, y: float, colour: np.ndarray, angle: float = 0.0) -> None:
@@ -292,17 +294,17 @@ def _pair(event: Event) -> tuple[np.ndarray, np.ndarray]:
 def _fighting(canvas: np.ndarray, event: Event, t: int, length: int) -> tuple[float, float]:
     rng = np.random.default_rng([event.seed, t])
     for side, colour in zip((-1, 1), _pair(event), strict=True):
-        dx, dy = rng.normal(0, 4, size=2)
-        reach = -side * rng.uniform(8, 18)
-        _person(canvas, event.x + side * 9 + dx, event.y + dy, colour, float(rng.normal(0, 0.45)), reach)
-    return 24, 24
+        dx, dy = rng.normal(0, 5, size=2)
+        reach = -side * rng.uniform(12, 26)
+        _person(canvas, event.x + side * 13 + dx, event.y + dy, colour, float(rng.normal(0, 0.45)), reach, 1.4)
+    return 32, 32
 
 
 def _dancing(canvas: np.ndarray, event: Event, t: int, length: int) -> tuple[float, float]:
-    sway, lean = 12 * np.sin(2 * np.pi * t / 7), 0.25 * np.cos(2 * np.pi * t / 7)
+    sway, lean = 14 * np.sin(2 * np.pi * t / 7), 0.25 * np.cos(2 * np.pi * t / 7)
     for side, colour in zip((-1, 1), _pair(event), strict=True):
-        _person(canvas, event.x + side * 9 + sway, event.y, colour, lean, -side * 12)
-    return 24, 24
+        _person(canvas, event.x + side * 13 + sway, event.y, colour, lean, -side * 18, 1.4)
+    return 32, 32
 
 
 def _two_paints(event: Event) -> tuple[np.ndarray, np.ndarray]:

@@ -86,8 +86,9 @@ def main(out: Path, steps: int, batch: int, learning_rate: float, seed: int) -> 
         "learning_rate": learning_rate,
         "seed": seed,
         "data": "pipeline.data.shapes",
+        "torch": torch.__version__,
     }
-    save_file(tensors, out, metadata={"recipe": json.dumps(recipe), "torch": torch.__version__})
+    save_file(tensors, out, metadata={"recipe": json.dumps(recipe)})
     click.echo(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
 
 

@@ -150,18 +150,18 @@ def save_head(
         tensors |= {"standardizer.mean": standardizer.mean, "standardizer.std": standardizer.std}
     if not tensors:  # safetensors refuses an empty file
         tensors = {"empty": torch.zeros(1)}
-    metadata = {"settings": settings.model_dump_json(), "classes": json.dumps(list(classes))}
-    save_file(tensors, path, metadata=metadata)
+    # One entry: safetensors writes several in no fixed order, and equal heads should be equal files.
+    facts = {"settings": settings.model_dump(), "classes": list(classes)}
+    save_file(tensors, path, metadata={"head": json.dumps(facts, sort_keys=True)})
 
 
 def load_head(path: Path) -> TrainedHead:
     """Read a head written by `save_head`. Raises WeightsError when it is missing or not one."""
     try:
         with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
+            facts = json.loads(stream.metadata()["head"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
-        settings = Head.model_validate_json(metadata["settings"])
-        classes = tuple(json.loads(metadata["classes"]))
+        settings, classes = Head.model_validate(facts["settings"]), tuple(facts["classes"])
     except Exception as error:
         raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
     standardizer = None

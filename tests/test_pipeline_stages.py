@@ -1,0 +1,301 @@
+"""Stages on small data: extraction, training, scoring and evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from cache import FeatureStore
+from pipeline.config import Run, parse_experiment
+from pipeline.data.manifest import Interval, Manifest, VideoEntry
+from pipeline.data.sampling import window_indices, windows_to_frames
+from pipeline.errors import DecodeError, LengthMismatch, PipelineError, WeightsError
+from pipeline.models.losses import vs_loss
+from pipeline.models.reduction import global_pattern_cue, spatial_patterns
+from pipeline.stages.evaluate import evaluate_run, read_scores
+from pipeline.stages.extract import Extractor, extract_split
+from pipeline.stages.reduce import Bags, reduce_bags
+from pipeline.stages.score import score_split, score_video, smooth
+from pipeline.stages.train import fit, load_head, train_head
+
+
+def entry(video_id: str, split: str, *labels: str, packets: int = 20) -> VideoEntry:
+    return VideoEntry(video_id, f"{video_id}.mp4", split, labels, None, 96, 64, 10.0, packets, 1)
+
+
+@pytest.fixture
+def experiment(nano, tmp_path):
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
+    return parse_experiment(nano)
+
+
+@pytest.fixture
+def manifest(tmp_path, make_video):
+    entries = (
+        entry("n1", "train"),
+        entry("f1", "train", "Fighting"),
+        entry("r1", "train", "Robbery"),
+        entry("t1", "test", "Fighting"),
+        entry("t2", "test"),
+    )
+    for number, video in enumerate(entries):
+        make_video(video.path, frames=20 + number)
+    return Manifest(tmp_path, ("Fighting", "Robbery"), entries, (Interval("t1", "Fighting", 5, 15),))
+
+
+class TestExtraction:
+    def test_shapes_frames_and_provenance(self, experiment, manifest):
+        for split in ("train", "test"):
+            report = extract_split(experiment, manifest, split, manifest.split(split), split)
+            assert len(report.extracted) == len(manifest.split(split))
+        store = FeatureStore.open(experiment.paths.cache)
+        assert store.reader("train", "n1").shape == (1, 4, 7, 7, 2048)
+        reader = store.reader("test", "t1")
+        np.testing.assert_array_equal(reader.frames()[0], window_indices(23, window_frames=6, stride_frames=6, interval_frames=1))
+        np.testing.assert_allclose(reader.times(), np.arange(23) / 10)
+        source = reader.record.provenance["source"]
+        assert (source["decoded_frames"], source["width"], source["height"]) == (23, 96, 64)
+        assert len(source["sha256"]) == 64
+
+    def test_a_second_call_finds_everything_cached(self, experiment, manifest):
+        videos = manifest.split("test")
+        extract_split(experiment, manifest, "test", videos, "ns")
+        report = extract_split(experiment, manifest, "test", videos, "ns")
+        assert (report.extracted, report.cached) == ((), ("t1", "t2"))
+
+    def test_a_touched_file_is_kept_and_a_changed_one_extracted_anew(self, experiment, manifest, make_video):
+        videos = manifest.split("test")
+        extract_split(experiment, manifest, "test", videos, "ns")
+        os.utime(manifest.video_path("t1"), ns=(1, 1))
+        make_video("t2.mp4", frames=9)
+        report = extract_split(experiment, manifest, "test", videos, "ns")
+        assert (report.extracted, report.cached) == (("t2",), ("t1",))
+        store = FeatureStore.open(experiment.paths.cache)
+        assert store.record("ns", "t2").provenance["source"]["decoded_frames"] == 9
+
+    def test_two_extractions_give_the_same_bytes(self, experiment, manifest):
+        for namespace in ("a", "b"):
+            extract_split(experiment, manifest, "test", manifest.split("test"), namespace)
+        store = FeatureStore.open(experiment.paths.cache)
+        np.testing.assert_array_equal(store.reader("a", "t1").features(0), store.reader("b", "t1").features(0))
+
+    def test_a_bad_video_is_named_and_finished_ones_stay(self, experiment, manifest, tmp_path):
+        (tmp_path / "t2.mp4").write_text("this is no video")
+        with pytest.raises(DecodeError, match="t2.mp4"):
+            extract_split(experiment, manifest, "test", manifest.split("test"), "ns")
+        assert FeatureStore.open(experiment.paths.cache).list("ns") == {"t1"}
+
+    def test_views_are_random_draws_and_odd_ones_are_flipped(self, nano, manifest, tmp_path):
+        nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+        nano["train_sampling"] = {"segments": 2, "views": 2, "interval_frames": 1, "clip_frames": 2}
+        extractor = Extractor(parse_experiment(nano))
+        path, times = manifest.video_path("n1"), []
+        batches = list(extractor._views(path, "n1", times))
+        assert [b.view for b in batches] == [0, 1]
+        assert len(times) == 20
+        frames = [f.image for f in extractor._frames(path)]
+        first, second = batches
+        np.testing.assert_array_equal(first.clips[0, 0], frames[first.indices[0, 0]])
+        np.testing.assert_array_equal(second.clips[0, 0], frames[second.indices[0, 0]][:, ::-1])
+
+    def test_a_wrong_packet_count_is_planned_again(self, experiment, manifest, monkeypatch):
+        import pipeline.stages.extract as module
+
+        true = module.read_header(manifest.video_path("n1"))
+        monkeypatch.setattr(module, "read_header", lambda path: type(true)(**vars(true) | {"packets": 500}))
+        batches = list(Extractor(experiment)._views(manifest.video_path("n1"), "n1", []))
+        assert max(b.indices.max() for b in batches) < 20
+
+    def test_clips_of_a_segment_are_averaged(self, nano, manifest, tmp_path):
+        nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+        nano["train_sampling"] = {"segments": 2, "views": 1, "clips_per_segment": 3}
+        experiment = parse_experiment(nano)
+        extract_split(experiment, manifest, "train", manifest.split("train")[:1], "ns")
+        reader = FeatureStore.open(experiment.paths.cache).reader("ns", "n1")
+        assert reader.shape[:2] == (1, 2)
+        assert reader.frames().shape == (1, 2, 18)
+
+
+def planted_bags(videos: int = 24, views: int = 2) -> tuple[Bags, torch.Tensor]:
+    """Bags whose anomalous videos hold class 1 in channels 0 or class 2 in channel 1 of one segment."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.rand(videos, views, 4, 6, generator=generator)
+    labels = torch.zeros(videos, 3)
+    for i in range(videos):
+        kind = i % 3
+        labels[i, kind] = 1
+        if kind:
+            patterns[i, :, i % 4, kind - 1] += 3
+    return Bags(tuple(f"v{i:02d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels
+
+
+class TestTraining:
+    def test_two_runs_give_identical_weights(self, tmp_path):
+        bags, labels = planted_bags()
+        run = Run.model_validate({"training": {"epochs": 5}})
+        first, second = (fit(bags, labels, run, 2, tmp_path / name).state_dict() for name in self.folders(tmp_path))
+        assert all(torch.equal(first[k], second[k]) for k in first)
+
+    @staticmethod
+    def folders(tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+        return "a", "b"
+
+    def test_the_global_generator_is_left_alone(self, tmp_path):
+        bags, labels = planted_bags()
+        torch.manual_seed(9)
+        expected = torch.rand(3)
+        torch.manual_seed(9)
+        fit(bags, labels, Run.model_validate({"training": {"epochs": 1}}), 2, tmp_path)
+        assert torch.equal(torch.rand(3), expected)
+
+    def test_a_planted_anomaly_is_found(self, tmp_path):
+        bags, labels = planted_bags()
+        run = Run.model_validate({"training": {"epochs": 60, "learning_rate": 0.1}, "head": {"p": 1, "dropout": 0.0}})
+        head = fit(bags, labels, run, 2, tmp_path)
+        with torch.inference_mode():
+            scores = head(bags.cues[:, 0], bags.patterns[:, 0]).segment_scores[..., 1:].amax(dim=2)
+        truth = torch.zeros(24, 4, dtype=torch.bool)
+        truth[[i for i in range(24) if i % 3], [i % 4 for i in range(24) if i % 3]] = True
+        assert scores[truth].min() > scores[~truth].max()
+
+    @pytest.mark.parametrize("name", ["lambda1", "lambda2", "lambda3", "p", "dropout"])
+    def test_every_setting_of_the_loss_binds(self, tmp_path, name):
+        bags, labels = planted_bags()
+        changed = {"head": {name: {"p": 1, "dropout": 0.0}.get(name, 0.3)}, "training": {"epochs": 2}}
+        runs = [Run.model_validate({"training": {"epochs": 2}}), Run.model_validate(changed)]
+        first, second = (
+            fit(bags, labels, run, 2, tmp_path / folder).phi2.weight
+            for run, folder in zip(runs, self.folders(tmp_path), strict=True)
+        )
+        assert not torch.equal(first, second)
+
+    def test_a_file_that_is_no_head_is_refused(self, tmp_path):
+        with pytest.raises(WeightsError, match="head.safetensors"):
+            load_head(tmp_path / "head.safetensors")
+
+
+@pytest.fixture
+def cached(experiment, manifest):
+    for split in ("train", "test"):
+        extract_split(experiment, manifest, split, manifest.split(split), split)
+    return experiment, manifest
+
+
+class TestScoring:
+    def test_reduced_bags_equal_the_equations_on_the_cached_maps(self, cached):
+        experiment, manifest = cached
+        store = FeatureStore.open(experiment.paths.cache)
+        head = experiment.run("gig").head.model_copy(update={"standardize": False})
+        bags = reduce_bags(store, "train", ["r1", "f1"], head, None)
+        assert bags.video_ids == ("f1", "r1")
+        maps = torch.from_numpy(store.reader("train", "f1").features(0).astype(np.float32))[None]
+        cue = global_pattern_cue(maps)
+        torch.testing.assert_close(bags.cues[0, 0], cue[0])
+        torch.testing.assert_close(bags.patterns[0, 0], spatial_patterns(maps, cue, head.k).vectors[0])
+
+    def test_scores_are_smoothed_windows_averaged_over_frames(self, cached, tmp_path):
+        experiment, manifest = cached
+        train_head(experiment, "gig", manifest, "train", tmp_path / "head")
+        head = load_head(tmp_path / "head" / "head.safetensors")
+        store = FeatureStore.open(experiment.paths.cache)
+        scores = score_video(store, "test", "t1", head, experiment.scoring)
+        maps = head.standardizer.maps(torch.from_numpy(store.reader("test", "t1").features(0).astype(np.float32)))[None]
+        cue = global_pattern_cue(maps)
+        with torch.inference_mode():
+            windows = head.module(cue, spatial_patterns(maps, cue, 8).vectors).segment_scores[0].numpy()
+        np.testing.assert_allclose(scores.windows, windows, rtol=1e-5)
+        indices = store.reader("test", "t1").frames()[0]
+        expected = windows_to_frames(smooth(windows[:, 1:].astype(np.float64), 2.0), indices, 23)
+        np.testing.assert_allclose(scores.frames, expected, rtol=1e-5)
+        assert scores.positions.shape == (len(windows), 8)
+        unsmoothed = score_video(store, "test", "t1", head, experiment.scoring.model_copy(update={"smooth_on": "none"}))
+        on_frames = score_video(store, "test", "t1", head, experiment.scoring.model_copy(update={"smooth_on": "frames"}))
+        assert not np.allclose(unsmoothed.frames, scores.frames)
+        np.testing.assert_allclose(on_frames.frames, smooth(unsmoothed.frames.astype(np.float64), 2.0), rtol=1e-4)
+
+    def test_training_twice_from_the_cache_gives_identical_files(self, cached, tmp_path):
+        experiment, manifest = cached
+        reordered = Manifest(manifest.root, manifest.classes, manifest.videos[::-1], manifest.intervals)
+        train_head(experiment, "gig", manifest, "train", tmp_path / "a")
+        train_head(experiment, "gig", reordered, "train", tmp_path / "b")
+        assert (tmp_path / "a" / "head.safetensors").read_bytes() == (tmp_path / "b" / "head.safetensors").read_bytes()
+
+    def test_permuted_labels_change_the_head(self, cached, tmp_path, nano):
+        experiment, manifest = cached
+        nano["dataset"] = experiment.dataset.model_dump(mode="json")
+        nano["runs"] = {"gig": {}, "control": {"training": {"permute_labels_seed": 3}}}
+        experiment = parse_experiment(nano)
+        weights = []
+        for run in ("gig", "control"):
+            train_head(experiment, run, manifest, "train", tmp_path / run)
+            weights.append(load_head(tmp_path / run / "head.safetensors").module.phi2.weight)
+        assert not torch.equal(*weights)
+
+
+class TestEvaluation:
+    @pytest.fixture
+    def scored(self, cached, tmp_path):
+        experiment, manifest = cached
+        train_head(experiment, "gig", manifest, "train", tmp_path / "head")
+        score_split(experiment, "gig", manifest, "test", tmp_path / "head", tmp_path / "scores")
+        return experiment, manifest, tmp_path / "scores"
+
+    def test_figures_are_written(self, scored, tmp_path):
+        experiment, manifest, scores = scored
+        evaluate_run(experiment, "gig", manifest, scores, tmp_path / "out")
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert (metrics["videos"], metrics["frames"], metrics["anomalous_frames"]) == (2, 23 + 24, 10)
+        assert (tmp_path / "out" / "per_class.csv").read_text().splitlines()[0].startswith("class,precision")
+        assert len((tmp_path / "out" / "per_video.csv").read_text().splitlines()) == 3
+
+    def test_a_table_of_another_length_is_an_error_that_names_the_video(self, scored, tmp_path):
+        experiment, manifest, scores = scored
+        path = scores / "frames" / "t1.parquet"
+        pq.write_table(pq.read_table(path).slice(1), path)
+        with pytest.raises(LengthMismatch, match="t1: 22 scores for 23 decoded frames"):
+            evaluate_run(experiment, "gig", manifest, scores, tmp_path / "out")
+
+    def test_missing_tables_and_other_classes_are_errors(self, scored):
+        _, _, scores = scored
+        with pytest.raises(PipelineError, match="expected the classes Other"):
+            read_scores(scores, ("Other",))
+        (scores / "frames" / "t2.parquet").unlink()
+        with pytest.raises(PipelineError, match="t2"):
+            read_scores(scores, ("Fighting", "Robbery"))
+        with pytest.raises(PipelineError, match="index"):
+            read_scores(scores / "nowhere", ())
+
+    def test_a_video_without_scores_is_an_error(self, scored, tmp_path):
+        experiment, manifest, scores = scored
+        more = Manifest(manifest.root, manifest.classes, (*manifest.videos, entry("t3", "test")), manifest.intervals)
+        with pytest.raises(PipelineError, match="t3"):
+            evaluate_run(experiment, "gig", more, scores, tmp_path / "out")
+
+    def test_an_interval_past_the_last_decoded_frame_is_an_error(self, scored, tmp_path):
+        experiment, manifest, scores = scored
+        late = Manifest(manifest.root, manifest.classes, manifest.videos, (Interval("t1", "Fighting", 5, 24),))
+        with pytest.raises(PipelineError, match="t1.*24.*23 frames"):
+            evaluate_run(experiment, "gig", late, scores, tmp_path / "out")
+
+
+def test_loss_on_cached_maps_equals_loss_on_live_maps_within_half_precision():
+    torch.manual_seed(0)
+    live = torch.rand(2, 4, 7, 7, 64) * 3
+    stored = live.half().float()
+    from pipeline.models.heads import build_head
+
+    head = build_head("gig", channels=64, classes=2, dropout=0.0)
+    labels = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
+    totals = []
+    for maps in (live, stored):
+        cue = global_pattern_cue(maps)
+        output = head(cue, spatial_patterns(maps, cue, 8).vectors)
+        totals.append(vs_loss(output, labels, lambda1=1, lambda2=0.5, lambda3=0.1, p=2).total.item())
+    assert totals[0] == pytest.approx(totals[1], rel=1e-2)
