@@ -157,7 +157,9 @@ class TestTraining:
 
     def test_a_planted_anomaly_is_found(self, tmp_path):
         bags, labels = planted_bags()
-        run = Run.model_validate({"training": {"epochs": 60, "learning_rate": 0.1}, "head": {"p": 1, "dropout": 0.0}})
+        run = Run.model_validate(
+            {"training": {"epochs": 100, "learning_rate": 0.1}, "head": {"p": 1, "dropout": 0.0, "lambda3": 0.0}}
+        )
         head = fit(bags, labels, run, 2, tmp_path)
         with torch.inference_mode():
             scores = head(bags.cues[:, 0], bags.patterns[:, 0]).segment_scores[..., 1:].amax(dim=2)
