@@ -148,7 +148,13 @@ def train(recipes: Recipes, run: str) -> None:
 @with_config
 @with_run
 @click.option("--head", type=click.Path(path_type=Path, file_okay=False), help="A head's folder (default: the run's).")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="scores", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="scores",
+    show_default=True,
+    help="Folder of the score tables.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Also write CSV.")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool, videos: tuple[Path, ...]) -> None:

@@ -118,6 +118,7 @@ def test_every_problem_is_listed_by_file_and_row(root):
         "videos.csv, row 9: path: expected one below the root",
         "videos.csv, row 9: Normal together with an anomaly: 'Fire;Normal'",
         "videos.csv, row 10: video_id is empty",
+        "videos.csv, row 10: path: 'v/n1.mp4' is that of 'n1' already",
         "videos.csv, row 10: split: expected one of train, test, got 'training'",
         "videos.csv, row 10: label is empty",
         "annotations.csv, row 4: T0: the interval [-1, 3) begins before frame 0",
@@ -129,7 +130,7 @@ def test_every_problem_is_listed_by_file_and_row(root):
         "annotations.csv, row 10: T0 is labelled Fire, its interval 'Fier'; did you mean 'Fire'?",
     ):
         assert expected in found
-    assert len(found.splitlines()) == 16
+    assert len(found.splitlines()) == 17
 
 
 def test_a_row_with_a_bad_frame_number_is_one_problem(root):

@@ -131,6 +131,13 @@ def test_validation_lists_every_problem_with_its_place(manifest):
     assert text.startswith("10 problem(s)")
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_file_under_two_ids_is_a_problem(manifest, split):
+    twice = (*manifest.videos, entry("n2", split, path="videos/n1.mp4"))
+    with pytest.raises(ManifestError, match="'videos/n1.mp4' is that of 'n1' already"):
+        validate(replace(manifest, videos=twice))
+
+
 @pytest.mark.parametrize(
     ("keep", "message"),
     [

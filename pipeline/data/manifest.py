@@ -197,6 +197,7 @@ def validate(
     if not classes or len(set(classes)) < len(classes) or normal_label in classes:
         problems.add("classes", f"expected different anomaly classes without {normal_label}, got {list(classes)}")
     first: dict[str, tuple[str, VideoEntry]] = {}
+    files: dict[str, VideoEntry] = {}
     for place, entry in zip(video_places, manifest.videos, strict=True):
         if not entry.video_id:
             problems.add(place, "video_id is empty")
@@ -205,6 +206,9 @@ def validate(
         first.setdefault(entry.video_id, (place, entry))
         if escapes(entry.path):
             problems.add(place, f"path: expected one below the root {manifest.root}, got {entry.path!r}")
+        other = files.setdefault(entry.path, entry)
+        if other.video_id != entry.video_id:  # of two splits it would be a leak, of one it would count twice
+            problems.add(place, f"path: {entry.path!r} is that of {other.video_id!r} already")
         if entry.split not in SPLITS:
             problems.add(place, f"split: expected one of {', '.join(SPLITS)}, got {entry.split!r}")
         for label in entry.labels:
