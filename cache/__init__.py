@@ -8,6 +8,7 @@ from cache.errors import (
     NonFiniteFeatures,
     NotCached,
     ShapeMismatch,
+    WriteFailed,
 )
 from cache.reader import FeatureReader
 from cache.record import CommitRecord
@@ -26,4 +27,5 @@ __all__ = [
     "NonFiniteFeatures",
     "NotCached",
     "ShapeMismatch",
+    "WriteFailed",
 ]

@@ -8,6 +8,7 @@ __all__ = [
     "NonFiniteFeatures",
     "NotCached",
     "ShapeMismatch",
+    "WriteFailed",
 ]
 
 
@@ -40,3 +41,7 @@ class NonFiniteFeatures(CacheError, ValueError):
 
 class ShapeMismatch(CacheError, ValueError):
     """Arrays whose shapes do not belong together."""
+
+
+class WriteFailed(CacheError, OSError):
+    """Features that could not be written: a full or read-only disk, or a store that refuses."""

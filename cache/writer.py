@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from cache.errors import CacheError, NonFiniteFeatures, ShapeMismatch
+from cache.errors import CacheError, NonFiniteFeatures, ShapeMismatch, WriteFailed
 from cache.record import CommitRecord
 
 if TYPE_CHECKING:
@@ -53,16 +54,18 @@ class FeatureWriter:
         self._times = np.empty(0, dtype=np.float64)
         self._payload = store.fresh_payload(video_id)
         self._committed = False
-        self._group = zarr.create_group(store.zarr_store(namespace, self._payload), zarr_format=3)
         chunk = (1, CHUNK_CLIPS, *self._map_shape)
-        self._features = self._array("features", (views, 0, *self._map_shape), chunk, self._dtype, np.nan)
+        with self._writing():
+            self._group = zarr.create_group(store.zarr_store(namespace, self._payload), zarr_format=3)
+            self._features = self._array("features", (views, 0, *self._map_shape), chunk, self._dtype, np.nan)
 
     def __enter__(self) -> FeatureWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not self._committed:
-            self._store.remove(self._namespace, self._payload)
+            with suppress(OSError):  # what cannot be removed now, `gc` removes
+                self._store.remove(self._namespace, self._payload)
 
     def append(self, view: int, features: np.ndarray, frames: np.ndarray) -> None:
         """Add n clips of one view, in order.
@@ -75,6 +78,7 @@ class FeatureWriter:
         Raises:
             NonFiniteFeatures: a value is NaN or infinite, also after conversion to the stored type.
             ShapeMismatch: a shape differs from what the writer was opened with.
+            WriteFailed: the store cannot be written to.
         """
         if features.shape[1:] != self._map_shape or frames.shape != (len(features), self._length):
             raise ShapeMismatch(
@@ -94,7 +98,8 @@ class FeatureWriter:
             np.maximum(self._cue[view], stored.max(axis=(0, 1, 2)), out=self._cue[view])
         self._pending[view].append(stored)
         self._frames[view].append(np.asarray(frames, dtype=np.int64))
-        self._flush(view, whole_chunks=True)
+        with self._writing():
+            self._flush(view, whole_chunks=True)
 
     def set_times(self, times_s: np.ndarray) -> None:
         """Presentation times of all decoded frames, (N,) seconds from the first."""
@@ -105,7 +110,12 @@ class FeatureWriter:
 
         Raises:
             ShapeMismatch: the views hold different numbers of clips, or none.
+            WriteFailed: the store cannot be written to; nothing is visible then.
         """
+        with self._writing():
+            return self._commit(provenance)
+
+    def _commit(self, provenance: Mapping[str, Any]) -> CommitRecord:
         for view in range(self._views):
             self._flush(view, whole_chunks=False)
         if len(set(self._written)) != 1 or not self._written[0]:
@@ -129,6 +139,15 @@ class FeatureWriter:
         self._store.publish(record)
         self._committed = True
         return record
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except CacheError:
+            raise
+        except OSError as error:
+            raise WriteFailed(f"{self._where}: cannot be written to the cache {self._store.url}: {error}") from error
 
     @property
     def _where(self) -> str:
@@ -157,9 +176,6 @@ class FeatureWriter:
         start = self._written[view]
         if self._features.shape[1] < start + count:
             self._features.resize((self._views, start + count, *self._map_shape))
-        try:
-            self._features[view, start : start + count] = maps[:count]
-        except OSError as error:
-            raise CacheError(f"{self._where}: the features cannot be written to {self._store.url}: {error}") from error
+        self._features[view, start : start + count] = maps[:count]
         self._written[view] = start + count
         self._pending[view] = [maps[count:]] if waiting > count else []

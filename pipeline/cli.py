@@ -7,8 +7,10 @@ where the Luigi tasks put them, so the two can be mixed.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -17,7 +19,7 @@ from tqdm import tqdm
 from cache.errors import CacheError
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
-from pipeline.stages.outputs import whole_folder
+from pipeline.stages.outputs import make_folder
 from pipeline.stages.recipes import Progress, Recipes
 
 __all__ = ["main"]
@@ -134,6 +136,7 @@ def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
     for name in split or ("train", "test"):
         _ensure_features(recipes, name)
         click.echo(f"{name}: {recipes.experiment.paths.cache}/{recipes.namespace(name)}")
+    _check_quarantine(recipes)
 
 
 @main.command()
@@ -177,18 +180,17 @@ def evaluate(recipes: Recipes, run: str) -> None:
     from pipeline.stages.score import score_split
 
     experiment = recipes.experiment
-    head = _ensure_head(recipes, run)
     _ensure_features(recipes, "test")
+    head = _ensure_head(recipes, run)
     manifest = _ensure_manifest(recipes)
     scores, figures = recipes.scores_folder(run), recipes.evaluation_folder(run)
-    if not scores.exists():
-        with whole_folder(scores) as folder, bar("score") as progress:
-            score_split(experiment, run, manifest, recipes.namespace("test"), head, folder, progress)
-    if not figures.exists():
-        with whole_folder(figures) as folder:
-            evaluate_run(experiment, run, manifest, scores, folder)
+    namespace = recipes.namespace("test")
+    with bar("score") as progress:
+        _make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
+    _make(figures, lambda folder: evaluate_run(experiment, run, manifest, scores, folder))
     click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
     click.echo(f"results: {figures}")
+    _check_quarantine(recipes)
 
 
 @main.command()
@@ -200,32 +202,74 @@ def report(recipes: Recipes) -> None:
     click.echo(summary_table(recipes.summary_folder()))
 
 
-def _ensure_manifest(recipes: Recipes):
+@main.group()
+def quarantine() -> None:
+    """Videos that could not be read, and have no part in the results."""
+
+
+@quarantine.command("ls")
+@with_config
+@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object a line.")
+def list_quarantine(recipes: Recipes, as_json: bool) -> None:
+    """List them, each with its reason."""
+    records = recipes.quarantine.records()
+    for record in records:
+        if as_json:
+            click.echo(json.dumps(asdict(record), ensure_ascii=False))
+        else:
+            click.echo(f"{record.video_id}  {record.split}  {record.time}\n    {record.reason}")
+    if not records and not as_json:
+        click.echo("no video is in quarantine")
+
+
+@quarantine.command()
+@with_config
+@click.argument("video_ids", metavar="[VIDEO_ID]...", nargs=-1)
+def clear(recipes: Recipes, video_ids: tuple[str, ...]) -> None:
+    """Have videos tried again by the next run: those named, or all."""
+    cleared = recipes.quarantine.clear(video_ids or None)
+    click.echo(f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again" if cleared else "no video is in quarantine")
+
+
+def _make(final: Path, build: Callable[[Path], object]) -> None:
+    make_folder(final, build, lambda message: click.echo(message, err=True))
+
+
+def _ensure_manifest(recipes: Recipes, left_out: bool = False):
+    """The manifest, without the videos in quarantine unless those are asked for."""
     from pipeline.stages.manifest import build_manifest, load_manifest
 
     final = recipes.manifest_folder()
     if not final.exists():
-        with whole_folder(final) as folder, bar("manifest") as progress:
-            build_manifest(recipes.experiment, folder, progress)
-    return load_manifest(recipes.experiment, final)
+        with bar("manifest") as progress:
+            _make(final, lambda folder: build_manifest(recipes.experiment, folder, progress))
+    manifest = load_manifest(recipes.experiment, final)
+    return manifest if left_out else manifest.without([record.video_id for record in recipes.quarantine.records()])
 
 
 def _ensure_features(recipes: Recipes, split: str) -> None:
     from pipeline.stages.extract import extract_split
 
-    manifest = _ensure_manifest(recipes)
+    manifest = _ensure_manifest(recipes, left_out=True)
+    namespace, videos = recipes.namespace(split), manifest.split(split)
     with bar(f"extract {split}") as progress:
-        namespace = recipes.namespace(split)
-        extract_split(recipes.experiment, manifest, split, manifest.split(split), namespace, progress)
+        extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress)
 
 
 def _ensure_head(recipes: Recipes, run: str) -> Path:
     from pipeline.stages.train import train_head
 
-    final = recipes.head_folder(run)
-    if not final.exists():
+    recipes.experiment.run(run)  # an unknown name is an error before the work
+    if not recipes.head_folder(run).exists():
         _ensure_features(recipes, "train")
-        manifest = _ensure_manifest(recipes)
-        with whole_folder(final) as folder, bar(f"train {run}") as progress:
-            train_head(recipes.experiment, run, manifest, recipes.namespace("train"), folder, progress)
+    manifest, final = _ensure_manifest(recipes), recipes.head_folder(run)
+    if final.exists():
+        return final
+    with bar(f"train {run}") as progress:
+        namespace = recipes.namespace("train")
+        _make(final, lambda folder: train_head(recipes.experiment, run, manifest, namespace, folder, progress))
     return final
+
+
+def _check_quarantine(recipes: Recipes) -> None:
+    recipes.quarantine.check(recipes.experiment.machine.max_quarantined)

@@ -191,12 +191,26 @@ class Run(Section):
 
 
 class Machine(Section):
-    """What the work runs on. In no digest: none of it decides a result beyond rounding."""
+    """What the work runs on, and what it puts up with. In no digest: none of it decides a result beyond rounding."""
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     batch_clips: int = Field(default=8, ge=1, description="Clips the backbone sees at once.")
     threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
     shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
+    decode_workers: int = Field(
+        default=2, ge=1, le=64, description="Decoder processes of an extraction; each decodes one video ahead."
+    )
+    decode_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds without a sign of life after which a decoder is given up; its video goes to quarantine.",
+    )
+    max_quarantined: int = Field(
+        default=0,
+        ge=0,
+        description="Unreadable videos that are accepted; with more, EvaluateAll does the rest, lists them, fails.",
+    )
+    checkpoint_epochs: int = Field(default=10, ge=1, description="Epochs from one training checkpoint to the next.")
 
 
 class Paths(Section):

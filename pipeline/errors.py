@@ -6,7 +6,9 @@ __all__ = [
     "DegenerateTruth",
     "LengthMismatch",
     "ManifestError",
+    "OutputError",
     "PipelineError",
+    "QuarantineExceeded",
     "WeightsError",
 ]
 
@@ -24,7 +26,11 @@ class ManifestError(PipelineError, ValueError):
 
 
 class DecodeError(PipelineError, OSError):
-    """A video that cannot be decoded."""
+    """A video that cannot be decoded; `frame` is the number of frames that were, where that is known."""
+
+    def __init__(self, message: str, frame: int | None = None) -> None:
+        super().__init__(message)
+        self.frame = frame
 
 
 class WeightsError(PipelineError, ValueError):
@@ -37,3 +43,11 @@ class LengthMismatch(PipelineError, ValueError):
 
 class DegenerateTruth(PipelineError, ValueError):
     """Truth on which a figure is not defined, such as frames of one kind only."""
+
+
+class OutputError(PipelineError, OSError):
+    """An output that cannot be written."""
+
+
+class QuarantineExceeded(PipelineError, RuntimeError):
+    """More videos in quarantine than the configuration accepts."""

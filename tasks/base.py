@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import luigi
 
+from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
-from pipeline.stages.outputs import whole_folder
+from pipeline.errors import PipelineError
+from pipeline.stages.outputs import make_folder
 from pipeline.stages.recipes import Recipes
 
 __all__ = ["ExperimentTask", "FolderTask", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
+
+
+class PlainErrors(logging.Filter):
+    """Our own errors say what is wrong in their message: luigi logs that in place of a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, (PipelineError, CacheError)):
+            record.msg, record.args = f"{record.getMessage()}\n\n{error}\n", ()
+            record.exc_info = None
+        return True
+
+
+logger.addFilter(PlainErrors())
 
 
 @lru_cache(maxsize=8)
@@ -45,6 +61,11 @@ class ExperimentTask(luigi.Task):
     def _reported(self) -> list[float]:
         return [0.0]
 
+    def say(self, message: str) -> None:
+        """A message for the scheduler and the log."""
+        logger.info("%s: %s", self.task_family, message)
+        self.set_status_message(message)
+
     def report(self, done: int, total: int, message: str) -> None:
         """Progress of a stage: the scheduler's status message and percentage, and a log line every few seconds."""
         now = time.monotonic()
@@ -68,6 +89,6 @@ class FolderTask(ExperimentTask):
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(self.folder()))
 
-    def fresh_folder(self) -> AbstractContextManager[Path]:
-        """A folder to write to that becomes the output when the block ends well."""
-        return whole_folder(self.folder())
+    def make(self, build: Callable[[Path], object]) -> None:
+        """Have `build` fill the output's folder; waits where another process is making it."""
+        make_folder(self.folder(), build, self.say)

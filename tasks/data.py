@@ -23,8 +23,7 @@ class Manifest(FolderTask):
     def run(self) -> None:
         from pipeline.stages.manifest import build_manifest
 
-        with self.fresh_folder() as folder:
-            build_manifest(self.experiment, folder, self.report)
+        self.make(lambda folder: build_manifest(self.experiment, folder, self.report))
 
 
 class ExtractShard(ExperimentTask):
@@ -45,26 +44,30 @@ class ExtractShard(ExperimentTask):
         return luigi.LocalTarget(str(self.recipes.features_marker(self.split, self.shard, self.shards)))
 
     def complete(self) -> bool:
-        """The marker lies there and every video that it names is still in the cache; costs one listing of the cache."""
+        """The marker lies there and every video that it names is still in the cache, or in quarantine; costs two listings."""
         if not super().complete():
             return False
         from cache import FeatureStore
 
         marker = json.loads(Path(self.output().path).read_text(encoding="utf-8"))
         store = FeatureStore.open(self.experiment.paths.cache)
-        return set(marker["video_ids"]) <= set(store.list(marker["namespace"]))
+        missing = set(marker["video_ids"]) - store.list(marker["namespace"])
+        return not missing or missing <= set(self.recipes.quarantine.ids(self.split))
 
     def run(self) -> None:
         from pipeline.stages.extract import extract_split
         from pipeline.stages.manifest import load_manifest
+        from pipeline.stages.outputs import locked
 
         manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
         videos = [v for v in manifest.split(self.split) if zlib.crc32(v.video_id.encode()) % self.shards == self.shard]
-        namespace = self.recipes.namespace(self.split)
-        done = extract_split(self.experiment, manifest, self.split, videos, namespace, self.report)
-        self.set_status_message(f"{len(done.extracted)} videos extracted, {len(done.cached)} were in the cache")
-        with self.output().open("w") as stream:
-            json.dump({"namespace": namespace, "video_ids": [v.video_id for v in videos]}, stream, indent=1)
+        namespace, quarantine = self.recipes.namespace(self.split), self.recipes.quarantine
+        with locked(Path(self.output().path), self.say):
+            done = extract_split(self.experiment, manifest, self.split, videos, namespace, quarantine, self.report)
+            with self.output().open("w") as stream:
+                json.dump({"namespace": namespace, "video_ids": [v.video_id for v in videos]}, stream, indent=1)
+        counts = f"{len(done.extracted)} videos extracted, {len(done.cached)} were in the cache"
+        self.say(f"{counts}, {len(done.quarantined)} in quarantine" if done.quarantined else counts)
 
 
 class ExtractFeatures(luigi.WrapperTask, ExperimentTask):

@@ -19,9 +19,11 @@ class RunTask(FolderTask):
     run_name = luigi.Parameter(default="gig", description="Which of the configuration's runs.")
 
     def _manifest(self):
+        """The manifest without the videos in quarantine."""
         from pipeline.stages.manifest import load_manifest
 
-        return load_manifest(self.experiment, self.recipes.manifest_folder())
+        manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
+        return manifest.without([record.video_id for record in self.recipes.quarantine.records()])
 
 
 class TrainHead(RunTask):
@@ -37,9 +39,8 @@ class TrainHead(RunTask):
     def run(self) -> None:
         from pipeline.stages.train import train_head
 
-        namespace = self.recipes.namespace("train")
-        with self.fresh_folder() as folder:
-            train_head(self.experiment, self.run_name, self._manifest(), namespace, folder, self.report)
+        facts = self.experiment, self.run_name, self._manifest(), self.recipes.namespace("train")
+        self.make(lambda folder: train_head(*facts, folder, self.report))
 
 
 class ScoreVideos(RunTask):
@@ -54,10 +55,9 @@ class ScoreVideos(RunTask):
     def run(self) -> None:
         from pipeline.stages.score import score_split
 
-        namespace = self.recipes.namespace("test")
         head = self.recipes.head_folder(self.run_name)
-        with self.fresh_folder() as folder:
-            score_split(self.experiment, self.run_name, self._manifest(), namespace, head, folder, self.report)
+        facts = self.experiment, self.run_name, self._manifest(), self.recipes.namespace("test"), head
+        self.make(lambda folder: score_split(*facts, folder, self.report))
 
 
 class Evaluate(RunTask):
@@ -72,9 +72,8 @@ class Evaluate(RunTask):
     def run(self) -> None:
         from pipeline.stages.evaluate import evaluate_run
 
-        scores = self.recipes.scores_folder(self.run_name)
-        with self.fresh_folder() as folder:
-            evaluate_run(self.experiment, self.run_name, self._manifest(), scores, folder)
+        facts = self.experiment, self.run_name, self._manifest(), self.recipes.scores_folder(self.run_name)
+        self.make(lambda folder: evaluate_run(*facts, folder))
 
 
 class EvaluateAll(FolderTask):
@@ -87,9 +86,16 @@ class EvaluateAll(FolderTask):
         for name in self.experiment.runs:
             yield Evaluate(config=self.config, run_name=name)
 
+    def complete(self) -> bool:
+        """The summary lies there, and no more videos are in quarantine than the configuration accepts."""
+        return super().complete() and len(self.recipes.quarantine.records()) <= self.experiment.machine.max_quarantined
+
     def run(self) -> None:
         from pipeline.stages.report import summary_table, write_summary
 
-        with self.fresh_folder() as folder:
-            write_summary(self.experiment, {n: self.recipes.evaluation_folder(n) for n in self.experiment.runs}, folder)
+        quarantine = self.recipes.quarantine
+        evaluations = {name: self.recipes.evaluation_folder(name) for name in self.experiment.runs}
+        left_out = [record.video_id for record in quarantine.records()]
+        self.make(lambda folder: write_summary(self.experiment, evaluations, folder, left_out))
         print(summary_table(self.folder()))
+        quarantine.check(self.experiment.machine.max_quarantined)

@@ -12,13 +12,15 @@ import torch
 
 from cache import FeatureStore
 from pipeline.config import Run, parse_experiment
+from pipeline.data.decode import iter_frames
 from pipeline.data.manifest import Interval, Manifest, VideoEntry
 from pipeline.data.sampling import window_indices, windows_to_frames
-from pipeline.errors import DecodeError, LengthMismatch, PipelineError, WeightsError
+from pipeline.errors import LengthMismatch, PipelineError, WeightsError
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.evaluate import evaluate_run, read_scores
-from pipeline.stages.extract import Extractor, extract_split
+from pipeline.stages.extract import Extractor, experiment_workers, extract_split
+from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
 from pipeline.stages.score import score_split, score_video, smooth
 from pipeline.stages.train import fit, load_head, train_head
@@ -32,6 +34,11 @@ def entry(video_id: str, split: str, *labels: str, packets: int = 20) -> VideoEn
 def experiment(nano, tmp_path):
     nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
     return parse_experiment(nano)
+
+
+def extract(experiment, manifest, split, videos, namespace, **options):
+    quarantine = Quarantine(experiment.paths.output / "quarantine")
+    return extract_split(experiment, manifest, split, videos, namespace, quarantine, **options)
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ def manifest(tmp_path, make_video):
 class TestExtraction:
     def test_shapes_frames_and_provenance(self, experiment, manifest):
         for split in ("train", "test"):
-            report = extract_split(experiment, manifest, split, manifest.split(split), split)
+            report = extract(experiment, manifest, split, manifest.split(split), split)
             assert len(report.extracted) == len(manifest.split(split))
         store = FeatureStore.open(experiment.paths.cache)
         assert store.reader("train", "n1").shape == (1, 4, 7, 7, 2048)
@@ -64,58 +71,66 @@ class TestExtraction:
 
     def test_a_second_call_finds_everything_cached(self, experiment, manifest):
         videos = manifest.split("test")
-        extract_split(experiment, manifest, "test", videos, "ns")
-        report = extract_split(experiment, manifest, "test", videos, "ns")
+        extract(experiment, manifest, "test", videos, "ns")
+        report = extract(experiment, manifest, "test", videos, "ns")
         assert (report.extracted, report.cached) == ((), ("t1", "t2"))
 
     def test_a_touched_file_is_kept_and_a_changed_one_extracted_anew(self, experiment, manifest, make_video):
         videos = manifest.split("test")
-        extract_split(experiment, manifest, "test", videos, "ns")
+        extract(experiment, manifest, "test", videos, "ns")
         os.utime(manifest.video_path("t1"), ns=(1, 1))
         make_video("t2.mp4", frames=9)
-        report = extract_split(experiment, manifest, "test", videos, "ns")
+        report = extract(experiment, manifest, "test", videos, "ns")
         assert (report.extracted, report.cached) == (("t2",), ("t1",))
         store = FeatureStore.open(experiment.paths.cache)
         assert store.record("ns", "t2").provenance["source"]["decoded_frames"] == 9
 
     def test_two_extractions_give_the_same_bytes(self, experiment, manifest):
         for namespace in ("a", "b"):
-            extract_split(experiment, manifest, "test", manifest.split("test"), namespace)
+            extract(experiment, manifest, "test", manifest.split("test"), namespace)
         store = FeatureStore.open(experiment.paths.cache)
         np.testing.assert_array_equal(store.reader("a", "t1").features(0), store.reader("b", "t1").features(0))
 
-    def test_a_bad_video_is_named_and_finished_ones_stay(self, experiment, manifest, tmp_path):
-        (tmp_path / "t2.mp4").write_text("this is no video")
-        with pytest.raises(DecodeError, match="t2.mp4"):
-            extract_split(experiment, manifest, "test", manifest.split("test"), "ns")
-        assert FeatureStore.open(experiment.paths.cache).list("ns") == {"t1"}
+    def test_a_bad_video_goes_to_quarantine_and_the_others_are_finished(self, experiment, manifest, tmp_path):
+        (tmp_path / "t1.mp4").write_text("this is no video")
+        report = extract(experiment, manifest, "test", manifest.split("test"), "ns")
+        assert (report.extracted, report.quarantined) == (("t2",), ("t1",))
+        assert FeatureStore.open(experiment.paths.cache).list("ns") == {"t2"}
+        quarantine = Quarantine(experiment.paths.output / "quarantine")
+        (record,) = quarantine.records("test")
+        assert (record.video_id, record.path, record.split) == ("t1", "t1.mp4", "test")
+        assert "t1.mp4" in record.reason
+        again = extract(experiment, manifest, "test", manifest.split("test"), "ns")
+        assert (again.extracted, again.cached, again.quarantined) == ((), ("t2",), ("t1",))
+
+    def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
+        (tmp_path / "t1.mp4").write_text("this is no video")
+        extract(experiment, manifest, "test", manifest.split("test"), "ns")
+        make_video("t1.mp4", frames=9)
+        Quarantine(experiment.paths.output / "quarantine").clear(["t1"])
+        assert extract(experiment, manifest, "test", manifest.split("test"), "ns").extracted == ("t1",)
 
     def test_views_are_random_draws_and_odd_ones_are_flipped(self, nano, manifest, tmp_path):
         nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
         nano["train_sampling"] = {"segments": 2, "views": 2, "interval_frames": 1, "clip_frames": 2}
-        extractor = Extractor(parse_experiment(nano))
+        experiment = parse_experiment(nano)
+        extractor = Extractor(experiment)
         path, times = manifest.video_path("n1"), []
-        batches = list(extractor._views(path, "n1", times))
+        with experiment_workers(experiment) as workers:
+            for stream in workers.streams([extractor.job(path, "n1", "train")]):
+                batches = list(extractor._views(stream, "n1", times))
         assert [b.view for b in batches] == [0, 1]
         assert len(times) == 20
-        frames = [f.image for f in extractor._frames(path)]
+        frames = [f.image for f in iter_frames(path)]
         first, second = batches
         np.testing.assert_array_equal(first.clips[0, 0], frames[first.indices[0, 0]])
         np.testing.assert_array_equal(second.clips[0, 0], frames[second.indices[0, 0]][:, ::-1])
-
-    def test_a_wrong_packet_count_is_planned_again(self, experiment, manifest, monkeypatch):
-        import pipeline.stages.extract as module
-
-        true = module.read_header(manifest.video_path("n1"))
-        monkeypatch.setattr(module, "read_header", lambda path: type(true)(**vars(true) | {"packets": 500}))
-        batches = list(Extractor(experiment)._views(manifest.video_path("n1"), "n1", []))
-        assert max(b.indices.max() for b in batches) < 20
 
     def test_clips_of_a_segment_are_averaged(self, nano, manifest, tmp_path):
         nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
         nano["train_sampling"] = {"segments": 2, "views": 1, "clips_per_segment": 3}
         experiment = parse_experiment(nano)
-        extract_split(experiment, manifest, "train", manifest.split("train")[:1], "ns")
+        extract(experiment, manifest, "train", manifest.split("train")[:1], "ns")
         reader = FeatureStore.open(experiment.paths.cache).reader("ns", "n1")
         assert reader.shape[:2] == (1, 2)
         assert reader.frames().shape == (1, 2, 18)
@@ -146,6 +161,36 @@ class TestTraining:
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
         return "a", "b"
+
+    @pytest.mark.parametrize("stop", [1, 4, 7])
+    def test_a_broken_off_training_goes_on_to_the_same_weights(self, tmp_path, stop):
+        bags, labels = planted_bags()
+        run = Run.model_validate({"training": {"epochs": 8}})
+        whole = fit(bags, labels, run, 2, tmp_path / "whole", checkpoint_epochs=1)
+
+        def kill(done, total, message):
+            if done == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit(bags, labels, run, 2, tmp_path / "broken", progress=kill, checkpoint_epochs=2)
+        epochs = []
+        resumed = fit(bags, labels, run, 2, tmp_path / "broken", progress=lambda done, *_: epochs.append(done), checkpoint_epochs=2)
+        assert epochs[0] == stop // 2 * 2 + 1
+        for name, value in whole.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[name]), name
+        losses = [(tmp_path / folder / "losses.csv").read_bytes() for folder in ("whole", "broken")]
+        assert losses[0] == losses[1]
+
+    def test_a_checkpoint_cut_short_is_passed_over(self, tmp_path):
+        bags, labels = planted_bags()
+        run = Run.model_validate({"training": {"epochs": 4}})
+        whole = fit(bags, labels, run, 2, tmp_path / "whole", checkpoint_epochs=1)
+        checkpoint = tmp_path / "whole" / "checkpoint.pt"
+        (tmp_path / "cut").mkdir()
+        (tmp_path / "cut" / "checkpoint.pt").write_bytes(checkpoint.read_bytes()[:1000])
+        again = fit(bags, labels, run, 2, tmp_path / "cut")
+        assert all(torch.equal(v, again.state_dict()[n]) for n, v in whole.state_dict().items())
 
     def test_the_global_generator_is_left_alone(self, tmp_path):
         bags, labels = planted_bags()
@@ -186,7 +231,7 @@ class TestTraining:
 @pytest.fixture
 def cached(experiment, manifest):
     for split in ("train", "test"):
-        extract_split(experiment, manifest, split, manifest.split(split), split)
+        extract(experiment, manifest, split, manifest.split(split), split)
     return experiment, manifest
 
 

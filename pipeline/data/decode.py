@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,11 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        image: (height, width, 3) uint8 RGB.
+        image: (height, width, 3) uint8 RGB; None where the picture was not asked for.
         time_s: seconds from the video's first frame, never falling.
     """
 
-    image: np.ndarray
+    image: np.ndarray | None
     time_s: float
 
 
@@ -102,10 +102,14 @@ def crop_geometry(width: int, height: int, short_side: int, crop: int) -> CropGe
     return CropGeometry(new_width, new_height, left, top, new_width / width, new_height / height)
 
 
-def read_header(path: Path) -> VideoHeader:
+def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
     """Read a video's header and count its non-empty packets.
 
     Nothing is decoded but the first frame, because rotation is known from a frame only.
+
+    Args:
+        path: a video file, or a folder of numbered images.
+        alive: called every thousand packets, as a sign of life.
 
     Raises:
         DecodeError: the file is missing, empty, not a video, or its first frame cannot be decoded.
@@ -120,6 +124,8 @@ def read_header(path: Path) -> VideoHeader:
         try:
             for packet in container.demux(stream):
                 packets += packet.size > 0
+                if alive and packets % 1000 == 0:
+                    alive()
                 if first is None:
                     first = next(iter(packet.decode()), None)
         except (av.error.FFmpegError, ValueError) as error:
@@ -131,7 +137,7 @@ def read_header(path: Path) -> VideoHeader:
     return VideoHeader(path, *_upright_size(first), fps, packets, path.stat().st_size)
 
 
-def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224) -> Iterator[Frame]:
+def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224, wanted: Container[int] | None = None) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, as the backbone sees it.
 
     The resize is one step of libswscale (bilinear) straight from the decoder's pixel format to RGB; smaller videos are
@@ -141,6 +147,7 @@ def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224) -> Iterat
         path: a video file, or a folder of numbered images.
         short_side: shorter side after resizing, pixels.
         crop: side of the centre crop, pixels, at most short_side.
+        wanted: numbers of the frames whose pictures are needed; None for all. The others are decoded and not converted.
 
     Yields:
         Frames of (crop, crop, 3).
@@ -158,7 +165,7 @@ def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224) -> Iterat
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
     reformatter = VideoReformatter()
-    return _prepared(path, prepare)
+    return _prepared(path, prepare, wanted)
 
 
 def iter_raw_frames(path: Path) -> Iterator[Frame]:
@@ -174,7 +181,7 @@ def iter_raw_frames(path: Path) -> Iterator[Frame]:
     return _prepared(path, lambda frame: _upright_image(frame, reformatter, *_upright_size(frame)))
 
 
-def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray]) -> Iterator[Frame]:
+def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray], wanted: Container[int] | None = None) -> Iterator[Frame]:
     origin = time_s = None
     for index, (frame, fps) in enumerate(_decoded(path)):
         expected = 0.0 if time_s is None else time_s + 1 / fps
@@ -184,6 +191,9 @@ def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray]) -> Ite
             seconds = float(frame.pts * frame.time_base)
             origin = seconds - expected if origin is None else origin
             time_s = max(seconds - origin, time_s or 0.0)
+        if wanted is not None and index not in wanted:
+            yield Frame(None, time_s)
+            continue
         try:
             image = np.ascontiguousarray(prepare(frame))
         except (av.error.FFmpegError, ValueError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -50,9 +50,9 @@ class VideoEntry:
         split: `train` or `test`.
         labels: anomaly classes in the video; empty means normal.
         source: what the video was cut from, if known; videos of one source never lie in both parts of a split.
-        width, height: pixels, after rotation.
+        width, height: pixels, after rotation; 0 where the header cannot be read.
         fps: as the container states it.
-        packets: planned number of frames; the decoder may yield another.
+        packets: planned number of frames; the decoder may yield another. 0 where the header cannot be read.
         bytes: size on disk.
     """
 
@@ -110,6 +110,23 @@ class Manifest:
         if name not in SPLITS:
             raise ManifestError(f"split: expected one of {', '.join(SPLITS)}, got {name!r}")
         return tuple(entry for entry in self.videos if entry.split == name)
+
+    def without(self, video_ids: Sequence[str]) -> Manifest:
+        """The manifest without some videos, which could not be read. Raises ManifestError when too little is left."""
+        if not video_ids:
+            return self
+        gone = set(video_ids)
+        rest = replace(
+            self,
+            videos=tuple(entry for entry in self.videos if entry.video_id not in gone),
+            intervals=tuple(interval for interval in self.intervals if interval.video_id not in gone),
+        )
+        problems = Problems()
+        _check_splits(rest.videos, problems)
+        if problems.lines:
+            problems.add("quarantine", f"{len(gone)} unreadable video(s) left out: {', '.join(sorted(gone))}")
+        problems.raise_any()
+        return rest
 
     def video_labels(self, entry: VideoEntry) -> np.ndarray:
         """Multi-hot label (1 + C,) float32; index 0 is Normal, set when no anomaly is."""

@@ -10,7 +10,9 @@ import numpy as np
 
 __all__ = [
     "WindowAssembler",
+    "plan_views",
     "segment_bounds",
+    "training_frames",
     "view_generator",
     "view_indices",
     "window_indices",
@@ -76,6 +78,36 @@ def view_indices(
         indices = start + offsets[:, None] + steps * max(1, interval)
         clips[segment] = np.minimum(indices, stop - 1)
     return clips
+
+
+def plan_views(
+    n_frames: int,
+    *,
+    video_id: str,
+    views: int,
+    segments: int,
+    clip_frames: int,
+    interval_frames: int,
+    clips_per_segment: int,
+    seed: int,
+) -> list[np.ndarray]:
+    """The clips (T, clips_per_segment, L) of every view of a training video; see `view_indices` and `view_generator`."""
+    return [
+        view_indices(
+            n_frames,
+            segments=segments,
+            clip_frames=clip_frames,
+            interval_frames=interval_frames,
+            clips_per_segment=clips_per_segment,
+            generator=view_generator(seed, video_id, view),
+        )
+        for view in range(views)
+    ]
+
+
+def training_frames(n_frames: int, **sampling: int | str) -> list[int]:
+    """The frames that the clips of all views need, ascending; arguments as `plan_views`."""
+    return np.unique(np.concatenate([plan.ravel() for plan in plan_views(n_frames, **sampling)])).tolist()
 
 
 def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, interval_frames: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Stage 1: decode videos, run the backbone, keep the full feature maps.
 
-Every frame is decoded once and a video of any length needs bounded memory: a training video keeps the frames of its clips, a
-test video one batch of windows. A batch is always full, the last one padded, so that a feature does not depend on what else is
-in the batch.
+Every frame is decoded once, in another process, and a video of any length needs bounded memory: a training video keeps the
+frames of its clips, a test video one batch of windows. A batch is always full, the last one padded, so that a feature does not
+depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -10,29 +10,33 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cache import FeatureStore
+from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import Experiment
-from pipeline.data.decode import content_sha256, iter_frames, read_header
+from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
-from pipeline.data.sampling import WindowAssembler, view_generator, view_indices
-from pipeline.errors import DecodeError
+from pipeline.data.sampling import WindowAssembler, plan_views, training_frames
+from pipeline.data.workers import DecodeWorkers, Job, VideoStream
+from pipeline.errors import ConfigError, DecodeError
 from pipeline.models.backbone import Backbone, build_backbone
+from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress
 
-__all__ = ["ExtractReport", "Extractor", "extract_split", "pick_device"]
+__all__ = ["ExtractReport", "Extractor", "experiment_workers", "extract_split", "pick_device"]
 
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What one call did: ids written, and ids found complete in the cache."""
+    """What one call did: ids written, ids found complete in the cache, and ids in quarantine, before or since."""
 
     extracted: tuple[str, ...]
     cached: tuple[str, ...]
+    quarantined: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,19 @@ class ClipBatch:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU."""
+    """`auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises ConfigError for a device that torch does not know, or that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"machine.device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"machine.device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)")
+    return device
 
 
 def extract_split(
@@ -57,28 +70,53 @@ def extract_split(
     split: str,
     videos: Sequence[VideoEntry],
     namespace: str,
+    quarantine: Quarantine,
     progress: Progress | None = None,
+    decoder: str = "pipeline.data.decode",
 ) -> ExtractReport:
     """Bring the features of `videos` (all of one split) into the cache; those already there are left alone.
 
     A cached video is taken as it is when its file has the recorded size and time, or else the recorded content; a file that
-    changed is extracted anew and replaces the old record.
+    changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one that is
+    there already is not tried again.
 
     Raises:
-        DecodeError: a video cannot be read. Videos finished before it stay in the cache.
+        CacheError: the cache cannot be written. Videos finished before it stay there.
     """
     store = FeatureStore.open(experiment.paths.cache)
     present = store.list(namespace)
     cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v)]
-    todo = [v for v in videos if v.video_id not in set(cached)]
+    known = set(quarantine.ids(split)) - set(cached)
+    bad = [v.video_id for v in videos if v.video_id in known]
+    todo = [v for v in videos if v.video_id not in {*cached, *bad}]
+    if todo and progress:
+        progress(len(cached), len(videos), "loading the backbone")
     extractor = Extractor(experiment) if todo else None
-    for number, entry in enumerate(todo):
-        if progress:
-            progress(len(cached) + number, len(videos), f"extracting {entry.video_id}")
-        extractor.extract(manifest.video_path(entry.video_id), entry.video_id, split, store, namespace)
+    extracted = []
+    with experiment_workers(experiment, decoder) as workers:
+        streams = workers.streams(extractor.job(manifest.video_path(v.video_id), v.video_id, split) for v in todo)
+        for number, (entry, stream) in enumerate(zip(todo, streams, strict=True)):
+            if progress:
+                progress(len(cached) + number, len(videos), f"extracting {entry.video_id}")
+            try:
+                extractor.extract(stream, entry.video_id, split, store, namespace)
+                extracted.append(entry.video_id)
+            except (DecodeError, NonFiniteFeatures) as error:
+                quarantine.add(entry.video_id, entry.path, split, error)
+                bad.append(entry.video_id)
+                if progress:
+                    progress(len(cached) + number, len(videos), f"{entry.video_id} goes to quarantine: {error}")
     if progress:
         progress(len(videos), len(videos), "extracted")
-    return ExtractReport(tuple(v.video_id for v in todo), tuple(cached))
+    return ExtractReport(tuple(extracted), tuple(cached), tuple(bad))
+
+
+def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decode") -> DecodeWorkers:
+    """Decoder processes as the experiment's machine and preprocessing sections have them."""
+    machine, shape = experiment.machine, experiment.preprocess
+    return DecodeWorkers(
+        machine.decode_workers, machine.decode_timeout_s, short_side=shape.short_side, crop=shape.crop, decoder=decoder
+    )
 
 
 def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry) -> bool:
@@ -104,8 +142,21 @@ class Extractor:
         self.backbone = backbone or build_backbone(settings.name, settings.weights, seed=settings.seed)
         self.backbone.to(self.device)
 
-    def extract(self, path: Path, video_id: str, split: str, store: FeatureStore, namespace: str) -> int:
-        """Extract one video and commit it. Returns the number of frames decoded. Raises DecodeError."""
+    def job(self, path: Path, video_id: str, split: str) -> Job:
+        """What a decoder must do for a video: all frames of a test video, those of its clips of a training video."""
+        if split == "test":
+            return Job(path)
+        return Job(path, partial(training_frames, video_id=video_id, **self.experiment.train_sampling.model_dump()))
+
+    def extract(self, stream: VideoStream, video_id: str, split: str, store: FeatureStore, namespace: str) -> int:
+        """Extract one video and commit it. Returns the number of frames decoded.
+
+        Raises:
+            DecodeError: it cannot be decoded.
+            CacheError: its features are not finite or cannot be written.
+        """
+        path = stream.job.path
+        header = stream.header()
         sampling = self.experiment.train_sampling if split == "train" else self.experiment.test_sampling
         views, length = 1, getattr(sampling, "window_frames", 0)
         averaged = 1
@@ -114,7 +165,7 @@ class Extractor:
             length = sampling.clip_frames * averaged
         cells = self.experiment.preprocess.crop // 32
         times: list[float] = []
-        batches = self._views(path, video_id, times) if split == "train" else self._windows(path, times)
+        batches = self._views(stream, video_id, times) if split == "train" else self._windows(stream, times)
         with store.writer(
             namespace,
             video_id,
@@ -130,7 +181,7 @@ class Extractor:
                 maps = maps.reshape(-1, averaged, *maps.shape[1:]).mean(axis=1)
                 writer.append(batch.view, maps, batch.indices.reshape(len(maps), length))
             writer.set_times(np.asarray(times, dtype=np.float64))
-            writer.commit(self._provenance(path, split, len(times)))
+            writer.commit(self._provenance(path, header, split, len(times)))
         return len(times)
 
     def _run(self, clips: np.ndarray) -> np.ndarray:
@@ -145,11 +196,7 @@ class Extractor:
                 outputs.append(self.backbone(full)[: len(batch)].float().cpu().numpy())
         return np.concatenate(outputs)
 
-    def _frames(self, path: Path) -> Iterator:
-        shape = self.experiment.preprocess
-        return iter_frames(path, short_side=shape.short_side, crop=shape.crop)
-
-    def _windows(self, path: Path, times: list[float]) -> Iterator[ClipBatch]:
+    def _windows(self, stream: VideoStream, times: list[float]) -> Iterator[ClipBatch]:
         """Windows of a test video in full batches, while it is being decoded."""
         sampling = self.experiment.test_sampling
         assembler = WindowAssembler(
@@ -163,59 +210,28 @@ class Extractor:
         def batch(items: list) -> ClipBatch:
             return ClipBatch(0, np.stack([np.stack(images) for _, images in items]), np.stack([i for i, _ in items]))
 
-        for frame in self._frames(path):
+        for frame in stream.frames():
             times.append(frame.time_s)
             ready += assembler.push(frame.image)
             while len(ready) >= size:
                 yield batch(ready[:size])
                 ready = ready[size:]
-        if not times:
-            raise DecodeError(f"{path}: no frame could be decoded")
         ready += assembler.finish()
         for start in range(0, len(ready), size):
             yield batch(ready[start : start + size])
 
-    def _views(self, path: Path, video_id: str, times: list[float]) -> Iterator[ClipBatch]:
-        """The clips of a training video, one batch a view; planned on the packet count, again if the decoder differs."""
-        expected = max(1, read_header(path).packets)
-        while True:
-            plans = self._plan(video_id, expected)
-            needed = set(np.concatenate([plan.ravel() for plan in plans]).tolist())
-            kept: dict[int, np.ndarray] = {}
-            times.clear()
-            for index, frame in enumerate(self._frames(path)):
-                times.append(frame.time_s)
-                if index in needed:
-                    kept[index] = frame.image
-            if not times:
-                raise DecodeError(f"{path}: no frame could be decoded")
-            if len(times) == expected:
-                break
-            expected = len(times)
-        for view, plan in enumerate(plans):
-            clips = np.stack([np.stack([kept[i] for i in clip]) for clip in plan.reshape(-1, plan.shape[-1])])
+    def _views(self, stream: VideoStream, video_id: str, times: list[float]) -> Iterator[ClipBatch]:
+        """The clips of a training video, one batch a view."""
+        found, pictures = stream.collect()
+        times += found
+        for view, plan in enumerate(plan_views(len(times), video_id=video_id, **self.experiment.train_sampling.model_dump())):
+            clips = np.stack([np.stack([pictures[i] for i in clip]) for clip in plan.reshape(-1, plan.shape[-1])])
             if view % 2:
                 clips = clips[:, :, :, ::-1]
             yield ClipBatch(view, np.ascontiguousarray(clips), plan.reshape(-1, plan.shape[-1]))
 
-    def _plan(self, video_id: str, n_frames: int) -> list[np.ndarray]:
-        """Frame indices (T, clips per segment, L) of every view."""
-        sampling = self.experiment.train_sampling
-        return [
-            view_indices(
-                n_frames,
-                segments=sampling.segments,
-                clip_frames=sampling.clip_frames,
-                interval_frames=sampling.interval_frames,
-                clips_per_segment=sampling.clips_per_segment,
-                generator=view_generator(sampling.seed, video_id, view),
-            )
-            for view in range(sampling.views)
-        ]
-
-    def _provenance(self, path: Path, split: str, decoded: int) -> dict:
+    def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int) -> dict:
         """What the commit record says of a video's origin: enough to make its features again."""
-        header = read_header(path)
         facts = path.stat()
         experiment = self.experiment
         sampling = experiment.train_sampling if split == "train" else experiment.test_sampling

@@ -9,6 +9,7 @@ from pipeline.config import Experiment, SyntheticDataset, to_yaml
 from pipeline.data import synthetic
 from pipeline.data.datasets import csv
 from pipeline.data.manifest import Manifest, load, save
+from pipeline.data.workers import DecodeWorkers
 from pipeline.stages.recipes import Progress
 
 __all__ = ["build_manifest", "load_manifest", "synthetic_spec"]
@@ -34,14 +35,19 @@ def build_manifest(experiment: Experiment, folder: Path, progress: Progress | No
         root, videos = dataset.root, dataset.root / dataset.videos
         annotations = dataset.root / dataset.annotations if dataset.annotations else None
         options = {"normal_label": dataset.normal_label, "whole_video_anomalous": dataset.whole_video_anomalous}
+    machine = experiment.machine
     manifest = csv.build(
         root,
         videos,
         annotations,
         dataset.classes,
+        workers=DecodeWorkers(machine.decode_workers, machine.decode_timeout_s),
         progress=(lambda done, total: progress(done, total, "headers")) if progress else None,
         **options,
     )
+    unreadable = sum(entry.packets == 0 for entry in manifest.videos)
+    if unreadable and progress:
+        progress(len(manifest.videos), len(manifest.videos), f"headers; {unreadable} cannot be read")
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest

@@ -1,7 +1,8 @@
 """Where every output lies: readable names that carry a digest of what determines the output beforehand.
 
 Luigi asks for output paths before anything has run, so a digest is made only of the configuration, the hashes of annotation
-and weight files, and one listing (path, bytes, mtime) of the videos. `machine` and `paths` are in none.
+and weight files, and one listing (path, bytes, mtime) of the videos. `machine` and `paths` are in none. What is made without
+some videos, because they lie in quarantine, is another output than what is made of all: their ids are in its digest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from pipeline.config import Experiment, SyntheticDataset, digest
 from pipeline.data.datasets.csv import listing
 from pipeline.models.weights import weights_sha256
+from pipeline.stages.quarantine import Quarantine
 
 __all__ = ["Progress", "Recipes", "file_sha256"]
 
@@ -78,13 +80,23 @@ class Recipes:
     def features_digest(self, split: str) -> str:
         return digest(self.manifest_digest, self.namespace(split))
 
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """The videos of this manifest that could not be read."""
+        return Quarantine(self.folder / f"quarantine-{self.manifest_digest}")
+
+    def _usable_digest(self, split: str) -> str:
+        """Of the features that a later stage sees: those of all videos but the ones in quarantine now."""
+        left_out = self.quarantine.ids(split)
+        return digest(self.features_digest(split), left_out) if left_out else self.features_digest(split)
+
     def head_digest(self, run: str) -> str:
         resolved = self.experiment.run(run)
-        return digest(VERSIONS["head"], self.features_digest("train"), resolved.head, resolved.training)
+        return digest(VERSIONS["head"], self._usable_digest("train"), resolved.head, resolved.training)
 
     def scores_digest(self, run: str) -> str:
         scoring = self.experiment.run(run).scoring
-        return digest(VERSIONS["scores"], self.head_digest(run), self.features_digest("test"), scoring)
+        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring)
 
     def evaluation_digest(self, run: str) -> str:
         return digest(VERSIONS["evaluation"], self.scores_digest(run), self.experiment.run(run).evaluation)

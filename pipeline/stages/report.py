@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import Experiment, to_yaml
@@ -16,8 +16,11 @@ COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "fr
 EXTRA = ("hit_rate", "hit_rate_chance")
 
 
-def write_summary(experiment: Experiment, evaluations: Mapping[str, Path], folder: Path) -> None:
-    """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every run."""
+def write_summary(experiment: Experiment, evaluations: Mapping[str, Path], folder: Path, quarantined: Sequence[str] = ()) -> None:
+    """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every run.
+
+    `quarantined` are the ids of the videos that could not be read and have no part in the figures.
+    """
     rows, classes = [], []
     for run, evaluation in evaluations.items():
         metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
@@ -25,7 +28,7 @@ def write_summary(experiment: Experiment, evaluations: Mapping[str, Path], folde
         with (evaluation / "per_class.csv").open(newline="", encoding="utf-8") as stream:
             classes += [{"run": run} | row for row in csv.DictReader(stream)]
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"experiment": experiment.experiment, "runs": rows}
+    document = {"experiment": experiment.experiment, "runs": rows, "quarantined": sorted(quarantined)}
     (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     for name, table in (("summary.csv", rows), ("per_class.csv", classes)):
         with (folder / name).open("w", newline="", encoding="utf-8") as stream:
@@ -48,10 +51,13 @@ def read_summary(folder: Path) -> dict:
 
 def summary_table(folder: Path) -> str:
     """summary.json as aligned text, and where the results lie."""
-    rows = read_summary(folder)["runs"]
+    summary = read_summary(folder)
+    rows = summary["runs"]
     header = [key for key in (*COLUMNS, *EXTRA) if key in rows[0]]
     cells = [header] + [[f"{row[k]:.4f}" if isinstance(row[k], float) else str(row[k]) for k in header] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
+    if left_out := summary["quarantined"]:
+        lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
     return "\n".join([*lines, "", f"results: {folder}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
+from pipeline.errors import PipelineError
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import reduce_windows
 from pipeline.stages.train import TrainedHead, load_head
@@ -87,10 +89,12 @@ def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequ
         "positions": pa.array(list(scores.positions)),
     }
     windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
-    for kind, data in (("frames", columns), ("windows", windows)):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(data), folder / kind / f"{name}.parquet")
-    path = folder / "frames" / f"{name}.parquet"
+    for kind, data in (("windows", windows), ("frames", columns)):  # frames last: where it lies, the video is done
+        path = folder / kind / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        pq.write_table(pa.table(data), partial)
+        os.replace(partial, path)
     if as_csv:
         path = path.with_suffix(".csv")
         with path.open("w", newline="", encoding="utf-8") as stream:
@@ -109,7 +113,10 @@ def score_split(
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts."""
+    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts.
+
+    Tables that lie in `folder` already, of a process that was broken off, are kept.
+    """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
     head = load_head(head_folder / "head.safetensors")
@@ -119,8 +126,10 @@ def score_split(
     for number, entry in enumerate(videos):
         if progress:
             progress(number, len(videos), f"scoring {entry.video_id}")
-        scores = score_video(store, namespace, entry.video_id, head, run.scoring)
-        path = write_scores(folder, entry.video_id, scores, head.classes)
+        path = folder / "frames" / f"{escape(entry.video_id)}.parquet"
+        if not path.exists():
+            scores = score_video(store, namespace, entry.video_id, head, run.scoring)
+            write_scores(folder, entry.video_id, scores, head.classes)
         decoded = store.record(namespace, entry.video_id).provenance["source"]["decoded_frames"]
         index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}
     document = {"classes": list(head.classes), "videos": index}
@@ -137,19 +146,33 @@ def score_files(
     as_csv: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Score any video files, of one frame or many, with a trained head. Returns the paths of the score tables."""
-    from pipeline.stages.extract import Extractor
+    """Score any video files, of one frame or many, with a trained head. Returns the paths of the score tables.
 
+    Raises:
+        DecodeError: a file cannot be read; the tables of the files before it are written.
+        PipelineError: two files have one name.
+    """
+    from pipeline.stages.extract import Extractor, experiment_workers
+
+    names = [file.name for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PipelineError(f"{', '.join(twice)}: videos of one name would share a score table; give them different --out folders")
     head = load_head(head_folder / "head.safetensors")
     scoring = experiment.run(run_name).scoring
+    if progress:
+        progress(0, len(files), "loading the backbone")
     extractor = Extractor(experiment)
     paths = []
-    for number, file in enumerate(files):
-        if progress:
-            progress(number, len(files), f"scoring {file.name}")
-        with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch:
-            store = FeatureStore.open(scratch)
-            extractor.extract(file, file.name, "test", store, "scratch")
-            scores = score_video(store, "scratch", file.name, head, scoring)
-        paths.append(write_scores(folder, file.name, scores, head.classes, as_csv))
+    with experiment_workers(experiment) as workers:
+        streams = workers.streams(extractor.job(file, file.name, "test") for file in files)
+        for number, (file, stream) in enumerate(zip(files, streams, strict=True)):
+            if progress:
+                progress(number, len(files), f"scoring {file.name}")
+            with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch:
+                store = FeatureStore.open(scratch)
+                extractor.extract(stream, file.name, "test", store, "scratch")
+                scores = score_video(store, "scratch", file.name, head, scoring)
+            paths.append(write_scores(folder, file.name, scores, head.classes, as_csv))
+    if progress:
+        progress(len(files), len(files), "scored")
     return paths

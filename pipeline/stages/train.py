@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
 
 __all__ = ["TrainedHead", "fit", "load_head", "train_head"]
 
+CHECKPOINT = "checkpoint.pt"
 TERMS = ("total", "video", "segment", "classes", "sparse")
 
 
@@ -64,9 +68,11 @@ def train_head(
     if run.training.permute_labels_seed is not None:
         labels = np.random.default_rng(run.training.permute_labels_seed).permutation(labels)
     folder.mkdir(parents=True, exist_ok=True)
-    module = fit(bags, torch.from_numpy(labels), run, len(manifest.classes), folder, progress)
+    every = experiment.machine.checkpoint_epochs
+    module = fit(bags, torch.from_numpy(labels), run, len(manifest.classes), folder, progress, checkpoint_epochs=every)
     save_head(folder / "head.safetensors", module, run.head, standardizer, manifest.classes)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def make_head(settings: Head, training: Training, channels: int, classes: int) -> torch.nn.Module:
@@ -84,8 +90,11 @@ def fit(
     classes: int,
     folder: Path,
     progress: Progress | None = None,
+    checkpoint_epochs: int = 10,
 ) -> torch.nn.Module:
     """Train on reduced bags: every epoch one view of every video, in a seeded order.
+
+    Where `folder` holds the checkpoint of a training that was broken off, it goes on from there, to the same weights.
 
     Args:
         bags: N reduced videos.
@@ -94,6 +103,7 @@ def fit(
         classes: C.
         folder: where losses.csv and TensorBoard events go.
         progress: called once an epoch.
+        checkpoint_epochs: epochs from one checkpoint to the next.
 
     Returns:
         The trained head, in evaluation mode.
@@ -103,17 +113,15 @@ def fit(
     parameters = list(head.parameters())
     videos, views = bags.cues.shape[:2]
     generator = torch.Generator().manual_seed(training.seed)
-    with (
-        torch.random.fork_rng(devices=[]),
-        SummaryWriter(folder / "tensorboard") as board,
-        (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream,
-    ):
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    with torch.random.fork_rng(devices=[]), SummaryWriter(folder / "tensorboard") as board:
         torch.manual_seed(training.seed)  # dropout draws from the global generator
-        table = csv.writer(stream)
-        table.writerow(["epoch", *TERMS])
         optimizer = torch.optim.Adagrad(parameters, lr=training.learning_rate) if parameters else None
+        history = _resume(folder / CHECKPOINT, head, optimizer, generator) if optimizer else []
+        for epoch, means in enumerate(history, start=1):
+            _plot(board, epoch, means)
         head.train()
-        for epoch in range(training.epochs if optimizer else 0):
+        for epoch in range(len(history) + 1, training.epochs + 1 if optimizer else 0):
             order = torch.randperm(videos, generator=generator)
             view = torch.randint(views, (videos,), generator=generator)
             sums = dict.fromkeys(TERMS, 0.0)
@@ -132,13 +140,57 @@ def fit(
                 optimizer.step()
                 for term in TERMS:
                     sums[term] += getattr(terms, term).item() * len(batch)
-            means = {term: value / videos for term, value in sums.items()}
-            table.writerow([epoch + 1, *(f"{means[term]:.6f}" for term in TERMS)])
-            for term, value in means.items():
-                board.add_scalar(f"loss/{term}", value, epoch + 1)
+            history.append({term: value / videos for term, value in sums.items()})
+            _plot(board, epoch, history[-1])
+            if epoch % checkpoint_epochs == 0 and epoch < training.epochs:
+                _checkpoint(folder / CHECKPOINT, head, optimizer, generator, history)
             if progress:
-                progress(epoch + 1, training.epochs, f"training, loss {means['total']:.4f}")
+                progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
+    with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["epoch", *TERMS])
+        table.writerows([epoch, *(f"{means[term]:.6f}" for term in TERMS)] for epoch, means in enumerate(history, start=1))
     return head.eval()
+
+
+def _plot(board: SummaryWriter, epoch: int, means: dict[str, float]) -> None:
+    for term, value in means.items():
+        board.add_scalar(f"loss/{term}", value, epoch)
+
+
+def _checkpoint(
+    path: Path,
+    head: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    history: list[dict[str, float]],
+) -> None:
+    """All that the next epochs depend on, in one file that is replaced in one step."""
+    state = {
+        "head": head.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "order": generator.get_state(),
+        "dropout": torch.get_rng_state(),
+        "history": history,
+    }
+    partial = path.with_name(f"{path.name}.partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _resume(
+    path: Path, head: torch.nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> list[dict[str, float]]:
+    """Take up a checkpoint where there is a readable one; returns the loss terms of the epochs done."""
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        return []  # none, or one cut short: begin at the beginning
+    head.load_state_dict(state["head"])
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["order"])
+    torch.set_rng_state(state["dropout"])
+    return list(state["history"])
 
 
 def save_head(

@@ -11,18 +11,18 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline.data.decode import VideoHeader, read_header
+from pipeline.data.decode import VideoHeader
 from pipeline.data.manifest import Interval, Manifest, Problems, VideoEntry, escapes, validate
-from pipeline.errors import ManifestError, PipelineError
+from pipeline.data.workers import DecodeWorkers
+from pipeline.errors import DecodeError, ManifestError
 
 __all__ = ["build", "listing"]
 
 VIDEO_COLUMNS = ("video_id", "path", "split", "label")
 INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
-HEADER_THREADS = 4
 
 
 def build(
@@ -33,9 +33,13 @@ def build(
     normal_label: str = "Normal",
     *,
     whole_video_anomalous: bool = False,
+    workers: DecodeWorkers | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Read and check the two files and the headers of all videos.
+
+    A video that is not there is a problem; one whose header cannot be read is in the manifest with a width, height and
+    packet count of 0, for the extraction to try.
 
     Args:
         root: folder that the listed video paths are relative to.
@@ -44,6 +48,7 @@ def build(
         classes: anomaly classes in the order of the outputs.
         normal_label: the label that means no anomaly.
         whole_video_anomalous: an anomalous test video without any interval is anomalous from its first frame to its last.
+        workers: what reads the videos; None makes some.
         progress: called as progress(done, total) while headers are read.
 
     Raises:
@@ -55,7 +60,11 @@ def build(
     if not rows:
         problems.raise_any()
         raise ManifestError(f"{videos_csv}: holds no rows")
-    headers = _headers(root, videos_csv, rows, problems, progress)
+    with workers or DecodeWorkers() as decoders:
+        headers = _headers(root, videos_csv, rows, problems, decoders, progress)
+        lengths = {values["video_id"]: header.packets for (_, values), header in zip(rows, headers, strict=True)}
+        paths = {values["video_id"]: root / values["path"] for _, values in rows}
+        _check_ends(marks, str(annotations_csv), lengths, paths, problems, decoders)
     videos = tuple(
         VideoEntry(
             video_id=values["video_id"],
@@ -158,29 +167,55 @@ def _headers(
     file: Path,
     rows: Sequence[tuple[int, dict[str, str]]],
     problems: Problems,
+    workers: DecodeWorkers,
     progress: Callable[[int, int], None] | None,
 ) -> list[VideoHeader]:
-    """The header of every row's video; an empty one, and a problem, where it cannot be read."""
-
-    def read(row: tuple[int, dict[str, str]]) -> VideoHeader | str | None:
-        path = row[1]["path"]
+    """The header of every row's video; an empty one where it cannot be read, and a problem where there is no file."""
+    headers = [VideoHeader(root / values["path"], width=0, height=0, fps=0.0, packets=0, bytes=0) for _, values in rows]
+    present = []
+    for index, (number, values) in enumerate(rows):
+        path = values["path"]
         if escapes(path):
-            return None  # reported with the manifest, and never opened
-        try:
-            return read_header(root / path)
-        except (PipelineError, OSError, ValueError) as error:
-            return f"{row[1]['video_id']}: {error}"
-
-    headers = []
-    with ThreadPoolExecutor(max_workers=HEADER_THREADS) as pool:
-        for (number, values), result in zip(rows, pool.map(read, rows), strict=True):
-            if isinstance(result, str):
-                problems.add(f"{file}, row {number}", result)
-            unknown = VideoHeader(root / values["path"], width=0, height=0, fps=0.0, packets=0, bytes=0)
-            headers.append(result if isinstance(result, VideoHeader) else unknown)
-            if progress:
-                progress(len(headers), len(rows))
+            continue  # reported with the manifest, and never opened
+        size = _facts(root / path)[0]
+        if size < 0:
+            problems.add(f"{file}, row {number}", f"{values['video_id']}: {root / path}: no such file")
+            continue
+        headers[index] = replace(headers[index], bytes=size)
+        present.append(index)
+    for done, (index, header) in enumerate(
+        zip(present, workers.headers(headers[index].path for index in present), strict=True), start=1
+    ):
+        if not isinstance(header, DecodeError):
+            headers[index] = header
+        if progress:
+            progress(done, len(present))
     return headers
+
+
+def _check_ends(
+    marks: Sequence[tuple[int, dict[str, str]]],
+    file: str,
+    lengths: dict[str, int],
+    paths: dict[str, Path],
+    problems: Problems,
+    workers: DecodeWorkers,
+) -> None:
+    """Intervals that end past a video's packets are checked against its decoded frames, which alone count."""
+    decoded: dict[str, int] = {}
+    for row, values in marks:
+        video_id, end = values["video_id"], values["end_frame"]
+        planned = lengths.get(video_id, 0)
+        if not planned or not end.isdecimal() or int(end) <= planned:
+            continue
+        if video_id not in decoded:
+            try:
+                decoded[video_id] = workers.count_frames(paths[video_id])
+            except DecodeError:
+                continue  # it cannot be read: the extraction says so
+        if int(end) > decoded[video_id]:
+            what = f"[{values['start_frame']}, {end}) ends past the video's {decoded[video_id]} frames"
+            problems.add(f"{file}, row {row}", f"{video_id}: the interval {what}")
 
 
 def _interval(values: dict[str, str], place: str, problems: Problems) -> Interval:

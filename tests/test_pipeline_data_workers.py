@@ -1,0 +1,195 @@
+"""Decoding in other processes: same frames, bounded read-ahead, and a decoder that crashes or hangs costs one video."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.decode import iter_frames, read_header
+from pipeline.data.sampling import training_frames
+from pipeline.data.workers import DecodeWorkers, Job
+from pipeline.errors import DecodeError
+
+DOUBLE = """
+import ctypes, time
+from pathlib import Path
+from pipeline.data.decode import Frame, VideoHeader
+import numpy as np
+
+def read_header(path, alive=None):
+    if "header" in path.name:
+        ctypes.string_at(0)
+    return VideoHeader(path, 8, 8, 10.0, 5, 1)
+
+def iter_frames(path, *, short_side, crop, wanted=None):
+    count = 7 if "longer" in path.name else 5
+    for index in range(count):
+        if index == 3 and "crash" in path.name:
+            ctypes.string_at(0)  # a segmentation fault
+        if index == 3 and "hang" in path.name:
+            time.sleep(600)
+        if index == 3 and "raise" in path.name:
+            raise ValueError("a library's message")
+        if index == 3 and "exit" in path.name:
+            raise SystemExit(3)
+        image = np.full((crop, crop, 3), index, np.uint8) if wanted is None or index in wanted else None
+        yield Frame(image, index / 10)
+"""
+
+
+@pytest.fixture
+def double(tmp_path, monkeypatch) -> str:
+    """A decoder module that fails as the file's name asks."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "decoder_double.py").write_text(DOUBLE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    return "decoder_double"
+
+
+def outcome(stream) -> int | str:
+    try:
+        return sum(1 for _ in stream.frames())
+    except DecodeError as error:
+        return str(error)
+
+
+def test_frames_are_those_of_the_decoder(make_video):
+    path = make_video(frames=90, width=320, height=240)  # more than the ring holds
+    expected = list(iter_frames(path))
+    with DecodeWorkers(1) as workers:
+        for stream in workers.streams([Job(path)]):
+            assert stream.header() == read_header(path)
+            found = list(stream.frames())
+    assert len(found) == 90
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.image, theirs.image)
+        assert ours.time_s == theirs.time_s
+
+
+def test_streams_come_in_the_order_of_the_jobs(make_video):
+    paths = [make_video(f"{n}.mp4", frames=n) for n in (9, 3, 12, 1, 5)]
+    with DecodeWorkers(2) as workers:
+        assert [outcome(s) for s in workers.streams(Job(p) for p in paths)] == [9, 3, 12, 1, 5]
+
+
+def test_only_wanted_pictures_are_sent(make_video):
+    path = make_video(frames=40)
+    plan = {
+        "video_id": "a",
+        "views": 1,
+        "segments": 2,
+        "clip_frames": 3,
+        "interval_frames": 2,
+        "clips_per_segment": 1,
+        "seed": 0,
+    }
+    with DecodeWorkers(1) as workers:
+        for stream in workers.streams([Job(path, partial(training_frames, **plan))]):
+            times, pictures = stream.collect()
+    assert len(times) == 40
+    assert sorted(pictures) == training_frames(40, **plan)
+    frames = list(iter_frames(path))
+    for index, picture in pictures.items():
+        np.testing.assert_array_equal(picture, frames[index].image)
+
+
+def last_frame(frames: int) -> list[int]:
+    return [frames - 1]
+
+
+def test_frames_are_chosen_again_when_the_decoder_yields_another_number(double, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    with DecodeWorkers(1, crop=8, short_side=8, decoder=double) as workers:
+        for stream in workers.streams([Job(Path("longer.mp4"), last_frame)]):
+            times, pictures = stream.collect()
+    assert len(times) == 7
+    assert list(pictures) == [6]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("crash.mp4", r"crash.mp4: the decoder's process died \(SIGSEGV\), at frame 3"),
+        ("header.mp4", r"header.mp4: the decoder's process died \(SIGSEGV\), at frame 0"),
+        ("hang.mp4", "hang.mp4: the decoder gave no sign of life for 0.5 s, at frame 3"),
+        ("raise.mp4", "a library's message"),
+        ("exit.mp4", r"exit.mp4: the decoder's process died \(exit code 3\), at frame 3"),
+    ],
+)
+def test_a_failing_decoder_costs_one_video(double, name, message):
+    paths = [Path("a.mp4"), Path(name), Path("b.mp4"), Path("c.mp4")]
+    with DecodeWorkers(2, 0.5 if "hang" in name else 60, crop=8, short_side=8, decoder=double) as workers:
+        first, failed, *rest = [outcome(s) for s in workers.streams(Job(p) for p in paths)]
+    assert (first, rest) == (5, [5, 5])
+    assert re.search(message, failed)
+
+
+def test_headers_of_readable_and_unreadable_videos(make_video, tmp_path):
+    good, text = make_video(frames=4), tmp_path / "text.mp4"
+    text.write_text("no video")
+    with DecodeWorkers(2) as workers:
+        first, second, third = workers.headers([good, text, good])
+        assert workers.count_frames(good) == 4
+    assert first == third == read_header(good)
+    assert isinstance(second, DecodeError)
+    assert "text.mp4" in str(second)
+
+
+def test_a_stream_left_unread_does_not_disturb_the_next(make_video):
+    paths = [make_video(f"{n}.mp4", frames=n) for n in (80, 6)]
+    with DecodeWorkers(1) as workers:
+        streams = workers.streams(Job(p) for p in paths)
+        next(iter(next(streams).frames()))
+        assert outcome(next(streams)) == 6
+
+
+def test_workers_import_neither_torch_nor_mmaction(tmp_path, monkeypatch):
+    (tmp_path / "spy.py").write_text(
+        "import sys\nfrom pipeline.data.decode import *\n"
+        "def read_header(path, alive=None):\n"
+        "    raise ValueError(','.join(sorted({'torch', 'mmaction', 'luigi', 'pydantic'} & set(sys.modules))) or 'none')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with DecodeWorkers(1, decoder="spy") as workers:
+        (found,) = workers.headers([Path("x")])
+    assert str(found) == "none"
+
+
+def test_a_worker_ends_with_the_process_that_made_it(double, tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, signal, time
+        from pathlib import Path
+        from pipeline.data.workers import DecodeWorkers, Job
+        workers = DecodeWorkers(1, crop=8, short_side=8, decoder="decoder_double")
+        stream = next(iter(workers.streams([Job(Path("hang.mp4"))])))
+        for index, _ in enumerate(stream.frames()):
+            if index == 2:
+                print(stream.worker.process.pid, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+        """)
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    process = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    pid = int(process.stdout)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.05)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except OSError:
+        return False
