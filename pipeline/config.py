@@ -284,7 +284,8 @@ def load_experiment(path: str | Path) -> Experiment:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"{path}: the configuration cannot be read ({error.strerror}); paths are relative to {Path.cwd()}"
+            f"{path}: the configuration cannot be read ({error.strerror}); paths are relative to {Path.cwd()}: "
+            "run from the project's root, or give --config a full path"
         ) from error
     try:
         data = yaml.safe_load(text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import luigi
+import luigi.configuration
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
@@ -21,6 +23,9 @@ __all__ = ["ExperimentTask", "FolderTask", "recipes_for"]
 logger = logging.getLogger("luigi-interface")
 
 
+OUR_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(pipeline|cache)\.errors\.\w+: ", re.DOTALL)
+
+
 class PlainErrors(logging.Filter):
     """Our own errors say what is wrong in their message: luigi logs that in place of a traceback."""
 
@@ -29,10 +34,15 @@ class PlainErrors(logging.Filter):
         if isinstance(error, (PipelineError, CacheError)):
             record.msg, record.args = f"{record.getMessage()}\n\n{error}\n", ()
             record.exc_info = None
+        else:  # of an error before a task runs, luigi makes the traceback part of the message
+            record.msg, record.args = OUR_TRACEBACK.sub("", record.getMessage()), ()
         return True
 
 
 logger.addFilter(PlainErrors())
+# luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
+if not luigi.configuration.get_config().has_section("retcode"):
+    luigi.configuration.add_config_path(Path(__file__).parent.parent / "luigi.cfg")
 
 
 @lru_cache(maxsize=8)

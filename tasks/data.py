@@ -57,15 +57,15 @@ class ExtractShard(ExperimentTask):
     def run(self) -> None:
         from pipeline.stages.extract import extract_split
         from pipeline.stages.manifest import load_manifest
-        from pipeline.stages.outputs import locked
+        from pipeline.stages.outputs import locked, whole_file
 
         manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
         videos = [v for v in manifest.split(self.split) if zlib.crc32(v.video_id.encode()) % self.shards == self.shard]
         namespace, quarantine = self.recipes.namespace(self.split), self.recipes.quarantine
         with locked(Path(self.output().path), self.say):
             done = extract_split(self.experiment, manifest, self.split, videos, namespace, quarantine, self.report)
-            with self.output().open("w") as stream:
-                json.dump({"namespace": namespace, "video_ids": [v.video_id for v in videos]}, stream, indent=1)
+            with whole_file(Path(self.output().path)) as partial:
+                partial.write_text(json.dumps({"namespace": namespace, "video_ids": [v.video_id for v in videos]}, indent=1))
         counts = f"{len(done.extracted)} videos extracted, {len(done.cached)} were in the cache"
         self.say(f"{counts}, {len(done.quarantined)} in quarantine" if done.quarantined else counts)
 

@@ -130,7 +130,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
                     first = next(iter(packet.decode()), None)
         except (av.error.FFmpegError, ValueError) as error:
             what = "the first frame cannot be decoded" if first is None else f"cannot be read after {packets} packets"
-            raise DecodeError(f"{path}: {what}: {error}") from error
+            raise DecodeError(f"{path}: {what}: {_reason(error)}") from error
         fps = _fps(stream)
     if first is None:
         raise DecodeError(f"{path}: no frame could be decoded")
@@ -197,7 +197,7 @@ def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray], wanted
         try:
             image = np.ascontiguousarray(prepare(frame))
         except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {error}") from error
+            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {_reason(error)}", frame=index) from error
         yield Frame(image, time_s)
 
 
@@ -239,7 +239,7 @@ def _decoded(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
                 yield frame, fps
                 count += 1
     except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"{path}: decoding failed at frame {count}: {error}") from error
+        raise DecodeError(f"{path}: decoding failed at frame {count}: {_reason(error)}", frame=count) from error
     if count == 0:
         raise DecodeError(f"{path}: no frame could be decoded")
 
@@ -254,13 +254,18 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoS
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"{path}: not a video that FFmpeg can open: {error}") from error
+        raise DecodeError(f"{path}: not a video that FFmpeg can open: {_reason(error)}") from error
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & Disposition.attached_pic:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
             raise DecodeError(f"{path}: expected a video stream, the file holds {kinds}")
         yield container, stream
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's message without its number and the path, which ours has already."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -283,7 +288,7 @@ def _read_image(path: Path, index: int) -> av.VideoFrame:
         try:
             frame = next(container.decode(stream), None)
         except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"{path}: frame {index} cannot be decoded: {error}") from error
+            raise DecodeError(f"{path}: frame {index} cannot be decoded: {_reason(error)}", frame=index) from error
     if frame is None:
         raise DecodeError(f"{path}: frame {index} cannot be decoded")
     frame.pts = None

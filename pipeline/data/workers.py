@@ -120,6 +120,8 @@ class DecodeWorkers:
         return VideoStream(job, worker, self.timeout_s)
 
     def _settle(self, stream: VideoStream) -> None:
+        if stream.worker not in self._busy:
+            return  # the `with` block has ended, and every worker with it
         self._busy.remove(stream.worker)
         if stream.finished:
             self._idle.append(stream.worker)

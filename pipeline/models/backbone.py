@@ -157,13 +157,13 @@ def _history_statistic(owner: object, name: str) -> object:
 
 def _load_strictly(recognizer: nn.Module, state: dict[str, torch.Tensor], path: Path, name: str) -> None:
     own = recognizer.state_dict()
-    problems = [f"missing {key}" for key in own if key not in state]
-    problems += [f"unexpected {key}" for key in state if key not in own]
-    problems += [
+    problems = [  # the most telling first: a file of the same network with other sizes has nothing missing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
         for key in own
         if key in state and own[key].shape != state[key].shape
     ]
+    problems += [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise WeightsError(f"{path}: not a checkpoint of {name}: {shown}")

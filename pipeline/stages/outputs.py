@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from cache.errors import CacheError
 from pipeline.errors import OutputError, PipelineError
 
-__all__ = ["locked", "make_folder"]
+__all__ = ["locked", "make_folder", "whole_file"]
 
 Report = Callable[[str], None]
 
@@ -35,7 +34,7 @@ def make_folder(final: Path, build: Callable[[Path], object], report: Report | N
     """
     if final.is_dir():
         return
-    with locked(final, report), _named(final):
+    with locked(final, report):
         if final.is_dir():
             return  # another process made it meanwhile
         partial = final.with_name(f"{final.name}.partial")
@@ -49,28 +48,38 @@ def make_folder(final: Path, build: Callable[[Path], object], report: Report | N
 
 
 @contextmanager
+def whole_file(final: Path) -> Iterator[Path]:
+    """A path beside `final` to write to; the file gets its name when the block ends, and is removed after an error."""
+    partial = final.with_name(f"{final.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, final)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def locked(output: Path, report: Report | None = None) -> Iterator[None]:
     """Hold the lock of an output; the system releases it when the process ends, however it does.
 
-    Raises OutputError when the lock cannot be made.
+    Raises OutputError for every error of the system, also in the block.
     """
     folder = output.parent / ".locks"
     with _named(output):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / output.name, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if report:
-                owner = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-                report(f"waiting for {owner}, which is making {output}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M:%S')}".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+        with (folder / output.name).open("a+b") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if report:
+                    lock.seek(0)
+                    report(f"waiting for {lock.read().decode() or 'another process'}, which is making {output}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            lock.flush()
+            yield
 
 
 @contextmanager

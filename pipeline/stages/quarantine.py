@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cache.names import escape
 from pipeline.errors import PipelineError, QuarantineExceeded
+from pipeline.stages.outputs import locked, whole_file
 
 __all__ = ["Quarantine", "QuarantineRecord"]
 
@@ -49,11 +49,9 @@ class Quarantine:
         """Record why a video could not be read; replaces what was known of it."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         record = QuarantineRecord(video_id, path, split, str(error), getattr(error, "frame", None), now)
-        self.folder.mkdir(parents=True, exist_ok=True)
         final = self._path(video_id)
-        partial = final.with_name(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(partial, final)
+        with locked(final), whole_file(final) as partial:
+            partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")
         return record
 
     def records(self, split: str | None = None) -> list[QuarantineRecord]:

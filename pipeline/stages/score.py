@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
 from pipeline.errors import PipelineError
+from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import reduce_windows
 from pipeline.stages.train import TrainedHead, load_head
@@ -92,9 +92,8 @@ def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequ
     for kind, data in (("windows", windows), ("frames", columns)):  # frames last: where it lies, the video is done
         path = folder / kind / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        pq.write_table(pa.table(data), partial)
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            pq.write_table(pa.table(data), partial)
     if as_csv:
         path = path.with_suffix(".csv")
         with path.open("w", newline="", encoding="utf-8") as stream:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.utils.tensorboard import SummaryWriter
 
 from cache import FeatureStore
@@ -26,6 +25,7 @@ from pipeline.errors import WeightsError
 from pipeline.models.heads import build_head
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import Standardizer
+from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
 
@@ -173,9 +173,8 @@ def _checkpoint(
         "dropout": torch.get_rng_state(),
         "history": history,
     }
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with whole_file(path) as partial, partial.open("wb") as stream:
+        torch.save(state, stream)
 
 
 def _resume(
@@ -204,7 +203,7 @@ def save_head(
         tensors = {"empty": torch.zeros(1)}
     # One entry: safetensors writes several in no fixed order, and equal heads should be equal files.
     facts = {"settings": settings.model_dump(), "classes": list(classes)}
-    save_file(tensors, path, metadata={"head": json.dumps(facts, sort_keys=True)})
+    path.write_bytes(save(tensors, metadata={"head": json.dumps(facts, sort_keys=True)}))
 
 
 def load_head(path: Path) -> TrainedHead:
