@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -61,12 +62,15 @@ def with_run(function: Callable) -> Callable:
 @contextmanager
 def bar(title: str) -> Iterator[Progress]:
     """A progress bar on the terminal, as a stage's progress callback."""
+    shown = 0.0
     with tqdm(desc=title, unit="step", dynamic_ncols=True) as line:
 
         def progress(done: int, total: int, message: str) -> None:
-            line.total = total
-            line.set_description(f"{title}: {message}", refresh=False)
-            line.update(done - line.n)
+            nonlocal shown
+            line.total, line.n = total, done
+            if time.monotonic() - shown > 0.2 or done == total:
+                shown = time.monotonic()
+                line.set_description(f"{title}: {message}")
 
         yield progress
 

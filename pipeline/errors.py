@@ -26,11 +26,16 @@ class ManifestError(PipelineError, ValueError):
 
 
 class DecodeError(PipelineError, OSError):
-    """A video that cannot be decoded; `frame` is the number of frames that were, where that is known."""
+    """A video that cannot be decoded.
 
-    def __init__(self, message: str, frame: int | None = None) -> None:
+    Attributes:
+        frame: the number of frames that were decoded, where that is known.
+        library: the decoding library's own words, where it was the library that failed.
+    """
+
+    def __init__(self, message: str, frame: int | None = None, library: str | None = None) -> None:
         super().__init__(message)
-        self.frame = frame
+        self.frame, self.library = frame, library
 
 
 class WeightsError(PipelineError, ValueError):

@@ -71,19 +71,24 @@ class ExperimentTask(luigi.Task):
     def _reported(self) -> list[float]:
         return [0.0]
 
+    @property
+    def title(self) -> str:
+        """What messages call this task."""
+        return self.task_family
+
     def say(self, message: str) -> None:
         """A message for the scheduler and the log."""
-        logger.info("%s: %s", self.task_family, message)
+        logger.info("%s: %s", self.title, message)
         self.set_status_message(message)
 
     def report(self, done: int, total: int, message: str) -> None:
-        """Progress of a stage: the scheduler's status message and percentage, and a log line every few seconds."""
+        """Progress of a stage: the scheduler's status message and percentage, and a log line, at most every second."""
         now = time.monotonic()
         if done < total and now - self._reported[0] < 1:
             return
         percent = int(100 * done / max(1, total))
         if now - self._reported[0] >= 1:
-            logger.info("%s: %s, %d of %d", self.task_family, message, done, total)
+            logger.info("%s: %s, %d of %d", self.title, message, done, total)
         self._reported[0] = now
         self.set_status_message(f"{message}, {done} of {total}")
         self.set_progress_percentage(percent)

@@ -34,6 +34,11 @@ class ExtractShard(ExperimentTask):
     shards = luigi.IntParameter(description="Into how many parts the videos are divided.")
 
     @property
+    def title(self) -> str:
+        part = f", part {self.shard + 1} of {self.shards}" if self.shards > 1 else ""
+        return f"{self.task_family} {self.split}{part}"
+
+    @property
     def resources(self) -> dict[str, int]:
         return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
 

@@ -18,6 +18,10 @@ class RunTask(FolderTask):
 
     run_name = luigi.Parameter(default="gig", description="Which of the configuration's runs.")
 
+    @property
+    def title(self) -> str:
+        return f"{self.task_family} {self.run_name}"
+
     def _manifest(self):
         """The manifest without the videos in quarantine."""
         from pipeline.stages.manifest import load_manifest
@@ -50,7 +54,9 @@ class ScoreVideos(RunTask):
         return self.recipes.scores_folder(self.run_name)
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {"head": self.clone(TrainHead), "features": ExtractFeatures(split="test", config=self.config)}
+        common = {"config": self.config}
+        features = ExtractFeatures(split="test", **common)
+        return {"manifest": Manifest(**common), "head": self.clone(TrainHead), "features": features}
 
     def run(self) -> None:
         from pipeline.stages.score import score_split

@@ -188,20 +188,20 @@ def test_a_folder_of_images_is_a_video(root):
     (root / "annotations.csv").write_text(INTERVALS.splitlines()[0] + "\nT0,Fire,1,3\n")
     video = read(root).video("T0")
     assert (video.packets, video.fps, video.width, video.height) == (3, 25.0, 32, 16)
-    (path, size, mtime) = listing(root, Path("videos.csv"))[-1]
+    (_, _, path, size, mtime) = listing(root, Path("videos.csv"))[-1]
     files = [f.stat() for f in (root / "v/t1").iterdir()]
     assert (path, size, mtime) == ("v/t1", sum(f.st_size for f in files), max(f.st_mtime_ns for f in files))
     assert video.bytes == size
 
 
 def test_the_listing_follows_size_and_time_and_keeps_what_is_missing(root):
-    before = listing(root, Path("videos.csv"), Path("annotations.csv"))
+    before = listing(root, Path("videos.csv"))
     facts = (root / "v/n1.mp4").stat()
-    assert before[0] == ("v/n1.mp4", facts.st_size, facts.st_mtime_ns)
+    assert before[0] == ("n#1", "train", "v/n1.mp4", facts.st_size, facts.st_mtime_ns)
     os.utime(root / "v/n1.mp4", ns=(1, 1))
     (root / "v/a1.mp4").unlink()
-    after = listing(root, Path("videos.csv"), Path("annotations.csv"))
-    assert after[0] == ("v/n1.mp4", facts.st_size, 1)
-    assert after[1] == ("v/a1.mp4", -1, -1)
+    after = listing(root, Path("videos.csv"))
+    assert after[0][2:] == ("v/n1.mp4", facts.st_size, 1)
+    assert after[1][2:] == ("v/a1.mp4", -1, -1)
     assert after[2:] == before[2:]
     assert listing(root, Path("nowhere.csv")) == []

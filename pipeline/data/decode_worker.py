@@ -36,7 +36,10 @@ def main(descriptor: int, memory: int) -> None:
         try:
             _decode(job, module, sender, {"short_side": short_side, "crop": crop})
         except (PipelineError, OSError, ValueError, MemoryError) as error:
-            connection.send(("error", str(error) or type(error).__name__))
+            ours = isinstance(error, PipelineError)
+            origin = error.__cause__ if ours else error
+            library = f"{type(origin).__name__}: {origin}" if origin else None
+            connection.send(("error", str(error) if ours else f"{job.path}: {library}", library))
 
 
 class _Sender:

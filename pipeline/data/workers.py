@@ -159,10 +159,10 @@ class VideoStream:
             time_s, slot = values
             yield Frame(self.worker.take(slot), time_s)
 
-    def collect(self) -> tuple[list[float], dict[int, np.ndarray]]:
+    def collect(self, report: Callable[[int], None] | None = None) -> tuple[list[float], dict[int, np.ndarray]]:
         """Decode to the end: presentation times of all frames, seconds, and the selected pictures by frame number.
 
-        Raises DecodeError.
+        `report` is told the number of frames so far, after every frame. Raises DecodeError.
         """
         self.header()
         times: list[float] = []
@@ -178,6 +178,8 @@ class VideoStream:
             if slot >= 0:
                 pictures[len(times)] = self.worker.take(slot)
             times.append(time_s)
+            if report:
+                report(len(times))
 
     def _receive(self, expected: str) -> tuple:
         kind, values = self._next()
@@ -196,7 +198,7 @@ class VideoStream:
                 self.finished = True
             elif kind == "error":
                 self.finished = True
-                raise DecodeError(values[0], frame=self._decoded)
+                raise DecodeError(values[0], frame=self._decoded, library=values[1])
             if kind != "alive":
                 return kind, tuple(values)
 

@@ -8,7 +8,7 @@ depend on what else is in the batch.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from pipeline.models.backbone import Backbone, build_backbone
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress
 
-__all__ = ["ExtractReport", "Extractor", "experiment_workers", "extract_split", "pick_device"]
+__all__ = ["ExtractReport", "Extractor", "experiment_workers", "extract_split", "frames_done", "pick_device"]
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,9 @@ def extract_split(
     with experiment_workers(experiment, decoder) as workers:
         streams = workers.streams(extractor.job(manifest.video_path(v.video_id), v.video_id, split) for v in todo)
         for number, (entry, stream) in enumerate(zip(todo, streams, strict=True)):
-            if progress:
-                progress(len(cached) + number, len(videos), f"extracting {entry.video_id}")
+            report = partial(frames_done, progress, len(cached) + number, len(videos), f"extracting {entry.video_id}")
             try:
-                extractor.extract(stream, entry.video_id, split, store, namespace)
+                extractor.extract(stream, entry.video_id, split, store, namespace, report)
                 extracted.append(entry.video_id)
             except (DecodeError, NonFiniteFeatures) as error:
                 quarantine.add(entry.video_id, entry.path, split, error)
@@ -109,6 +108,12 @@ def extract_split(
     if progress:
         progress(len(videos), len(videos), "extracted")
     return ExtractReport(tuple(extracted), tuple(cached), tuple(bad))
+
+
+def frames_done(progress: Progress | None, done: int, total: int, message: str, frames: int) -> None:
+    """Tell a stage's progress about the frames of the video at hand; a partial of it is what `Extractor.extract` reports to."""
+    if progress:
+        progress(done, total, f"{message}, frame {frames}")
 
 
 def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decode") -> DecodeWorkers:
@@ -148,14 +153,26 @@ class Extractor:
             return Job(path)
         return Job(path, partial(training_frames, video_id=video_id, **self.experiment.train_sampling.model_dump()))
 
-    def extract(self, stream: VideoStream, video_id: str, split: str, store: FeatureStore, namespace: str) -> int:
+    def extract(
+        self,
+        stream: VideoStream,
+        video_id: str,
+        split: str,
+        store: FeatureStore,
+        namespace: str,
+        report: Callable[[int], None] | None = None,
+    ) -> int:
         """Extract one video and commit it. Returns the number of frames decoded.
+
+        `report` is told the number of frames decoded so far.
 
         Raises:
             DecodeError: it cannot be decoded.
             CacheError: its features are not finite or cannot be written.
         """
         path = stream.job.path
+        if report:
+            report(0)
         header = stream.header()
         sampling = self.experiment.train_sampling if split == "train" else self.experiment.test_sampling
         views, length = 1, getattr(sampling, "window_frames", 0)
@@ -165,7 +182,7 @@ class Extractor:
             length = sampling.clip_frames * averaged
         cells = self.experiment.preprocess.crop // 32
         times: list[float] = []
-        batches = self._views(stream, video_id, times) if split == "train" else self._windows(stream, times)
+        batches = self._views(stream, video_id, times, report) if split == "train" else self._windows(stream, times)
         with store.writer(
             namespace,
             video_id,
@@ -180,6 +197,8 @@ class Extractor:
                 maps = self._run(batch.clips)
                 maps = maps.reshape(-1, averaged, *maps.shape[1:]).mean(axis=1)
                 writer.append(batch.view, maps, batch.indices.reshape(len(maps), length))
+                if report:
+                    report(len(times))
             writer.set_times(np.asarray(times, dtype=np.float64))
             writer.commit(self._provenance(path, header, split, len(times)))
         return len(times)
@@ -220,9 +239,11 @@ class Extractor:
         for start in range(0, len(ready), size):
             yield batch(ready[start : start + size])
 
-    def _views(self, stream: VideoStream, video_id: str, times: list[float]) -> Iterator[ClipBatch]:
+    def _views(
+        self, stream: VideoStream, video_id: str, times: list[float], report: Callable[[int], None] | None = None
+    ) -> Iterator[ClipBatch]:
         """The clips of a training video, one batch a view."""
-        found, pictures = stream.collect()
+        found, pictures = stream.collect(report)
         times += found
         for view, plan in enumerate(plan_views(len(times), video_id=video_id, **self.experiment.train_sampling.model_dump())):
             clips = np.stack([np.stack([pictures[i] for i in clip]) for clip in plan.reshape(-1, plan.shape[-1])])

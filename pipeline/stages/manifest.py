@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +28,12 @@ def build_manifest(experiment: Experiment, folder: Path, progress: Progress | No
     """
     dataset = experiment.dataset
     folder.mkdir(parents=True, exist_ok=True)
+
+    def counted(message: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: progress(done, total, message)) if progress else None
+
     if isinstance(dataset, SyntheticDataset):
-        synthetic.generate(synthetic_spec(dataset), folder)
+        synthetic.generate(synthetic_spec(dataset), folder, counted("rendering"))
         root, videos, annotations = folder, folder / "videos.csv", folder / "annotations.csv"
         options = {}
     else:
@@ -42,12 +47,12 @@ def build_manifest(experiment: Experiment, folder: Path, progress: Progress | No
         annotations,
         dataset.classes,
         workers=DecodeWorkers(machine.decode_workers, machine.decode_timeout_s),
-        progress=(lambda done, total: progress(done, total, "headers")) if progress else None,
+        progress=counted("reading headers"),
         **options,
     )
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and progress:
-        progress(len(manifest.videos), len(manifest.videos), f"headers; {unreadable} cannot be read")
+        progress(len(manifest.videos), len(manifest.videos), f"read headers; {unreadable} cannot be read")
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest

@@ -1,6 +1,6 @@
 """Videos that could not be read: a record each, so that a run finishes the rest and says what it left out.
 
-The folder belongs to one manifest: when a file of the data set changes, its manifest does, and every video is tried again. Until
+The folder belongs to one state of the video files: when one of them changes, every video is tried again. Until
 then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is part of the recipe
 digests of all that is made without it.
 """
@@ -26,8 +26,9 @@ class QuarantineRecord:
 
     Attributes:
         video_id, path, split: which video; the path as the manifest has it.
-        reason: what went wrong, with the library's own message.
+        reason: what went wrong.
         frame: frames decoded before it; None where that is not known.
+        library: the decoding library's own words; None where it was not the library that failed.
         time: ISO 8601, UTC.
     """
 
@@ -36,6 +37,7 @@ class QuarantineRecord:
     split: str
     reason: str
     frame: int | None
+    library: str | None
     time: str
 
 
@@ -48,7 +50,8 @@ class Quarantine:
     def add(self, video_id: str, path: str, split: str, error: Exception) -> QuarantineRecord:
         """Record why a video could not be read; replaces what was known of it."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        record = QuarantineRecord(video_id, path, split, str(error), getattr(error, "frame", None), now)
+        details = getattr(error, "frame", None), getattr(error, "library", None)
+        record = QuarantineRecord(video_id, path, split, str(error), *details, now)
         final = self._path(video_id)
         with locked(final), whole_file(final) as partial:
             partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")

@@ -39,17 +39,29 @@ class Recipes:
         return self.experiment.paths.output / self.experiment.experiment
 
     @cached_property
-    def manifest_digest(self) -> str:
+    def files_digest(self) -> str:
+        """Of the videos as files: what extraction depends on."""
         dataset = self.experiment.dataset
         if isinstance(dataset, SyntheticDataset):
             return digest(VERSIONS["manifest"], dataset)
-        files = listing(dataset.root, dataset.videos, dataset.annotations)
-        annotations = [
-            file_sha256(dataset.root / path) if (dataset.root / path).is_file() else None
-            for path in (dataset.videos, dataset.annotations)
-            if path is not None
-        ]
-        return digest(VERSIONS["manifest"], dataset, annotations, files)
+        return digest(VERSIONS["manifest"], dataset.name, str(dataset.root), listing(dataset.root, dataset.videos))
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """Of the videos and their labels: what training depends on."""
+        dataset = self.experiment.dataset
+        if isinstance(dataset, SyntheticDataset):
+            return self.files_digest
+        return digest(self.files_digest, dataset.classes, dataset.normal_label, _hash(dataset.root / dataset.videos))
+
+    @cached_property
+    def manifest_digest(self) -> str:
+        """Of everything, the annotated intervals of the test videos too, which only the evaluation depends on."""
+        dataset = self.experiment.dataset
+        if isinstance(dataset, SyntheticDataset):
+            return self.files_digest
+        intervals = _hash(dataset.root / dataset.annotations) if dataset.annotations else None
+        return digest(self.labels_digest, dataset, intervals)
 
     @cached_property
     def weights_digest(self) -> str:
@@ -78,12 +90,12 @@ class Recipes:
         return f"{name}-{experiment.backbone.name}-{kind}-{tag}"
 
     def features_digest(self, split: str) -> str:
-        return digest(self.manifest_digest, self.namespace(split))
+        return digest(self.files_digest, self.namespace(split))
 
     @cached_property
     def quarantine(self) -> Quarantine:
-        """The videos of this manifest that could not be read."""
-        return Quarantine(self.folder / f"quarantine-{self.manifest_digest}")
+        """The videos, as these files, that could not be read."""
+        return Quarantine(self.folder / f"quarantine-{self.files_digest}")
 
     def _usable_digest(self, split: str) -> str:
         """Of the features that a later stage sees: those of all videos but the ones in quarantine now."""
@@ -92,14 +104,16 @@ class Recipes:
 
     def head_digest(self, run: str) -> str:
         resolved = self.experiment.run(run)
-        return digest(VERSIONS["head"], self._usable_digest("train"), resolved.head, resolved.training)
+        features = self._usable_digest("train")
+        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training)
 
     def scores_digest(self, run: str) -> str:
         scoring = self.experiment.run(run).scoring
         return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring)
 
     def evaluation_digest(self, run: str) -> str:
-        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.experiment.run(run).evaluation)
+        evaluation = self.experiment.run(run).evaluation
+        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation)
 
     def summary_digest(self) -> str:
         return digest(VERSIONS["summary"], {run: self.evaluation_digest(run) for run in self.experiment.runs})
@@ -122,6 +136,10 @@ class Recipes:
 
     def summary_folder(self) -> Path:
         return self.folder / f"summary-{self.summary_digest()}"
+
+
+def _hash(path: Path) -> str | None:
+    return file_sha256(path) if path.is_file() else None
 
 
 def file_sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ def score_files(
         DecodeError: a file cannot be read; the tables of the files before it are written.
         PipelineError: two files have one name.
     """
-    from pipeline.stages.extract import Extractor, experiment_workers
+    from pipeline.stages.extract import Extractor, experiment_workers, frames_done
 
     names = [file.name for file in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -165,11 +166,10 @@ def score_files(
     with experiment_workers(experiment) as workers:
         streams = workers.streams(extractor.job(file, file.name, "test") for file in files)
         for number, (file, stream) in enumerate(zip(files, streams, strict=True)):
-            if progress:
-                progress(number, len(files), f"scoring {file.name}")
+            report = partial(frames_done, progress, number, len(files), f"scoring {file.name}")
             with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch:
                 store = FeatureStore.open(scratch)
-                extractor.extract(stream, file.name, "test", store, "scratch")
+                extractor.extract(stream, file.name, "test", store, "scratch", report)
                 scores = score_video(store, "scratch", file.name, head, scoring)
             paths.append(write_scores(folder, file.name, scores, head.classes, as_csv))
     if progress:

@@ -99,20 +99,19 @@ def build(
     return manifest
 
 
-def listing(root: Path, videos_csv: Path, annotations_csv: Path | None = None) -> list[tuple[str, int, int]]:
+def listing(root: Path, videos_csv: Path) -> list[tuple[str, str, str, int, int]]:
     """A cheap identity of the videos, for digests: nothing is opened but the list.
 
     Args:
         root: folder that the listed video paths are relative to.
         videos_csv: the video list, relative to `root` (or absolute).
-        annotations_csv: has no part in it, being identified by its content; here so that all adapters are called alike.
 
     Returns:
-        (path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum of its files' sizes
-        and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
+        (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum of its
+        files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
     """
-    rows = _read(root / videos_csv, ("path",), Problems())
-    return [(values["path"], *_facts(root / values["path"])) for _, values in rows]
+    rows = _read(root / videos_csv, ("video_id", "split", "path"), Problems())
+    return [(values["video_id"], values["split"], values["path"], *_facts(root / values["path"])) for _, values in rows]
 
 
 def _facts(path: Path) -> tuple[int, int]:
