@@ -43,7 +43,7 @@ class WeightsError(PipelineError, ValueError):
 
 
 class LengthMismatch(PipelineError, ValueError):
-    """Two per-frame sequences of one video that differ in length."""
+    """Sequences that should be of one length and are not: scores and frames of a video, segments of two bags."""
 
 
 class DegenerateTruth(PipelineError, ValueError):

@@ -15,11 +15,12 @@ from pipeline.config import Run, parse_experiment
 from pipeline.data.decode import iter_frames
 from pipeline.data.manifest import Interval, Manifest, VideoEntry
 from pipeline.data.sampling import window_indices, windows_to_frames
-from pipeline.errors import LengthMismatch, PipelineError, WeightsError
+from pipeline.errors import LengthMismatch, ManifestError, PipelineError, WeightsError
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.evaluate import evaluate_run, read_scores
 from pipeline.stages.extract import Extractor, experiment_workers, extract_split
+from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
 from pipeline.stages.score import score_split, score_video, smooth
@@ -100,8 +101,28 @@ class TestExtraction:
         (record,) = quarantine.records("test")
         assert (record.video_id, record.path, record.split) == ("t1", "t1.mp4", "test")
         assert "t1.mp4" in record.reason
+        assert record.frame == 0
+        assert record.library.startswith("InvalidDataError: ")
         again = extract(experiment, manifest, "test", manifest.split("test"), "ns")
         assert (again.extracted, again.cached, again.quarantined) == ((), ("t2",), ("t1",))
+
+    def test_a_decoder_that_crashes_costs_one_video(self, experiment, manifest, tmp_path, monkeypatch):
+        (tmp_path / "crashing_decoder.py").write_text(
+            "import ctypes\n"
+            "from pipeline.data import decode\n"
+            "read_header = decode.read_header\n"
+            "def iter_frames(path, **options):\n"
+            "    for index, frame in enumerate(decode.iter_frames(path, **options)):\n"
+            "        if path.name == 't1.mp4' and index == 3:\n"
+            "            ctypes.string_at(0)  # a segmentation fault\n"
+            "        yield frame\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        report = extract(experiment, manifest, "test", manifest.split("test"), "ns", decoder="crashing_decoder")
+        assert (report.extracted, report.quarantined) == (("t2",), ("t1",))
+        (record,) = Quarantine(experiment.paths.output / "quarantine").records()
+        assert (record.frame, record.library) == (3, None)
+        assert "SIGSEGV" in record.reason
 
     def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
         (tmp_path / "t1.mp4").write_text("this is no video")
@@ -247,6 +268,15 @@ class TestScoring:
         torch.testing.assert_close(bags.cues[0, 0], cue[0])
         torch.testing.assert_close(bags.patterns[0, 0], spatial_patterns(maps, cue, head.k).vectors[0])
 
+    def test_bags_of_different_shapes_are_an_error(self, cached):
+        experiment, _ = cached
+        store = FeatureStore.open(experiment.paths.cache)
+        with store.writer("train", "odd", views=1, rows=7, columns=7, channels=2048, frames_per_clip=6) as writer:
+            writer.append(0, np.zeros((3, 7, 7, 2048), np.float32), np.zeros((3, 6), np.int64))
+            writer.commit({})
+        with pytest.raises(LengthMismatch, match=r"odd: expected maps \(1, 4, .* got \(1, 3, "):
+            reduce_bags(store, "train", ["f1", "odd"], experiment.head, None)
+
     def test_scores_are_smoothed_windows_averaged_over_frames(self, cached, tmp_path):
         experiment, manifest = cached
         train_head(experiment, "gig", manifest, "train", tmp_path / "head")
@@ -346,3 +376,18 @@ def test_loss_on_cached_maps_equals_loss_on_live_maps_within_half_precision():
         output = head(cue, spatial_patterns(maps, cue, 8).vectors)
         totals.append(vs_loss(output, labels, lambda1=1, lambda2=0.5, lambda3=0.1, p=2).total.item())
     assert totals[0] == pytest.approx(totals[1], rel=1e-2)
+
+
+def test_ids_that_would_share_a_key_are_refused(nano, tmp_path, make_video, monkeypatch):
+    for name in ("a", "b", "c"):
+        make_video(f"{name}.mp4")
+    (tmp_path / "videos.csv").write_text(
+        "video_id,path,split,label\nCam/1,a.mp4,train,Fighting\ncam/1,b.mp4,train,Normal\nt,c.mp4,test,Normal\n"
+    )
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+    experiment = parse_experiment(nano)
+    build_manifest(experiment, tmp_path / "fine")  # ids that differ in case only have different keys
+    monkeypatch.setattr("pipeline.stages.manifest.escape", str.lower)
+    with pytest.raises(ManifestError, match="'cam/1' and 'Cam/1' have the same key 'cam/1'"):
+        build_manifest(experiment, tmp_path / "refused")
+    assert not list((tmp_path / "refused").iterdir())

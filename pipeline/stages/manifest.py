@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from cache.names import escape
 from pipeline.config import Experiment, SyntheticDataset, to_yaml
 from pipeline.data import synthetic
 from pipeline.data.datasets import csv
-from pipeline.data.manifest import Manifest, load, save
+from pipeline.data.manifest import Manifest, Problems, load, save
 from pipeline.data.workers import DecodeWorkers
 from pipeline.stages.recipes import Progress
 
@@ -50,12 +51,23 @@ def build_manifest(experiment: Experiment, folder: Path, progress: Progress | No
         progress=counted("reading headers"),
         **options,
     )
+    _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and progress:
         progress(len(manifest.videos), len(manifest.videos), f"read headers; {unreadable} cannot be read")
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
+
+
+def _check_keys(manifest: Manifest) -> None:
+    """Raise ManifestError for video ids that the cache could not tell apart."""
+    problems, keys = Problems(), {}
+    for entry in manifest.videos:
+        other = keys.setdefault(escape(entry.video_id), entry.video_id)
+        if other != entry.video_id:
+            problems.add("video_id", f"{entry.video_id!r} and {other!r} have the same key {escape(other)!r}; rename one")
+    problems.raise_any()
 
 
 def load_manifest(experiment: Experiment, folder: Path) -> Manifest:

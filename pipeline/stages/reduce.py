@@ -10,6 +10,7 @@ import torch
 
 from cache import FeatureStore
 from pipeline.config import Head
+from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import ChannelMoments, Standardizer, spatial_patterns
 from pipeline.stages.recipes import Progress
 
@@ -56,23 +57,30 @@ def reduce_bags(
     standardizer: Standardizer | None,
     progress: Progress | None = None,
 ) -> Bags:
-    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video."""
+    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video.
+
+    Raises LengthMismatch when a video has another number of views or segments than the first.
+    """
     ordered = tuple(sorted(video_ids))
-    cues, patterns = [], []
+    shape = store.reader(namespace, ordered[0]).shape
+    views, segments, _, _, channels = shape
+    # Filled in place: see `pipeline.stages.score.score_video`.
+    cues = torch.empty(len(ordered), views, channels)
+    patterns = torch.empty(len(ordered), views, segments, channels)
     for number, video_id in enumerate(ordered):
         if progress:
             progress(number, len(ordered), "reducing feature maps")
         reader = store.reader(namespace, video_id)
-        video_cues, video_patterns = [], []
-        for view in range(reader.shape[0]):
+        if reader.shape != shape:
+            raise LengthMismatch(f"{namespace}/{video_id}: expected maps {shape}, as of {ordered[0]}, got {reader.shape}")
+        for view in range(views):
             cue = video_cue(reader.cue()[view], standardizer)
-            video_cues.append(cue[0])
-            video_patterns.append(
-                torch.cat([p.vectors[0] for p in _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer)])
-            )
-        cues.append(torch.stack(video_cues))
-        patterns.append(torch.stack(video_patterns))
-    return Bags(ordered, torch.stack(cues), torch.stack(patterns))
+            cues[number, view] = cue[0]
+            done = 0
+            for part in _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
+                vectors = part.vectors[0]
+                patterns[number, view, done : (done := done + len(vectors))] = vectors
+    return Bags(ordered, cues, patterns)
 
 
 def reduce_windows(

@@ -56,13 +56,17 @@ def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
 
 def score_video(store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows."""
-    windows, positions = [], []
+    reader = store.reader(namespace, video_id)
+    count, outputs = reader.shape[1], 1 + len(head.classes)
+    # Filled in place: small results kept between the large arrays of every step would leave holes that memory never gives back.
+    window_scores = np.empty((count, outputs), dtype=np.float32)
+    positions = np.empty((count, head.settings.k), dtype=np.int64)
+    done = 0
     with torch.inference_mode():
         for cue, vectors, chosen in reduce_windows(store, namespace, video_id, head.settings, head.standardizer):
-            windows.append(head.module(cue, vectors).segment_scores[0].numpy())
-            positions.append(chosen[0].numpy())
-    window_scores = np.concatenate(windows)
-    reader = store.reader(namespace, video_id)
+            step = slice(done, done := done + vectors.shape[1])
+            window_scores[step] = head.module(cue, vectors).segment_scores[0].numpy()
+            positions[step] = chosen[0].numpy()
     indices, times = reader.frames()[0], reader.times()
     anomaly = window_scores[:, 1:].astype(np.float64)
     if scoring.smooth_on == "windows":
@@ -70,7 +74,7 @@ def score_video(store: FeatureStore, namespace: str, video_id: str, head: Traine
     frames = windows_to_frames(anomaly, indices, len(times))
     if scoring.smooth_on == "frames":
         frames = smooth(frames, scoring.smooth_sigma)
-    return VideoScores(frames.astype(np.float32), times, window_scores, indices[:, [0, -1]], np.concatenate(positions))
+    return VideoScores(frames.astype(np.float32), times, window_scores, indices[:, [0, -1]], positions)
 
 
 def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], as_csv: bool = False) -> Path:
