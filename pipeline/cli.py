@@ -67,7 +67,9 @@ def bar(title: str) -> Iterator[Progress]:
 
         def progress(done: int, total: int, message: str) -> None:
             nonlocal shown
-            line.total, line.n = total, done
+            if total != line.total or done < line.n:  # another step, with a speed of its own
+                line.reset(total)
+            line.n = done
             if time.monotonic() - shown > 0.2 or done == total:
                 shown = time.monotonic()
                 line.set_description(f"{title}: {message}")
@@ -163,7 +165,7 @@ def train(recipes: Recipes, run: str) -> None:
     help="Folder of the score tables.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Also write CSV.")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool, videos: tuple[Path, ...]) -> None:
     """Score VIDEOS, of any length from one frame, and print the paths of their score tables."""
     from pipeline.stages.score import score_files

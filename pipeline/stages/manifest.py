@@ -40,7 +40,11 @@ def build_manifest(experiment: Experiment, folder: Path, progress: Progress | No
     else:
         root, videos = dataset.root, dataset.root / dataset.videos
         annotations = dataset.root / dataset.annotations if dataset.annotations else None
-        options = {"normal_label": dataset.normal_label, "whole_video_anomalous": dataset.whole_video_anomalous}
+        options = {
+            "normal_label": dataset.normal_label,
+            "whole_video_anomalous": dataset.whole_video_anomalous,
+            "journal": folder.parent / "headers.jsonl",  # outlives this manifest: a corrected annotation reads no video again
+        }
     machine = experiment.machine
     manifest = csv.build(
         root,

@@ -9,12 +9,13 @@ a message is its line in the file, the header being line 1.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.data.decode import VideoHeader
+from pipeline.data.headers import file_facts, read_headers
 from pipeline.data.manifest import Interval, Manifest, Problems, VideoEntry, escapes, validate
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError, ManifestError
@@ -34,6 +35,7 @@ def build(
     *,
     whole_video_anomalous: bool = False,
     workers: DecodeWorkers | None = None,
+    journal: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Read and check the two files and the headers of all videos.
@@ -49,6 +51,7 @@ def build(
         normal_label: the label that means no anomaly.
         whole_video_anomalous: an anomalous test video without any interval is anomalous from its first frame to its last.
         workers: what reads the videos; None makes some.
+        journal: where headers are kept, see `pipeline.data.headers.read_headers`.
         progress: called as progress(done, total) while headers are read.
 
     Raises:
@@ -61,7 +64,8 @@ def build(
         problems.raise_any()
         raise ManifestError(f"{videos_csv}: holds no rows")
     with workers or DecodeWorkers() as decoders:
-        headers = _headers(root, videos_csv, rows, problems, decoders, progress)
+        read = partial(read_headers, workers=decoders, journal=journal, progress=progress)
+        headers = _headers(root, videos_csv, rows, problems, read)
         lengths = {values["video_id"]: header.packets for (_, values), header in zip(rows, headers, strict=True)}
         paths = {values["video_id"]: root / values["path"] for _, values in rows}
         _check_ends(marks, str(annotations_csv), lengths, paths, problems, decoders)
@@ -111,19 +115,7 @@ def listing(root: Path, videos_csv: Path) -> list[tuple[str, str, str, int, int]
         files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
     """
     rows = _read(root / videos_csv, ("video_id", "split", "path"), Problems())
-    return [(values["video_id"], values["split"], values["path"], *_facts(root / values["path"])) for _, values in rows]
-
-
-def _facts(path: Path) -> tuple[int, int]:
-    try:
-        if path.is_dir():
-            with os.scandir(path) as entries:
-                facts = [entry.stat() for entry in entries]
-            return sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=-1)
-        facts = path.stat()
-    except (OSError, ValueError):  # ValueError: a path with a NUL
-        return -1, -1
-    return facts.st_size, facts.st_mtime_ns
+    return [(values["video_id"], values["split"], values["path"], *file_facts(root / values["path"])) for _, values in rows]
 
 
 def _read(file: Path, required: Sequence[str], problems: Problems) -> list[tuple[int, dict[str, str]]]:
@@ -166,8 +158,7 @@ def _headers(
     file: Path,
     rows: Sequence[tuple[int, dict[str, str]]],
     problems: Problems,
-    workers: DecodeWorkers,
-    progress: Callable[[int, int], None] | None,
+    read: Callable[[Sequence[Path]], list[VideoHeader | DecodeError]],
 ) -> list[VideoHeader]:
     """The header of every row's video; an empty one where it cannot be read, and a problem where there is no file."""
     headers = [VideoHeader(root / values["path"], width=0, height=0, fps=0.0, packets=0, bytes=0) for _, values in rows]
@@ -176,19 +167,15 @@ def _headers(
         path = values["path"]
         if escapes(path):
             continue  # reported with the manifest, and never opened
-        size = _facts(root / path)[0]
+        size = file_facts(root / path)[0]
         if size < 0:
             problems.add(f"{file}, row {number}", f"{values['video_id']}: {root / path}: no such file")
             continue
         headers[index] = replace(headers[index], bytes=size)
         present.append(index)
-    for done, (index, header) in enumerate(
-        zip(present, workers.headers(headers[index].path for index in present), strict=True), start=1
-    ):
+    for index, header in zip(present, read([headers[index].path for index in present]), strict=True):
         if not isinstance(header, DecodeError):
             headers[index] = header
-        if progress:
-            progress(done, len(present))
     return headers
 
 

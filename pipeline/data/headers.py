@@ -1,0 +1,87 @@
+"""Headers of many videos. Counting packets reads whole files, so a journal keeps what was read while a file stays as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.data.decode import VideoHeader
+from pipeline.data.workers import DecodeWorkers
+from pipeline.errors import DecodeError
+
+__all__ = ["file_facts", "read_headers"]
+
+Facts = tuple[int, int]
+
+
+def file_facts(path: Path) -> Facts:
+    """(bytes, mtime_ns) of a video; -1 and -1 for what is not there.
+
+    A folder of images has the sum of its files' sizes and the newest time.
+    """
+    try:
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                facts = [entry.stat() for entry in entries]
+            return sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=-1)
+        facts = path.stat()
+    except (OSError, ValueError):  # ValueError: a path with a NUL
+        return -1, -1
+    return facts.st_size, facts.st_mtime_ns
+
+
+def read_headers(
+    paths: Sequence[Path],
+    workers: DecodeWorkers,
+    journal: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[VideoHeader | DecodeError]:
+    """The header of every video in order, or why it cannot be read.
+
+    Args:
+        paths: videos that exist.
+        workers: what reads them.
+        journal: a file of JSON lines; headers found there are not read again, new ones are added at once. Those that cannot be
+            read are tried again every time.
+        progress: called as progress(done, total).
+    """
+    facts = [file_facts(path) for path in paths]
+    known = _load(journal) if journal else {}
+    found: dict[int, VideoHeader | DecodeError] = {}
+    for index, (path, fact) in enumerate(zip(paths, facts, strict=True)):
+        if (str(path), fact) in known:
+            found[index] = known[str(path), fact]
+    missing = [index for index in range(len(paths)) if index not in found]
+    for index, header in zip(missing, workers.headers(paths[index] for index in missing), strict=True):
+        found[index] = header
+        if journal and isinstance(header, VideoHeader):
+            _append(journal, header, facts[index])
+        if progress:
+            progress(len(found), len(paths))
+    return [found[index] for index in range(len(paths))]
+
+
+def _load(journal: Path) -> dict[tuple[str, Facts], VideoHeader]:
+    known = {}
+    try:
+        lines = journal.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            facts = entry.pop("facts")
+            known[entry["path"], (facts[0], facts[1])] = VideoHeader(**entry | {"path": Path(entry["path"])})
+        except (ValueError, TypeError, KeyError, IndexError):
+            continue  # the last line of a process that was killed: that video is read again
+    return known
+
+
+def _append(journal: Path, header: VideoHeader, facts: Facts) -> None:
+    """One write of one line: processes that append at the same time do not mix."""
+    line = json.dumps(asdict(header) | {"path": str(header.path), "facts": facts})
+    with journal.open("ab", buffering=0) as stream:
+        stream.write(f"\n{line}\n".encode())  # a line break first: the line before may have been cut off
