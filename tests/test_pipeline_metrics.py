@@ -1,13 +1,22 @@
-"""Figures against scikit-learn, hand-computed cases and ties."""
+"""Figures against scikit-learn, hand-computed cases, ties and truth on which they are not defined."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, precision_recall_fscore_support, roc_auc_score
 
 from pipeline.errors import DegenerateTruth, LengthMismatch, PipelineError
-from pipeline.metrics import classwise_report, frame_ap, frame_auc, hit_rate
+from pipeline.metrics import (
+    anomalous_auc,
+    classwise_report,
+    false_alarm_rate,
+    frame_ap,
+    frame_ap_trapezoid,
+    frame_auc,
+    hit_rate,
+    video_auc,
+)
 
 
 @pytest.fixture
@@ -41,6 +50,54 @@ def test_constant_scores_give_exactly_a_half():
     labels = {"v": np.arange(10) < 3}
     assert frame_auc({"v": np.full(10, 0.3)}, labels) == 0.5
     assert frame_ap({"v": np.full(10, 0.3)}, labels) == pytest.approx(0.3)
+    assert frame_ap_trapezoid({"v": np.full(10, 0.3)}, labels) == pytest.approx((1 + 0.3) / 2)
+    several = {f"v{i}": np.arange(i + 3) < i for i in range(1, 40)}
+    same = {name: np.full(len(truth), 1 / 3) for name, truth in several.items()}
+    assert (frame_auc(same, several), anomalous_auc(same, several)) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 9])
+def test_areas_equal_scikit_learn_with_and_without_ties(decimals):
+    rng = np.random.default_rng(decimals)
+    labels = {f"v{i}": rng.random(50) < 0.15 for i in range(12)}
+    scores = {name: np.round(0.2 * truth + 0.8 * rng.random(50), decimals) for name, truth in labels.items()}
+    truth, values = (np.concatenate([table[v] for v in labels]) for table in (labels, scores))
+    precision, recall, _ = precision_recall_curve(truth, values)
+    assert frame_auc(scores, labels) == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
+    assert frame_ap(scores, labels) == pytest.approx(average_precision_score(truth, values), abs=1e-12)
+    assert frame_ap_trapezoid(scores, labels) == pytest.approx(auc(recall, precision), abs=1e-12)
+
+
+def test_the_two_average_precisions_by_hand():
+    scores = {"v": np.array([0.1, 0.4, 0.35, 0.8])}
+    labels = {"v": np.array([False, False, True, True])}
+    # The curve goes through (0, 1), (1/2, 1), (1/2, 1/2) and (1, 2/3).
+    assert frame_ap_trapezoid(scores, labels) == pytest.approx(0.5 * 1 + 0.5 * (1 / 2 + 2 / 3) / 2)
+
+
+def test_figures_of_normal_and_of_anomalous_videos_by_hand():
+    labels = {"a": np.array([0, 1, 1], bool), "b": np.array([1, 0], bool), "n": np.zeros(4, bool), "m": np.zeros(1, bool)}
+    scores = {"a": np.array([0.2, 0.9, 0.1]), "b": np.array([0.8, 0.3]), "n": np.array([0.5, 0.4, 0.6, 0.1]), "m": np.array([0.85])}
+    # anomalous frames 0.9, 0.1, 0.8 against normal frames 0.2, 0.3 of the same videos: 4 of 6 pairs are in order
+    assert anomalous_auc(scores, labels) == pytest.approx(4 / 6)
+    assert false_alarm_rate(scores, labels) == pytest.approx(3 / 5)  # 0.5 itself is an alarm
+    assert video_auc(scores, labels) == pytest.approx(3 / 4)  # 0.9 and 0.8 against 0.6 and 0.85
+
+
+@pytest.mark.parametrize(
+    ("figure", "labels", "message"),
+    [
+        (false_alarm_rate, {"v": [True, False]}, "false_alarm_rate needs a normal video"),
+        (video_auc, {"v": [True, False]}, "video_auc needs anomalous and normal videos"),
+        (anomalous_auc, {"v": [False, False]}, "anomalous_videos_auc needs anomalous videos"),
+        (anomalous_auc, {"v": [True, True], "w": [False]}, "anomalous_videos_auc needs .* a normal frame in one"),
+        (frame_ap_trapezoid, {"v": [False, False]}, "frame_ap_trapezoid needs"),
+    ],
+)
+def test_a_figure_that_is_not_defined_is_an_error(figure, labels, message):
+    truth = {name: np.array(marks) for name, marks in labels.items()}
+    with pytest.raises(DegenerateTruth, match=message):
+        figure({name: np.zeros(len(marks)) for name, marks in truth.items()}, truth)
 
 
 def test_bad_input_is_an_error_that_names_the_video():
@@ -51,9 +108,9 @@ def test_bad_input_is_an_error_that_names_the_video():
         frame_auc({"w": np.zeros(2)}, labels)
     with pytest.raises(PipelineError, match="v: the score of frame 1 is not finite"):
         frame_auc({"v": np.array([0.0, np.nan])}, labels)
-    with pytest.raises(DegenerateTruth, match="none of the 2 frames"):
+    with pytest.raises(DegenerateTruth, match="frame_auc needs anomalous and normal frames: 0 of the 2 frames"):
         frame_auc({"v": np.zeros(2)}, {"v": np.zeros(2, bool)})
-    with pytest.raises(DegenerateTruth, match="all of the 2 frames"):
+    with pytest.raises(DegenerateTruth, match="2 of the 2 frames"):
         frame_ap({"v": np.zeros(2)}, {"v": np.ones(2, bool)})
     with pytest.raises(DegenerateTruth, match="no videos"):
         frame_auc({}, {})
@@ -72,6 +129,23 @@ def test_classwise_figures_equal_scikit_learn(videos):
     assert [c.true_frames for c in report.classes] == support.tolist()
     assert report.mf1 == pytest.approx(f1.mean())
     assert report.left_out == ()
+    values = np.concatenate([scores[v] for v in "abc"])
+    assert [c.ap for c in report.classes] == pytest.approx([average_precision_score(truth[:, i], values[:, i]) for i in range(3)])
+
+
+def test_a_frame_of_several_classes_counts_for_each():
+    labels = {"v": np.array([[True, True], [True, False], [False, False]])}
+    scores = {"v": np.array([[0.9, 0.6], [0.2, 0.7], [0.1, 0.1]])}
+    first, second = classwise_report(scores, labels, ("x", "y")).classes
+    assert (first.true_frames, first.predicted_frames, first.correct_frames) == (2, 1, 1)
+    assert (second.true_frames, second.predicted_frames, second.correct_frames) == (1, 2, 1)
+    assert classwise_report(scores, labels, ("x", "y")).mf1 == pytest.approx(2 / 3)
+
+
+def test_without_any_class_in_truth_or_prediction_there_is_no_mf1():
+    report = classwise_report({"v": np.zeros((3, 2))}, {"v": np.zeros((3, 2), bool)}, ("x", "y"))
+    assert (report.mf1, report.left_out) == (None, ("x", "y"))
+    assert [c.ap for c in report.classes] == [None, None]
 
 
 def test_a_class_in_neither_truth_nor_prediction_is_left_out():

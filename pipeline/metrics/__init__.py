@@ -1,7 +1,42 @@
-"""Figures: pure functions on arrays keyed by video id."""
+"""Figures: pure functions on arrays keyed by video id.
 
-from pipeline.metrics.classwise import ClassScore, ClasswiseReport, classwise_report
-from pipeline.metrics.frame import frame_ap, frame_auc
+`DEFINITIONS` is the version of what the figures mean; docs/evaluation.md describes it.
+"""
+
+from pipeline.metrics.bootstrap import Estimate, difference, draw_weights, estimate
+from pipeline.metrics.classwise import ClassFigures, ClassScore, ClasswiseReport, classwise_report
+from pipeline.metrics.frame import (
+    FrameFigures,
+    anomalous_auc,
+    false_alarm_rate,
+    frame_ap,
+    frame_ap_trapezoid,
+    frame_auc,
+    video_auc,
+)
 from pipeline.metrics.spatial import HitRate, hit_rate
+from pipeline.metrics.temporal import DetectionFigures
 
-__all__ = ["ClassScore", "ClasswiseReport", "HitRate", "classwise_report", "frame_ap", "frame_auc", "hit_rate"]
+__all__ = [
+    "DEFINITIONS",
+    "ClassFigures",
+    "ClassScore",
+    "ClasswiseReport",
+    "DetectionFigures",
+    "Estimate",
+    "FrameFigures",
+    "HitRate",
+    "anomalous_auc",
+    "classwise_report",
+    "difference",
+    "draw_weights",
+    "estimate",
+    "false_alarm_rate",
+    "frame_ap",
+    "frame_ap_trapezoid",
+    "frame_auc",
+    "hit_rate",
+    "video_auc",
+]
+
+DEFINITIONS = 1

@@ -1,25 +1,28 @@
-"""Class-wise figures: precision, recall and F1 of every anomaly class, and their mean MF1 (task 2 of the paper, section 4.3)."""
+"""Class-wise figures: precision, recall, F1 and AP of every anomaly class, and their means (task 2 of the paper, section 4.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from pipeline.metrics.frame import join
+from pipeline.metrics.ranking import Ranking
 
-__all__ = ["ClassScore", "ClasswiseReport", "classwise_report"]
+__all__ = ["ClassFigures", "ClassScore", "ClasswiseReport", "classwise_report"]
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. Precision without a prediction, recall without a true frame, and F1 of two zeros are 0."""
+    """One class. Precision without a prediction, recall without a true frame, and F1 of two zeros are 0; AP is then None."""
 
     label: str
     precision: float
     recall: float
     f1: float
+    ap: float | None
     true_frames: int
     predicted_frames: int
     correct_frames: int
@@ -27,11 +30,104 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ClasswiseReport:
-    """All classes, and the mean F1 of those that occur in the truth or the prediction; the others are `left_out`."""
+    """All classes, and the mean F1 of those that occur in the truth or the prediction; the others are `left_out`.
+
+    `mf1` is None when all are left out.
+    """
 
     classes: tuple[ClassScore, ...]
-    mf1: float
+    mf1: float | None
     left_out: tuple[str, ...]
+
+
+class ClassFigures:
+    """The class-wise figures of a set of videos, as functions of the videos' weights.
+
+    Args:
+        scores: video id -> (N, C) float.
+        labels: video id -> (N, C) bool; a frame may show several classes.
+        classes: names of the C classes; Normal is not among them.
+        threshold: theta, one for all classes or one each.
+        mode: `threshold` gives a frame every class with score >= theta; `argmax` only the best of them.
+
+    Raises:
+        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameFigures`.
+        ValueError: an unknown mode.
+    """
+
+    def __init__(
+        self,
+        scores: Mapping[str, np.ndarray],
+        labels: Mapping[str, np.ndarray],
+        classes: Sequence[str],
+        *,
+        threshold: float | Sequence[float] = 0.5,
+        mode: str = "threshold",
+    ) -> None:
+        self.values, self.truth = join(scores, labels)
+        self.classes = tuple(classes)
+        lengths = np.array([len(labels[v]) for v in sorted(labels)])
+        self.video, self.videos = np.repeat(np.arange(len(lengths)), lengths), len(lengths)
+        given = self.values >= np.asarray(threshold, dtype=np.float64)
+        if mode == "argmax":
+            given &= np.arange(self.values.shape[1]) == self.values.argmax(axis=1)[:, None]
+        elif mode != "threshold":
+            raise ValueError(f"mode: expected threshold or argmax, got {mode!r}")
+        self.true, self.predicted, self.correct = (self._per_video(m) for m in (self.truth, given, given & self.truth))
+
+    def _per_video(self, marks: np.ndarray) -> np.ndarray:
+        """(N, C) bool -> (V, C) counts."""
+        columns = [np.bincount(self.video[marks[:, i]], minlength=self.videos) for i in range(marks.shape[1])]
+        return np.stack(columns, axis=1).astype(np.float64)
+
+    @cached_property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """One a class."""
+        return tuple(Ranking.of(self.values[:, i], self.truth[:, i], self.video, self.videos) for i in range(len(self.classes)))
+
+    def mf1(self, weights: np.ndarray) -> np.ndarray:
+        """Mean F1 (R,) over the classes with a frame in truth or prediction; nan where there is none."""
+        true, predicted, correct = (weights.T @ counts for counts in (self.true, self.predicted, self.correct))
+        frames = true + predicted
+        f1 = np.divide(2 * correct, frames, out=np.zeros_like(frames), where=frames > 0)
+        counted = (frames > 0).sum(axis=1)
+        return np.divide(f1.sum(axis=1), counted, out=np.full(len(counted), np.nan), where=counted > 0)
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every figure of each of R resamples, (R,), nan where it is not defined; `weights` as in `FrameFigures`."""
+        figures = {"mf1": self.mf1(weights)}
+        areas = {f"class_ap/{name}": r.areas(weights).stepwise for name, r in zip(self.classes, self.rankings, strict=True)}
+        found = np.stack(list(areas.values()))
+        counted = (~np.isnan(found)).sum(axis=0)
+        mean = np.divide(np.nansum(found, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0)
+        return figures | {"mean_class_ap": mean} | areas
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """What each figure is not defined without."""
+        each = {f"class_ap/{name}": f"frames of {name}" for name in self.classes}
+        return {"mf1": "a class in truth or prediction", "mean_class_ap": "anomalous frames"} | each
+
+    def report(self) -> ClasswiseReport:
+        """All classes one by one."""
+        once = np.ones((self.videos, 1))
+        found = []
+        for i, (name, ranking) in enumerate(zip(self.classes, self.rankings, strict=True)):
+            true, predicted, correct = (int(counts[:, i].sum()) for counts in (self.true, self.predicted, self.correct))
+            score = ClassScore(
+                label=name,
+                precision=correct / predicted if predicted else 0.0,
+                recall=correct / true if true else 0.0,
+                f1=2 * correct / (predicted + true) if correct else 0.0,
+                ap=float(ranking.areas(once).stepwise[0]) if true else None,
+                true_frames=true,
+                predicted_frames=predicted,
+                correct_frames=correct,
+            )
+            found.append(score)
+        left_out = tuple(c.label for c in found if not (c.true_frames or c.predicted_frames))
+        mf1 = None if len(left_out) == len(found) else float(self.mf1(once)[0])
+        return ClasswiseReport(tuple(found), mf1, left_out)
 
 
 def classwise_report(
@@ -42,42 +138,8 @@ def classwise_report(
     threshold: float | Sequence[float] = 0.5,
     mode: str = "threshold",
 ) -> ClasswiseReport:
-    """Frame-level F1 of every anomaly class over all frames; frames given no class count as negative.
+    """Frame-level figures of every anomaly class over all frames; frames given no class count as negative.
 
-    Args:
-        scores: video id -> (N, C) float.
-        labels: video id -> (N, C) bool; a frame may show several classes.
-        classes: names of the C classes; Normal is not among them.
-        threshold: theta, one for all classes or one each.
-        mode: `threshold` gives a frame every class with score >= theta; `argmax` only the best of them.
-
-    Raises:
-        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.frame_auc`; one kind of frame is allowed.
-        ValueError: an unknown mode.
+    Arguments and errors as `ClassFigures`.
     """
-    values, truth = join(scores, labels)
-    given = values >= np.asarray(threshold, dtype=np.float64)
-    if mode == "argmax":
-        given &= np.arange(values.shape[1]) == values.argmax(axis=1)[:, None]
-    elif mode != "threshold":
-        raise ValueError(f"mode: expected threshold or argmax, got {mode!r}")
-    found = tuple(_score(name, given[:, i], truth[:, i]) for i, name in enumerate(classes))
-    counted = [c for c in found if c.true_frames or c.predicted_frames]
-    return ClasswiseReport(
-        classes=found,
-        mf1=float(np.mean([c.f1 for c in counted])) if counted else 0.0,
-        left_out=tuple(c.label for c in found if c not in counted),
-    )
-
-
-def _score(label: str, given: np.ndarray, truth: np.ndarray) -> ClassScore:
-    correct, predicted, true = int((given & truth).sum()), int(given.sum()), int(truth.sum())
-    return ClassScore(
-        label=label,
-        precision=correct / predicted if predicted else 0.0,
-        recall=correct / true if true else 0.0,
-        f1=2 * correct / (predicted + true) if correct else 0.0,
-        true_frames=true,
-        predicted_frames=predicted,
-        correct_frames=correct,
-    )
+    return ClassFigures(scores, labels, classes, threshold=threshold, mode=mode).report()

@@ -1,19 +1,37 @@
-"""Frame-level figures over all frames of all videos together (micro)."""
+"""General figures: how well one anomaly score a frame tells anomalous frames, or videos, from normal ones (task 1 of the paper).
+
+All frames of all videos are taken together (micro). A video is anomalous when a frame of it is; its score is that of its highest
+frame. docs/evaluation.md has the definitions beside the variants that other systems report.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.errors import DegenerateTruth, LengthMismatch, PipelineError
+from pipeline.metrics.ranking import Ranking
 
-__all__ = ["frame_ap", "frame_auc", "join"]
+__all__ = [
+    "FALSE_ALARM_THRESHOLD",
+    "FrameFigures",
+    "anomalous_auc",
+    "false_alarm_rate",
+    "frame_ap",
+    "frame_ap_trapezoid",
+    "frame_auc",
+    "join",
+    "video_auc",
+]
+
+Tables = Mapping[str, np.ndarray]
+FALSE_ALARM_THRESHOLD = 0.5
 
 
-def frame_auc(scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> float:
-    """Area under the ROC curve of all frames (task 1 of the paper, section 4.3).
+class FrameFigures:
+    """The general figures of a set of videos, as functions of the videos' weights.
 
     Args:
         scores: video id -> (N,) float.
@@ -21,29 +39,121 @@ def frame_auc(scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
 
     Raises:
         LengthMismatch: a video's scores and labels differ in length.
-        DegenerateTruth: all frames are anomalous, or none is.
+        DegenerateTruth: there are no videos.
         PipelineError: a video is missing on one side, or a score is not finite.
     """
-    truth, values = _both(scores, labels)
-    return float(roc_auc_score(truth, values))
+
+    NEEDS = {
+        "frame_auc": "anomalous and normal frames",
+        "frame_ap": "anomalous and normal frames",
+        "frame_ap_trapezoid": "anomalous and normal frames",
+        "anomalous_videos_auc": "anomalous videos, and a normal frame in one",
+        "video_auc": "anomalous and normal videos",
+        "false_alarm_rate": "a normal video",
+    }
+
+    def __init__(self, scores: Tables, labels: Tables) -> None:
+        self.values, self.truth = join(scores, labels)
+        self.video_ids = sorted(scores)
+        lengths = np.array([len(labels[v]) for v in self.video_ids])
+        self.video = np.repeat(np.arange(len(lengths)), lengths)
+        self.video_truth = np.array([bool(np.any(labels[v])) for v in self.video_ids])
+
+    @cached_property
+    def frames(self) -> Ranking:
+        """All frames."""
+        return Ranking.of(self.values, self.truth, self.video, len(self.video_ids))
+
+    @cached_property
+    def frames_of_anomalous_videos(self) -> Ranking:
+        """The frames of the videos in which one is anomalous."""
+        kept = self.video_truth[self.video]
+        return Ranking.of(self.values[kept], self.truth[kept], self.video[kept], len(self.video_ids))
+
+    @cached_property
+    def videos(self) -> Ranking:
+        """One item a video, its highest score."""
+        count = len(self.video_ids)
+        highest = np.full(count, -np.inf)
+        np.maximum.at(highest, self.video, self.values)
+        filled = np.flatnonzero(np.isfinite(highest))  # a video without a frame has no score
+        return Ranking.of(highest[filled], self.video_truth[filled], filled, count)
+
+    def false_alarms(self, weights: np.ndarray) -> np.ndarray:
+        """Share of the frames of normal videos with a score of at least 0.5, (R,); nan without a normal video."""
+        normal = ~self.video_truth[self.video]
+        alarms = np.bincount(self.video[normal & (self.values >= FALSE_ALARM_THRESHOLD)], minlength=len(self.video_ids))
+        frames = np.bincount(self.video[normal], minlength=len(self.video_ids)) @ weights
+        return np.divide(alarms @ weights, frames, out=np.full(len(frames), np.nan), where=frames > 0)
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every figure of each of R resamples, (R,), nan where it is not defined.
+
+        Args:
+            weights: (V, R) float64, how often each video, by sorted id, was drawn.
+        """
+        frames = self.frames.areas(weights)
+        one_kind = np.isnan(frames.auc)  # the AP of anomalous frames alone would be 1, whatever the scores
+        return {
+            "frame_auc": frames.auc,
+            "frame_ap": np.where(one_kind, np.nan, frames.stepwise),
+            "frame_ap_trapezoid": np.where(one_kind, np.nan, frames.trapezoidal),
+            "anomalous_videos_auc": self.frames_of_anomalous_videos.areas(weights).auc,
+            "video_auc": self.videos.areas(weights).auc,
+            "false_alarm_rate": self.false_alarms(weights),
+        }
+
+    def one(self, name: str) -> float:
+        """One figure of all videos once. Raises DegenerateTruth where it is not defined."""
+        value = float(self(np.ones((len(self.video_ids), 1)))[name][0])
+        if np.isnan(value):
+            frames = f"{int(self.truth.sum())} of the {len(self.truth)} frames of {len(self.video_ids)} videos are anomalous"
+            raise DegenerateTruth(f"{name} needs {self.NEEDS[name]}: {frames}")
+        return value
 
 
-def frame_ap(scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> float:
+def frame_auc(scores: Tables, labels: Tables) -> float:
+    """Area under the ROC curve of all frames (section 4.3 of the paper). Equal scores give exactly 0.5.
+
+    Args:
+        scores: video id -> (N,) float.
+        labels: video id -> (N,) bool, True where the frame is anomalous.
+
+    Raises:
+        LengthMismatch: a video's scores and labels differ in length.
+        DegenerateTruth: the figure is not defined on this truth.
+        PipelineError: a video is missing on one side, or a score is not finite.
+    """
+    return FrameFigures(scores, labels).one("frame_auc")
+
+
+def frame_ap(scores: Tables, labels: Tables) -> float:
     """Average precision of all frames, step-wise: the sum of precision x rise of recall. Arguments and errors as `frame_auc`."""
-    truth, values = _both(scores, labels)
-    return float(average_precision_score(truth, values))
+    return FrameFigures(scores, labels).one("frame_ap")
 
 
-def _both(scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    values, truth = join(scores, labels)
-    if truth.all() or not truth.any():
-        kind = "all" if truth.any() else "none"
-        raise DegenerateTruth(f"{kind} of the {len(truth)} frames of {len(labels)} videos are anomalous; a curve needs both")
-    return truth, values
+def frame_ap_trapezoid(scores: Tables, labels: Tables) -> float:
+    """Area under the precision-recall curve of all frames with straight lines between its points. As `frame_auc`."""
+    return FrameFigures(scores, labels).one("frame_ap_trapezoid")
 
 
-def join(scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of all videos, concatenated in the order of their ids; errors as `frame_auc`."""
+def anomalous_auc(scores: Tables, labels: Tables) -> float:
+    """`frame_auc` of the frames of anomalous videos only: is the right part of them found?"""
+    return FrameFigures(scores, labels).one("anomalous_videos_auc")
+
+
+def video_auc(scores: Tables, labels: Tables) -> float:
+    """Area under the ROC curve of the videos, each with its highest score. Arguments and errors as `frame_auc`."""
+    return FrameFigures(scores, labels).one("video_auc")
+
+
+def false_alarm_rate(scores: Tables, labels: Tables) -> float:
+    """Share of the frames of normal videos that score at least 0.5. Arguments and errors as `frame_auc`."""
+    return FrameFigures(scores, labels).one("false_alarm_rate")
+
+
+def join(scores: Tables, labels: Tables) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of all videos, concatenated in the order of their ids; errors as `FrameFigures`."""
     if set(scores) != set(labels):
         raise PipelineError(f"no scores for {sorted(set(labels) - set(scores))}, no labels for {sorted(set(scores) - set(labels))}")
     if not scores:

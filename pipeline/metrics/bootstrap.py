@@ -1,0 +1,87 @@
+"""How sure is a figure? Percentile intervals of the bootstrap over videos.
+
+Frames of one video depend on each other, so whole videos are drawn, with replacement, as many as there are. A resample is a
+column of weights: how often each video was drawn. Figures are functions of such weights, so nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["LEVEL", "Estimate", "Figures", "difference", "draw_weights", "estimate"]
+
+LEVEL = 0.95
+Figures = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""From the weights (V, R) of R resamples to (R,) values of every figure, nan where one is not defined."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval.
+
+    Attributes:
+        value: the figure on all videos once; None where it is not defined, and `reason` says why.
+        low, high: 95 % interval over the resamples; None without resamples.
+        resamples: how many had the figure defined, and so count.
+        reason: why there is no value.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    resamples: int = 0
+    reason: str | None = None
+
+
+def draw_weights(videos: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of V videos is drawn in each of R resamples of V, (V, R) float64."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(videos, np.full(videos, 1 / videos), size=resamples).T.astype(np.float64)
+
+
+def estimate(groups: Iterable[Figures], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]) -> dict[str, Estimate]:
+    """Every figure of some groups with its interval.
+
+    Args:
+        groups: of the same V videos.
+        videos: V.
+        resamples: R; 0 for no intervals.
+        seed: of the draws.
+        needs: name -> what the figure is not defined without.
+    """
+    once, drawn = np.ones((videos, 1)), draw_weights(videos, resamples, seed)
+    found = {}
+    for figures in groups:
+        values, spread = figures(once), figures(drawn) if resamples else {}
+        for name, value in values.items():
+            found[name] = _interval(float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"))
+    return found
+
+
+def difference(
+    first: Iterable[Figures], second: Iterable[Figures], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]
+) -> dict[str, Estimate]:
+    """First minus second of every figure, both on the same draws (paired). Arguments as `estimate`."""
+
+    def minus(one: Figures, other: Figures) -> Figures:
+        def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+            subtrahend = other(weights)
+            return {name: values - subtrahend[name] for name, values in one(weights).items()}
+
+        return figures
+
+    pairs = [minus(one, other) for one, other in zip(first, second, strict=True)]
+    return estimate(pairs, videos, resamples=resamples, seed=seed, needs=needs)
+
+
+def _interval(value: float, spread: np.ndarray, needs: str) -> Estimate:
+    if np.isnan(value):
+        return Estimate(None, reason=f"not defined without {needs}")
+    defined = spread[~np.isnan(spread)]
+    if not len(defined):
+        return Estimate(value)
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high), len(defined))

@@ -1,0 +1,126 @@
+"""Temporal detection: are anomalies found as intervals? Mean average precision at overlaps (IoU) of 0.1 to 0.5.
+
+The protocol, of which nothing is fitted to any data:
+
+1. Proposals of a video and class: the maximal runs of frames whose class score is at least t, for t = 0.05, 0.10, ..., 0.95. A
+   proposal's confidence is its mean score. The 100 most confident are kept.
+2. Non-maximum suppression: in order of confidence, a proposal goes when its IoU with a kept one is above 0.5.
+3. True intervals: the maximal runs of frames that show the class.
+4. In order of confidence, over all videos, a detection takes the free true interval of its video with the largest IoU, if that is
+   at least the threshold; else it is false.
+5. AP of a class is step-wise, over the true intervals of that class; mAP is the mean over the classes that have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.metrics.frame import join
+from pipeline.metrics.ranking import Ranking
+
+__all__ = ["IOUS", "DetectionFigures", "iou", "match", "propose", "runs"]
+
+IOUS = (0.1, 0.2, 0.3, 0.4, 0.5)
+LEVELS = np.arange(1, 20) / 20
+MOST_PROPOSALS = 100
+LARGEST_OVERLAP = 0.5
+
+
+def runs(marks: np.ndarray) -> np.ndarray:
+    """Maximal runs of True in (N,) bool: (n, 2) int64, start and end, the end not part of it."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.asarray(marks, dtype=bool), [False]]).astype(np.int8)))
+    return edges.reshape(-1, 2)
+
+
+def iou(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Overlap of one interval (2,) with (n, 2) others: frames of both over frames of either, (n,) in [0, 1]."""
+    both = np.clip(np.minimum(one[1], many[:, 1]) - np.maximum(one[0], many[:, 0]), 0, None)
+    return both / ((one[1] - one[0]) + (many[:, 1] - many[:, 0]) - both)
+
+
+def propose(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps 1 and 2 of the protocol.
+
+    Args:
+        scores: (N,) float in [0, 1], one class of one video.
+
+    Returns:
+        Intervals (n, 2) int64, half-open, and their confidences (n,) float64, descending.
+    """
+    found = np.unique(np.concatenate([runs(scores >= level) for level in LEVELS]), axis=0)
+    sums = np.concatenate([[0.0], np.cumsum(scores, dtype=np.float64)])
+    confidence = (sums[found[:, 1]] - sums[found[:, 0]]) / (found[:, 1] - found[:, 0])
+    order = np.argsort(-confidence, kind="stable")[:MOST_PROPOSALS]
+    found, confidence = found[order], confidence[order]
+    free = np.ones(len(found), dtype=bool)
+    for i in range(len(found)):
+        if free[i]:
+            free[i + 1 :] &= iou(found[i], found[i + 1 :]) <= LARGEST_OVERLAP
+    return found[free], confidence[free]
+
+
+def match(detections: np.ndarray, truth: np.ndarray, least: float) -> np.ndarray:
+    """Step 4 in one video: which detections (n, 2), most confident first, find a free interval of the truth (m, 2); (n,) bool."""
+    free = np.ones(len(truth), dtype=bool)
+    hits = np.zeros(len(detections), dtype=bool)
+    for i, detection in enumerate(detections):
+        overlap = np.where(free, iou(detection, truth), -1.0)
+        if len(truth) and overlap.max() >= least:
+            hits[i], free[overlap.argmax()] = True, False
+    return hits
+
+
+class DetectionFigures:
+    """mAP at every IoU, and their mean, of a set of videos as functions of the videos' weights.
+
+    Args:
+        scores: video id -> (N, C) float in [0, 1].
+        labels: video id -> (N, C) bool.
+        classes: names of the C classes.
+
+    Raises:
+        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameFigures`.
+    """
+
+    def __init__(self, scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+        join(scores, labels)  # the same checks
+        self.scores, self.labels, self.classes = scores, labels, tuple(classes)
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """What each figure is not defined without."""
+        return dict.fromkeys([*(f"detection_map_{least}" for least in IOUS), "detection_map"], "a true interval")
+
+    @cached_property
+    def rankings(self) -> dict[float, list[Ranking]]:
+        """At every IoU, the detections of every class that has a true interval."""
+        order = sorted(self.scores)
+        found: dict[float, list[Ranking]] = {least: [] for least in IOUS}
+        for i in range(len(self.classes)):
+            truth = [runs(self.labels[v][:, i]) for v in order]
+            wanted = np.array([len(intervals) for intervals in truth])
+            if not wanted.any():
+                continue
+            proposals = [propose(self.scores[v][:, i]) for v in order]
+            confidence = np.concatenate([c for _, c in proposals])
+            video = np.repeat(np.arange(len(order)), [len(c) for _, c in proposals])
+            for least in IOUS:
+                hits = [match(p, t, least) for (p, _), t in zip(proposals, truth, strict=True)]
+                found[least].append(Ranking.of(confidence, np.concatenate(hits), video, len(order), wanted))
+        return found
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every figure of each of R resamples, (R,), nan where no class has a true interval; `weights` as in `FrameFigures`."""
+        figures = {}
+        for least, rankings in self.rankings.items():
+            mean = np.full(weights.shape[1], np.nan)
+            if rankings:
+                areas = np.stack([ranking.areas(weights).stepwise for ranking in rankings])
+                counted = (~np.isnan(areas)).sum(axis=0)
+                np.divide(np.nansum(areas, axis=0), counted, out=mean, where=counted > 0)
+            figures[f"detection_map_{least}"] = mean
+        figures["detection_map"] = np.mean(list(figures.values()), axis=0)
+        return figures
