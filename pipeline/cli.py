@@ -18,6 +18,7 @@ import click
 from tqdm import tqdm
 
 from cache.errors import CacheError
+from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
@@ -80,6 +81,10 @@ def bar(title: str) -> Iterator[Progress]:
 @click.group(cls=Group)
 def main() -> None:
     """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
+
+
+main.add_command(compare)
+main.add_command(export_submission)
 
 
 @main.group()
@@ -178,10 +183,36 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
 
 
 @main.command()
-@with_config
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The experiment (default: configs/fixture.yaml; with --scores none).",
+)
 @with_run
-def evaluate(recipes: Recipes, run: str) -> None:
-    """Score the test split and write the figures of a run."""
+@click.option("--scores", type=FOLDER, help="Evaluate the score tables of this folder, of any system, and nothing else.")
+@click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
+@click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
+@with_tables
+def evaluate(
+    config: Path | None,
+    run: str,
+    scores: Path | None,
+    truth: Path | None,
+    out: Path | None,
+    stride: int,
+    tail: str,
+    lengths: Path | None,
+) -> None:
+    """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
+    if scores:
+        evaluate_folder(scores, truth, out, settings(config, run), stride, tail, lengths)
+        return
+    if truth or out or lengths or (stride, tail) != (1, "exact"):
+        raise PipelineError("--truth, --out, --stride, --tail and --lengths go with --scores")
+    _evaluate_run(Recipes(load_experiment(config or Path("configs/fixture.yaml"))), run)
+
+
+def _evaluate_run(recipes: Recipes, run: str) -> None:
     from pipeline.stages.evaluate import evaluate_run
     from pipeline.stages.score import score_split
 
@@ -191,9 +222,10 @@ def evaluate(recipes: Recipes, run: str) -> None:
     manifest = _ensure_manifest(recipes)
     scores, figures = recipes.scores_folder(run), recipes.evaluation_folder(run)
     namespace = recipes.namespace("test")
+    left_out = [record.video_id for record in recipes.quarantine.records()]
     with bar("score") as progress:
         _make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
-    _make(figures, lambda folder: evaluate_run(experiment, run, manifest, scores, folder))
+    _make(figures, lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, _say))
     click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
     click.echo(f"results: {figures}")
     _check_quarantine(recipes)
@@ -238,7 +270,11 @@ def clear(recipes: Recipes, video_ids: tuple[str, ...]) -> None:
 
 
 def _make(final: Path, build: Callable[[Path], object]) -> None:
-    make_folder(final, build, lambda message: click.echo(message, err=True))
+    make_folder(final, build, _say)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
 
 
 def _ensure_manifest(recipes: Recipes, left_out: bool = False):
@@ -248,7 +284,7 @@ def _ensure_manifest(recipes: Recipes, left_out: bool = False):
     final = recipes.manifest_folder()
     if not final.exists():
         with bar("manifest") as progress:
-            _make(final, lambda folder: build_manifest(recipes.experiment, folder, progress))
+            _make(final, lambda folder: build_manifest(recipes.experiment, folder, progress, _say))
     manifest = load_manifest(recipes.experiment, final)
     return manifest if left_out else manifest.without([record.video_id for record in recipes.quarantine.records()])
 

@@ -14,64 +14,39 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from pipeline.config_datasets import (
+    DATASETS,
+    NAME_PATTERN,
+    CitySceneDataset,
+    CsvDataset,
+    Dataset,
+    Section,
+    ShanghaiTechDataset,
+    SyntheticDataset,
+    UcfCrimeDataset,
+    XdViolenceDataset,
+)
 from pipeline.errors import ConfigError
 
-__all__ = ["Experiment", "Run", "digest", "field_table", "load_experiment", "parse_experiment", "to_yaml"]
+__all__ = [
+    "CitySceneDataset",
+    "CsvDataset",
+    "Experiment",
+    "Run",
+    "ShanghaiTechDataset",
+    "SyntheticDataset",
+    "UcfCrimeDataset",
+    "XdViolenceDataset",
+    "digest",
+    "field_table",
+    "load_experiment",
+    "parse_experiment",
+    "to_yaml",
+]
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
-ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
-FrameRange = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-
-class CsvDataset(Section):
-    """Videos listed in a CSV file (columns video_id, path, split, label, optional source)."""
-
-    adapter: Literal["csv"]
-    name: str = Field(pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that the paths of the video list are relative to.")
-    videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
-    annotations: Path | None = Field(
-        default=None,
-        description="Intervals of the test videos, relative to root: video_id, label, start_frame, end_frame, half-open.",
-    )
-    classes: ClassNames = Field(description="Anomaly classes in the order of the head's outputs 1..C; Normal is 0.")
-    normal_label: str = Field(default="Normal", description="The label that means no anomaly.")
-    whole_video_anomalous: bool = Field(
-        default=False, description="All frames of an anomalous test video that has no interval count as anomalous."
-    )
-
-
-class SyntheticDataset(Section):
-    """The generated fixture: a fixed-camera street scene (pipeline.data.synthetic)."""
-
-    adapter: Literal["synthetic"]
-    name: str = Field(default="synthetic", pattern=NAME_PATTERN, description="Name; part of the cache namespace.")
-    seed: int = Field(default=0, ge=0, description="Seed of the scenes.")
-    classes: ClassNames = Field(description="Anomaly classes to render, in the order of the head's outputs 1..C.")
-    train_normal: int = Field(ge=1, description="Normal training videos.")
-    train_per_class: int = Field(ge=1, description="Training videos of each anomaly class.")
-    test_normal: int = Field(ge=0, description="Test videos without an anomaly.")
-    test_anomalous: int = Field(ge=1, description="Untrimmed test videos with anomalies.")
-    size: int = Field(default=256, ge=64, le=1024, multiple_of=2, description="Width and height, pixels.")
-    fps: int = Field(default=12, ge=1, le=60, description="Frames a second.")
-    train_frames: FrameRange = Field(description="Shortest and longest training video, frames.")
-    test_frames: FrameRange = Field(description="Shortest and longest test video, frames.")
-
-    @field_validator("train_frames", "test_frames")
-    @classmethod
-    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] > value[1]:
-            raise ValueError(f"the shortest ({value[0]}) is longer than the longest ({value[1]})")
-        return value
 
 
 class Backbone(Section):
@@ -163,6 +138,19 @@ class Training(Section):
     )
 
 
+class Selection(Section):
+    """A validation split carved from the training videos, on which the epoch and the class thresholds are chosen."""
+
+    validation_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training videos, by source where it is known, that is held out; 0: the last epoch and "
+        "evaluation.threshold are used.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of videos.")
+
+
 class Scoring(Section):
     """From window scores to frame scores."""
 
@@ -178,7 +166,15 @@ class Evaluation(Section):
     mode: Literal["threshold", "argmax"] = Field(
         default="threshold", description="threshold: a frame may get several classes; argmax: at most one."
     )
-    threshold: float = Field(default=0.5, ge=0, le=1, description="theta of the class-wise figures. Never tuned on test labels.")
+    threshold: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="theta of the class-wise figures; with selection.validation_share, of classes that it cannot judge. "
+        "Never tuned on test labels.",
+    )
+    resamples: int = Field(default=1000, ge=0, le=1_000_000, description="Draws of the bootstrap over videos; 0 for no intervals.")
+    bootstrap_seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 
 class Run(Section):
@@ -186,6 +182,7 @@ class Run(Section):
 
     head: Head = Head()
     training: Training = Training()
+    selection: Selection = Selection()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
 
@@ -224,7 +221,7 @@ class Experiment(Section):
     """One experiment: data, features and any number of runs on them."""
 
     experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
-    dataset: CsvDataset | SyntheticDataset = Field(discriminator="adapter", description="The videos.")
+    dataset: Dataset = Field(discriminator="adapter", description="The videos.")
     backbone: Backbone
     preprocess: Preprocess = Preprocess()
     train_sampling: TrainSampling = TrainSampling()
@@ -232,11 +229,12 @@ class Experiment(Section):
     storage: Storage = Storage()
     head: Head = Head()
     training: Training = Training()
+    selection: Selection = Selection()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
     runs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], dict[str, dict[str, Any]]] = Field(
         default={"gig": {}},
-        description="Lines of the summary: name -> what it changes of head, training, scoring and evaluation.",
+        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation.",
     )
     machine: Machine = Machine()
     paths: Paths = Paths()
@@ -307,7 +305,7 @@ def parse_experiment(data: object, where: str = "config") -> Experiment:
 
 def _describe(item: Any, prefix: str = "") -> str:
     """One line for one pydantic error: the key, what is wrong, and for an unknown key the nearest valid one."""
-    location = [str(part) for part in item["loc"] if part not in ("csv", "synthetic")]
+    location = [str(part) for part in item["loc"] if part not in DATASETS]
     key = ".".join(([prefix] if prefix else []) + location) or "experiment"
     if item["type"] == "extra_forbidden":
         known = _keys_of(item["loc"][:-1])
@@ -321,8 +319,8 @@ def _keys_of(location: tuple) -> list[str]:
     """Valid keys of the section at a pydantic error location."""
     model: Any = Run if location and location[0] in Run.model_fields else Experiment
     for part in location:
-        if part in ("csv", "synthetic"):
-            model = CsvDataset if part == "csv" else SyntheticDataset
+        if part in DATASETS:
+            model = DATASETS[part]
         elif part in getattr(model, "model_fields", {}) and isinstance(model.model_fields[part].annotation, type):
             model = model.model_fields[part].annotation
     return list(getattr(model, "model_fields", {}))
@@ -347,8 +345,8 @@ def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[t
         key = f"{prefix}{name}"
         annotation = field.annotation
         if name == "dataset":
-            for adapter in (CsvDataset, SyntheticDataset):
-                rows += field_table(adapter, f"dataset({adapter.__name__.removesuffix('Dataset').lower()}).")
+            for adapter, section in DATASETS.items():
+                rows += field_table(section, f"dataset({adapter}).")
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             rows += field_table(annotation, f"{key}.")
         else:

@@ -23,7 +23,7 @@ class Manifest(FolderTask):
     def run(self) -> None:
         from pipeline.stages.manifest import build_manifest
 
-        self.make(lambda folder: build_manifest(self.experiment, folder, self.report))
+        self.make(lambda folder: build_manifest(self.experiment, folder, self.report, self.say))
 
 
 class ExtractShard(ExperimentTask):

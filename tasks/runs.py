@@ -23,7 +23,7 @@ class RunTask(FolderTask):
         return f"{self.task_family} {self.run_name}"
 
     def _manifest(self):
-        """The manifest without the videos in quarantine."""
+        """The manifest without the videos in quarantine, and without the truth of the test videos."""
         from pipeline.stages.manifest import load_manifest
 
         manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
@@ -78,8 +78,9 @@ class Evaluate(RunTask):
     def run(self) -> None:
         from pipeline.stages.evaluate import evaluate_run
 
-        facts = self.experiment, self.run_name, self._manifest(), self.recipes.scores_folder(self.run_name)
-        self.make(lambda folder: evaluate_run(*facts, folder))
+        left_out = [record.video_id for record in self.recipes.quarantine.records()]
+        facts = self.experiment, self.run_name, self.recipes.manifest_folder(), self.recipes.scores_folder(self.run_name)
+        self.make(lambda folder: evaluate_run(*facts, folder, left_out, self.say))
 
 
 class EvaluateAll(FolderTask):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import av
 import pytest
 
-from pipeline.data.datasets.csv import build, listing
+from pipeline.config import CsvDataset
+from pipeline.data.datasets import build, listing, training_labels
 from pipeline.data.manifest import Interval
 from pipeline.errors import ManifestError
 
@@ -36,8 +38,14 @@ def root(tmp_path: Path, make_video) -> Path:
     return tmp_path
 
 
-def read(root: Path, **options):
-    return build(root, root / "videos.csv", root / "annotations.csv", CLASSES, **options)
+def section(root: Path, **settings) -> CsvDataset:
+    return CsvDataset(
+        **{"adapter": "csv", "name": "mine", "root": root, "classes": CLASSES, "annotations": "annotations.csv"} | settings
+    )
+
+
+def read(root: Path, progress=None, **settings):
+    return build(section(root, **settings), progress=progress)
 
 
 def problems(root: Path, **options) -> list[str]:
@@ -49,6 +57,10 @@ def problems(root: Path, **options) -> list[str]:
 
 def test_a_data_set_is_read(root):
     manifest = read(root)
+    assert (manifest.origin.adapter, manifest.origin.clip_past_end, manifest.origin.warnings) == ("csv", False, ())
+    assert [file.path for file in manifest.origin.files] == ["videos.csv", "annotations.csv"]
+    assert manifest.origin.files[0].sha256 == hashlib.sha256(VIDEOS.encode()).hexdigest()
+    assert training_labels(section(root)) == [("n1", (), "cam1"), ("a1", ("Fight", "Fire"), None)]
     assert manifest.classes == CLASSES
     assert manifest.root == root
     assert [v.video_id for v in manifest.videos] == ["n1", "a1", "t0", "T0"]
@@ -82,7 +94,8 @@ def test_the_whole_of_an_anomalous_video_when_asked_for(root):
     manifest = read(root, whole_video_anomalous=True)
     assert manifest.intervals == (Interval("T0", "Fire", 0, None),)
     assert manifest.frame_labels("T0", 7)[:, 1].all()
-    assert build(root, root / "videos.csv", None, CLASSES, whole_video_anomalous=True) == manifest
+    alone = read(root, annotations=None, whole_video_anomalous=True)
+    assert (alone.videos, alone.intervals) == (manifest.videos, manifest.intervals)
 
 
 def test_an_annotated_video_keeps_its_intervals_when_whole_videos_are_asked_for(root):
@@ -142,9 +155,9 @@ def test_an_unreadable_video_stays_in_the_manifest_for_the_extraction_to_try(roo
 
 
 def test_an_interval_past_the_last_decoded_frame_is_a_problem(root):
-    (root / "annotations.csv").write_text(INTERVALS + "T0,Fire,3,4000\n")
+    (root / "annotations.csv").write_text(INTERVALS + "T0,Fire,12,4000\n")
     (line,) = problems(root)
-    assert "annotations.csv, row 4: T0: the interval [3, 4000) ends past the video's 12 frames" in line
+    assert "annotations.csv, row 4: T0: the interval [12, 4000) ends past the video's 12 frames" in line
 
 
 def test_a_row_with_a_bad_frame_number_is_one_problem(root):
@@ -188,20 +201,20 @@ def test_a_folder_of_images_is_a_video(root):
     (root / "annotations.csv").write_text(INTERVALS.splitlines()[0] + "\nT0,Fire,1,3\n")
     video = read(root).video("T0")
     assert (video.packets, video.fps, video.width, video.height) == (3, 25.0, 32, 16)
-    (_, _, path, size, mtime) = listing(root, Path("videos.csv"))[-1]
+    (_, _, path, size, mtime) = listing(section(root))[-1]
     files = [f.stat() for f in (root / "v/t1").iterdir()]
     assert (path, size, mtime) == ("v/t1", sum(f.st_size for f in files), max(f.st_mtime_ns for f in files))
     assert video.bytes == size
 
 
 def test_the_listing_follows_size_and_time_and_keeps_what_is_missing(root):
-    before = listing(root, Path("videos.csv"))
+    before = listing(section(root))
     facts = (root / "v/n1.mp4").stat()
     assert before[0] == ("n1", "train", "v/n1.mp4", facts.st_size, facts.st_mtime_ns)
     os.utime(root / "v/n1.mp4", ns=(1, 1))
     (root / "v/a1.mp4").unlink()
-    after = listing(root, Path("videos.csv"))
+    after = listing(section(root))
     assert after[0][2:] == ("v/n1.mp4", facts.st_size, 1)
     assert after[1][2:] == ("v/a1.mp4", -1, -1)
     assert after[2:] == before[2:]
-    assert listing(root, Path("nowhere.csv")) == []
+    assert listing(section(root, videos="nowhere.csv")) == []

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.manifest import Interval, Manifest, Problems, VideoEntry, load, save, validate
+from pipeline.data.checks import Problems, validate
+from pipeline.data.manifest import Interval, Manifest, Origin, SourceFile, VideoEntry, load, save
 from pipeline.errors import ManifestError
 
 
@@ -27,7 +28,8 @@ def manifest() -> Manifest:
         entry("t1", "test", "Fight", "Fire", source="camera #1 = \u00fc"),
     )
     intervals = (Interval("t1", "Fire", 2, 4), Interval("t1", "Fight", 3, 6), Interval("t1", "Fire", 8, None))
-    return Manifest(Path("/data"), ("Fight", "Fire"), videos, intervals)
+    origin = Origin("csv", 3, (SourceFile("videos.csv", "ab12"),), ("a warning",))
+    return Manifest(Path("/data"), ("Fight", "Fire"), videos, intervals, origin)
 
 
 def test_look_up_is_by_id_and_split(manifest):
@@ -68,14 +70,61 @@ def test_training_videos_have_no_frame_labels(manifest):
 
 def test_saved_and_loaded_is_the_same(manifest, tmp_path):
     save(manifest, tmp_path / "out")
-    assert load(tmp_path / "out") == manifest
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"videos.parquet", "intervals.parquet", "manifest.json"}
+    assert load(tmp_path / "out", truth=True) == manifest
+    files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
+    assert files == {"videos.parquet", "truth/labels.parquet", "truth/intervals.parquet", "manifest.json"}
+
+
+def test_without_the_truth_nothing_of_it_is_read_and_using_it_is_an_error(manifest, tmp_path):
+    save(manifest, tmp_path)
+    for path in (tmp_path / "truth").iterdir():
+        path.write_text("not to be read")
+    found = load(tmp_path)
+    assert [v.labels for v in found.videos] == [(), ("Fire",), None, None]
+    assert found.intervals is None
+    assert found.without(["t0"]).intervals is None
+    for use in (
+        lambda: found.video_labels(found.video("t1")),
+        lambda: found.frame_labels("t1", 10),
+        lambda: found.clipped("t1", 10),
+        lambda: save(found, tmp_path / "again"),
+        lambda: load(tmp_path, truth=True),
+    ):
+        with pytest.raises(ManifestError, match="not read|cannot be saved|not a manifest"):
+            use()
+    assert "Fight" not in (tmp_path / "videos.parquet").read_bytes().decode("latin-1")
+
+
+def test_intervals_are_cut_where_the_origin_says_so(manifest):
+    cut = replace(manifest, origin=replace(manifest.origin, clip_past_end=True))
+    assert cut.frame_labels("t1", 9)[:, 0].nonzero()[0].tolist() == [3, 4, 5]
+    assert cut.clipped("t1", 9) == []
+    late = replace(cut, intervals=(Interval("t1", "Fight", 3, 12), Interval("t1", "Fire", 2, 4)))
+    assert late.frame_labels("t1", 9)[:, 0].nonzero()[0].tolist() == [3, 4, 5, 6, 7, 8]
+    assert late.clipped("t1", 9) == ["t1: the Fight interval [3, 12) is cut to the 9 decoded frames"]
+    with pytest.raises(ManifestError, match=r"\[3, 12\) ends past the 3 frames"):
+        late.frame_labels("t1", 3)  # nothing of it is left
+
+
+def test_overlapping_intervals_of_one_class_are_problems_or_notes(manifest):
+    twice = replace(manifest, intervals=(*manifest.intervals, Interval("t1", "Fire", 3, 5), Interval("t1", "Fire", 4, 6)))
+    with pytest.raises(ManifestError) as caught:
+        validate(twice, interval_places=[f"row {i}" for i in range(5)])
+    assert str(caught.value).splitlines()[1:] == [
+        "  row 3: t1: the Fire interval [3, 5) overlaps [2, 4)",
+        "  row 4: t1: the Fire interval [4, 6) overlaps [3, 5)",
+    ]
+    notes = []
+    validate(twice, notes=notes)
+    assert len(notes) == 2
+    touching = (Interval("t1", "Fire", 2, 4), Interval("t1", "Fire", 4, 6), Interval("t1", "Fight", 2, 6))
+    validate(replace(manifest, intervals=touching))
 
 
 def test_a_manifest_without_intervals_keeps_its_types(manifest, tmp_path):
     bare = replace(manifest, intervals=())
     save(bare, tmp_path)
-    assert load(tmp_path) == bare
+    assert load(tmp_path, truth=True) == bare
 
 
 def test_a_missing_damaged_or_newer_manifest_is_an_error(manifest, tmp_path):

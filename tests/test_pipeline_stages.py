@@ -13,7 +13,7 @@ import torch
 from cache import FeatureStore
 from pipeline.config import Run, parse_experiment
 from pipeline.data.decode import iter_frames
-from pipeline.data.manifest import Interval, Manifest, VideoEntry
+from pipeline.data.manifest import Interval, Manifest, VideoEntry, save
 from pipeline.data.sampling import window_indices, windows_to_frames
 from pipeline.errors import LengthMismatch, ManifestError, PipelineError, WeightsError
 from pipeline.models.losses import vs_loss
@@ -35,6 +35,11 @@ def entry(video_id: str, split: str, *labels: str, packets: int = 20) -> VideoEn
 def experiment(nano, tmp_path):
     nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
     return parse_experiment(nano)
+
+
+def evaluate(experiment, manifest, scores, tmp_path, **options):
+    save(manifest, tmp_path / "manifest")
+    evaluate_run(experiment, "gig", tmp_path / "manifest", scores, tmp_path / "out", **options)
 
 
 def extract(experiment, manifest, split, videos, namespace, **options):
@@ -326,7 +331,7 @@ class TestEvaluation:
 
     def test_figures_are_written(self, scored, tmp_path):
         experiment, manifest, scores = scored
-        evaluate_run(experiment, "gig", manifest, scores, tmp_path / "out")
+        evaluate(experiment, manifest, scores, tmp_path)
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert (metrics["videos"], metrics["frames"], metrics["anomalous_frames"]) == (2, 23 + 24, 10)
         assert (tmp_path / "out" / "per_class.csv").read_text().splitlines()[0].startswith("class,precision")
@@ -337,7 +342,7 @@ class TestEvaluation:
         path = scores / "frames" / "t1.parquet"
         pq.write_table(pq.read_table(path).slice(1), path)
         with pytest.raises(LengthMismatch, match="t1: 22 scores for 23 decoded frames"):
-            evaluate_run(experiment, "gig", manifest, scores, tmp_path / "out")
+            evaluate(experiment, manifest, scores, tmp_path)
 
     def test_missing_tables_and_other_classes_are_errors(self, scored):
         _, _, scores = scored
@@ -353,13 +358,13 @@ class TestEvaluation:
         experiment, manifest, scores = scored
         more = Manifest(manifest.root, manifest.classes, (*manifest.videos, entry("t3", "test")), manifest.intervals)
         with pytest.raises(PipelineError, match="t3"):
-            evaluate_run(experiment, "gig", more, scores, tmp_path / "out")
+            evaluate(experiment, more, scores, tmp_path)
 
     def test_an_interval_past_the_last_decoded_frame_is_an_error(self, scored, tmp_path):
         experiment, manifest, scores = scored
         late = Manifest(manifest.root, manifest.classes, manifest.videos, (Interval("t1", "Fighting", 5, 24),))
         with pytest.raises(PipelineError, match="t1.*24.*23 frames"):
-            evaluate_run(experiment, "gig", late, scores, tmp_path / "out")
+            evaluate(experiment, late, scores, tmp_path)
 
 
 def test_loss_on_cached_maps_equals_loss_on_live_maps_within_half_precision():

@@ -57,6 +57,7 @@ class Case:
 
 
 FEW_FRAMES = {"train_sampling": {"clip_frames": 2, "interval_frames": 3}}
+MORE_VIDEOS = {"dataset": {"train_normal": 4, "train_per_class": 2}}
 SYNTHETIC = {
     "experiment": Case("nano2", ALL),
     "dataset(synthetic).name": Case("other", ALL),
@@ -102,6 +103,10 @@ SYNTHETIC = {
     "scoring.smooth_on": Case("frames", SCORES, "scores"),
     "evaluation.mode": Case("argmax", EVALUATION, "evaluation", base={"evaluation": {"threshold": 0.0}}),
     "evaluation.threshold": Case(0.1, EVALUATION, "evaluation"),
+    "evaluation.resamples": Case(50, EVALUATION, "evaluation"),
+    "evaluation.bootstrap_seed": Case(1, EVALUATION, "evaluation"),
+    "selection.validation_share": Case(0.5, HEAD, "head", base=MORE_VIDEOS),
+    "selection.seed": Case(1, HEAD, "selection", base=MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
     "runs": Case({"gig": {"head": {"lambda1": 0.3}}}, HEAD, "head"),
     "machine.batch_clips": Case(3, NONE),
     "machine.threads": Case(1, NONE),
@@ -119,7 +124,7 @@ CSV = {
     "dataset(csv).videos": Case("same.csv", MANIFEST | EVALUATION),
     "dataset(csv).annotations": Case("longer.csv", MANIFEST | EVALUATION, "evaluation"),
     "dataset(csv).classes": Case(["Fighting", "Explosion", "Accident"], MANIFEST | HEAD, "head"),
-    "dataset(csv).normal_label": Case("Calm", MANIFEST | HEAD, also={"dataset": {"videos": "calm.csv"}}),
+    "dataset(csv).normal_label": Case("Calm", MANIFEST | EVALUATION, also={"dataset": {"videos": "calm.csv"}}),
     "dataset(csv).whole_video_anomalous": Case(True, MANIFEST | EVALUATION, "evaluation", also={"dataset": {"annotations": None}}),
 }
 ELSEWHERE = {  # where the field is tested instead
@@ -128,6 +133,12 @@ ELSEWHERE = {  # where the field is tested instead
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
     "training.optimizer": "there is one only",
     "machine.device": "test_machine_settings_bind: a CPU may be all there is",
+}
+PUBLISHED = tuple(f"dataset({name})" for name in ("ucf_crime", "xd_violence", "shanghaitech", "cityscene"))
+ELSEWHERE |= {  # at the level of digests
+    key: "test_pipeline_data_datasets.test_a_field_moves_exactly_what_depends_on_it"
+    for key, _, _ in field_table()
+    if key.startswith(PUBLISHED)
 }
 
 
@@ -193,13 +204,15 @@ def content(recipes: Recipes, what: str) -> str:
                 parts += [str((video_id, reader.shape, reader.record.dtype)).encode(), reader.features(view).tobytes()]
     elif what == "head":
         parts.append((recipes.head_folder("gig") / "head.safetensors").read_bytes())
+    elif what == "selection":
+        parts.append((recipes.head_folder("gig") / "selection.json").read_bytes())
     elif what == "scores":
         for path in sorted((recipes.scores_folder("gig") / "frames").iterdir()):
             parts += [path.name.encode(), str(pq.read_table(path).to_pydict()).encode()]
     else:
         folder = recipes.evaluation_folder("gig")
         facts = json.loads((folder / "metrics.json").read_text())
-        figures = {key: facts[key] for key in ("auc", "ap", "mf1", "anomalous_frames")}
+        figures = {key: facts[key] for key in ("auc", "ap", "mf1", "anomalous_frames", "figures")}
         parts += [json.dumps(figures).encode(), (folder / "per_class.csv").read_bytes()]
     assert parts
     return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.names import escape
-from pipeline.config import Experiment, SyntheticDataset, to_yaml
+from pipeline.config import CsvDataset, Experiment, SyntheticDataset, to_yaml
 from pipeline.data import synthetic
-from pipeline.data.datasets import csv
-from pipeline.data.manifest import Manifest, Problems, load, save
+from pipeline.data.checks import Problems
+from pipeline.data.datasets import build
+from pipeline.data.manifest import Manifest, load, save
 from pipeline.data.workers import DecodeWorkers
 from pipeline.stages.recipes import Progress
 
@@ -22,10 +23,19 @@ def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
     return synthetic.SyntheticSpec(**dataset.model_dump(exclude={"adapter", "name"}))
 
 
-def build_manifest(experiment: Experiment, folder: Path, progress: Progress | None = None) -> Manifest:
+def build_manifest(
+    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+) -> Manifest:
     """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
 
-    Raises ManifestError listing every problem of the annotation files at once.
+    Args:
+        experiment: whose data set.
+        folder: of the manifest.
+        progress: told what goes on.
+        say: told every warning; they are in manifest.json too.
+
+    Raises:
+        ManifestError: listing every problem of the annotation files at once.
     """
     dataset = experiment.dataset
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,32 +43,20 @@ def build_manifest(experiment: Experiment, folder: Path, progress: Progress | No
     def counted(message: str) -> Callable[[int, int], None] | None:
         return (lambda done, total: progress(done, total, message)) if progress else None
 
+    journal = folder.parent / "headers.jsonl"  # outlives this manifest: a corrected annotation reads no video again
     if isinstance(dataset, SyntheticDataset):
         synthetic.generate(synthetic_spec(dataset), folder, counted("rendering"))
-        root, videos, annotations = folder, folder / "videos.csv", folder / "annotations.csv"
-        options = {}
-    else:
-        root, videos = dataset.root, dataset.root / dataset.videos
-        annotations = dataset.root / dataset.annotations if dataset.annotations else None
-        options = {
-            "normal_label": dataset.normal_label,
-            "whole_video_anomalous": dataset.whole_video_anomalous,
-            "journal": folder.parent / "headers.jsonl",  # outlives this manifest: a corrected annotation reads no video again
-        }
+        files = {"root": folder, "annotations": Path("annotations.csv")}
+        dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
     machine = experiment.machine
-    manifest = csv.build(
-        root,
-        videos,
-        annotations,
-        dataset.classes,
-        workers=DecodeWorkers(machine.decode_workers, machine.decode_timeout_s),
-        progress=counted("reading headers"),
-        **options,
-    )
+    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s)
+    manifest = build(dataset, workers=workers, journal=journal, progress=counted("reading headers"))
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and progress:
         progress(len(manifest.videos), len(manifest.videos), f"read headers; {unreadable} cannot be read")
+    for warning in manifest.origin.warnings if say else ():
+        say(f"warning: {warning}")
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
@@ -74,7 +72,7 @@ def _check_keys(manifest: Manifest) -> None:
     problems.raise_any()
 
 
-def load_manifest(experiment: Experiment, folder: Path) -> Manifest:
-    """Read a manifest written by `build_manifest`; a synthetic data set lies beside it."""
-    manifest = load(folder)
+def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) -> Manifest:
+    """Read a manifest written by `build_manifest`; a synthetic data set lies beside it. `truth` as `manifest.load`."""
+    manifest = load(folder, truth=truth)
     return replace(manifest, root=folder) if isinstance(experiment.dataset, SyntheticDataset) else manifest

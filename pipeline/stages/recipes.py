@@ -14,14 +14,14 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.config import Experiment, SyntheticDataset, digest
-from pipeline.data.datasets.csv import listing
+from pipeline.data.datasets import annotation_hashes, listing, training_labels
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.quarantine import Quarantine
 
 __all__ = ["Progress", "Recipes", "file_sha256"]
 
 # Raised when the code changes what a stage writes for the same configuration.
-VERSIONS = {"manifest": 1, "features": 1, "head": 1, "scores": 1, "evaluation": 1, "summary": 1}
+VERSIONS = {"manifest": 2, "features": 1, "head": 1, "scores": 1, "evaluation": 2, "summary": 2}
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message) by every stage that takes longer than a moment."""
@@ -44,7 +44,7 @@ class Recipes:
         dataset = self.experiment.dataset
         if isinstance(dataset, SyntheticDataset):
             return digest(VERSIONS["manifest"], dataset)
-        return digest(VERSIONS["manifest"], dataset.name, str(dataset.root), listing(dataset.root, dataset.videos))
+        return digest(VERSIONS["manifest"], dataset.name, str(dataset.root), listing(dataset))
 
     @cached_property
     def labels_digest(self) -> str:
@@ -52,7 +52,7 @@ class Recipes:
         dataset = self.experiment.dataset
         if isinstance(dataset, SyntheticDataset):
             return self.files_digest
-        return digest(self.files_digest, dataset.classes, dataset.normal_label, _hash(dataset.root / dataset.videos))
+        return digest(self.files_digest, dataset.classes, training_labels(dataset))
 
     @cached_property
     def manifest_digest(self) -> str:
@@ -60,8 +60,7 @@ class Recipes:
         dataset = self.experiment.dataset
         if isinstance(dataset, SyntheticDataset):
             return self.files_digest
-        intervals = _hash(dataset.root / dataset.annotations) if dataset.annotations else None
-        return digest(self.labels_digest, dataset, intervals)
+        return digest(self.labels_digest, dataset, annotation_hashes(dataset))
 
     @cached_property
     def weights_digest(self) -> str:
@@ -105,7 +104,8 @@ class Recipes:
     def head_digest(self, run: str) -> str:
         resolved = self.experiment.run(run)
         features = self._usable_digest("train")
-        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training)
+        selection = [resolved.selection] if resolved.selection.validation_share else []
+        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
 
     def scores_digest(self, run: str) -> str:
         scoring = self.experiment.run(run).scoring
@@ -136,10 +136,6 @@ class Recipes:
 
     def summary_folder(self) -> Path:
         return self.folder / f"summary-{self.summary_digest()}"
-
-
-def _hash(path: Path) -> str | None:
-    return file_sha256(path) if path.is_file() else None
 
 
 def file_sha256(path: Path) -> str:

@@ -33,6 +33,11 @@ class Bags:
     cues: torch.Tensor
     patterns: torch.Tensor
 
+    def subset(self, chosen: torch.Tensor) -> Bags:
+        """The videos where `chosen`, (N,) bool, is True."""
+        video_ids = tuple(video_id for video_id, keep in zip(self.video_ids, chosen.tolist(), strict=True) if keep)
+        return Bags(video_ids, self.cues[chosen], self.patterns[chosen])
+
 
 def fit_standardizer(
     store: FeatureStore, namespace: str, video_ids: Sequence[str], offset: float, progress: Progress | None = None

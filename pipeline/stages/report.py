@@ -54,10 +54,16 @@ def summary_table(folder: Path) -> str:
     summary = read_summary(folder)
     rows = summary["runs"]
     header = [key for key in (*COLUMNS, *EXTRA) if key in rows[0]]
-    cells = [header] + [[f"{row[k]:.4f}" if isinstance(row[k], float) else str(row[k]) for k in header] for row in rows]
+    cells = [header] + [[_cell(row[key]) for key in header] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
     if left_out := summary["quarantined"]:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
     return "\n".join([*lines, "", f"results: {folder}"])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"  # not defined on this truth; metrics.json says why
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -25,6 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import reduce_windows
+from pipeline.stages.select import read_thresholds
 from pipeline.stages.train import TrainedHead, load_head
 
 __all__ = ["VideoScores", "score_files", "score_split", "score_video", "smooth"]
@@ -117,7 +118,8 @@ def score_split(
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts.
+    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts, and
+    the class thresholds, where a validation split chose them.
 
     Tables that lie in `folder` already, of a process that was broken off, are kept.
     """
@@ -137,6 +139,8 @@ def score_split(
         decoded = store.record(namespace, entry.video_id).provenance["source"]["decoded_frames"]
         index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}
     document = {"classes": list(head.classes), "videos": index}
+    if thresholds := read_thresholds(head_folder, head.classes):
+        document["thresholds"] = thresholds
     (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 

@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
 from pipeline.data.manifest import Manifest
+from pipeline.data.partition import carve_validation
 from pipeline.errors import WeightsError
 from pipeline.models.heads import build_head
 from pipeline.models.losses import vs_loss
@@ -28,6 +29,7 @@ from pipeline.models.reduction import Standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
+from pipeline.stages.select import Validation
 
 __all__ = ["TrainedHead", "fit", "load_head", "train_head"]
 
@@ -55,21 +57,32 @@ def train_head(
 ) -> None:
     """Train one run's head on the features of the training split and write it to `folder`.
 
-    Writes head.safetensors (weights, channel statistics), losses.csv, TensorBoard events and config.yaml.
+    Writes head.safetensors (weights, channel statistics), losses.csv, TensorBoard events and config.yaml; with a validation split
+    selection.json too.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
     entries = {entry.video_id: entry for entry in manifest.split("train")}
-    standardizer = None
+    selection, standardizer, held_out = run.selection, None, frozenset()
+    if selection.validation_share:
+        held_out = frozenset(carve_validation(list(entries.values()), selection.validation_share, selection.seed))
     if run.head.standardize:
-        standardizer = fit_standardizer(store, namespace, list(entries), run.head.standardize_offset, progress)
+        fitting = [video_id for video_id in entries if video_id not in held_out]
+        standardizer = fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
     bags = reduce_bags(store, namespace, list(entries), run.head, standardizer, progress)
     labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in bags.video_ids])
     if run.training.permute_labels_seed is not None:
         labels = np.random.default_rng(run.training.permute_labels_seed).permutation(labels)
+    labels, validation = torch.from_numpy(labels), None
+    if held_out:
+        kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
+        validation = Validation(bags.subset(~kept), labels[~kept], run.head.p)
+        bags, labels = bags.subset(kept), labels[kept]
     folder.mkdir(parents=True, exist_ok=True)
     every = experiment.machine.checkpoint_epochs
-    module = fit(bags, torch.from_numpy(labels), run, len(manifest.classes), folder, progress, checkpoint_epochs=every)
+    module = fit(bags, labels, run, len(manifest.classes), folder, progress, checkpoint_epochs=every, validation=validation)
+    if validation:
+        validation.write(folder, module, manifest.classes)
     save_head(folder / "head.safetensors", module, run.head, standardizer, manifest.classes)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -91,6 +104,7 @@ def fit(
     folder: Path,
     progress: Progress | None = None,
     checkpoint_epochs: int = 10,
+    validation: Validation | None = None,
 ) -> torch.nn.Module:
     """Train on reduced bags: every epoch one view of every video, in a seeded order.
 
@@ -104,9 +118,10 @@ def fit(
         folder: where losses.csv and TensorBoard events go.
         progress: called once an epoch.
         checkpoint_epochs: epochs from one checkpoint to the next.
+        validation: judges the head after every epoch; without it the last epoch counts.
 
     Returns:
-        The trained head, in evaluation mode.
+        The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation split.
     """
     settings, training = run.head, run.training
     head = make_head(settings, training, bags.cues.shape[-1], classes)
@@ -117,7 +132,7 @@ def fit(
     with torch.random.fork_rng(devices=[]), SummaryWriter(folder / "tensorboard") as board:
         torch.manual_seed(training.seed)  # dropout draws from the global generator
         optimizer = torch.optim.Adagrad(parameters, lr=training.learning_rate) if parameters else None
-        history = _resume(folder / CHECKPOINT, head, optimizer, generator) if optimizer else []
+        history = _resume(folder / CHECKPOINT, head, optimizer, generator, validation) if optimizer else []
         for epoch, means in enumerate(history, start=1):
             _plot(board, epoch, means)
         head.train()
@@ -142,14 +157,18 @@ def fit(
                     sums[term] += getattr(terms, term).item() * len(batch)
             history.append({term: value / videos for term, value in sums.items()})
             _plot(board, epoch, history[-1])
+            if validation:
+                validation.consider(head)
             if epoch % checkpoint_epochs == 0 and epoch < training.epochs:
-                _checkpoint(folder / CHECKPOINT, head, optimizer, generator, history)
+                _checkpoint(folder / CHECKPOINT, head, optimizer, generator, validation, history)
             if progress:
                 progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
     with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["epoch", *TERMS])
         table.writerows([epoch, *(f"{means[term]:.6f}" for term in TERMS)] for epoch, means in enumerate(history, start=1))
+    if validation and validation.state:
+        head.load_state_dict(validation.state)
     return head.eval()
 
 
@@ -163,6 +182,7 @@ def _checkpoint(
     head: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    validation: Validation | None,
     history: list[dict[str, float]],
 ) -> None:
     """All that the next epochs depend on, in one file that is replaced in one step."""
@@ -171,6 +191,7 @@ def _checkpoint(
         "optimizer": optimizer.state_dict(),
         "order": generator.get_state(),
         "dropout": torch.get_rng_state(),
+        "validation": validation.checkpoint() if validation else None,
         "history": history,
     }
     with whole_file(path) as partial, partial.open("wb") as stream:
@@ -178,7 +199,11 @@ def _checkpoint(
 
 
 def _resume(
-    path: Path, head: torch.nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    path: Path,
+    head: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    validation: Validation | None,
 ) -> list[dict[str, float]]:
     """Take up a checkpoint where there is a readable one; returns the loss terms of the epochs done."""
     try:
@@ -189,6 +214,8 @@ def _resume(
     optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["order"])
     torch.set_rng_state(state["dropout"])
+    if validation:
+        validation.restore(state["validation"])
     return list(state["history"])
 
 

@@ -1,3 +1,83 @@
-"""Adapters: one small module a data set, from its own files to the manifest."""
+"""Adapters: one small module a data set, from its own files to the manifest; and what the stages call, for any of them.
 
-__all__ = ["csv"]
+An adapter has `read_videos(dataset, problems)` and `read_intervals(dataset, videos, problems, notes)`, which list what the
+files hold, `annotation_files(dataset)`, a `VERSION`, and `PUBLISHED`: whether its annotations are others' files, which the user
+cannot correct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.config import CitySceneDataset, CsvDataset, ShanghaiTechDataset, UcfCrimeDataset, XdViolenceDataset
+from pipeline.data.checks import Problems
+from pipeline.data.datasets import cityscene, csv, shanghaitech, ucf_crime, xd_violence
+from pipeline.data.datasets.assembly import assemble, source_files
+from pipeline.data.headers import file_facts
+from pipeline.data.manifest import Manifest, Origin
+from pipeline.data.workers import DecodeWorkers
+
+__all__ = ["Dataset", "annotation_hashes", "build", "listing", "training_labels"]
+
+Dataset = CsvDataset | UcfCrimeDataset | XdViolenceDataset | ShanghaiTechDataset | CitySceneDataset
+ADAPTERS: dict[str, ModuleType] = {
+    "csv": csv,
+    "ucf_crime": ucf_crime,
+    "xd_violence": xd_violence,
+    "shanghaitech": shanghaitech,
+    "cityscene": cityscene,
+}
+
+
+def build(
+    dataset: Dataset,
+    *,
+    workers: DecodeWorkers | None = None,
+    journal: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Read and check a data set's files and the headers of all its videos.
+
+    Args:
+        dataset: the section of the configuration.
+        workers, journal, progress: as `pipeline.data.datasets.assembly.assemble`.
+
+    Raises:
+        ManifestError: with every problem found, by file and row.
+    """
+    adapter = ADAPTERS[dataset.adapter]
+    problems, notes = Problems(), []
+    videos = adapter.read_videos(dataset, problems)
+    intervals = adapter.read_intervals(dataset, videos, problems, notes)
+    if not videos:
+        problems.raise_any()  # without a list, all else would be surplus
+    files = source_files(dataset.root, adapter.annotation_files(dataset))
+    origin = Origin(dataset.adapter, adapter.VERSION, files, clip_past_end=adapter.PUBLISHED)
+    options = {"normal_label": getattr(dataset, "normal_label", "Normal"), "workers": workers, "journal": journal}
+    return assemble(dataset.root, dataset.classes, videos, intervals, problems, notes, origin, progress=progress, **options)
+
+
+def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
+    """A cheap identity of the videos, for digests: nothing is opened but the lists.
+
+    Returns:
+        (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum of its
+        files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
+    """
+    videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
+    return [(v.video_id, v.split, v.path, *file_facts(dataset.root / v.path)) for v in videos]
+
+
+def training_labels(dataset: Dataset) -> list[tuple[str, tuple[str, ...], str | None]]:
+    """(video_id, labels, source) of every training video: all that training knows of the annotations."""
+    videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
+    return [(v.video_id, v.labels, v.source) for v in videos if v.split == "train"]
+
+
+def annotation_hashes(dataset: Dataset) -> tuple[int, list[tuple[str, str]]]:
+    """The adapter's version and (path, SHA-256) of every annotation file that is there."""
+    adapter = ADAPTERS[dataset.adapter]
+    files = source_files(dataset.root, adapter.annotation_files(dataset))
+    return adapter.VERSION, [(file.path, file.sha256) for file in files]

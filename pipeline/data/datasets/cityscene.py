@@ -1,0 +1,52 @@
+"""CitySCENE: the 12 classes of the paper. No annotation file of it is public, so the layout is this project's.
+
+Training videos lie in a folder of their class, `train/<class>/`, or of several, `train/Fighting;Robbery/`; normal ones in
+`train/Normal/`. Test videos lie in `test/`. The intervals are a CSV file of video_id, label, start_frame, end_frame, the frames
+counted from 0 and the end not part of the interval; a test video's labels are those of its intervals, and one without any is
+normal. A video's id is its file's name without the suffix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import CitySceneDataset
+from pipeline.data.checks import Problems
+from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, video_files
+from pipeline.data.datasets.csv import read_interval_table
+
+__all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
+
+VERSION = 1
+PUBLISHED = False
+
+
+def annotation_files(dataset: CitySceneDataset) -> list[Path]:
+    """What intervals are read from; labels of training videos are names of folders."""
+    return [dataset.root / dataset.annotations]
+
+
+def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVideo]:
+    """The videos in the two folders, those for training labelled by their folder."""
+    intervals = read_interval_table(dataset.root / dataset.annotations, Problems())
+    videos = []
+    for split, folder in (("train", dataset.root / dataset.train), ("test", dataset.root / dataset.test)):
+        for path in video_files(folder):
+            place, video_id = str(path), path.stem if path.is_file() else path.name
+            if split == "train":
+                names = path.relative_to(folder).parts[0].split(";")
+                labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip() != NORMAL))
+                if path.parent == folder or (labels and len(labels) < len(names)):
+                    problems.add(place, f"expected a folder of a class, of classes separated by ';', or {NORMAL}, below {folder}")
+            else:
+                labels = tuple(dict.fromkeys(x.interval.label for x in intervals if x.interval.video_id == video_id))
+            videos.append(ListedVideo(place, video_id, path.relative_to(dataset.root).as_posix(), split, labels))
+    return videos
+
+
+def read_intervals(
+    dataset: CitySceneDataset, videos: Sequence[ListedVideo], problems: Problems, notes: list[str]
+) -> list[ListedInterval]:
+    """The rows of the annotation."""
+    return read_interval_table(dataset.root / dataset.annotations, problems)

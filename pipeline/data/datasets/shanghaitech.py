@@ -1,0 +1,98 @@
+"""ShanghaiTech Campus in the weakly supervised split of Zhong et al. 2019: 437 videos, normal or anomalous.
+
+SH_Train_new.txt has `video,label` a line and SH_Test_NEW.txt `video,label,frames` (-1 for anomalous ones); label 1 is anomalous.
+The split mixes the original parts: some of the original test videos, which hold anomalies, are for training, and some of the
+original, normal training videos for testing. Names tell them apart: `01_001`, a video, is of the original training part, and
+`01_0014`, a folder of images, of the test part. An anomalous test video has a mask of a number a frame, 1 where it is anomalous,
+in `<video>.npy`; runs of 1 become half-open intervals of the only class.
+
+The layout is the official one: training/videos/01_001.avi, testing/frames/01_0014/, testing/test_frame_mask/01_0014.npy. A video
+of the original training part may also be a folder of images, training/frames/01_001/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import ShanghaiTechDataset
+from pipeline.data.checks import Problems
+from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
+from pipeline.data.decode import IMAGE_SUFFIXES
+from pipeline.data.manifest import Interval
+
+__all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
+
+VERSION = 1
+PUBLISHED = True
+FOLDERS = ("testing/frames", "training/videos", "training/frames")
+ROW = re.compile(r"(?P<video_id>(?P<scene>\d\d)_(?P<number>\d{3,4})),(?P<label>[01])(?:,(?P<frames>-1|\d+))?")
+
+
+def annotation_files(dataset: ShanghaiTechDataset) -> list[Path]:
+    """What labels and masks are read from."""
+    masks = sorted((dataset.root / dataset.masks).glob("*.npy"))
+    return [dataset.root / dataset.train_list, dataset.root / dataset.test_list, *masks]
+
+
+def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[ListedVideo]:
+    """The videos of the two lists; what lies in the folders and is not listed is a problem."""
+    found: dict[str, str] = {}
+    for folder in FOLDERS:
+        for path in video_files(dataset.root / folder):
+            name = path.stem if path.is_file() else path.name
+            found.setdefault(name, path.relative_to(dataset.root).as_posix())
+    label, videos, listed = dataset.classes[0], [], set()
+    for split, file in (("train", dataset.train_list), ("test", dataset.test_list)):
+        for place, line in read_lines(dataset.root / file, problems):
+            match = ROW.fullmatch(line)
+            if not match or (split == "test") != (match["frames"] is not None):
+                expected = "video,label" if split == "train" else "video,label,frames"
+                problems.add(place, f"expected {expected} with a label of 0 or 1, got {line!r}")
+                continue
+            video_id, anomalous = match["video_id"], match["label"] == "1"
+            listed.add(video_id)
+            if anomalous != (len(match["number"]) == 4):
+                part = "test" if len(match["number"]) == 4 else "training"
+                problems.add(place, f"{video_id}: its name is of the original {part} part, its label {match['label']}")
+            if video_id not in found:
+                problems.add(place, f"{video_id}: no such video in {', '.join(FOLDERS)} below {dataset.root}")
+                continue
+            frames = int(match["frames"] or -1)
+            stated = frames if frames >= 0 else None
+            labels = (label,) if anomalous else ()
+            videos.append(ListedVideo(place, video_id, found[video_id], split, labels, None, stated))
+    for video_id in sorted(set(found) - listed):
+        problems.add(str(dataset.root / found[video_id]), f"{video_id} is in neither list")
+    return videos
+
+
+def read_intervals(
+    dataset: ShanghaiTechDataset, videos: Sequence[ListedVideo], problems: Problems, notes: list[str]
+) -> list[ListedInterval]:
+    """The runs of 1 in the masks of the anomalous test videos."""
+    intervals = []
+    for video in videos:
+        if video.split != "test" or not video.labels:
+            continue
+        file = dataset.root / dataset.masks / f"{video.video_id}.npy"
+        try:
+            mask = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            problems.add(str(file), f"the mask of {video.video_id} ({video.place}) cannot be read: {error}")
+            continue
+        if mask.ndim != 1 or not np.isin(mask, (0, 1)).all():
+            problems.add(str(file), f"expected one number a frame, 0 or 1, got {mask.dtype} of shape {mask.shape}")
+            continue
+        folder = dataset.root / video.path
+        images = sum(image.suffix.lower() in IMAGE_SUFFIXES for image in folder.iterdir()) if folder.is_dir() else len(mask)
+        if images != len(mask):
+            problems.add(str(file), f"{video.video_id}: a mask of {len(mask)} frames for {images} images in {folder}")
+        edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+        intervals += [
+            ListedInterval(str(file), Interval(video.video_id, video.labels[0], int(start), int(end))) for start, end in edges
+        ]
+    return intervals

@@ -1,0 +1,64 @@
+"""The validation split: groups stay together, every kind of video is in it, and the seed decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.data.manifest import VideoEntry
+from pipeline.data.partition import carve_validation
+from pipeline.errors import ManifestError
+
+
+def entry(video_id: str, *labels: str, source: str | None = None) -> VideoEntry:
+    return VideoEntry(video_id, f"{video_id}.mp4", "train", labels, source, 96, 64, 10.0, 20, 1)
+
+
+def videos(count: int, *labels: str, per_source: int = 1) -> list[VideoEntry]:
+    name = "".join(labels) or "n"
+    return [entry(f"{name}{i}", *labels, source=f"{name}-{i // per_source}" if per_source > 1 else None) for i in range(count)]
+
+
+def test_the_share_of_every_kind_is_taken():
+    entries = videos(10) + videos(10, "Fire") + videos(5, "Fire", "Fight")
+    chosen = carve_validation(entries, 0.2, seed=0)
+    kinds = [next(e.labels for e in entries if e.video_id == video_id) for video_id in chosen]
+    assert {labels: kinds.count(labels) for labels in set(kinds)} == {(): 2, ("Fire",): 2, ("Fire", "Fight"): 1}
+    assert list(chosen) == sorted(chosen)
+
+
+def test_videos_of_one_source_stay_together():
+    entries = videos(30, per_source=3) + videos(30, "Fire", per_source=3)
+    chosen = set(carve_validation(entries, 0.3, seed=1))
+    held = {e.source for e in entries if e.video_id in chosen}
+    assert held.isdisjoint({e.source for e in entries if e.video_id not in chosen})
+    assert len(chosen) == 18
+
+
+def test_a_source_of_several_kinds_is_one_group():
+    entries = [entry("a", source="s"), entry("b", "Fire", source="s"), *videos(4), *videos(4, "Fire")]
+    for seed in range(8):
+        assert len({"a", "b"} & set(carve_validation(entries, 0.25, seed))) in (0, 2)
+
+
+def test_the_choice_follows_from_the_seed_and_the_names_alone():
+    entries = videos(20) + videos(20, "Fire")
+    assert carve_validation(entries, 0.2, 3) == carve_validation(entries[::-1], 0.2, 3)
+    assert carve_validation(entries, 0.2, 3) != carve_validation(entries, 0.2, 4)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (videos(5) + videos(1, "Fire"), "no anomalous video would be left for validation"),
+        (videos(1) + videos(5, "Fire"), "no normal video would be left for validation"),
+        ([entry("a", source="s"), *videos(2, "Fire")], "no normal video"),
+    ],
+)
+def test_too_few_videos_are_an_error(entries, message):
+    with pytest.raises(ManifestError, match=message):
+        carve_validation(entries, 0.5, seed=0)
+
+
+def test_a_class_of_one_video_stays_for_fitting():
+    entries = videos(6) + videos(6, "Fire") + videos(1, "Fight")
+    assert "Fight0" not in carve_validation(entries, 0.5, seed=0)
