@@ -35,6 +35,7 @@ test-slow: install
 
 bench: install
 	$(BIN)/python benchmarks/fixture_seeds.py
+	$(BIN)/python benchmarks/bootstrap.py
 
 clean:
 	rm -rf $(VENV) var build *.egg-info

@@ -40,7 +40,7 @@ def test_cityscene_is_the_paper():
         ("head", {"p": 9}, "head.p is 9, a bag has 4 segments"),
         ("head", {"dropout": 1.0}, "head.dropout"),
         ("runs", {"gig": {"head": {"kk": 1}}}, "runs.gig.head.kk: unknown key; did you mean 'k'?"),
-        ("runs", {"gig": {"backbone": {}}}, "a run changes only head, training, scoring, evaluation"),
+        ("runs", {"gig": {"backbone": {}}}, "a run changes only head, training, selection, scoring, evaluation"),
         ("runs", {}, "runs is empty"),
         ("test_sampling", {"stride_frames": 7}, "leaves frames between windows"),
         ("preprocess", {"crop": 288}, "crop (288) is larger than short_side (256)"),

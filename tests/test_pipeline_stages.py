@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from pipeline.stages.extract import Extractor, experiment_workers, extract_split
 from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
+from pipeline.stages.report import summary_table, write_summary
 from pipeline.stages.score import score_split, score_video, smooth
 from pipeline.stages.train import fit, load_head, train_head
 
@@ -336,6 +338,19 @@ class TestEvaluation:
         assert (metrics["videos"], metrics["frames"], metrics["anomalous_frames"]) == (2, 23 + 24, 10)
         assert (tmp_path / "out" / "per_class.csv").read_text().splitlines()[0].startswith("class,precision")
         assert len((tmp_path / "out" / "per_video.csv").read_text().splitlines()) == 3
+
+    def test_a_truth_without_anomaly_is_evaluated_as_far_as_it_goes(self, scored, tmp_path):
+        experiment, manifest, scores = scored
+        calm = [replace(v, labels=()) if v.split == "test" else v for v in manifest.videos]
+        evaluate(experiment, replace(manifest, videos=tuple(calm), intervals=()), scores, tmp_path)
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert metrics["auc"] is None
+        assert metrics["figures"]["frame_auc"]["reason"] == "not defined without anomalous and normal frames"
+        assert metrics["figures"]["false_alarm_rate"]["value"] is not None
+        assert pq.read_table(tmp_path / "out" / "curves.parquet").num_rows == 0
+        write_summary(experiment, {"gig": tmp_path / "out"}, tmp_path / "summary")
+        assert " -  " in summary_table(tmp_path / "summary")
+        assert "NaN" not in (tmp_path / "summary" / "summary.json").read_text()
 
     def test_a_table_of_another_length_is_an_error_that_names_the_video(self, scored, tmp_path):
         experiment, manifest, scores = scored
