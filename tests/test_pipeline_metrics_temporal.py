@@ -25,7 +25,7 @@ def test_runs_are_half_open_and_reach_both_ends():
 
 
 def test_iou_by_hand():
-    assert iou(np.array([0, 10]), np.array([[0, 10], [5, 15], [10, 20], [2, 4]])).tolist() == [1, 5 / 15, 0, 0.2]
+    assert iou(np.array([[0, 10]]), np.array([[0, 10], [5, 15], [10, 20], [2, 4]])).tolist() == [[1, 5 / 15, 0, 0.2]]
 
 
 def test_a_plateau_is_one_proposal_with_its_mean():

@@ -250,6 +250,10 @@ def test_a_comparison_is_paired(tmp_path, truth):
     expected = roc_auc_score(labels, frames(scores())[1]) - roc_auc_score(labels, frames(scores(1))[1])
     assert found["frame_auc"]["value"] == pytest.approx(expected)
     assert found["frame_auc"]["low"] <= expected <= found["frame_auc"]["high"]
+    coarse = write(tmp_path / "c", scores(1, stride=16), "npy")
+    assert (
+        compare_tables(first, coarse, truth, Evaluation(resamples=5), stride=16, tail="partial")["frame_auc"]["value"] is not None
+    )
     same = compare_tables(first, first, truth, Evaluation(resamples=50))
     assert all((f["value"], f["low"], f["high"]) == (0, 0, 0) for f in same.values())
 

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 __all__ = ["Areas", "Ranking"]
 
-CELLS_AT_ONCE = 8_000_000
+CELLS_AT_ONCE = 150_000
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ def runs(marks: np.ndarray) -> np.ndarray:
     return edges.reshape(-1, 2)
 
 
-def iou(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Overlap of one interval (2,) with (n, 2) others: frames of both over frames of either, (n,) in [0, 1]."""
-    both = np.clip(np.minimum(one[1], many[:, 1]) - np.maximum(one[0], many[:, 0]), 0, None)
-    return both / ((one[1] - one[0]) + (many[:, 1] - many[:, 0]) - both)
+def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Overlaps of intervals (n, 2) and (m, 2): frames of both over frames of either, (n, m) in [0, 1]."""
+    start, end = first[:, :1], first[:, 1:]
+    both = np.maximum(np.minimum(end, second[:, 1]) - np.maximum(start, second[:, 0]), 0)
+    return both / ((end - start) + (second[:, 1] - second[:, 0]) - both)
 
 
 def propose(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,21 +56,24 @@ def propose(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     confidence = (sums[found[:, 1]] - sums[found[:, 0]]) / (found[:, 1] - found[:, 0])
     order = np.argsort(-confidence, kind="stable")[:MOST_PROPOSALS]
     found, confidence = found[order], confidence[order]
-    free = np.ones(len(found), dtype=bool)
+    free, apart = np.ones(len(found), dtype=bool), iou(found, found) <= LARGEST_OVERLAP
     for i in range(len(found)):
         if free[i]:
-            free[i + 1 :] &= iou(found[i], found[i + 1 :]) <= LARGEST_OVERLAP
+            free[i + 1 :] &= apart[i, i + 1 :]
     return found[free], confidence[free]
 
 
 def match(detections: np.ndarray, truth: np.ndarray, least: float) -> np.ndarray:
     """Step 4 in one video: which detections (n, 2), most confident first, find a free interval of the truth (m, 2); (n,) bool."""
-    free = np.ones(len(truth), dtype=bool)
     hits = np.zeros(len(detections), dtype=bool)
-    for i, detection in enumerate(detections):
-        overlap = np.where(free, iou(detection, truth), -1.0)
-        if len(truth) and overlap.max() >= least:
-            hits[i], free[overlap.argmax()] = True, False
+    if not len(truth):
+        return hits
+    overlaps = iou(detections, truth)
+    for i in np.flatnonzero((overlaps >= least).any(axis=1)):
+        best = overlaps[i].argmax()
+        if overlaps[i, best] >= least:
+            hits[i] = True
+            overlaps[:, best] = -1.0  # taken
     return hits
 
 

@@ -20,7 +20,7 @@ from cache.names import escape
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
 from pipeline.data.decode import crop_geometry
 from pipeline.data.manifest import Manifest, load
-from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate
+from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate, frame_auc
 from pipeline.metrics.bootstrap import LEVEL, Figures
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.metrics.spatial import hit_rate
@@ -143,14 +143,19 @@ def compare_tables(
     tail: str = "exact",
     lengths: dict[str, int] | None = None,
 ) -> dict[str, dict]:
-    """First minus second of every figure that both have, with its paired interval; arguments and errors as `evaluate_tables`."""
-    options = manifest_folder, evaluation, stride, tail, lengths
-    (_, one), (_, other) = (_judge_folder(folder, *options) for folder in (first, second))
+    """First minus second of every figure that both have, with its paired interval.
+
+    Arguments and errors as `evaluate_tables`; `stride` and `tail` are of the folders without an index.
+    """
+    judged = []
+    for folder in (first, second):
+        form = (1, "exact") if (folder / "index.json").is_file() else (stride, tail)
+        judged.append(_judge_folder(folder, manifest_folder, evaluation, *form, lengths)[1])
+    one, other = judged
     kinds = [type(group) for group in other.groups]
     pairs = [(group, other.groups[kinds.index(type(group))]) for group in one.groups if type(group) in kinds]
-    found = difference(
-        *zip(*pairs, strict=True), len(one.truth), resamples=evaluation.resamples, seed=evaluation.bootstrap_seed, needs=one.needs
-    )
+    options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": one.needs}
+    found = difference(*zip(*pairs, strict=True), len(one.truth), **options)
     return {name: _plain(value) for name, value in found.items()}
 
 
@@ -236,7 +241,7 @@ def _write(
 
 def _video_row(video_id: str, scores: np.ndarray, anomalous: np.ndarray) -> tuple:
     one_kind = anomalous.all() or not anomalous.any()
-    auc = None if one_kind else FrameFigures({video_id: scores}, {video_id: anomalous}).one("frame_auc")
+    auc = None if one_kind else frame_auc({video_id: scores}, {video_id: anomalous})
     alarms = int((scores >= FALSE_ALARM_THRESHOLD).sum())
     return video_id, len(scores), int(anomalous.sum()), alarms, float(scores.max()), float(scores.mean()), auc
 
