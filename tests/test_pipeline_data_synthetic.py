@@ -8,7 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.data.datasets import csv as csv_adapter
+from pipeline.config import CsvDataset
+from pipeline.data.datasets import build
 from pipeline.data.decode import iter_frames
 from pipeline.data.shapes import ATTRIBUTES, shape_clip
 from pipeline.data.synthetic import CLASSES, SyntheticSpec, generate
@@ -54,7 +55,7 @@ def test_another_seed_gives_other_videos(folder, tmp_path):
 
 
 def test_it_is_a_valid_data_set_with_the_sizes_asked_for(folder):
-    manifest = csv_adapter.build(folder, folder / "videos.csv", folder / "annotations.csv", CLASSES)
+    manifest = build(CsvDataset(adapter="csv", name="scene", root=folder, annotations="annotations.csv", classes=CLASSES))
     assert len(manifest.split("train")) == 1 + len(CLASSES)
     assert len(manifest.split("test")) == 4
     assert all(12 <= v.packets <= 16 for v in manifest.split("train"))
@@ -100,7 +101,7 @@ def test_pretraining_shapes_name_no_anomaly_class():
 def test_brightness_and_activity_do_not_tell_the_anomaly(tmp_path):
     spec = dataclasses.replace(SMALL, seed=3, test_normal=6, test_anomalous=9, test_frames=(150, 250))
     generate(spec, tmp_path)
-    manifest = csv_adapter.build(tmp_path, tmp_path / "videos.csv", tmp_path / "annotations.csv", CLASSES)
+    manifest = build(CsvDataset(adapter="csv", name="scene", root=tmp_path, annotations="annotations.csv", classes=CLASSES))
     brightness, activity, truth = {}, {}, {}
     for entry in manifest.split("test"):
         images = [frame.image.astype(np.int16) for frame in iter_frames(manifest.video_path(entry.video_id))]
