@@ -85,6 +85,9 @@ class Backbone(Section):
         "which must be asked for. The paper: Kinetics-400.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="What the backbone computes in. Refused where the device has no instructions for it."
+    )
 
 
 class Preprocess(Section):

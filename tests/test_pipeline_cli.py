@@ -62,7 +62,7 @@ def test_weights_check_accepts_the_right_file_only():
     assert gig("weights", "check", file, "--backbone", "tpn_tiny").exit_code == 0
     result = gig("weights", "check", file, "--backbone", "tpn_slowonly_r50")
     assert result.exit_code == 1
-    assert "missing" in result.stderr
+    assert "conv1.conv.weight: expected (64, 3, 1, 7, 7), got (4, 3, 1, 7, 7)" in result.stderr
 
 
 def test_report_before_a_run_says_what_to_do(nano, write_config):

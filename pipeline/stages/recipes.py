@@ -21,7 +21,7 @@ from pipeline.stages.quarantine import Quarantine
 __all__ = ["Progress", "Recipes", "file_sha256"]
 
 # Raised when the code changes what a stage writes for the same configuration.
-VERSIONS = {"manifest": 1, "features": 1, "head": 1, "scores": 1, "evaluation": 1, "summary": 1}
+VERSIONS = {"manifest": 1, "features": 2, "head": 1, "scores": 1, "evaluation": 1, "summary": 1}
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message) by every stage that takes longer than a moment."""
@@ -81,6 +81,7 @@ class Recipes:
             VERSIONS["features"],
             identity,
             experiment.backbone.name,
+            experiment.backbone.precision,
             self.weights_digest,
             experiment.preprocess,
             experiment.storage,
