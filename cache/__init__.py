@@ -1,18 +1,24 @@
 """A store of unpooled feature maps: complete or absent, checked on every read. No torch, no luigi."""
 
+from cache.collect import Garbage
 from cache.errors import (
     CacheError,
     DamagedPayload,
+    InvalidFrames,
     InvalidName,
     InvalidRecord,
+    MissingExtra,
     NonFiniteFeatures,
     NotCached,
+    ReadFailed,
     ShapeMismatch,
+    UnsupportedRecord,
     WriteFailed,
 )
 from cache.reader import FeatureReader
 from cache.record import CommitRecord
-from cache.store import FeatureStore
+from cache.store import FeatureStore, NamespaceStats
+from cache.verify import Finding
 from cache.writer import FeatureWriter
 
 __all__ = [
@@ -22,10 +28,17 @@ __all__ = [
     "FeatureReader",
     "FeatureStore",
     "FeatureWriter",
+    "Finding",
+    "Garbage",
+    "InvalidFrames",
     "InvalidName",
     "InvalidRecord",
+    "MissingExtra",
+    "NamespaceStats",
     "NonFiniteFeatures",
     "NotCached",
+    "ReadFailed",
     "ShapeMismatch",
+    "UnsupportedRecord",
     "WriteFailed",
 ]
