@@ -52,6 +52,7 @@ def verify(
         repair: withdraw the videos that are damaged; nothing else is withdrawn.
         progress: called once a video.
     """
+    orphans = set(unreferenced(store, namespace))  # before the repair, which makes more of them
     keys = store.keys(namespace)
     for number, key in enumerate(keys):
         if progress:
@@ -62,7 +63,7 @@ def verify(
             store.withdraw_key(namespace, key)
         for array, kind, problem in problems:
             yield Finding(kind, namespace, _name(key), array, problem, withdrawn)
-    for payload in unreferenced(store, namespace):
+    for payload in sorted(orphans & set(unreferenced(store, namespace))):  # without what was committed meanwhile
         yield Finding("orphan", namespace, _name(payload.split("/")[1]), None, f"{payload}: no commit record refers to it")
     if progress:
         progress(len(keys), len(keys), "checked")
