@@ -13,7 +13,11 @@ from typing import IO, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from zarr.storage import FsspecStore, LocalStore
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
+
+from cache.errors import ReadFailed, WriteFailed
 
 __all__ = ["Objects"]
 
@@ -42,46 +46,45 @@ class Objects:
         return f"{self._root}/{relative}" if relative else self._root
 
     def names(self, folder: str) -> list[str]:
-        """Names directly in a folder, sorted; none when it is not there."""
+        """Names directly in a folder, sorted; none when it is not there. Raises ReadFailed."""
         try:
-            return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(self.path(folder), detail=False))
-        except (FileNotFoundError, NotADirectoryError):
+            with _reading(self.path(folder)):
+                return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(self.path(folder), detail=False))
+        except FileNotFoundError:
             return []
 
     def exists(self, relative: str) -> bool:
-        """Whether there is such an object or folder."""
-        return self._fs.exists(self.path(relative))
+        """Whether there is such an object or folder. Raises ReadFailed."""
+        with _reading(self.path(relative)):
+            return self._fs.exists(self.path(relative))
 
     def read(self, relative: str) -> bytes:
-        """An object's content. Raises FileNotFoundError."""
-        return self._fs.cat_file(self.path(relative))
+        """An object's content. Raises FileNotFoundError or ReadFailed."""
+        with _reading(self.path(relative)):
+            return self._fs.cat_file(self.path(relative))
 
     def files(self, folder: str) -> dict[str, tuple[int, float | None]]:
         """All objects below a folder: path relative to it -> bytes, and time of the last change where the system tells it."""
         base = self.path(folder).strip("/") + "/"
-        found = self._fs.find(self.path(folder), detail=True)
+        with _reading(self.path(folder)):
+            found = self._fs.find(self.path(folder), detail=True)
         return {name.split(base, 1)[-1]: (info["size"], _modified(info)) for name, info in sorted(found.items())}
 
     def write_whole(self, relative: str, data: bytes, beside: str) -> None:
-        """Write an object in one step: by way of `beside` and a rename on a local disk, in one put elsewhere."""
-        if not self.local:
-            self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True)
-            self._fs.pipe_file(self.path(relative), data)
-            return
-        final, partial = Path(self.path(relative)), Path(self.path(beside))
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(partial, final)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Write an object in one step: by way of `beside` and a rename on a local disk, in one put elsewhere.
+
+        Raises WriteFailed.
+        """
+        with _writing(self.path(relative)):
+            if self.local:
+                self._replace(Path(self.path(relative)), Path(self.path(beside)), data)
+            else:
+                self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True)
+                self._fs.pipe_file(self.path(relative), data)
 
     def remove(self, relative: str) -> None:
-        """Remove an object, or a folder and all below it; nothing happens when it is not there."""
-        with suppress(FileNotFoundError):
+        """Remove an object, or a folder and all below it; nothing happens when it is not there. Raises WriteFailed."""
+        with _writing(self.path(relative)), suppress(FileNotFoundError):
             self._fs.rm(self.path(relative), recursive=True)
 
     @contextmanager
@@ -115,11 +118,67 @@ class Objects:
                 return
             yield True
 
-    def zarr_store(self, relative: str) -> LocalStore | FsspecStore:
-        """The zarr store below a folder."""
+    def zarr_store(self, relative: str) -> Store:
+        """The zarr store below a folder; its errors are OSError."""
         if self.local:
             return LocalStore(self.path(relative))
-        return FsspecStore.from_url(self._fs.unstrip_protocol(self.path(relative)), storage_options=self._options)
+        url = self._fs.unstrip_protocol(self.path(relative))
+        return RemoteStore(FsspecStore.from_url(url, storage_options=self._options))
+
+    @staticmethod
+    def _replace(final: Path, partial: Path, data: bytes) -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, final)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class RemoteStore(WrapperStore[FsspecStore]):
+    """Makes the errors of a file system, each of which has its own, OSError, to tell them from those of damaged data."""
+
+    async def get(self, key: str, *arguments: Any, **options: Any) -> Buffer | None:
+        with _as_os_errors():
+            return await self._store.get(key, *arguments, **options)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        with _as_os_errors():
+            await self._store.set(key, value)
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """What is not there is FileNotFoundError; all else is ReadFailed."""
+    try:
+        with _as_os_errors():
+            yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(errno.ENOENT, "not there", path) from error
+    except OSError as error:
+        raise ReadFailed(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        with _as_os_errors():
+            yield
+    except OSError as error:
+        raise WriteFailed(f"{path} cannot be written: {error}") from error
 
 
 def _open_held(path: Path) -> IO[bytes]:

@@ -116,7 +116,7 @@ class FeatureReader:
             yield
         except FileNotFoundError as error:
             raise DamagedPayload(f"{self._where}: {name} is missing from its payload") from error
-        except OSError as error:
+        except OSError as error:  # ReadFailed of `objects` among them
             raise ReadFailed(f"{self._where}: {name} cannot be read: {error}") from error
         except (KeyError, ValueError, RuntimeError) as error:
             raise DamagedPayload(f"{self._where}: {name} is not what was written: {error}") from error

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import InvalidRecord, NotCached, ReadFailed
+from cache.errors import InvalidRecord, NotCached
 from cache.names import check_namespace, escape, is_hashed, unescape
 from cache.objects import Objects
 from cache.record import CommitRecord
@@ -99,8 +99,6 @@ class FeatureStore:
             data = self.objects.read(where)
         except FileNotFoundError as error:
             raise NotCached(f"{namespace}/{key}: not in the cache {self.url}") from error
-        except OSError as error:
-            raise ReadFailed(f"{where}: the record cannot be read from the cache {self.url}: {error}") from error
         try:
             record = CommitRecord.from_json(data.decode(), f"{self.url}/{where}")
         except UnicodeDecodeError as error:

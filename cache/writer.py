@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
-from cache.errors import CacheError, InvalidFrames, NonFiniteFeatures, ShapeMismatch, WriteFailed
+from cache.errors import InvalidFrames, NonFiniteFeatures, ShapeMismatch, WriteFailed
 from cache.record import CommitRecord
 
 if TYPE_CHECKING:
@@ -181,8 +181,6 @@ class FeatureWriter:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except CacheError:
-            raise
         except OSError as error:
             raise WriteFailed(f"{self._where}: cannot be written to the cache {self._store.url}: {error}") from error
 

@@ -208,7 +208,7 @@ class TestUpgrade:
         path.write_text(cache.record._sealed(data))
 
     def test_a_record_of_a_newer_version_is_refused_with_advice_and_never_withdrawn(self, store):
-        self.write_with_version(store, 99, monkeypatch)
+        self.write_with_version(store, 99)
         with pytest.raises(UnsupportedRecord, match=r"v1.json: record of version 99; this library reads version 2: upgrade it"):
             store.reader("ns", "v1")
         (finding,) = store.verify("ns", repair=True)
