@@ -43,7 +43,8 @@ def stack(store: FeatureStore, namespace: str, video_ids: Sequence[str], array: 
     records = [store.record(namespace, video_id) for video_id in video_ids]
     first = records[0]
     for record in records:
-        if (record.shapes[array], record.dtype, record.chunk_clips) != (first.shapes[array], first.dtype, first.chunk_clips):
+        dtypes = {record.dtype, first.dtype} if array == "features" else ()
+        if record.shapes[array] != first.shapes[array] or len(dtypes) > 1:
             raise ShapeMismatch(
                 f"{namespace}: {array} of {record.video_id}: expected {first.shapes[array]} {first.dtype} as of {first.video_id}, "
                 f"got {record.shapes[array]} {record.dtype}"
