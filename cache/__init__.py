@@ -5,6 +5,7 @@ from cache.errors import (
     CacheError,
     DamagedPayload,
     InvalidFrames,
+    InvalidImport,
     InvalidName,
     InvalidRecord,
     MissingExtra,
@@ -15,6 +16,7 @@ from cache.errors import (
     UnsupportedRecord,
     WriteFailed,
 )
+from cache.plain import PlainLayout
 from cache.reader import FeatureReader
 from cache.record import CommitRecord
 from cache.store import FeatureStore, NamespaceStats
@@ -31,12 +33,14 @@ __all__ = [
     "Finding",
     "Garbage",
     "InvalidFrames",
+    "InvalidImport",
     "InvalidName",
     "InvalidRecord",
     "MissingExtra",
     "NamespaceStats",
     "NonFiniteFeatures",
     "NotCached",
+    "PlainLayout",
     "ReadFailed",
     "ShapeMismatch",
     "UnsupportedRecord",

@@ -4,6 +4,7 @@ __all__ = [
     "CacheError",
     "DamagedPayload",
     "InvalidFrames",
+    "InvalidImport",
     "InvalidName",
     "InvalidRecord",
     "MissingExtra",
@@ -53,6 +54,10 @@ class NonFiniteFeatures(CacheError, ValueError):
 
 class InvalidFrames(CacheError, ValueError):
     """Frame indices that are negative, or presentation times that are not finite."""
+
+
+class InvalidImport(CacheError, ValueError):
+    """A file that cannot be imported, or options of an import that make no sense."""
 
 
 class ShapeMismatch(CacheError, ValueError):
