@@ -42,9 +42,7 @@ class Finding:
     withdrawn: bool = False
 
 
-def verify(
-    store: FeatureStore, namespace: str, *, repair: bool = False, progress: Progress | None = None
-) -> Iterator[Finding]:
+def verify(store: FeatureStore, namespace: str, *, repair: bool = False, progress: Progress | None = None) -> Iterator[Finding]:
     """Check every record, array and checksum of a namespace, in bounded memory.
 
     Args:
@@ -119,4 +117,7 @@ def _check_arrays(reader: FeatureReader) -> Iterator[tuple[str, CacheError]]:
             yield name, error
             continue
         if name == "cue" and len(highest) == reader.shape[0] and not np.array_equal(values, np.stack(highest)):
-            yield name, DamagedPayload(f"{reader.record.namespace}/{reader.record.video_id}: cue is not the maximum of the features")
+            yield (
+                name,
+                DamagedPayload(f"{reader.record.namespace}/{reader.record.video_id}: cue is not the maximum of the features"),
+            )

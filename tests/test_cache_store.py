@@ -26,6 +26,7 @@ from cache import (
 )
 from cache.names import escape, is_hashed, unescape
 
+NAMES = ["a#b=c d/e.mp4", ".hidden", "..", "a//b", "Ärger 日本", "UPPER", "x" * 200, "É" * 200, "a%20b+c?d&e"]
 SHAPE = {"views": 2, "rows": 2, "columns": 3, "channels": 4, "frames_per_clip": 6}
 
 
@@ -158,7 +159,9 @@ class TestEveryStore:
         with pytest.raises(NotCached):
             store.withdraw("ns", "a")
 
-    @pytest.mark.parametrize("name", ["a#b=c d/e.mp4", ".hidden", "..", "a//b", "Ärger 日本", "UPPER", "x" * 200, "É" * 200, "a%20b+c?d&e"])
+    @pytest.mark.parametrize(
+        "name", ["a#b=c d/e.mp4", ".hidden", "..", "a//b", "Ärger 日本", "UPPER", "x" * 200, "É" * 200, "a%20b+c?d&e"]
+    )
     def test_names_round_trip(self, store, name):
         write(store, name, maps(1))
         assert store.list("ns") == {name}

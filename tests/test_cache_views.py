@@ -75,7 +75,7 @@ def test_a_stack_of_cues_and_of_frames_takes_videos_as_they_are_shaped(store):
 
 
 def test_a_stack_of_videos_of_different_shapes_or_of_none_is_refused(store):
-    with pytest.raises(ShapeMismatch, match=r"features of long: expected \(2, 8, 2, 3, 4\) float16 as of a, got \(2, 70, 2, 3, 4\)"):
+    with pytest.raises(ShapeMismatch, match=r"features of long: expected \(2, 8, 2, 3, 4\) .* got \(2, 70, 2, 3, 4\)"):
         store.stack("ns", ["a", "long"])
     with pytest.raises(ShapeMismatch, match="expected features, cue or frames, got 'times'"):
         store.stack("ns", ["a"], "times")

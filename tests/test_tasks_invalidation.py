@@ -127,6 +127,8 @@ ELSEWHERE = {  # where the field is tested instead
     "dataset(synthetic).adapter": "another adapter is another data set",
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
     "training.optimizer": "there is one only",
+    "features.train": "test_pipeline_imported_features.py",
+    "features.test": "test_pipeline_imported_features.py",
     "machine.device": "test_machine_settings_bind: a CPU may be all there is",
 }
 
