@@ -141,17 +141,19 @@ class FeatureWriter:
         for view in range(self._views):
             self._flush(view, whole_chunks=False)
         frames = np.stack([np.concatenate(clips) for clips in self._frames])
+        shapes = {"features": tuple(self._features.shape)}
         checksums = {"features": tuple(f"{crc:08x}" for crc in self._crc32c)}
         for name, values, fill in (("cue", self._cue, np.nan), ("frames", frames, -1), ("times", self._times, np.nan)):
             chunk = tuple(max(1, size) for size in values.shape)
             self._array(name, values.shape, chunk, values.dtype, fill)[...] = values
+            shapes[name] = values.shape
             checksums[name] = (f"{extend_crc32c(0, values):08x}",)
         names = [name for name in self._store.objects.files(self._folder) if name.endswith("zarr.json")]
         record = CommitRecord(
             video_id=self._video_id,
             namespace=self._namespace,
             payload=self._payload,
-            shapes={name: tuple(self._group[name].shape) for name in AXES},
+            shapes=shapes,
             dtype=self._dtype.name,
             chunk_clips=self._features.chunks[1],
             metadata_sha256={n: hashlib.sha256(self._store.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names},
