@@ -99,7 +99,11 @@ def main() -> None:
         videos = sorted(options.videos.rglob("*.mp4")) if options.videos else fixture_videos(Path(scratch) / "manifest")
         clips = windows(videos, options.clips)
     result = {
-        "machine": {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
         "versions": {name: version(name) for name in ("zarr", "numcodecs", "numpy", "h5py", "dask")},
         "frames": "videos of a folder" if options.videos else "generated street scene",
         "clips": options.clips,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ __all__ = ["AXES", "CHUNK_CLIPS", "FeatureWriter", "extend_crc32c"]
 # Measured by benchmarks/cache.py, see docs/cache-format.md. Within a chunk the channel comes before the position: most of a
 # map's zeros are channels that are silent in a clip, and their zeros then lie together. zstd finds those at its fastest levels.
 CHUNK_CLIPS = 32
-FLUSH_CLIPS = 2 * CHUNK_CLIPS  # zarr compresses the chunks of one assignment in parallel
+FLUSH_CLIPS = 2 * CHUNK_CLIPS  # chunks are compressed in parallel
 ORDER_IN_CHUNK = (0, 1, 4, 2, 3)
 ZSTD_LEVEL = -1
 AXES = {
@@ -103,15 +104,13 @@ class FeatureWriter:
         if frames.size and frames.min() < 0:
             raise InvalidFrames(f"{self._where}: view {view}: expected frame indices from 0, got {frames.min()}")
         with np.errstate(over="ignore"):
-            stored = np.array(features, dtype=self._dtype, order="C")  # a copy: the caller may reuse its array
+            stored = np.ascontiguousarray(features, dtype=self._dtype)
         if not _all_finite(stored):
             self._refuse(view, stored, features)
         if len(stored):
-            # Rounding keeps order, so the rounded maximum is the maximum of the rounded values, and float32 is faster to compare.
-            highest = features.max(axis=(0, 1, 2)).astype(self._dtype)
-            np.maximum(self._cue[view], highest, out=self._cue[view])
+            np.maximum(self._cue[view], _highest(stored), out=self._cue[view])
         self._crc32c[view] = extend_crc32c(self._crc32c[view], stored)
-        self._pending[view].append(stored)
+        self._pending[view].append(stored.copy() if np.shares_memory(stored, features) else stored)  # callers reuse arrays
         self._frames[view].append(np.array(frames, dtype=np.int64))
         if sum(map(len, self._pending[view])) >= FLUSH_CLIPS:
             with self._writing():
@@ -143,9 +142,10 @@ class FeatureWriter:
         frames = np.stack([np.concatenate(clips) for clips in self._frames])
         shapes = {"features": tuple(self._features.shape)}
         checksums = {"features": tuple(f"{crc:08x}" for crc in self._crc32c)}
-        for name, values, fill in (("cue", self._cue, np.nan), ("frames", frames, -1), ("times", self._times, np.nan)):
-            chunk = tuple(max(1, size) for size in values.shape)
-            self._array(name, values.shape, chunk, values.dtype, fill)[...] = values
+        small = {"cue": (self._cue, np.nan), "frames": (frames, -1), "times": (self._times, np.nan)}
+        with ThreadPoolExecutor(len(small)) as pool:  # a small array costs round trips, not work
+            list(pool.map(lambda name: self._write_small(name, *small[name]), small))
+        for name, (values, _) in small.items():
             shapes[name] = values.shape
             checksums[name] = (f"{extend_crc32c(0, values):08x}",)
         names = [name for name in self._store.objects.files(self._folder) if name.endswith("zarr.json")]
@@ -190,14 +190,15 @@ class FeatureWriter:
     def _where(self) -> str:
         return f"{self._namespace}/{self._video_id}"
 
-    def _array(
-        self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: np.dtype, fill: float, order: tuple[int, ...] = ()
-    ) -> zarr.Array:
+    def _write_small(self, name: str, values: np.ndarray, fill: float) -> None:
+        self._array(name, tuple(max(1, size) for size in values.shape), fill, data=values)
+
+    def _array(self, name: str, chunk: tuple[int, ...], fill: float, order: tuple[int, ...] = (), **content: Any) -> zarr.Array:
+        """Make an array of the payload; `content` is its data, or its shape and dtype."""
         return self._group.create_array(
             name,
-            shape=shape,
+            **content,
             chunks=chunk,
-            dtype=dtype,
             fill_value=fill,
             filters=[TransposeCodec(order=order)] if order else None,
             serializer=BytesCodec(endian="little"),
@@ -213,15 +214,25 @@ class FeatureWriter:
         if not count:
             return
         maps = np.concatenate(self._pending[view])
-        start = self._written[view]
-        shape = (self._views, start + count, *self._map_shape)
+        first = self._written[view]
+        shape = (self._views, first + count, *self._map_shape)
         if self._features is None:
             chunk = (1, min(CHUNK_CLIPS, count), *self._map_shape)
-            self._features = self._array("features", shape, chunk, self._dtype, np.nan, ORDER_IN_CHUNK)
-        elif self._features.shape[1] < start + count:
+            self._features = self._array("features", chunk, np.nan, ORDER_IN_CHUNK, shape=shape, dtype=self._dtype)
+        elif self._features.shape[1] < shape[1]:
             self._features.resize(shape)
-        self._features[view, start : start + count] = maps[:count]
-        self._written[view] = start + count
+
+        def write_chunk(start: int) -> None:
+            clips = maps[start : min(start + CHUNK_CLIPS, count)]
+            place = slice(first + start, first + start + len(clips))
+            # Handed over in the shape and the memory order of a chunk, which zarr takes as it is: else it would fill a copy and
+            # reorder that, both in its one event loop, for longer than the compression takes.
+            ordered = np.ascontiguousarray(clips.transpose(0, 3, 1, 2))
+            self._features[view : view + 1, place] = ordered.transpose(0, 2, 3, 1)[None]
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(write_chunk, range(0, count, CHUNK_CLIPS)))
+        self._written[view] = first + count
         self._pending[view] = [maps[count:]] if waiting > count else []
 
 
@@ -235,3 +246,11 @@ def _all_finite(values: np.ndarray) -> bool:
     if values.dtype == np.float16:  # NaN and infinity have all exponent bits; numpy tests them faster as integers
         return not ((values.view(np.uint16) & 0x7C00) == 0x7C00).any()
     return bool(np.isfinite(values).all())
+
+
+def _highest(values: np.ndarray) -> np.ndarray:
+    """Maximum over clips and positions of (n, H, W, D), (D,)."""
+    # Halves that are not negative, as after a ReLU, order as their bits do, and integers are far faster to compare.
+    if values.dtype == np.float16 and (bits := values.view(np.int16)).min() >= 0:
+        return bits.max(axis=(0, 1, 2)).view(np.float16)
+    return values.max(axis=(0, 1, 2))
