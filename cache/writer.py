@@ -63,7 +63,7 @@ class FeatureWriter:
         self._payload = store.fresh_payload(video_id)
         self._folder = f"{namespace}/{self._payload}"
         self._features: zarr.Array | None = None
-        self._committed = False
+        self._published = False
         self._held = ExitStack()
         with self._writing():
             self._held.enter_context(store.objects.held(f"{self._folder}.lock"))
@@ -77,7 +77,7 @@ class FeatureWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._committed:
+        if self._published:
             self._held.close()
         else:
             self._abandon()
@@ -161,8 +161,9 @@ class FeatureWriter:
             provenance=dict(provenance),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+        # From here on the record may be there whatever is heard of it: an answer of a store may be lost, a key pressed.
+        self._published = True
         self._store.publish(record)
-        self._committed = True
         return record
 
     def _abandon(self) -> None:

@@ -129,6 +129,20 @@ class TestEveryStore:
         with pytest.raises(DamagedPayload, match="v1"):
             store.reader("ns", "v1").features(1)
 
+    def test_a_commit_whose_answer_is_lost_leaves_a_whole_video(self, store, monkeypatch):
+        write_whole = store.objects.write_whole
+
+        def lose_the_answer(*arguments: object, **options: object) -> None:
+            write_whole(*arguments, **options)
+            raise WriteFailed("connection reset")
+
+        monkeypatch.setattr(store.objects, "write_whole", lose_the_answer)
+        with pytest.raises(WriteFailed, match="v1.*connection reset"):
+            write(store, "v1", maps(3))
+        assert store.gc("ns", 0) == []
+        assert store.verify("ns") == []
+        np.testing.assert_array_equal(store.reader("ns", "v1").features(0), maps(3)[0])
+
     def test_an_error_leaves_nothing(self, store):
         def fail() -> None:
             with store.writer("ns", "v1", **SHAPE) as writer:
