@@ -3,7 +3,7 @@
 Feature maps of TPN-R50 and tpn_tiny are made once of the same clips, then written and read in turns by this cache, zarr-python with
 its defaults, `.npy` and h5py (`cache.bench`). Ratios are within one turn. Also: the time to open a namespace of many videos lazily.
 
-    python benchmarks/cache.py [--videos FOLDER]
+    python benchmarks/cache.py [--videos FOLDER] [--formats]
 
 Without a folder the clips are of the generated street scene. The weights of TPN-R50 are random unless a checkpoint is given: the
 share of zeros, which decides size and speed, then differs from that of trained weights, so it is reported beside the results.
@@ -19,22 +19,64 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cache import FeatureStore
-from cache.bench import compare
+from cache.bench import Way, compare
 from pipeline.config import Preprocess, load_experiment
 from pipeline.data.decode import iter_frames
 from pipeline.models.backbone import build_backbone
 from pipeline.stages.manifest import build_manifest, load_manifest
 
 WINDOW, STRIDE = 6, 3  # of the test windows
+
+
+class FormatWay(Way):
+    """One choice of chunk, shard, order in a chunk and codec, by zarr-python, written in one assignment."""
+
+    def __init__(self, path: Path, chunk: int, codec: object, channel_first: bool = False, shard: int | None = None) -> None:
+        super().__init__(path)
+        self.chunk, self.shard, self.codec, self.channel_first = chunk, shard, codec, channel_first
+
+    def write(self, maps: np.ndarray) -> None:
+        """Keep the maps."""
+        zarr.create_array(
+            self.path,
+            shape=maps.shape,
+            dtype=maps.dtype,
+            chunks=(self.chunk, *maps.shape[1:]),
+            shards=(self.shard, *maps.shape[1:]) if self.shard else None,
+            filters=[TransposeCodec(order=(0, 3, 1, 2))] if self.channel_first else None,
+            compressors=[self.codec, Crc32cCodec()],
+        )[...] = maps
+
+    def read(self) -> np.ndarray:
+        """All of them."""
+        return zarr.open_array(self.path, mode="r")[...]
+
+
+FORMATS = {
+    "chunk 8, zstd 1": partial(FormatWay, chunk=8, codec=ZstdCodec(level=1)),
+    "chunk 32, zstd 1": partial(FormatWay, chunk=32, codec=ZstdCodec(level=1)),
+    "chunk 32, channel first, zstd 1": partial(FormatWay, chunk=32, codec=ZstdCodec(level=1), channel_first=True),
+    "chunk 32, channel first, zstd -1": partial(FormatWay, chunk=32, codec=ZstdCodec(level=-1), channel_first=True),
+    "chunk 8, channel first, zstd -1": partial(FormatWay, chunk=8, codec=ZstdCodec(level=-1), channel_first=True),
+    "chunk 8 in shards of 64, channel first, zstd -1": partial(
+        FormatWay, chunk=8, codec=ZstdCodec(level=-1), channel_first=True, shard=64
+    ),
+    "chunk 32, channel first, lz4": partial(
+        FormatWay, chunk=32, codec=BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), channel_first=True
+    ),
+}
 
 
 def fixture_videos(folder: Path) -> list[Path]:
@@ -92,6 +134,7 @@ def main() -> None:
     parser.add_argument("--weights", default="random", help="Of TPN-R50: random, or a checkpoint.")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--formats", action="store_true", help="Also other choices of chunk, shard, order and codec.")
     parser.add_argument("--lazy-videos", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cache.json"))
     options = parser.parse_args()
@@ -113,7 +156,7 @@ def main() -> None:
     for backbone, weights in (("tpn_slowonly_r50", options.weights), ("tpn_tiny", "bundled")):
         maps = feature_maps(clips, backbone, weights)
         with tempfile.TemporaryDirectory() as folder:
-            rows = compare(maps, folder, options.repeats)
+            rows = compare(maps, folder, options.repeats, more=FORMATS if options.formats else None)
         facts = {"weights": Path(weights).name, "zeros": round(float((maps == 0).mean()), 3), "ways": [asdict(row) for row in rows]}
         result["maps"][backbone] = facts
         print(f"{backbone}, {facts['weights']} weights, {facts['zeros']:.0%} zeros")

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import zarr
 from cache.objects import Objects
 from cache.store import FeatureStore
 
-__all__ = ["Row", "compare", "generated_maps"]
+__all__ = ["Row", "Way", "compare", "generated_maps"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -52,7 +52,14 @@ def generated_maps(clips: int, channels: int = 2048) -> np.ndarray:
     return np.maximum(values, 0).astype(np.float16)
 
 
-def compare(maps: np.ndarray, url: str, repeats: int = 5, batch_clips: int = 8, progress: Progress | None = None) -> list[Row]:
+def compare(
+    maps: np.ndarray,
+    url: str,
+    repeats: int = 5,
+    batch_clips: int = 8,
+    more: Mapping[str, Callable[[Path], Way]] | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
     """Write and read one video's maps in every way, `repeats` times in turns.
 
     Args:
@@ -60,6 +67,7 @@ def compare(maps: np.ndarray, url: str, repeats: int = 5, batch_clips: int = 8, 
         url: where: scratch folders below it are made and removed. Where it is no local folder, only this cache is measured.
         repeats: turns.
         batch_clips: clips that this cache is handed at once, as a backbone makes them; the others get the whole array.
+        more: further ways, name -> way of a path.
         progress: called once a way and turn.
     """
     root = f"bench-{uuid.uuid4().hex}"
@@ -69,7 +77,8 @@ def compare(maps: np.ndarray, url: str, repeats: int = 5, batch_clips: int = 8, 
         Path(objects.path("")).mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="bench-", dir=objects.path("")))
         others = {"zarr-python's defaults": ZarrWay, "raw .npy": NpyWay, "h5py": Hdf5Way, "h5py, gzip 1": GzipWay}
-        ways |= {name: way(folder / way.__name__) for name, way in others.items()}
+        others |= more or {}
+        ways |= {name: way(folder / str(number)) for number, (name, way) in enumerate(others.items())}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     sizes: dict[str, tuple[int, int]] = {}
     try:

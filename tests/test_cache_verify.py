@@ -187,9 +187,16 @@ def test_damage_found_in_a_payload_that_was_replaced_meanwhile_is_not_the_videos
     shutil.rmtree(Path(store.url) / "ns" / record.payload)
     record_of_key, first = store.record_of_key, {"v1": record}
     write(store, "v1", 1)
+    monkeypatch.setattr("cache.verify.unreferenced", lambda *_: [])  # which would take the first answer
     monkeypatch.setattr(store, "record_of_key", lambda namespace, key: first.pop(key, None) or record_of_key(namespace, key))
     assert store.verify("ns", repair=True) == []
     assert store.list("ns") == {"v1", "v2"}
+
+
+def test_a_payload_committed_since_the_listing_is_not_collected(store, monkeypatch):
+    monkeypatch.setattr("cache.collect.unreferenced", lambda *_: [store.record("ns", "v1").payload])
+    assert store.gc("ns", older_than_s=0) == []
+    read_all(store, "v1")
 
 
 def test_garbage_of_a_video_whose_record_is_damaged_is_kept(store):
