@@ -18,6 +18,7 @@ import click
 from tqdm import tqdm
 
 from cache.errors import CacheError
+from pipeline.cli_cache import cache
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
@@ -80,6 +81,9 @@ def bar(title: str) -> Iterator[Progress]:
 @click.group(cls=Group)
 def main() -> None:
     """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
+
+
+main.add_command(cache)
 
 
 @main.group()

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 __all__ = ["Experiment", "Run", "digest", "field_table", "load_experiment", "parse_experiment", "to_yaml"]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
 FrameRange = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -129,6 +130,17 @@ class TestSampling(Section):
         return self
 
 
+class Features(Section):
+    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide nothing."""
+
+    train: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the training features; null extracts them."
+    )
+    test: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the test features; null extracts them."
+    )
+
+
 class Storage(Section):
     """How features are kept."""
 
@@ -233,6 +245,7 @@ class Experiment(Section):
     train_sampling: TrainSampling = TrainSampling()
     test_sampling: TestSampling = TestSampling()
     storage: Storage = Storage()
+    features: Features = Features()
     head: Head = Head()
     training: Training = Training()
     scoring: Scoring = Scoring()
@@ -257,9 +270,10 @@ class Experiment(Section):
         cells = (self.preprocess.crop // 32) ** 2
         for name in self.runs:
             run = self.run(name)
-            if run.head.k > cells:
+            # The shape of imported maps is in the cache, which train_head asks.
+            if run.head.k > cells and not (self.features.train and self.features.test):
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
-            if run.head.p > self.train_sampling.segments:
+            if run.head.p > self.train_sampling.segments and not self.features.train:
                 raise ValueError(f"runs.{name}: head.p is {run.head.p}, a bag has {self.train_sampling.segments} segments")
         return self
 

@@ -128,6 +128,8 @@ ELSEWHERE = {  # where the field is tested instead
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
     "backbone.precision": "few CPUs have another: test_the_backbone_is_part_of_the_features and the engine's tests",
     "training.optimizer": "there is one only",
+    "features.train": "test_pipeline_imported_features.py",
+    "features.test": "test_pipeline_imported_features.py",
     "machine.device": "test_machine_settings_bind: a CPU may be all there is",
 }
 

@@ -73,7 +73,7 @@ def evaluate_run(experiment: Experiment, run_name: str, manifest: Manifest, scor
     metrics = {
         "run": run_name,
         "head": run.head.name,
-        "backbone": experiment.backbone.name,
+        "backbone": experiment.features.test or experiment.backbone.name,
         "stage": "frozen",
         "auc": frame_auc(general, anomalous),
         "ap": frame_ap(general, anomalous),

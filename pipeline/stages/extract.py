@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cache import FeatureStore, NonFiniteFeatures
+from cache import FeatureStore, NonFiniteFeatures, NotCached
 from pipeline.config import Experiment
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
@@ -67,11 +67,16 @@ def extract_split(
     changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one that is
     there already is not tried again.
 
+    Imported features are only looked for.
+
     Raises:
+        NotCached: imported features lack a video.
         CacheError: the cache cannot be written. Videos finished before it stay there.
     """
     store = FeatureStore.open(experiment.paths.cache)
     present = store.list(namespace)
+    if getattr(experiment.features, split):
+        return find_imported(namespace, videos, present, quarantine.ids(split))
     cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v)]
     known = set(quarantine.ids(split)) - set(cached)
     bad = [v.video_id for v in videos if v.video_id in known]
@@ -107,6 +112,15 @@ class _Status:
     def __call__(self, message: str) -> None:
         if self._progress:
             self._progress(self.done, self._total, message)
+
+
+def find_imported(namespace: str, videos: Sequence[VideoEntry], present: set[str], quarantined: Sequence[str]) -> ExtractReport:
+    """The report of a split whose features were imported. Raises NotCached naming the videos they lack."""
+    ids = [video.video_id for video in videos if video.video_id not in quarantined]
+    if missing := [video_id for video_id in ids if video_id not in present]:
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise NotCached(f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {names}")
+    return ExtractReport((), tuple(ids), tuple(sorted(quarantined)))
 
 
 def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decode") -> DecodeWorkers:

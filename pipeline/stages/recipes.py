@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cache import FeatureStore
 from pipeline.config import Experiment, SyntheticDataset, digest
 from pipeline.data.datasets.csv import listing
 from pipeline.models.weights import weights_sha256
@@ -72,8 +73,10 @@ class Recipes:
         return weights_sha256(backbone.weights, backbone.name)
 
     def namespace(self, split: str) -> str:
-        """The cache namespace of a split's features: data set, backbone, and a digest of how features are made."""
+        """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are made."""
         experiment = self.experiment
+        if imported := getattr(experiment.features, split):
+            return imported
         sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
         name = experiment.dataset.name
         identity = experiment.dataset if isinstance(experiment.dataset, SyntheticDataset) else name
@@ -91,7 +94,17 @@ class Recipes:
         return f"{name}-{experiment.backbone.name}-{kind}-{tag}"
 
     def features_digest(self, split: str) -> str:
-        return digest(self.files_digest, self.namespace(split))
+        return digest(self.files_digest, self.namespace(split), *self._imported[split])
+
+    @cached_property
+    def _imported(self) -> dict[str, tuple]:
+        """What the imported features of a split are: their checksums, for under one name anything can be imported."""
+        store = FeatureStore.open(self.experiment.paths.cache)
+        named = self.experiment.features.model_dump()
+        return {
+            split: tuple((record.video_id, record.values_crc32c) for record in store.records(namespace)) if namespace else ()
+            for split, namespace in named.items()
+        }
 
     @cached_property
     def quarantine(self) -> Quarantine:

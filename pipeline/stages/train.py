@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
 from pipeline.data.manifest import Manifest
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.heads import build_head
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import Standardizer
@@ -60,6 +60,12 @@ def train_head(
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
     entries = {entry.video_id: entry for entry in manifest.split("train")}
+    _, segments, rows, columns, _ = store.reader(namespace, min(entries)).shape
+    if run.head.k > rows * columns or run.head.p > segments:  # imported maps; of others the configuration was checked
+        raise ConfigError(
+            f"run {run_name}: head.k: expected at most {rows * columns}, the positions of a map in {namespace}, got {run.head.k}; "
+            f"head.p: at most {segments}, the segments of a bag, got {run.head.p}"
+        )
     standardizer = None
     if run.head.standardize:
         standardizer = fit_standardizer(store, namespace, list(entries), run.head.standardize_offset, progress)
