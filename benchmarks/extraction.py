@@ -37,7 +37,8 @@ from pipeline.data.decode import iter_frames, iter_raw_frames
 from pipeline.data.sampling import WindowAssembler
 from pipeline.models import backbone as backbone_module
 from pipeline.stages.engine import Clip, ClipBatcher
-from pipeline.stages.extract import Extractor, experiment_workers
+from pipeline.stages.extract import Extractor
+from pipeline.stages.sources import experiment_workers
 
 
 class Dropped:

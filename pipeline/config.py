@@ -91,6 +91,17 @@ class Backbone(Section):
     )
 
 
+class Decoding(Section):
+    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
+
+    on_damage: Literal["keep", "quarantine"] = Field(
+        default="keep", description="keep: the frames before and after the damage are used, and the commit record says so."
+    )
+    keep_share: float = Field(
+        default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
+    )
+
+
 class Preprocess(Section):
     """From decoded frames to the backbone's input (METHOD, stage 1)."""
 
@@ -241,6 +252,7 @@ class Experiment(Section):
     experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
     dataset: CsvDataset | SyntheticDataset = Field(discriminator="adapter", description="The videos.")
     backbone: Backbone
+    decoding: Decoding = Decoding()
     preprocess: Preprocess = Preprocess()
     train_sampling: TrainSampling = TrainSampling()
     test_sampling: TestSampling = TestSampling()

@@ -30,7 +30,7 @@ def read_header(path, alive=None):
         ctypes.string_at(0)
     return VideoHeader(path, 8, 8, 10.0, 5, 1)
 
-def iter_frames(path, *, short_side, crop, wanted=None):
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
     count = 7 if "longer" in path.name else 5
     for index in range(count):
         if index == 3 and "crash" in path.name:

@@ -20,7 +20,8 @@ import torch
 from cache import FeatureStore
 from pipeline.config import Scoring, load_experiment
 from pipeline.models.reduction import Standardizer
-from pipeline.stages.extract import Extractor, experiment_workers
+from pipeline.stages.extract import Extractor
+from pipeline.stages.sources import experiment_workers
 from pipeline.stages.score import score_video
 from pipeline.stages.train import TrainedHead, make_head
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -20,11 +22,12 @@ from pipeline.models.backbone import build_backbone
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.evaluate import evaluate_run, read_scores
-from pipeline.stages.extract import Extractor, experiment_workers, extract_split
+from pipeline.stages.extract import Extractor, extract_split
 from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
 from pipeline.stages.score import score_split, score_video, smooth
+from pipeline.stages.sources import experiment_workers
 from pipeline.stages.train import fit, load_head, train_head
 
 
@@ -124,6 +127,39 @@ class TestExtraction:
         (record,) = Quarantine(experiment.paths.output / "quarantine").records()
         assert (record.frame, record.library) == (3, None)
         assert "SIGSEGV" in record.reason
+
+    @pytest.mark.parametrize(
+        ("policy", "kept"),
+        [({}, True), ({"on_damage": "quarantine"}, False), ({"keep_share": 0.99}, False), ({"keep_share": 0.5}, True)],
+    )
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_a_video_damaged_in_part_is_kept_or_not_as_the_policy_says(
+        self, nano, manifest, tmp_path, make_video, policy, kept, split
+    ):
+        path = make_video("t1.mp4", frames=40)
+        with av.open(str(path)) as container:
+            packet = [p for p in container.demux(video=0) if p.size][-1]
+            start, size = packet.pos, packet.size
+        data = bytearray(path.read_bytes())
+        data[start : start + size] = b"\xff" * size
+        path.write_bytes(data)
+        nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+        experiment = parse_experiment(nano | {"decoding": policy})
+        said = []
+        report = extract(
+            experiment, manifest, split, [manifest.video("t1")], "ns", progress=lambda done, total, message: said.append(message)
+        )
+        if kept:
+            assert report.extracted == ("t1",)
+            source = FeatureStore.open(experiment.paths.cache).record("ns", "t1").provenance["source"]
+            assert (source["decoded_frames"], source["declared_frames"], source["damage"]["errors"]) == (39, 40, 1)
+            assert any("t1 is damaged and kept: 39 of 40 frames could be decoded" in message for message in said)
+        else:
+            assert report.quarantined == ("t1",)
+            (record,) = Quarantine(experiment.paths.output / "quarantine").records()
+            assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames could be decoded", record.reason)
+            assert record.frame > 30
+            assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
 
     def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
         (tmp_path / "t1.mp4").write_text("this is no video")

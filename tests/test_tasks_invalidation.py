@@ -24,9 +24,10 @@ from pipeline.config import Run, field_table, load_experiment, parse_experiment
 from pipeline.data.synthetic import CLASSES, SyntheticSpec, generate
 from pipeline.errors import ConfigError
 from pipeline.stages.engine import pick_device
-from pipeline.stages.extract import Extractor, experiment_workers
+from pipeline.stages.extract import Extractor
 from pipeline.stages.recipes import Recipes
 from pipeline.stages.reduce import Bags
+from pipeline.stages.sources import experiment_workers
 from pipeline.stages.train import fit
 from tasks import EvaluateAll, ExtractFeatures
 
@@ -72,6 +73,8 @@ SYNTHETIC = {
     "dataset(synthetic).test_frames": Case([41, 48], ALL, "manifest"),
     "backbone.weights": Case("random", FEATURES, "train"),
     "backbone.seed": Case(1, FEATURES, "train", base={"backbone": {"weights": "random"}}),
+    "decoding.on_damage": Case("quarantine", FEATURES),
+    "decoding.keep_share": Case(0.5, FEATURES),
     "preprocess.short_side": Case(230, FEATURES, "train"),
     "preprocess.crop": Case(192, FEATURES, "test"),
     "train_sampling.segments": Case(3, TRAIN, "train"),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cache.names import escape
 from pipeline.config import Experiment, SyntheticDataset, to_yaml
-from pipeline.data.decode import crop_geometry
+from pipeline.data.geometry import crop_geometry
 from pipeline.data.manifest import Manifest
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.metrics.classwise import classwise_report

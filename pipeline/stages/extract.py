@@ -9,37 +9,30 @@ from __future__ import annotations
 import importlib.metadata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cache import FeatureStore, NonFiniteFeatures, NotCached
+from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import Experiment
+from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import WindowAssembler, plan_views, training_frames
-from pipeline.data.workers import DecodeWorkers, Job, VideoStream
+from pipeline.data.workers import Job, VideoStream
 from pipeline.errors import DecodeError
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, pick_device
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress
+from pipeline.stages.sources import ExtractReport, check_damage, experiment_workers, find_imported, is_current
 from pipeline.stages.writing import VideoSink, WriteBehind
 
-__all__ = ["ExtractReport", "Extractor", "Outcome", "experiment_workers", "extract_split"]
-
-
-@dataclass(frozen=True)
-class ExtractReport:
-    """What one call did: ids written, ids found complete in the cache, and ids in quarantine, before or since."""
-
-    extracted: tuple[str, ...]
-    cached: tuple[str, ...]
-    quarantined: tuple[str, ...]
+__all__ = ["Extractor", "Outcome", "extract_split"]
 
 
 @dataclass(frozen=True)
@@ -112,34 +105,6 @@ class _Status:
     def __call__(self, message: str) -> None:
         if self._progress:
             self._progress(self.done, self._total, message)
-
-
-def find_imported(namespace: str, videos: Sequence[VideoEntry], present: set[str], quarantined: Sequence[str]) -> ExtractReport:
-    """The report of a split whose features were imported. Raises NotCached naming the videos they lack."""
-    ids = [video.video_id for video in videos if video.video_id not in quarantined]
-    if missing := [video_id for video_id in ids if video_id not in present]:
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise NotCached(f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {names}")
-    return ExtractReport((), tuple(ids), tuple(sorted(quarantined)))
-
-
-def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decode") -> DecodeWorkers:
-    """Decoder processes as the experiment's machine and preprocessing sections have them."""
-    machine, shape = experiment.machine, experiment.preprocess
-    return DecodeWorkers(
-        machine.decode_workers, machine.decode_timeout_s, short_side=shape.short_side, crop=shape.crop, decoder=decoder
-    )
-
-
-def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry) -> bool:
-    """Whether the cached features were made of the file as it is now."""
-    source = store.record(namespace, entry.video_id).provenance["source"]
-    path = manifest.video_path(entry.video_id)
-    if path.is_file():
-        facts = path.stat()
-        if (source["bytes"], source["mtime_ns"]) == (facts.st_size, facts.st_mtime_ns):
-            return True
-    return path.exists() and content_sha256(path) == source["sha256"]
 
 
 class Extractor:
@@ -248,7 +213,15 @@ class Extractor:
             batcher.drop(sink)
             sink.give_up(sink.error)
             return
-        sink.finish(np.asarray(times, dtype=np.float64), partial(self._provenance, stream.job.path, header, split, len(times)))
+        try:
+            if loss := check_damage(header, len(times), stream.damage, self.experiment.decoding):
+                say(f"{sink.video_id} is damaged and kept: {loss}")
+        except DecodeError as error:
+            batcher.drop(sink)
+            sink.give_up(error)
+            return
+        facts = partial(self._provenance, stream.job.path, header, split, len(times), stream.damage)
+        sink.finish(np.asarray(times, dtype=np.float64), facts)
 
     def _windows(self, stream: VideoStream, times: list[float], report: Callable[[int], None]) -> Iterator[Clip]:
         """Windows of a test video, while it is being decoded; every frame goes through the early layers once."""
@@ -283,7 +256,7 @@ class Extractor:
             for indices in plan.reshape(-1, plan.shape[-1]):
                 yield Clip(view, tuple(features[i] for i in indices.tolist()), indices)
 
-    def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int) -> dict:
+    def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int, damage: Damage) -> dict:
         """What the commit record says of a video's origin: enough to make its features again."""
         facts = path.stat()
         experiment = self.experiment
@@ -295,7 +268,9 @@ class Extractor:
                 "mtime_ns": facts.st_mtime_ns,
                 "sha256": content_sha256(path),
                 "packets": header.packets,
+                "declared_frames": header.declared,
                 "decoded_frames": decoded,
+                "damage": asdict(damage) if damage else None,
                 "fps": header.fps,
                 "width": header.width,
                 "height": header.height,
@@ -307,6 +282,7 @@ class Extractor:
                 "precision": experiment.backbone.precision,
                 "batch_clips": self.engine.batch_clips,
             },
+            "decoding": experiment.decoding.model_dump(),
             "preprocess": experiment.preprocess.model_dump(),
             "sampling": sampling.model_dump(),
             "split": split,

@@ -86,6 +86,7 @@ class Recipes:
             experiment.backbone.name,
             experiment.backbone.precision,
             self.weights_digest,
+            experiment.decoding,
             experiment.preprocess,
             experiment.storage,
             sampling,
@@ -108,8 +109,8 @@ class Recipes:
 
     @cached_property
     def quarantine(self) -> Quarantine:
-        """The videos, as these files, that could not be read."""
-        return Quarantine(self.folder / f"quarantine-{self.files_digest}")
+        """The videos, as these files and by this policy, that could not be read."""
+        return Quarantine(self.folder / f"quarantine-{digest(self.files_digest, self.experiment.decoding)}")
 
     def _usable_digest(self, split: str) -> str:
         """Of the features that a later stage sees: those of all videos but the ones in quarantine now."""

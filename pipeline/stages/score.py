@@ -155,7 +155,8 @@ def score_files(
         DecodeError: a file cannot be read; the tables of the files before it are written.
         PipelineError: two files have one name.
     """
-    from pipeline.stages.extract import Extractor, experiment_workers
+    from pipeline.stages.extract import Extractor
+    from pipeline.stages.sources import experiment_workers
 
     names = [file.name for file in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
