@@ -29,6 +29,7 @@ setup(
         "click>=8.1",
         "dask[array]>=2024.1",
         "fsspec>=2024.1",
+        "google-crc32c>=1.5",
         "h5py>=3.10",
         "luigi>=3.6,<4",
         "mmaction2==1.1.0",
@@ -47,6 +48,20 @@ setup(
         "tqdm>=4.66",
         "zarr>=3.1,<4",
     ],
-    extras_require={"dev": ["import-linter>=2.1", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.5"]},
+    extras_require={
+        "s3": ["s3fs>=2024.1"],
+        "xarray": ["xarray>=2024.1"],
+        "dev": [
+            "flask>=3",  # with flask-cors, what moto's server needs; its own extra brings all of AWS
+            "flask-cors>=5",
+            "import-linter>=2.1",
+            "moto[s3]>=5",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.5",
+            "s3fs>=2024.1",
+            "xarray>=2024.1",
+        ],
+    },
     entry_points={"console_scripts": ["gig = pipeline.cli:main"]},
 )

@@ -1,18 +1,26 @@
 """A store of unpooled feature maps: complete or absent, checked on every read. No torch, no luigi."""
 
+from cache.collect import Garbage
 from cache.errors import (
     CacheError,
     DamagedPayload,
+    InvalidFrames,
+    InvalidImport,
     InvalidName,
     InvalidRecord,
+    MissingExtra,
     NonFiniteFeatures,
     NotCached,
+    ReadFailed,
     ShapeMismatch,
+    UnsupportedRecord,
     WriteFailed,
 )
+from cache.plain import PlainLayout
 from cache.reader import FeatureReader
 from cache.record import CommitRecord
-from cache.store import FeatureStore
+from cache.store import FeatureStore, NamespaceStats
+from cache.verify import Finding
 from cache.writer import FeatureWriter
 
 __all__ = [
@@ -22,10 +30,19 @@ __all__ = [
     "FeatureReader",
     "FeatureStore",
     "FeatureWriter",
+    "Finding",
+    "Garbage",
+    "InvalidFrames",
+    "InvalidImport",
     "InvalidName",
     "InvalidRecord",
+    "MissingExtra",
+    "NamespaceStats",
     "NonFiniteFeatures",
     "NotCached",
+    "PlainLayout",
+    "ReadFailed",
     "ShapeMismatch",
+    "UnsupportedRecord",
     "WriteFailed",
 ]

@@ -3,11 +3,16 @@
 __all__ = [
     "CacheError",
     "DamagedPayload",
+    "InvalidFrames",
+    "InvalidImport",
     "InvalidName",
     "InvalidRecord",
+    "MissingExtra",
     "NonFiniteFeatures",
     "NotCached",
+    "ReadFailed",
     "ShapeMismatch",
+    "UnsupportedRecord",
     "WriteFailed",
 ]
 
@@ -27,8 +32,16 @@ class DamagedPayload(CacheError, OSError):
     """Stored data that is missing or differs from what was written."""
 
 
+class ReadFailed(CacheError, OSError):
+    """Stored data that could not be read, which says nothing of what is stored: a permission, a disk, a network."""
+
+
 class InvalidRecord(CacheError, ValueError):
-    """A commit record that cannot be understood, or is of a newer version."""
+    """A commit record that is not what was written."""
+
+
+class UnsupportedRecord(CacheError, ValueError):
+    """An intact commit record of a newer version of this library, or of one too old to be read."""
 
 
 class InvalidName(CacheError, ValueError):
@@ -39,9 +52,21 @@ class NonFiniteFeatures(CacheError, ValueError):
     """Features that are NaN or infinite, also after conversion to the stored type."""
 
 
+class InvalidFrames(CacheError, ValueError):
+    """Frame indices that are negative, or presentation times that are not finite."""
+
+
+class InvalidImport(CacheError, ValueError):
+    """A file that cannot be imported, or options of an import that make no sense."""
+
+
 class ShapeMismatch(CacheError, ValueError):
     """Arrays whose shapes do not belong together."""
 
 
 class WriteFailed(CacheError, OSError):
     """Features that could not be written: a full or read-only disk, or a store that refuses."""
+
+
+class MissingExtra(CacheError, ImportError):
+    """A package that an optional part of the cache needs and that is not installed."""

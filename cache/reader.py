@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import zarr
 
-from cache.errors import DamagedPayload
+from cache.errors import DamagedPayload, ReadFailed
 from cache.record import CommitRecord
-from cache.writer import CHUNK_CLIPS
+from cache.writer import extend_crc32c
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
 
 __all__ = ["FeatureReader"]
 
+READ_CLIPS = 64  # two full chunks, decompressed in parallel
+
 
 class FeatureReader:
     """Features of one committed video.
+
+    Every chunk read is checked against its own checksum, a whole array or view also against the checksum of its values in the
+    commit record. All methods raise DamagedPayload when what is stored is not what was written, and ReadFailed when that
+    cannot be known.
 
     Attributes:
         record: its commit record.
@@ -30,47 +37,86 @@ class FeatureReader:
     def __init__(self, store: FeatureStore, record: CommitRecord) -> None:
         self.record = record
         self.shape = record.shapes["features"]
+        self._objects, self._folder = store.objects, f"{record.namespace}/{record.payload}"
         self._where = f"{record.namespace}/{record.video_id}"
-        for name, expected in record.metadata_sha256.items():
-            try:
-                data = store.read_bytes(record.namespace, f"{record.payload}/{name}")
-            except FileNotFoundError as error:
-                raise DamagedPayload(f"{self._where}: {name} is missing from its payload") from error
-            if hashlib.sha256(data).hexdigest() != expected:
-                raise DamagedPayload(f"{self._where}: {name} is not what was written (SHA-256 differs)")
-        self._group = zarr.open_group(store.zarr_store(record.namespace, record.payload), mode="r", zarr_format=3)
+        self._arrays: dict[str, zarr.Array] = {}
+        self._check_metadata("zarr.json")
 
     def features(self, view: int) -> np.ndarray:
         """All maps of a view, (T, H, W, D)."""
-        return self._read("features", (view,))
+        values = self.read("features", (view,))
+        self._check_values("features", view, extend_crc32c(0, values))
+        return values
 
-    def iter_clips(self, view: int, clips: int = CHUNK_CLIPS) -> Iterator[tuple[int, np.ndarray]]:
+    def iter_clips(self, view: int, clips: int = READ_CLIPS) -> Iterator[tuple[int, np.ndarray]]:
         """(first clip, maps (n, H, W, D)) of a view in order; n is `clips` rounded up to whole chunks, but for the last."""
-        step = -(-clips // CHUNK_CLIPS) * CHUNK_CLIPS
+        chunk, crc = self.record.chunk_clips, 0
+        step = -(-clips // chunk) * chunk
         for start in range(0, self.shape[1], step):
-            yield start, self._read("features", (view, slice(start, start + step)))
+            values = self.read("features", (view, slice(start, start + step)))
+            crc = extend_crc32c(crc, values)
+            yield start, values
+        self._check_values("features", view, crc)
 
     def cue(self) -> np.ndarray:
         """Maximum over clips and positions of the values as stored, (V, D) float32."""
-        return self._read("cue", ())
+        return self._whole("cue")
 
     def frames(self) -> np.ndarray:
         """Frame indices of every clip, (V, T, L) int64."""
-        return self._read("frames", ())
+        return self._whole("frames")
 
     def times(self) -> np.ndarray:
         """Presentation times of all decoded frames, (N,) float64 seconds."""
-        return self._read("times", ())
+        return self._whole("times")
 
-    def _read(self, name: str, selection: tuple) -> np.ndarray:
-        try:
-            array = self._group[name]
+    def read(self, name: str, selection: tuple) -> np.ndarray:
+        """A part of an array; `selection` indexes its first axes. What it touches is checked chunk by chunk."""
+        array = self._array(name)
+        with self._reading(f"array {name}"):
             values = np.asarray(array[(*selection, ...)])
-        except (KeyError, ValueError, OSError, RuntimeError) as error:
-            raise DamagedPayload(f"{self._where}: array {name} cannot be read: {error}") from error
-        if tuple(array.shape) != tuple(self.record.shapes[name]):
-            raise DamagedPayload(f"{self._where}: array {name}: expected shape {self.record.shapes[name]}, got {array.shape}")
-        missing = np.isnan(values).any() if values.dtype.kind == "f" else (values < 0).any()
-        if missing:
+        # What is written is never NaN or negative, so one value a clip shows whether its chunk was there.
+        witness = values[..., 0, 0, 0] if name == "features" else values
+        if (np.isnan(witness) if values.dtype.kind == "f" else witness < 0).any():
             raise DamagedPayload(f"{self._where}: array {name} has missing chunks (fill values were read)")
         return values
+
+    def _whole(self, name: str) -> np.ndarray:
+        values = self.read(name, ())
+        self._check_values(name, 0, extend_crc32c(0, values))
+        return values
+
+    def _array(self, name: str) -> zarr.Array:
+        """An array, its metadata checked when it is first touched."""
+        if name not in self._arrays:
+            self._check_metadata(f"{name}/zarr.json")
+            with self._reading(f"array {name}"):
+                array = zarr.open_array(self._objects.zarr_store(f"{self._folder}/{name}"), mode="r", zarr_format=3)
+            if tuple(array.shape) != tuple(self.record.shapes[name]):
+                expected = self.record.shapes[name]
+                raise DamagedPayload(f"{self._where}: array {name}: expected shape {expected}, got {array.shape}")
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    def _check_metadata(self, name: str) -> None:
+        with self._reading(name):
+            data = self._objects.read(f"{self._folder}/{name}")
+        if hashlib.sha256(data).hexdigest() != self.record.metadata_sha256[name]:
+            raise DamagedPayload(f"{self._where}: {name} is not what was written (SHA-256 differs)")
+
+    def _check_values(self, name: str, view: int, crc: int) -> None:
+        expected = self.record.values_crc32c[name][view]
+        if f"{crc:08x}" != expected:
+            raise DamagedPayload(f"{self._where}: array {name}, view {view}: expected values of CRC-32C {expected}, got {crc:08x}")
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Tell damage from a failure to read: zarr raises ValueError or RuntimeError for what fails its checksum or codec."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise DamagedPayload(f"{self._where}: {name} is missing from its payload") from error
+        except OSError as error:  # ReadFailed of `objects` among them
+            raise ReadFailed(f"{self._where}: {name} cannot be read: {error}") from error
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DamagedPayload(f"{self._where}: {name} is not what was written: {error}") from error

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from cache.errors import InvalidRecord
+from cache.errors import InvalidRecord, UnsupportedRecord
 
 __all__ = ["SCHEMA_VERSION", "CommitRecord"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SEAL = "record_sha256"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class CommitRecord:
         payload: name of the immutable group, relative to the namespace.
         shapes: array name -> shape, for features (V, T, H, W, D), cue (V, D), frames (V, T, L), times (N,).
         dtype: of the features, float16 or float32.
+        chunk_clips: clips of one view in a chunk of the features.
         metadata_sha256: path in the payload -> SHA-256 of every zarr.json, which chunk checksums do not cover.
+        values_crc32c: array name -> CRC-32C of its values, little-endian in C order, as 8 hex digits; for features one a view.
         provenance: free-form JSON: source file, weights, preprocessing, versions.
         created: ISO 8601, UTC.
         schema_version: of this record.
@@ -34,7 +39,9 @@ class CommitRecord:
     payload: str
     shapes: Mapping[str, tuple[int, ...]]
     dtype: str
+    chunk_clips: int
     metadata_sha256: Mapping[str, str]
+    values_crc32c: Mapping[str, tuple[str, ...]]
     provenance: Mapping[str, Any]
     created: str
     schema_version: int = SCHEMA_VERSION
@@ -50,22 +57,51 @@ class CommitRecord:
         if self.dtype not in ("float16", "float32"):
             raise InvalidRecord(f"{self.video_id}: dtype: expected float16 or float32, got {self.dtype!r}")
 
+    @property
+    def feature_bytes(self) -> int:
+        """Size of the features, uncompressed."""
+        return math.prod(self.shapes["features"]) * (2 if self.dtype == "float16" else 4)
+
     def to_json(self) -> str:
-        """The record as text."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, sort_keys=True)
+        """The record as text, sealed: its last field is the SHA-256 of the text without that field."""
+        return _sealed(asdict(self))
 
     @classmethod
     def from_json(cls, text: str, where: str) -> CommitRecord:
-        """Parse a record. Raises InvalidRecord naming `where` for anything but a complete record of a known version."""
+        """Parse a record.
+
+        Raises:
+            InvalidRecord: it is not byte for byte what was written; names `where`.
+            UnsupportedRecord: it is, by a version of this library that keeps another schema.
+        """
         try:
             data = json.loads(text)
             version = data["schema_version"]
-        except (ValueError, KeyError, TypeError) as error:
+            written = data.pop(SEAL, None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidRecord(f"{where}: not a commit record ({error})") from error
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
-            raise InvalidRecord(f"{where}: record of version {version}; this library reads up to {SCHEMA_VERSION}: upgrade it")
+        # Version 1 had no seal. The seal comes before the version: a record with a damaged version is damaged, not newer.
+        if version != 1 and _sealed(data) != text:
+            raise InvalidRecord(f"{where}: the record is not what was written (its {SEAL} is {written}, got {_digest(data)})")
+        if version != SCHEMA_VERSION:
+            newer = isinstance(version, int) and version > SCHEMA_VERSION
+            advice = "upgrade it" if newer else "extract the video again"
+            raise UnsupportedRecord(f"{where}: record of version {version}; this library reads version {SCHEMA_VERSION}: {advice}")
         names = {field.name for field in fields(cls)}
         if set(data) != names:
             raise InvalidRecord(f"{where}: missing {sorted(names - set(data))}, unknown {sorted(set(data) - names)}")
         data["shapes"] = {name: tuple(shape) for name, shape in data["shapes"].items()}
+        data["values_crc32c"] = {name: tuple(values) for name, values in data["values_crc32c"].items()}
         return cls(**data)
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(data).encode()).hexdigest()
+
+
+def _sealed(data: Mapping[str, Any]) -> str:
+    return _text({**data, SEAL: _digest(data)})
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=1, sort_keys=True)

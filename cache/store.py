@@ -1,7 +1,8 @@
 """The feature store: namespaces of videos, each visible exactly when its commit record is there.
 
-    <root>/<namespace>/commits/<key>.json            commit records
-    <root>/<namespace>/payloads/<key>/<fresh name>/  immutable zarr groups
+    <root>/<namespace>/commits/<key>.json              commit records
+    <root>/<namespace>/payloads/<key>/<fresh name>/    immutable zarr groups
+    <root>/<namespace>/payloads/<key>/<fresh name>.lock, .json   while it is being written, on a local disk
 
 The same code serves a local folder and any fsspec URL: a record is the only object that is ever replaced, in one step.
 """
@@ -11,63 +12,119 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from zarr.storage import FsspecStore, LocalStore
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import InvalidRecord, NotCached
 from cache.names import check_namespace, escape, is_hashed, unescape
+from cache.objects import Objects
 from cache.record import CommitRecord
 
 if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+
+    from cache.collect import Garbage
     from cache.reader import FeatureReader
+    from cache.verify import Finding
     from cache.writer import FeatureWriter
 
-__all__ = ["FeatureStore"]
+__all__ = ["FeatureStore", "NamespaceStats"]
+
+
+@dataclass(frozen=True)
+class NamespaceStats:
+    """What a namespace holds.
+
+    Attributes:
+        videos, clips: counts; clips of all views.
+        feature_bytes: of the committed features, uncompressed.
+        stored_bytes, files: of everything that lies there, records and garbage too.
+        dtypes: of the features.
+        map_shapes: (H, W, D).
+    """
+
+    videos: int
+    clips: int
+    feature_bytes: int
+    stored_bytes: int
+    files: int
+    dtypes: tuple[str, ...]
+    map_shapes: tuple[tuple[int, ...], ...]
 
 
 class FeatureStore:
     """Feature maps of many videos. Make one with `open`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = url
-        self._fs, root = fsspec.core.url_to_fs(url)
-        self._local = isinstance(self._fs, LocalFileSystem)
-        self._root = root.rstrip("/")
+        self.objects = Objects(url, storage_options)
 
     @classmethod
-    def open(cls, url: str | os.PathLike) -> FeatureStore:
-        """A store at a folder or fsspec URL (`s3://bucket/prefix`, `memory://name`); it need not exist yet."""
-        return cls(str(url))
+    def open(cls, url: str | os.PathLike, storage_options: Mapping[str, Any] | None = None) -> FeatureStore:
+        """A store at a folder or fsspec URL (`s3://bucket/prefix`, `memory://name`); it need not exist yet.
+
+        `storage_options` go to the fsspec file system, such as `{"endpoint_url": ...}` of s3.
+        """
+        return cls(str(url), storage_options)
 
     def namespaces(self) -> list[str]:
         """All namespaces, sorted."""
-        return sorted(entry.rsplit("/", 1)[-1] for entry in self._names(self._root))
+        return self.objects.names("")
 
     def list(self, namespace: str) -> set[str]:
         """Ids of all committed videos: one listing of the records."""
-        keys = (name.removesuffix(".json") for name in self._names(self._commits(namespace)) if name.endswith(".json"))
-        return {self._read(namespace, key).video_id if is_hashed(key) else unescape(key) for key in keys}
+        return {self.record_of_key(namespace, key).video_id if is_hashed(key) else unescape(key) for key in self.keys(namespace)}
+
+    def keys(self, namespace: str) -> list[str]:
+        """Names of the commit records, without `.json`."""
+        return [name.removesuffix(".json") for name in self.objects.names(_commits(namespace)) if name.endswith(".json")]
 
     def has(self, namespace: str, video_id: str) -> bool:
         """Whether a video is committed."""
-        return self._fs.exists(self._commit_path(namespace, video_id))
+        return self.objects.exists(_commit(namespace, escape(video_id)))
 
     def record(self, namespace: str, video_id: str) -> CommitRecord:
-        """The commit record of a video. Raises NotCached, or InvalidRecord when it is damaged."""
-        record = self._read(namespace, escape(video_id))
-        if (record.namespace, record.video_id) != (namespace, video_id):
+        """The commit record of a video. Raises NotCached, InvalidRecord or UnsupportedRecord."""
+        record = self.record_of_key(namespace, escape(video_id))
+        if record.video_id != video_id:
             raise InvalidRecord(f"{namespace}/{video_id}: the record is that of {record.namespace}/{record.video_id}")
+        return record
+
+    def record_of_key(self, namespace: str, key: str) -> CommitRecord:
+        """The commit record under a key, as `keys` lists them. Raises as `record` does."""
+        where = _commit(namespace, key)
+        try:
+            data = self.objects.read(where)
+        except FileNotFoundError as error:
+            raise NotCached(f"{namespace}/{key}: not in the cache {self.url}") from error
+        try:
+            record = CommitRecord.from_json(data.decode(), f"{self.url}/{where}")
+        except UnicodeDecodeError as error:
+            raise InvalidRecord(f"{self.url}/{where}: not a commit record ({error})") from error
+        if (record.namespace, escape(record.video_id)) != (namespace, key):
+            raise InvalidRecord(f"{namespace}/{key}: the record is that of {record.namespace}/{record.video_id}")
         return record
 
     def records(self, namespace: str) -> Iterator[CommitRecord]:
         """All records of a namespace, by id."""
         for video_id in sorted(self.list(namespace)):
             yield self.record(namespace, video_id)
+
+    def stats(self, namespace: str) -> NamespaceStats:
+        """Counts and sizes of a namespace; reads all its records and lists all its objects."""
+        records = tuple(self.records(namespace))
+        files = self.objects.files(check_namespace(namespace))
+        return NamespaceStats(
+            videos=len(records),
+            clips=sum(record.shapes["features"][0] * record.shapes["features"][1] for record in records),
+            feature_bytes=sum(record.feature_bytes for record in records),
+            stored_bytes=sum(size for size, _ in files.values()),
+            files=len(files),
+            dtypes=tuple(sorted({record.dtype for record in records})),
+            map_shapes=tuple(sorted({record.shapes["features"][2:] for record in records})),
+        )
 
     def reader(self, namespace: str, video_id: str) -> FeatureReader:
         """Open a video's features. Raises NotCached or DamagedPayload."""
@@ -95,93 +152,62 @@ class FeatureStore:
             self, namespace, video_id, (views, rows, columns, channels), frames_per_clip=frames_per_clip, dtype=dtype
         )
 
+    def dask(self, namespace: str, video_id: str, array: str = "features") -> da.Array:
+        """A video's array, lazily: features (V, T, H, W, D), cue (V, D) or frames (V, T, L), in chunks as they are stored."""
+        from cache.views import stack
+
+        return stack(self, namespace, [video_id], array)[0]
+
+    def stack(self, namespace: str, video_ids: Sequence[str], array: str = "features") -> da.Array:
+        """One array of many videos along a new first axis, lazily: features (N, V, T, H, W, D), cue (N, V, D) or frames.
+
+        Raises ShapeMismatch where the videos differ in shape: test videos have cues in common, not numbers of windows.
+        """
+        from cache.views import stack
+
+        return stack(self, namespace, video_ids, array)
+
+    def to_xarray(self, namespace: str, video_id: str) -> xr.Dataset:
+        """A video's arrays with named axes, features lazily, and the frames and times of every clip as coordinates."""
+        from cache.views import to_xarray
+
+        return to_xarray(self, namespace, video_id)
+
+    def verify(self, namespace: str, repair: bool = False) -> list[Finding]:
+        """Read and check everything in a namespace; `repair` withdraws the videos that are damaged."""
+        from cache.verify import verify
+
+        return list(verify(self, namespace, repair=repair))
+
     def withdraw(self, namespace: str, video_id: str) -> None:
-        """Make a video invisible, then remove its payloads. Raises NotCached."""
+        """Make a video invisible; `gc` frees its space. Raises NotCached."""
         if not self.has(namespace, video_id):
             raise NotCached(f"{namespace}/{video_id}: not in the cache {self.url}")
-        self._fs.rm_file(self._commit_path(namespace, video_id))
-        self._fs.rm(f"{self._root}/{namespace}/payloads/{escape(video_id)}", recursive=True)
+        self.withdraw_key(namespace, escape(video_id))
 
-    def gc(self, namespace: str, older_than_s: float = 3600.0) -> list[str]:
-        """Remove payloads that no record refers to and that were begun longer ago than `older_than_s`; returns their names.
+    def withdraw_key(self, namespace: str, key: str) -> None:
+        """Remove a commit record, readable or not, by its key."""
+        self.objects.remove(_commit(namespace, key))
 
-        The age protects what a live writer is writing: a payload's name holds the time it was begun.
-        """
-        removed = []
-        base = f"{self._root}/{check_namespace(namespace)}/payloads"
-        referred = {record.payload for record in self.records(namespace)}
-        for key in self._names(base):
-            for name in self._names(f"{base}/{key}"):
-                payload = f"payloads/{key}/{name}"
-                begun = int(name.split("-")[0], 16) / 1e3 if "-" in name else 0.0
-                if payload not in referred and time.time() - begun > older_than_s:
-                    self._fs.rm(f"{base}/{key}/{name}", recursive=True)
-                    removed.append(payload)
-        return removed
+    def gc(self, namespace: str, older_than_s: float = 86400.0, dry_run: bool = False) -> list[Garbage]:
+        """Remove what interrupted writers left and what was replaced or withdrawn; see `cache.collect`."""
+        from cache.collect import collect
 
-    def zarr_store(self, namespace: str, payload: str) -> LocalStore | FsspecStore:
-        """The zarr store of one payload."""
-        path = f"{self._root}/{namespace}/{payload}"
-        if self._local:
-            return LocalStore(path)
-        return FsspecStore.from_url(self._fs.unstrip_protocol(path))
+        return collect(self, namespace, older_than_s, dry_run)
 
     def fresh_payload(self, video_id: str) -> str:
         """A name no other writer has, relative to the namespace: milliseconds since 1970 in hex, then random digits."""
         return f"payloads/{escape(video_id)}/{int(time.time() * 1e3):011x}-{uuid.uuid4().hex[:16]}"
 
-    def read_bytes(self, namespace: str, relative: str) -> bytes:
-        """An object below a namespace. Raises FileNotFoundError."""
-        return self._fs.cat_file(f"{self._root}/{namespace}/{relative}")
-
-    def find(self, namespace: str, relative: str) -> list[str]:
-        """All objects below a folder of a namespace, relative to that folder."""
-        base = f"{self._root}/{namespace}/{relative}"
-        return sorted(name.split(base.strip("/") + "/", 1)[-1] for name in self._fs.find(base))
-
-    def remove(self, namespace: str, relative: str) -> None:
-        """Remove a payload that will not be committed."""
-        path = f"{self._root}/{namespace}/{relative}"
-        if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
-
     def publish(self, record: CommitRecord) -> None:
         """Write a commit record in one step: a rename on a local disk, one put elsewhere."""
-        path = self._commit_path(record.namespace, record.video_id)
-        data = record.to_json().encode()
-        if not self._local:
-            self._fs.makedirs(self._commits(record.namespace), exist_ok=True)
-            self._fs.pipe_file(path, data)
-            return
-        final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_name(f"{uuid.uuid4().hex}.partial")
-        try:
-            with partial.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(partial, final)
-        finally:
-            partial.unlink(missing_ok=True)
+        final = _commit(record.namespace, escape(record.video_id))
+        self.objects.write_whole(final, record.to_json().encode(), beside=f"{record.namespace}/{record.payload}.json")
 
-    def _read(self, namespace: str, key: str) -> CommitRecord:
-        where = f"{self._commits(namespace)}/{key}.json"
-        try:
-            text = self._fs.cat_file(where).decode()
-        except FileNotFoundError as error:
-            raise NotCached(f"{namespace}/{key}: not in the cache {self.url}") from error
-        return CommitRecord.from_json(text, where)
 
-    def _commits(self, namespace: str) -> str:
-        return f"{self._root}/{check_namespace(namespace)}/commits"
+def _commits(namespace: str) -> str:
+    return f"{check_namespace(namespace)}/commits"
 
-    def _commit_path(self, namespace: str, video_id: str) -> str:
-        return f"{self._commits(namespace)}/{escape(video_id)}.json"
 
-    def _names(self, folder: str) -> list[str]:
-        try:
-            self._fs.invalidate_cache(folder)
-            return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(folder, detail=False))
-        except FileNotFoundError:
-            return []
+def _commit(namespace: str, key: str) -> str:
+    return f"{_commits(namespace)}/{key}.json"

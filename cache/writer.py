@@ -5,23 +5,30 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import google_crc32c
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
-from cache.errors import CacheError, NonFiniteFeatures, ShapeMismatch, WriteFailed
+from cache.errors import InvalidFrames, NonFiniteFeatures, ShapeMismatch, WriteFailed
 from cache.record import CommitRecord
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
 
-__all__ = ["CHUNK_CLIPS", "FeatureWriter"]
+__all__ = ["AXES", "CHUNK_CLIPS", "FeatureWriter", "extend_crc32c"]
 
-CHUNK_CLIPS = 8
+# Measured by benchmarks/cache.py, see docs/cache-format.md. Within a chunk the channel comes before the position: most of a
+# map's zeros are channels that are silent in a clip, and their zeros then lie together. zstd finds those at its fastest levels.
+CHUNK_CLIPS = 32
+FLUSH_CLIPS = 2 * CHUNK_CLIPS  # chunks are compressed in parallel
+ORDER_IN_CHUNK = (0, 1, 4, 2, 3)
+ZSTD_LEVEL = -1
 AXES = {
     "features": ("view", "clip", "row", "column", "channel"),
     "cue": ("view", "channel"),
@@ -49,23 +56,31 @@ class FeatureWriter:
         self._dtype = np.dtype(dtype)
         self._pending: list[list[np.ndarray]] = [[] for _ in range(views)]
         self._written = [0] * views
+        self._crc32c = [0] * views
         self._frames: list[list[np.ndarray]] = [[] for _ in range(views)]
         self._cue = np.full((views, channels), -np.inf, dtype=np.float32)
         self._times = np.empty(0, dtype=np.float64)
         self._payload = store.fresh_payload(video_id)
-        self._committed = False
-        chunk = (1, CHUNK_CLIPS, *self._map_shape)
+        self._folder = f"{namespace}/{self._payload}"
+        self._features: zarr.Array | None = None
+        self._published = False
+        self._held = ExitStack()
         with self._writing():
-            self._group = zarr.create_group(store.zarr_store(namespace, self._payload), zarr_format=3)
-            self._features = self._array("features", (views, 0, *self._map_shape), chunk, self._dtype, np.nan)
+            self._held.enter_context(store.objects.held(f"{self._folder}.lock"))
+            try:
+                self._group = zarr.create_group(store.objects.zarr_store(self._folder), zarr_format=3)
+            except BaseException:
+                self._abandon()
+                raise
 
     def __enter__(self) -> FeatureWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not self._committed:
-            with suppress(OSError):  # what cannot be removed now, `gc` removes
-                self._store.remove(self._namespace, self._payload)
+        if self._published:
+            self._held.close()
+        else:
+            self._abandon()
 
     def append(self, view: int, features: np.ndarray, frames: np.ndarray) -> None:
         """Add n clips of one view, in order.
@@ -77,6 +92,7 @@ class FeatureWriter:
 
         Raises:
             NonFiniteFeatures: a value is NaN or infinite, also after conversion to the stored type.
+            InvalidFrames: a frame index is negative.
             ShapeMismatch: a shape differs from what the writer was opened with.
             WriteFailed: the store cannot be written to.
         """
@@ -85,25 +101,27 @@ class FeatureWriter:
                 f"{self._where}: expected features (n, {', '.join(map(str, self._map_shape))}) and frames (n, {self._length}), "
                 f"got {features.shape} and {frames.shape}"
             )
+        if frames.size and frames.min() < 0:
+            raise InvalidFrames(f"{self._where}: view {view}: expected frame indices from 0, got {frames.min()}")
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(features, dtype=self._dtype)
-        for clip, (maps, original) in enumerate(zip(stored, features, strict=True)):
-            if not np.isfinite(maps).all():
-                number = self._written[view] + sum(map(len, self._pending[view])) + clip
-                value = original[~np.isfinite(maps)][0]
-                raise NonFiniteFeatures(
-                    f"{self._where}: view {view}, clip {number}: expected finite {self._dtype} features, got {value}"
-                )
+        if not _all_finite(stored):
+            self._refuse(view, stored, features)
         if len(stored):
-            np.maximum(self._cue[view], stored.max(axis=(0, 1, 2)), out=self._cue[view])
-        self._pending[view].append(stored)
-        self._frames[view].append(np.asarray(frames, dtype=np.int64))
-        with self._writing():
-            self._flush(view, whole_chunks=True)
+            np.maximum(self._cue[view], _highest(stored), out=self._cue[view])
+        self._crc32c[view] = extend_crc32c(self._crc32c[view], stored)
+        self._pending[view].append(stored.copy() if np.shares_memory(stored, features) else stored)  # callers reuse arrays
+        self._frames[view].append(np.array(frames, dtype=np.int64))
+        if sum(map(len, self._pending[view])) >= FLUSH_CLIPS:
+            with self._writing():
+                self._flush(view, whole_chunks=True)
 
     def set_times(self, times_s: np.ndarray) -> None:
-        """Presentation times of all decoded frames, (N,) seconds from the first."""
-        self._times = np.asarray(times_s, dtype=np.float64)
+        """Presentation times of all decoded frames, (N,) seconds. Raises InvalidFrames where one is not finite."""
+        self._times = np.array(times_s, dtype=np.float64)
+        if not np.isfinite(self._times).all():
+            frame = int(np.argmin(np.isfinite(self._times)))
+            raise InvalidFrames(f"{self._where}: time of frame {frame}: expected seconds, got {self._times[frame]}")
 
     def commit(self, provenance: Mapping[str, Any]) -> CommitRecord:
         """Write what is left and make the video visible; a record it had before is replaced.
@@ -116,36 +134,56 @@ class FeatureWriter:
             return self._commit(provenance)
 
     def _commit(self, provenance: Mapping[str, Any]) -> CommitRecord:
+        counts = [sum(map(len, clips)) for clips in self._frames]
+        if len(set(counts)) != 1 or not counts[0]:
+            raise ShapeMismatch(f"{self._where}: expected the same number of clips in every view, got {counts}")
         for view in range(self._views):
             self._flush(view, whole_chunks=False)
-        if len(set(self._written)) != 1 or not self._written[0]:
-            raise ShapeMismatch(f"{self._where}: expected the same number of clips in every view, got {self._written}")
         frames = np.stack([np.concatenate(clips) for clips in self._frames])
-        for name, values, fill in (("cue", self._cue, np.nan), ("frames", frames, -1), ("times", self._times, np.nan)):
-            chunk = tuple(max(1, size) for size in values.shape)
-            self._array(name, values.shape, chunk, values.dtype, fill)[...] = values
-        names = [n for n in self._store.find(self._namespace, self._payload) if n.endswith("zarr.json")]
-        digests = {n: hashlib.sha256(self._store.read_bytes(self._namespace, f"{self._payload}/{n}")).hexdigest() for n in names}
+        shapes = {"features": tuple(self._features.shape)}
+        checksums = {"features": tuple(f"{crc:08x}" for crc in self._crc32c)}
+        small = {"cue": (self._cue, np.nan), "frames": (frames, -1), "times": (self._times, np.nan)}
+        with ThreadPoolExecutor(len(small)) as pool:  # a small array costs round trips, not work
+            list(pool.map(lambda name: self._write_small(name, *small[name]), small))
+        for name, (values, _) in small.items():
+            shapes[name] = values.shape
+            checksums[name] = (f"{extend_crc32c(0, values):08x}",)
+        names = [name for name in self._store.objects.files(self._folder) if name.endswith("zarr.json")]
         record = CommitRecord(
             video_id=self._video_id,
             namespace=self._namespace,
             payload=self._payload,
-            shapes={name: tuple(self._group[name].shape) for name in AXES},
+            shapes=shapes,
             dtype=self._dtype.name,
-            metadata_sha256=digests,
+            chunk_clips=self._features.chunks[1],
+            metadata_sha256={n: hashlib.sha256(self._store.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names},
+            values_crc32c=checksums,
             provenance=dict(provenance),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+        # From here on the record may be there whatever is heard of it: an answer of a store may be lost, a key pressed.
+        self._published = True
         self._store.publish(record)
-        self._committed = True
         return record
+
+    def _abandon(self) -> None:
+        """Take the payload away, then let go of its lock; what cannot be removed now, `gc` removes."""
+        with suppress(OSError):
+            self._store.objects.remove(self._folder)
+        self._held.close()
+
+    def _refuse(self, view: int, stored: np.ndarray, features: np.ndarray) -> None:
+        bad = ~np.isfinite(stored)
+        clip = int(np.argmax(bad.any(axis=(1, 2, 3))))
+        number = self._written[view] + sum(map(len, self._pending[view])) + clip
+        raise NonFiniteFeatures(
+            f"{self._where}: view {view}, clip {number}: expected finite {self._dtype} features, got {features[bad][0]}"
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except CacheError:
-            raise
         except OSError as error:
             raise WriteFailed(f"{self._where}: cannot be written to the cache {self._store.url}: {error}") from error
 
@@ -153,29 +191,67 @@ class FeatureWriter:
     def _where(self) -> str:
         return f"{self._namespace}/{self._video_id}"
 
-    def _array(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: np.dtype, fill: float) -> zarr.Array:
+    def _write_small(self, name: str, values: np.ndarray, fill: float) -> None:
+        self._array(name, tuple(max(1, size) for size in values.shape), fill, data=values)
+
+    def _array(self, name: str, chunk: tuple[int, ...], fill: float, order: tuple[int, ...] = (), **content: Any) -> zarr.Array:
+        """Make an array of the payload; `content` is its data, or its shape and dtype."""
         return self._group.create_array(
             name,
-            shape=shape,
+            **content,
             chunks=chunk,
-            dtype=dtype,
             fill_value=fill,
-            filters=None,
+            filters=[TransposeCodec(order=order)] if order else None,
             serializer=BytesCodec(endian="little"),
-            compressors=[ZstdCodec(level=1), Crc32cCodec()],
+            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
             dimension_names=AXES[name],
             config={"write_empty_chunks": True},
         )
 
     def _flush(self, view: int, whole_chunks: bool) -> None:
+        """Write the clips of a view that are waiting; the first to be written decides the size of the chunks."""
         waiting = sum(map(len, self._pending[view]))
         count = waiting // CHUNK_CLIPS * CHUNK_CLIPS if whole_chunks else waiting
         if not count:
             return
         maps = np.concatenate(self._pending[view])
-        start = self._written[view]
-        if self._features.shape[1] < start + count:
-            self._features.resize((self._views, start + count, *self._map_shape))
-        self._features[view, start : start + count] = maps[:count]
-        self._written[view] = start + count
+        first = self._written[view]
+        shape = (self._views, first + count, *self._map_shape)
+        if self._features is None:
+            chunk = (1, min(CHUNK_CLIPS, count), *self._map_shape)
+            self._features = self._array("features", chunk, np.nan, ORDER_IN_CHUNK, shape=shape, dtype=self._dtype)
+        elif self._features.shape[1] < shape[1]:
+            self._features.resize(shape)
+
+        def write_chunk(start: int) -> None:
+            clips = maps[start : min(start + CHUNK_CLIPS, count)]
+            place = slice(first + start, first + start + len(clips))
+            # Handed over in the shape and the memory order of a chunk, which zarr takes as it is: else it would fill a copy and
+            # reorder that, both in its one event loop, for longer than the compression takes.
+            ordered = np.ascontiguousarray(clips.transpose(0, 3, 1, 2))
+            self._features[view : view + 1, place] = ordered.transpose(0, 2, 3, 1)[None]
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(write_chunk, range(0, count, CHUNK_CLIPS)))
+        self._written[view] = first + count
         self._pending[view] = [maps[count:]] if waiting > count else []
+
+
+def extend_crc32c(crc: int, values: np.ndarray) -> int:
+    """CRC-32C of all values so far, from that of the values before these; an array counts as little-endian bytes in C order."""
+    little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return google_crc32c.extend(crc, little.reshape(-1).view(np.uint8))
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    if values.dtype == np.float16:  # NaN and infinity have all exponent bits; numpy tests them faster as integers
+        return not ((values.view(np.uint16) & 0x7C00) == 0x7C00).any()
+    return bool(np.isfinite(values).all())
+
+
+def _highest(values: np.ndarray) -> np.ndarray:
+    """Maximum over clips and positions of (n, H, W, D), (D,)."""
+    # Halves that are not negative, as after a ReLU, order as their bits do, and integers are far faster to compare.
+    if values.dtype == np.float16 and (bits := values.view(np.int16)).min() >= 0:
+        return bits.max(axis=(0, 1, 2)).view(np.float16)
+    return values.max(axis=(0, 1, 2))

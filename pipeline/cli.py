@@ -18,6 +18,7 @@ import click
 from tqdm import tqdm
 
 from cache.errors import CacheError
+from pipeline.cli_cache import cache
 from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
@@ -83,6 +84,7 @@ def main() -> None:
     """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
 
 
+main.add_command(cache)
 main.add_command(compare)
 main.add_command(export_submission)
 

@@ -46,6 +46,7 @@ __all__ = [
     "to_yaml",
 ]
 
+NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
 
 
@@ -60,6 +61,20 @@ class Backbone(Section):
         "which must be asked for. The paper: Kinetics-400.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="What the backbone computes in. Refused where the device has no instructions for it."
+    )
+
+
+class Decoding(Section):
+    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
+
+    on_damage: Literal["keep", "quarantine"] = Field(
+        default="keep", description="keep: the frames before and after the damage are used, and the commit record says so."
+    )
+    keep_share: float = Field(
+        default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
+    )
 
 
 class Preprocess(Section):
@@ -99,6 +114,17 @@ class TestSampling(Section):
         if self.stride_frames > span:
             raise ValueError(f"stride_frames ({self.stride_frames}) leaves frames between windows of span {span}")
         return self
+
+
+class Features(Section):
+    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide nothing."""
+
+    train: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the training features; null extracts them."
+    )
+    test: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the test features; null extracts them."
+    )
 
 
 class Storage(Section):
@@ -223,10 +249,12 @@ class Experiment(Section):
     experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
     dataset: Dataset = Field(discriminator="adapter", description="The videos.")
     backbone: Backbone
+    decoding: Decoding = Decoding()
     preprocess: Preprocess = Preprocess()
     train_sampling: TrainSampling = TrainSampling()
     test_sampling: TestSampling = TestSampling()
     storage: Storage = Storage()
+    features: Features = Features()
     head: Head = Head()
     training: Training = Training()
     selection: Selection = Selection()
@@ -252,9 +280,10 @@ class Experiment(Section):
         cells = (self.preprocess.crop // 32) ** 2
         for name in self.runs:
             run = self.run(name)
-            if run.head.k > cells:
+            # The shape of imported maps is in the cache, which train_head asks.
+            if run.head.k > cells and not (self.features.train and self.features.test):
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
-            if run.head.p > self.train_sampling.segments:
+            if run.head.p > self.train_sampling.segments and not self.features.train:
                 raise ValueError(f"runs.{name}: head.p is {run.head.p}, a bag has {self.train_sampling.segments} segments")
         return self
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import main
 from pipeline.config import load_experiment
+from pipeline.errors import DecodeError
 from pipeline.models.weights import BUNDLED
 from pipeline.stages.recipes import Recipes
 
@@ -61,7 +62,7 @@ def test_weights_check_accepts_the_right_file_only():
     assert gig("weights", "check", file, "--backbone", "tpn_tiny").exit_code == 0
     result = gig("weights", "check", file, "--backbone", "tpn_slowonly_r50")
     assert result.exit_code == 1
-    assert "not a checkpoint of tpn_slowonly_r50" in result.stderr
+    assert "conv1.conv.weight: expected (64, 3, 1, 7, 7), got (4, 3, 1, 7, 7)" in result.stderr
 
 
 def test_report_before_a_run_says_what_to_do(nano, write_config):
@@ -113,3 +114,50 @@ def test_help_of_every_command_explains_every_option():
         assert command.help, path
         for parameter in command.params:
             assert isinstance(parameter, click.Argument) or parameter.help, (path, parameter.name)
+
+
+@pytest.fixture
+def quarantined(nano, write_config):
+    """A configuration with two videos in quarantine."""
+    path = write_config(nano)
+    quarantine = Recipes(load_experiment(path)).quarantine
+    quarantine.add("cam/1 #2", "v/1.mp4", "train", DecodeError("v/1.mp4: broken", frame=7, library="InvalidDataError: bad"))
+    quarantine.add("b", "v/b.mp4", "test", DecodeError("v/b.mp4: the file is empty"))
+    return path
+
+
+def test_quarantine_ls_names_the_videos_with_their_reasons(quarantined, nano, write_config, tmp_path):
+    listed = gig("quarantine", "ls", "--config", quarantined)
+    assert listed.exit_code == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()[::2]] == ["b", "cam/1"]
+    assert "v/1.mp4: broken" in listed.stdout
+    first, second = (json.loads(line) for line in gig("quarantine", "ls", "--json", "--config", quarantined).stdout.splitlines())
+    assert (second["video_id"], second["frame"], second["library"]) == ("cam/1 #2", 7, "InvalidDataError: bad")
+    assert (first["split"], first["frame"], first["library"]) == ("test", None, None)
+    nano["experiment"] = "another"
+    assert "no video is in quarantine" in gig("quarantine", "ls", "--config", write_config(nano, "other.yaml")).stdout
+
+
+def test_quarantine_clear_takes_some_or_all(quarantined):
+    wrong = gig("quarantine", "clear", "--config", quarantined, "c")
+    assert wrong.exit_code == 1
+    assert "c: not in quarantine; there are: b, cam/1 #2" in wrong.stderr
+    assert "cam/1 #2" in gig("quarantine", "clear", "--config", quarantined, "cam/1 #2").stdout
+    assert json.loads(gig("quarantine", "ls", "--json", "--config", quarantined).stdout)["video_id"] == "b"
+    assert gig("quarantine", "clear", "--config", quarantined).stdout.startswith("1 cleared")
+    assert "no video is in quarantine" in gig("quarantine", "clear", "--config", quarantined).stdout
+
+
+def test_a_damaged_quarantine_record_is_named(quarantined):
+    (path,) = Recipes(load_experiment(quarantined)).quarantine.folder.glob("b.json")
+    path.write_text("{")
+    result = gig("quarantine", "ls", "--config", quarantined)
+    assert result.exit_code == 1
+    assert str(path) in result.stderr
+
+
+def test_score_looks_for_its_videos_before_any_work(nano, write_config, tmp_path):
+    result = gig("score", "--config", write_config(nano), tmp_path / "nowhere.mp4")
+    assert result.exit_code == 2
+    assert "nowhere.mp4" in result.stderr
+    assert not (tmp_path / "var").exists()

@@ -10,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.data.decode import content_sha256, crop_geometry, iter_frames, iter_raw_frames, read_header
+from pipeline.data.damage import Damage
+from pipeline.data.decode import content_sha256, iter_frames, iter_raw_frames, read_header
+from pipeline.data.geometry import crop_geometry
 from pipeline.errors import DecodeError
 
 AWKWARD = Path(__file__).resolve().parents[2] / "shared" / "data" / "decoder"
@@ -185,10 +187,16 @@ def test_damage_in_the_middle_is_an_error_that_says_how_far_it_got(tmp_path):
         packet = [p for p in container.demux(video=0) if p.size][20]
         start, size = packet.pos, packet.size
     data = bytearray(path.read_bytes())
-    data[start + 8 : start + 8 + size] = bytes(size)
+    data[start + 8 : start + size - 8] = bytes(size - 16)
     path.write_bytes(data)
-    with pytest.raises(DecodeError, match=r"damaged\.avi: decoding failed at frame \d+: "):
+    with pytest.raises(DecodeError, match=r"damaged\.avi: decoding failed at frame 20: "):
         list(iter_frames(path))
+    damage = Damage()
+    frames = list(iter_frames(path, damage=damage))
+    assert len(frames) == 29  # those before and those after
+    assert (damage.errors, damage.first_frame) == (1, 20)
+    assert damage.message
+    assert read_header(path).packets == 30
 
 
 def test_a_crop_larger_than_the_short_side_is_an_error(make_video):
@@ -244,3 +252,6 @@ def test_awkward_real_files():
         assert times == sorted(times), name
     with pytest.raises(DecodeError, match=r"corrupted\.mp4: decoding failed at frame 28"):
         list(iter_frames(AWKWARD / "corrupted.mp4"))
+    damage = Damage()
+    assert len(list(iter_frames(AWKWARD / "corrupted.mp4", damage=damage))) == 49
+    assert (damage.errors, damage.first_frame) == (1, 28)

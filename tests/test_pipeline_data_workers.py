@@ -30,7 +30,7 @@ def read_header(path, alive=None):
         ctypes.string_at(0)
     return VideoHeader(path, 8, 8, 10.0, 5, 1)
 
-def iter_frames(path, *, short_side, crop, wanted=None):
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
     count = 7 if "longer" in path.name else 5
     for index in range(count):
         if index == 3 and "crash" in path.name:
@@ -120,14 +120,14 @@ def test_frames_are_chosen_again_when_the_decoder_yields_another_number(double, 
     [
         ("crash.mp4", r"crash.mp4: the decoder's process died \(SIGSEGV\), at frame 3"),
         ("header.mp4", r"header.mp4: the decoder's process died \(SIGSEGV\), at frame 0"),
-        ("hang.mp4", "hang.mp4: the decoder gave no sign of life for 0.5 s, at frame 3"),
+        ("hang.mp4", "hang.mp4: the decoder gave no sign of life for 4 s, at frame 3"),
         ("raise.mp4", "raise.mp4: ValueError: a library's message"),
         ("exit.mp4", r"exit.mp4: the decoder's process died \(exit code 3\), at frame 3"),
     ],
 )
 def test_a_failing_decoder_costs_one_video(double, name, message):
     paths = [Path("a.mp4"), Path(name), Path("b.mp4"), Path("c.mp4")]
-    with DecodeWorkers(2, 0.5 if "hang" in name else 60, crop=8, short_side=8, decoder=double) as workers:
+    with DecodeWorkers(2, 4 if "hang" in name else 60, crop=8, short_side=8, decoder=double) as workers:
         first, failed, *rest = [outcome(s) for s in workers.streams(Job(p) for p in paths)]
     assert (first, rest) == (5, [5, 5])
     assert re.search(message, failed)

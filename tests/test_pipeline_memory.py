@@ -20,15 +20,19 @@ import torch
 from cache import FeatureStore
 from pipeline.config import Scoring, load_experiment
 from pipeline.models.reduction import Standardizer
-from pipeline.stages.extract import Extractor, experiment_workers
+from pipeline.stages.extract import Extractor
+from pipeline.stages.sources import experiment_workers
 from pipeline.stages.score import score_video
 from pipeline.stages.train import TrainedHead, make_head
 
 class Stub(torch.nn.Module):
     name, channels, weights_sha256 = "stub", 2048, "stub"
 
-    def forward(self, clips):
-        level = clips.float().mean(dim=(1, 2, 3, 4))[:, None, None, None]
+    def frames(self, images):
+        return images[:, :16, :16].permute(0, 3, 1, 2).float()
+
+    def clips(self, frames):
+        level = frames.mean(dim=(0, 2, 3, 4))[:, None, None, None]
         return torch.relu(level * torch.rand(1, 7, 7, 2048) - level / 2)
 
 def peak(process="self"):
@@ -40,9 +44,9 @@ extractor = Extractor(experiment, Stub())
 before = peak()
 with experiment_workers(experiment) as workers:
     for stream in workers.streams([extractor.job(video, "long", "test")]):
-        frames = extractor.extract(stream, "long", "test", store, "ns")
+        (outcome,) = extractor.extract([("long", stream)], "test", store, "ns")
         worker = peak(stream.worker.process.pid)
-print(peak() - before, file=sys.stderr)
+frames = outcome.frames
 settings = experiment.run("gig").head
 head = make_head(settings, experiment.training, 2048, 3).eval()
 statistics = Standardizer(torch.zeros(2048), torch.ones(2048), 0.0)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cache import FeatureStore
+from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import Run, parse_experiment
 from pipeline.data.decode import iter_frames
 from pipeline.data.manifest import Interval, Manifest, VideoEntry, save
 from pipeline.data.sampling import window_indices, windows_to_frames
 from pipeline.errors import LengthMismatch, ManifestError, PipelineError, WeightsError
+from pipeline.models.backbone import build_backbone
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.evaluate import evaluate_run, read_scores
-from pipeline.stages.extract import Extractor, experiment_workers, extract_split
+from pipeline.stages.extract import Extractor, extract_split
 from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
 from pipeline.stages.report import summary_table, write_summary
 from pipeline.stages.score import score_split, score_video, smooth
+from pipeline.stages.sources import experiment_workers
 from pipeline.stages.train import fit, load_head, train_head
 
 
@@ -131,6 +135,39 @@ class TestExtraction:
         assert (record.frame, record.library) == (3, None)
         assert "SIGSEGV" in record.reason
 
+    @pytest.mark.parametrize(
+        ("policy", "kept"),
+        [({}, True), ({"on_damage": "quarantine"}, False), ({"keep_share": 0.99}, False), ({"keep_share": 0.5}, True)],
+    )
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_a_video_damaged_in_part_is_kept_or_not_as_the_policy_says(
+        self, nano, manifest, tmp_path, make_video, policy, kept, split
+    ):
+        path = make_video("t1.mp4", frames=40)
+        with av.open(str(path)) as container:
+            packet = [p for p in container.demux(video=0) if p.size][-1]
+            start, size = packet.pos, packet.size
+        data = bytearray(path.read_bytes())
+        data[start : start + size] = b"\xff" * size
+        path.write_bytes(data)
+        nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+        experiment = parse_experiment(nano | {"decoding": policy})
+        said = []
+        report = extract(
+            experiment, manifest, split, [manifest.video("t1")], "ns", progress=lambda done, total, message: said.append(message)
+        )
+        if kept:
+            assert report.extracted == ("t1",)
+            source = FeatureStore.open(experiment.paths.cache).record("ns", "t1").provenance["source"]
+            assert (source["decoded_frames"], source["declared_frames"], source["damage"]["errors"]) == (39, 40, 1)
+            assert any("t1 is damaged and kept: 39 of 40 frames could be decoded" in message for message in said)
+        else:
+            assert report.quarantined == ("t1",)
+            (record,) = Quarantine(experiment.paths.output / "quarantine").records()
+            assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames could be decoded", record.reason)
+            assert record.frame > 30
+            assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
+
     def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
         (tmp_path / "t1.mp4").write_text("this is no video")
         extract(experiment, manifest, "test", manifest.split("test"), "ns")
@@ -146,13 +183,57 @@ class TestExtraction:
         path, times = manifest.video_path("n1"), []
         with experiment_workers(experiment) as workers:
             for stream in workers.streams([extractor.job(path, "n1", "train")]):
-                batches = list(extractor._views(stream, "n1", times))
-        assert [b.view for b in batches] == [0, 1]
+                clips = list(extractor._views(stream, "n1", times, lambda frames: None))
+        assert [clip.view for clip in clips] == [0, 0, 1, 1]
         assert len(times) == 20
         frames = [f.image for f in iter_frames(path)]
-        first, second = batches
-        np.testing.assert_array_equal(first.clips[0, 0], frames[first.indices[0, 0]])
-        np.testing.assert_array_equal(second.clips[0, 0], frames[second.indices[0, 0]][:, ::-1])
+        for clip in clips:
+            for number, features in zip(clip.indices, clip.features, strict=True):
+                image = frames[number][:, ::-1] if clip.view else frames[number]
+                expected = extractor.engine.frames([np.ascontiguousarray(image)])[0]
+                assert torch.equal(features, expected)
+
+    def test_features_are_those_of_the_module_whatever_windows_share(self, experiment, manifest):
+        extract(experiment, manifest, "test", manifest.split("test"), "ns")
+        reader = FeatureStore.open(experiment.paths.cache).reader("ns", "t1")
+        frames = np.stack([f.image for f in iter_frames(manifest.video_path("t1"))])
+        network = build_backbone("tpn_tiny", "bundled")
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(frames[reader.frames()[0]])).numpy()
+        np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=2e-3 * expected.max())
+
+    def test_features_do_not_depend_on_the_videos_before(self, experiment, manifest):
+        """Batches reach across videos: the second video must not feel the first, nor a restart between them."""
+        videos = manifest.split("test")
+        extract(experiment, manifest, "test", videos, "together")
+        for video in reversed(videos):
+            extract(experiment, manifest, "test", [video], "apart")
+        store = FeatureStore.open(experiment.paths.cache)
+        for video in videos:
+            together, apart = (store.reader(name, video.video_id).features(0) for name in ("together", "apart"))
+            np.testing.assert_array_equal(together, apart)
+
+    def test_values_that_are_not_finite_cost_their_video_only(self, experiment, manifest, make_video, tmp_path):
+        class Broken(torch.nn.Module):
+            name, channels, weights_sha256 = "broken", 2048, "none"
+
+            def frames(self, images):
+                return images[:, :8, :8, :1].permute(0, 3, 1, 2).float()
+
+            def clips(self, frames):  # the brightest frame of t1 breaks it
+                level = frames.amax(dim=(0, 2, 3, 4))
+                value = torch.where(level > 230, torch.inf, level)
+                return value[:, None, None, None].expand(-1, 7, 7, 2048).contiguous()
+
+        extractor, store = Extractor(experiment, Broken()), FeatureStore.open(experiment.paths.cache)
+        videos = [make_video("dark.mp4", frames=8), make_video("bright.mp4", frames=20), make_video("short.mp4", frames=3)]
+        with experiment_workers(experiment) as workers:
+            streams = workers.streams(extractor.job(path, path.stem, "test") for path in videos)
+            named = zip(["dark", "bright", "short"], streams, strict=True)
+            outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns")}
+        assert (outcomes["dark"], outcomes["short"]) == (None, None)
+        assert isinstance(outcomes["bright"], NonFiniteFeatures)
+        assert store.list("ns") == {"dark", "short"}
 
     def test_clips_of_a_segment_are_averaged(self, nano, manifest, tmp_path):
         nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}

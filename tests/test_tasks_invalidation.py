@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import luigi
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -24,9 +23,11 @@ from cache import FeatureStore
 from pipeline.config import Run, field_table, load_experiment, parse_experiment
 from pipeline.data.synthetic import CLASSES, SyntheticSpec, generate
 from pipeline.errors import ConfigError
-from pipeline.stages.extract import Extractor, experiment_workers, pick_device
+from pipeline.stages.engine import pick_device
+from pipeline.stages.extract import Extractor
 from pipeline.stages.recipes import Recipes
 from pipeline.stages.reduce import Bags
+from pipeline.stages.sources import experiment_workers
 from pipeline.stages.train import fit
 from tasks import EvaluateAll, ExtractFeatures
 
@@ -73,6 +74,8 @@ SYNTHETIC = {
     "dataset(synthetic).test_frames": Case([41, 48], ALL, "manifest"),
     "backbone.weights": Case("random", FEATURES, "train"),
     "backbone.seed": Case(1, FEATURES, "train", base={"backbone": {"weights": "random"}}),
+    "decoding.on_damage": Case("quarantine", FEATURES),
+    "decoding.keep_share": Case(0.5, FEATURES),
     "preprocess.short_side": Case(230, FEATURES, "train"),
     "preprocess.crop": Case(192, FEATURES, "test"),
     "train_sampling.segments": Case(3, TRAIN, "train"),
@@ -131,7 +134,10 @@ ELSEWHERE = {  # where the field is tested instead
     "dataset(csv).adapter": "another adapter is another data set",
     "dataset(synthetic).adapter": "another adapter is another data set",
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
+    "backbone.precision": "few CPUs have another: test_the_backbone_is_part_of_the_features and the engine's tests",
     "training.optimizer": "there is one only",
+    "features.train": "test_pipeline_imported_features.py",
+    "features.test": "test_pipeline_imported_features.py",
     "machine.device": "test_machine_settings_bind: a CPU may be all there is",
 }
 PUBLISHED = tuple(f"dataset({name})" for name in ("ucf_crime", "xd_violence", "shanghaitech", "cityscene"))
@@ -255,10 +261,11 @@ def test_a_setting_of_a_listed_data_set(listed, name):
 
 def test_the_backbone_is_part_of_the_features(nano):
     before = Recipes(parse_experiment(nano | {"backbone": {"name": "tpn_tiny", "weights": "random"}}))
-    after = Recipes(parse_experiment(nano | {"backbone": {"name": "tpn_slowonly_r50", "weights": "random"}}))
-    for split in ("train", "test"):
-        assert before.namespace(split) != after.namespace(split)
-        assert before.features_digest(split) != after.features_digest(split)
+    for change in ({"name": "tpn_slowonly_r50"}, {"precision": "bfloat16"}):
+        after = Recipes(parse_experiment(nano | {"backbone": {"name": "tpn_tiny", "weights": "random"} | change}))
+        for split in ("train", "test"):
+            assert before.namespace(split) != after.namespace(split)
+            assert before.features_digest(split) != after.features_digest(split)
 
 
 def test_machine_settings_bind(nano, tmp_path):
@@ -270,10 +277,7 @@ def test_machine_settings_bind(nano, tmp_path):
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
-    sizes = []
-    extractor.backbone.register_forward_hook(lambda module, clips, maps: sizes.append(len(clips[0])))
-    maps = extractor._run(np.zeros((4, 6, 224, 224, 3), np.uint8))
-    assert (sizes, maps.shape) == ([3, 3], (4, 7, 7, 2048))
+    assert extractor.engine.batch_clips == 3
     workers = experiment_workers(experiment)
     assert (workers.count, workers.timeout_s) == (5, 7.0)
     config = tmp_path / "machine.yaml"

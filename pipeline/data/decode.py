@@ -1,8 +1,8 @@
 """Frames of a video: streaming, in presentation order, rotated upright, resized once.
 
-FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used. A folder of numbered images is a
-video too. Frames are what the decoder yields: counts and durations in a container are only plans. A damaged file is an
-error, also where the frames before the damage can be decoded.
+FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before others). A
+folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a container are only plans.
+Damage is an error, or, where the caller brings a `Damage` to count it, passed over: the frames before and after it are given.
 """
 
 from __future__ import annotations
@@ -17,20 +17,14 @@ from pathlib import Path
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
+from pipeline.data.damage import Damage
+from pipeline.data.geometry import crop_geometry
+from pipeline.data.orientation import upright_image, upright_size
 from pipeline.errors import DecodeError
 
-__all__ = [
-    "CropGeometry",
-    "Frame",
-    "VideoHeader",
-    "content_sha256",
-    "crop_geometry",
-    "iter_frames",
-    "iter_raw_frames",
-    "read_header",
-]
+__all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 FOLDER_FPS = 25.0
@@ -46,6 +40,7 @@ class VideoHeader:
         fps: mean frame rate the container states; 25 for a folder of images or where it states none.
         packets: video packets in the file (images in a folder): the planned number of frames.
         bytes: size on disk.
+        declared: frames that the container says it holds; 0 where it says nothing.
     """
 
     path: Path
@@ -54,6 +49,7 @@ class VideoHeader:
     fps: float
     packets: int
     bytes: int
+    declared: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,39 +63,6 @@ class Frame:
 
     image: np.ndarray | None
     time_s: float
-
-
-@dataclass(frozen=True)
-class CropGeometry:
-    """How upright source pixels map to the crop: resized to (width, height), then cut at (left, top)."""
-
-    width: int
-    height: int
-    left: int
-    top: int
-    scale_x: float
-    scale_y: float
-
-    def to_crop(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the source picture in pixels of the crop; outside the crop it is negative or at least its side."""
-        return x * self.scale_x - self.left, y * self.scale_y - self.top
-
-    def box_to_crop(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
-        """A box of the source picture in pixels of the crop, not clipped to it."""
-        return *self.to_crop(x0, y0), *self.to_crop(x1, y1)
-
-
-def crop_geometry(width: int, height: int, short_side: int, crop: int) -> CropGeometry:
-    """Short side to `short_side` keeping the aspect (rounded as in mmaction2), then a centre crop of `crop` pixels.
-
-    Raises ValueError when a size is below 1 or the crop is larger than the short side.
-    """
-    if min(width, height, short_side, crop) < 1 or crop > short_side:
-        raise ValueError(f"expected a crop within the short side, got {crop} of {short_side} for {width} x {height}")
-    factor = short_side / min(width, height)
-    new_width, new_height = int(width * factor + 0.5), int(height * factor + 0.5)
-    left, top = (new_width - crop) // 2, (new_height - crop) // 2
-    return CropGeometry(new_width, new_height, left, top, new_width / width, new_height / height)
 
 
 def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
@@ -116,28 +79,38 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
     """
     if path.is_dir():
         images = _images(path)
-        width, height = _upright_size(_read_image(images[0], 0))
+        width, height = upright_size(_read_image(images[0], 0))
         size = sum(image.stat().st_size for image in images)
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
-    packets, first = 0, None
+    packets, first, failure = 0, None, None
     with _opened(path) as (container, stream):
-        try:
-            for packet in container.demux(stream):
-                packets += packet.size > 0
-                if alive and packets % 1000 == 0:
-                    alive()
-                if first is None:
+        for packet in _demuxed(container, stream):
+            if isinstance(packet, Exception):
+                failure = packet
+                break
+            packets += packet.size > 0
+            if alive and packets % 1000 == 0:
+                alive()
+            if first is None:
+                try:
                     first = next(iter(packet.decode()), None)
-        except (av.error.FFmpegError, ValueError) as error:
-            what = "the first frame cannot be decoded" if first is None else f"cannot be read after {packets} packets"
-            raise DecodeError(f"{path}: {what}: {_reason(error)}") from error
-        fps = _fps(stream)
+                except (av.error.FFmpegError, ValueError) as error:
+                    failure = error
+        fps, declared = _fps(stream), stream.frames
     if first is None:
-        raise DecodeError(f"{path}: no frame could be decoded")
-    return VideoHeader(path, *_upright_size(first), fps, packets, path.stat().st_size)
+        detail = f": {_reason(failure)}" if failure else ""
+        raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
+    return VideoHeader(path, *upright_size(first), fps, packets, path.stat().st_size, declared)
 
 
-def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224, wanted: Container[int] | None = None) -> Iterator[Frame]:
+def iter_frames(
+    path: Path,
+    *,
+    short_side: int = 256,
+    crop: int = 224,
+    wanted: Container[int] | None = None,
+    damage: Damage | None = None,
+) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, as the backbone sees it.
 
     The resize is one step of libswscale (bilinear) straight from the decoder's pixel format to RGB; smaller videos are
@@ -148,6 +121,7 @@ def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224, wanted: C
         short_side: shorter side after resizing, pixels.
         crop: side of the centre crop, pixels, at most short_side.
         wanted: numbers of the frames whose pictures are needed; None for all. The others are decoded and not converted.
+        damage: where damage is counted; None makes it an error.
 
     Yields:
         Frames of (crop, crop, 3).
@@ -160,12 +134,12 @@ def iter_frames(path: Path, *, short_side: int = 256, crop: int = 224, wanted: C
         raise ValueError(f"crop: expected at most the short side of {short_side} pixels, got {crop}")
 
     def prepare(frame: av.VideoFrame) -> np.ndarray:
-        geometry = crop_geometry(*_upright_size(frame), short_side, crop)
-        image = _upright_image(frame, reformatter, geometry.width, geometry.height)
+        geometry = crop_geometry(*upright_size(frame), short_side, crop)
+        image = upright_image(frame, reformatter, geometry.width, geometry.height)
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
     reformatter = VideoReformatter()
-    return _prepared(path, prepare, wanted)
+    return _prepared(path, prepare, wanted, damage)
 
 
 def iter_raw_frames(path: Path) -> Iterator[Frame]:
@@ -178,12 +152,17 @@ def iter_raw_frames(path: Path) -> Iterator[Frame]:
         DecodeError: as `iter_frames`.
     """
     reformatter = VideoReformatter()
-    return _prepared(path, lambda frame: _upright_image(frame, reformatter, *_upright_size(frame)))
+    return _prepared(path, lambda frame: upright_image(frame, reformatter, *upright_size(frame)))
 
 
-def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray], wanted: Container[int] | None = None) -> Iterator[Frame]:
+def _prepared(
+    path: Path,
+    prepare: Callable[[av.VideoFrame], np.ndarray],
+    wanted: Container[int] | None = None,
+    damage: Damage | None = None,
+) -> Iterator[Frame]:
     origin = time_s = None
-    for index, (frame, fps) in enumerate(_decoded(path)):
+    for index, (frame, fps) in enumerate(_decoded(path, damage)):
         expected = 0.0 if time_s is None else time_s + 1 / fps
         if frame.pts is None or frame.time_base is None:
             time_s = expected
@@ -201,47 +180,72 @@ def _prepared(path: Path, prepare: Callable[[av.VideoFrame], np.ndarray], wanted
         yield Frame(image, time_s)
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns that put the frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """(width, height) after rotation."""
-    return (frame.height, frame.width) if _quarter_turns(frame) % 2 else (frame.width, frame.height)
-
-
-def _upright_image(frame: av.VideoFrame, reformatter: VideoReformatter, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8 RGB: resized in the frame's own orientation, then turned."""
-    turns = _quarter_turns(frame)
-    if turns % 2:
-        width, height = height, width
-    small = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR)
-    return np.rot90(small.to_ndarray(), turns)
-
-
 def _fps(stream: av.VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
 
 
-def _decoded(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
+def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame, float]]:
     """Frames as the decoder gives them, with the stream's frame rate."""
     if path.is_dir():
-        for index, image in enumerate(_images(path)):
-            yield _read_image(image, index), FOLDER_FPS
+        yield from ((image, FOLDER_FPS) for image in _decoded_images(path, damage))
         return
     count = 0
-    try:
-        with _opened(path) as (container, stream):
-            stream.thread_type = "AUTO"
-            fps = _fps(stream)
-            for frame in container.decode(stream):
+    with _opened(path) as (container, stream):
+        # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
+        # Several videos are decoded at once instead.
+        stream.thread_type = "NONE"
+        fps = _fps(stream)
+        packets = 0
+        for packet in _demuxed(container, stream):
+            try:
+                if isinstance(packet, Exception):
+                    raise packet
+                packets += packet.size > 0
+                frames = packet.decode()
+            except (av.error.FFmpegError, ValueError) as error:
+                if damage is None:
+                    raise DecodeError(f"{path}: decoding failed at frame {count}: {_reason(error)}", count) from error
+                damage.note(count, _reason(error))
+                frames = []
+            for frame in frames:
+                if frame.is_corrupt and damage is not None:
+                    damage.note(count, "the decoder calls the frame corrupt", corrupt=True)
                 yield frame, fps
                 count += 1
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"{path}: decoding failed at frame {count}: {_reason(error)}", frame=count) from error
+        if damage is not None and "mov" in container.format.name and packets < stream.frames:
+            # An MP4 lists its packets, so this one was cut; the counts of other containers are only claims.
+            damage.note(count, f"the file ends after {packets} of {stream.frames} packets")
     if count == 0:
-        raise DecodeError(f"{path}: no frame could be decoded")
+        raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
+
+
+def _demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet | Exception]:
+    """The stream's packets; where the container cannot be read on, the error is the last."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except StopIteration:
+            return
+        except (av.error.FFmpegError, ValueError) as error:
+            yield error
+            return
+
+
+def _decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame]:
+    count = 0
+    for index, path in enumerate(_images(folder)):
+        try:
+            frame = _read_image(path, index)
+        except DecodeError as error:
+            if damage is None:
+                raise
+            damage.note(count, str(error))
+            continue
+        yield frame
+        count += 1
+    if not count:
+        raise DecodeError(f"{folder}: none of its images could be decoded")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 
+from pipeline.data.damage import Damage
 from pipeline.data.workers import Job
 from pipeline.errors import PipelineError
 
@@ -75,18 +76,18 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, i
     header = decoder.read_header(job.path, alive=lambda: sender.send("alive"))
     sender.send("header", header)
     if job.header_only:
-        sender.send("end", header.packets)
+        sender.send("end", header.packets, Damage())
         return
     planned = max(1, header.packets)
     for _ in range(ATTEMPTS):
         wanted = None if job.select is None else frozenset(job.select(planned))
         sender.send("begin", planned)
-        count = 0
-        for frame in decoder.iter_frames(job.path, wanted=wanted, **options):
+        count, damage = 0, Damage()
+        for frame in decoder.iter_frames(job.path, wanted=wanted, damage=damage, **options):
             sender.frame(frame.time_s, frame.image)
             count += 1
         if wanted is None or count == planned:
-            sender.send("end", count)
+            sender.send("end", count, damage)
             return
         planned = count
     raise PipelineError(f"{job.path}: decoding it {ATTEMPTS} times gave different numbers of frames")

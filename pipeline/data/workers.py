@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.damage import Damage
 from pipeline.data.decode import Frame, VideoHeader
 from pipeline.errors import DecodeError
 
@@ -130,10 +131,17 @@ class DecodeWorkers:
 
 
 class VideoStream:
-    """One video as it is being decoded elsewhere; read it once, with `frames` or `collect`."""
+    """One video as it is being decoded elsewhere; read it once, with `frames` or `collect`.
+
+    Attributes:
+        job: what is decoded, and how.
+        worker: who does it.
+        finished: whether the worker has told the end, or an error.
+        damage: what was passed over; known at the end.
+    """
 
     def __init__(self, job: Job, worker: _Worker, timeout_s: float) -> None:
-        self.job, self.worker, self.finished = job, worker, False
+        self.job, self.worker, self.finished, self.damage = job, worker, False, Damage()
         self._timeout_s = timeout_s
         self._header: VideoHeader | None = None
         self._decoded = 0
@@ -195,7 +203,7 @@ class VideoStream:
             elif kind == "frame":
                 self._decoded += 1
             elif kind == "end":
-                self.finished = True
+                self.finished, self.damage = True, values[1]
             elif kind == "error":
                 self.finished = True
                 raise DecodeError(values[0], frame=self._decoded, library=values[1])

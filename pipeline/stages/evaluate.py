@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cache.names import escape
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
-from pipeline.data.decode import crop_geometry
+from pipeline.data.geometry import crop_geometry
 from pipeline.data.manifest import Manifest, load
 from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate, frame_auc
 from pipeline.metrics.bootstrap import LEVEL, Figures
@@ -90,7 +90,12 @@ def evaluate_run(
     manifest = load_manifest(experiment, manifest_folder, truth=True).without(quarantined)
     lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
     judged = _judge(read_tables(scores_folder, manifest.classes, lengths), manifest, run.evaluation)
-    facts = {"run": run_name, "head": run.head.name, "backbone": experiment.backbone.name, "stage": "frozen"}
+    facts = {
+        "run": run_name,
+        "head": run.head.name,
+        "backbone": experiment.features.test or experiment.backbone.name,
+        "stage": "frozen",
+    }
     extra = {}
     if isinstance(experiment.dataset, SyntheticDataset):
         extra = _localisation(experiment, manifest, scores_folder)

@@ -1,15 +1,15 @@
 """Stage 1: decode videos, run the backbone, keep the full feature maps.
 
 Every frame is decoded once, in another process, and a video of any length needs bounded memory: a training video keeps the
-frames of its clips, a test video one batch of windows. A batch is always full, the last one padded, so that a feature does not
-depend on what else is in the batch.
+frames of its clips, a test video one batch of frames and a window's worth of features.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,50 +18,30 @@ import torch
 
 from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import Experiment
+from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import WindowAssembler, plan_views, training_frames
-from pipeline.data.workers import DecodeWorkers, Job, VideoStream
-from pipeline.errors import ConfigError, DecodeError
-from pipeline.models.backbone import Backbone, build_backbone
+from pipeline.data.workers import Job, VideoStream
+from pipeline.errors import DecodeError
+from pipeline.models.backbone import build_backbone
+from pipeline.models.fast_tpn import FastTPN
+from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, pick_device
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress
+from pipeline.stages.sources import ExtractReport, check_damage, experiment_workers, find_imported, is_current
+from pipeline.stages.writing import VideoSink, WriteBehind
 
-__all__ = ["ExtractReport", "Extractor", "experiment_workers", "extract_split", "frames_done", "pick_device"]
-
-
-@dataclass(frozen=True)
-class ExtractReport:
-    """What one call did: ids written, ids found complete in the cache, and ids in quarantine, before or since."""
-
-    extracted: tuple[str, ...]
-    cached: tuple[str, ...]
-    quarantined: tuple[str, ...]
+__all__ = ["Extractor", "Outcome", "extract_split"]
 
 
 @dataclass(frozen=True)
-class ClipBatch:
-    """Consecutive clips of one view: frames (n, L, S, S, 3) uint8 and their indices (n, L) int64."""
+class Outcome:
+    """What became of one video: the number of decoded frames, or why it could not be extracted."""
 
-    view: int
-    clips: np.ndarray
-    indices: np.ndarray
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU.
-
-    Raises ConfigError for a device that torch does not know, or that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"machine.device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"machine.device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)")
-    return device
+    video_id: str
+    frames: int
+    error: DecodeError | NonFiniteFeatures | None
 
 
 def extract_split(
@@ -80,72 +60,79 @@ def extract_split(
     changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one that is
     there already is not tried again.
 
+    Imported features are only looked for.
+
     Raises:
+        NotCached: imported features lack a video.
         CacheError: the cache cannot be written. Videos finished before it stay there.
     """
     store = FeatureStore.open(experiment.paths.cache)
     present = store.list(namespace)
+    if getattr(experiment.features, split):
+        return find_imported(namespace, videos, present, quarantine.ids(split))
     cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v)]
     known = set(quarantine.ids(split)) - set(cached)
     bad = [v.video_id for v in videos if v.video_id in known]
     todo = [v for v in videos if v.video_id not in {*cached, *bad}]
-    if todo and progress:
-        progress(len(cached), len(videos), "loading the backbone")
-    extractor = Extractor(experiment) if todo else None
+    if not todo:
+        return ExtractReport((), tuple(cached), tuple(bad))
+    say = _Status(progress, len(cached) + len(bad), len(videos))
+    say("loading the backbone")
+    extractor = Extractor(experiment, say=say)
+    entries = {v.video_id: v for v in todo}
     extracted = []
     with experiment_workers(experiment, decoder) as workers:
         streams = workers.streams(extractor.job(manifest.video_path(v.video_id), v.video_id, split) for v in todo)
-        for number, (entry, stream) in enumerate(zip(todo, streams, strict=True)):
-            report = partial(frames_done, progress, len(cached) + number, len(videos), f"extracting {entry.video_id}")
-            try:
-                extractor.extract(stream, entry.video_id, split, store, namespace, report)
-                extracted.append(entry.video_id)
-            except (DecodeError, NonFiniteFeatures) as error:
-                quarantine.add(entry.video_id, entry.path, split, error)
-                bad.append(entry.video_id)
-                if progress:
-                    progress(len(cached) + number, len(videos), f"{entry.video_id} goes to quarantine: {error}")
-    if progress:
-        progress(len(videos), len(videos), "extracted")
+        for outcome in extractor.extract(zip(entries, streams, strict=True), split, store, namespace, say):
+            say.done += 1
+            if outcome.error is None:
+                extracted.append(outcome.video_id)
+                continue
+            entry = entries[outcome.video_id]
+            quarantine.add(entry.video_id, entry.path, split, outcome.error)
+            bad.append(entry.video_id)
+            say(f"{entry.video_id} goes to quarantine: {outcome.error}")
+    say("extracted")
     return ExtractReport(tuple(extracted), tuple(cached), tuple(bad))
 
 
-def frames_done(progress: Progress | None, done: int, total: int, message: str, frames: int) -> None:
-    """Tell a stage's progress about the frames of the video at hand; a partial of it is what `Extractor.extract` reports to."""
-    if progress:
-        progress(done, total, f"{message}, frame {frames}")
+class _Status:
+    """A stage's progress as a function of the message alone."""
 
+    def __init__(self, progress: Progress | None, done: int, total: int) -> None:
+        self._progress, self.done, self._total = progress, done, total
 
-def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decode") -> DecodeWorkers:
-    """Decoder processes as the experiment's machine and preprocessing sections have them."""
-    machine, shape = experiment.machine, experiment.preprocess
-    return DecodeWorkers(
-        machine.decode_workers, machine.decode_timeout_s, short_side=shape.short_side, crop=shape.crop, decoder=decoder
-    )
-
-
-def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry) -> bool:
-    """Whether the cached features were made of the file as it is now."""
-    source = store.record(namespace, entry.video_id).provenance["source"]
-    path = manifest.video_path(entry.video_id)
-    if path.is_file():
-        facts = path.stat()
-        if (source["bytes"], source["mtime_ns"]) == (facts.st_size, facts.st_mtime_ns):
-            return True
-    return path.exists() and content_sha256(path) == source["sha256"]
+    def __call__(self, message: str) -> None:
+        if self._progress:
+            self._progress(self.done, self._total, message)
 
 
 class Extractor:
-    """A loaded backbone that turns video files into committed features."""
+    """A loaded backbone that turns video files into committed features.
 
-    def __init__(self, experiment: Experiment, backbone: Backbone | None = None) -> None:
+    Args:
+        experiment: settings.
+        network: in place of the experiment's backbone; with `frames` and `clips` as FastTPN has them.
+        say: told what the user should know.
+
+    Raises:
+        ConfigError: a device that is not there, or a precision it does not have.
+        WeightsError: see `build_backbone`.
+    """
+
+    def __init__(
+        self, experiment: Experiment, network: FastTPN | None = None, say: Callable[[str], None] = lambda message: None
+    ) -> None:
         self.experiment = experiment
-        if experiment.machine.threads:
-            torch.set_num_threads(experiment.machine.threads)
-        settings = experiment.backbone
-        self.device = pick_device(experiment.machine.device)
-        self.backbone = backbone or build_backbone(settings.name, settings.weights, seed=settings.seed)
-        self.backbone.to(self.device)
+        machine, settings = experiment.machine, experiment.backbone
+        if machine.threads:
+            torch.set_num_threads(machine.threads)
+        device = pick_device(machine.device)
+        check_precision(settings.precision, device)
+        if network is None:
+            network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))
+            network.set_precision(getattr(torch, settings.precision))
+        self.engine = Engine(network, device, machine.batch_clips, say)
 
     def job(self, path: Path, video_id: str, split: str) -> Job:
         """What a decoder must do for a video: all frames of a test video, those of its clips of a training video."""
@@ -155,103 +142,121 @@ class Extractor:
 
     def extract(
         self,
-        stream: VideoStream,
-        video_id: str,
+        videos: Iterable[tuple[str, VideoStream]],
         split: str,
         store: FeatureStore,
         namespace: str,
-        report: Callable[[int], None] | None = None,
-    ) -> int:
-        """Extract one video and commit it. Returns the number of frames decoded.
+        say: Callable[[str], None] = lambda message: None,
+    ) -> Iterator[Outcome]:
+        """Extract videos, by id, one after the other and commit them.
 
-        `report` is told the number of frames decoded so far.
+        Batches reach across videos and writing runs behind the model, so a video's outcome comes when others are under way.
 
         Raises:
-            DecodeError: it cannot be decoded.
-            CacheError: its features are not finite or cannot be written.
+            CacheError: the cache cannot be written.
         """
-        path = stream.job.path
-        if report:
-            report(0)
-        header = stream.header()
-        sampling = self.experiment.train_sampling if split == "train" else self.experiment.test_sampling
-        views, length = 1, getattr(sampling, "window_frames", 0)
-        averaged = 1
-        if split == "train":
-            views, averaged = sampling.views, sampling.clips_per_segment
-            length = sampling.clip_frames * averaged
+        batcher = ClipBatcher(self.engine)
+        under_way: deque[VideoSink] = deque()
+        with WriteBehind() as behind:
+            try:
+                for video_id, stream in videos:
+                    sink = self._sink(video_id, split, store, namespace, behind)
+                    under_way.append(sink)
+                    self._feed(sink, stream, split, batcher, say)
+                    while under_way and under_way[0].settled.is_set():
+                        yield _outcome(under_way.popleft())
+                batcher.flush()
+                while under_way:
+                    under_way[0].settled.wait()
+                    yield _outcome(under_way.popleft())
+            finally:
+                for sink in under_way:
+                    sink.give_up(GeneratorExit("the extraction was broken off"))
+
+    def _sink(self, video_id: str, split: str, store: FeatureStore, namespace: str, behind: WriteBehind) -> VideoSink:
+        train, test = self.experiment.train_sampling, self.experiment.test_sampling
+        averaged = train.clips_per_segment if split == "train" else 1
         cells = self.experiment.preprocess.crop // 32
-        times: list[float] = []
-        batches = self._views(stream, video_id, times, report) if split == "train" else self._windows(stream, times)
-        with store.writer(
+        writer = store.writer(
             namespace,
             video_id,
-            views=views,
+            views=train.views if split == "train" else 1,
             rows=cells,
             columns=cells,
-            channels=self.backbone.channels,
-            frames_per_clip=length,
+            channels=self.engine.network.channels,
+            frames_per_clip=train.clip_frames * averaged if split == "train" else test.window_frames,
             dtype=self.experiment.storage.dtype,
-        ) as writer:
-            for batch in batches:
-                maps = self._run(batch.clips)
-                maps = maps.reshape(-1, averaged, *maps.shape[1:]).mean(axis=1)
-                writer.append(batch.view, maps, batch.indices.reshape(len(maps), length))
-                if report:
-                    report(len(times))
-            writer.set_times(np.asarray(times, dtype=np.float64))
-            writer.commit(self._provenance(path, header, split, len(times)))
-        return len(times)
-
-    def _run(self, clips: np.ndarray) -> np.ndarray:
-        """Feature maps (n, H, W, D) float32 of clips (n, L, S, S, 3) uint8, in full batches."""
-        size = self.experiment.machine.batch_clips
-        outputs = []
-        with torch.inference_mode():
-            for start in range(0, len(clips), size):
-                batch = clips[start : start + size]
-                padding = np.repeat(batch[-1:], size - len(batch), axis=0)
-                full = torch.from_numpy(np.concatenate([batch, padding])).to(self.device)
-                outputs.append(self.backbone(full)[: len(batch)].float().cpu().numpy())
-        return np.concatenate(outputs)
-
-    def _windows(self, stream: VideoStream, times: list[float]) -> Iterator[ClipBatch]:
-        """Windows of a test video in full batches, while it is being decoded."""
-        sampling = self.experiment.test_sampling
-        assembler = WindowAssembler(
-            window_frames=sampling.window_frames,
-            stride_frames=sampling.stride_frames,
-            interval_frames=sampling.interval_frames,
         )
-        ready: list = []
-        size = self.experiment.machine.batch_clips
+        return VideoSink(video_id, writer, averaged, behind)
 
-        def batch(items: list) -> ClipBatch:
-            return ClipBatch(0, np.stack([np.stack(images) for _, images in items]), np.stack([i for i, _ in items]))
+    def _feed(self, sink: VideoSink, stream: VideoStream, split: str, batcher: ClipBatcher, say: Callable[[str], None]) -> None:
+        """Decode a video and queue its clips; a video that cannot be decoded is given up."""
+        times: list[float] = []
+
+        def report(frames: int) -> None:
+            say(f"extracting {sink.video_id}, frame {frames}")
+
+        report(0)
+        try:
+            header = stream.header()
+            clips = self._views(stream, sink.video_id, times, report) if split == "train" else self._windows(stream, times, report)
+            for clip in clips:
+                if sink.error:
+                    break
+                sink.queued += 1
+                batcher.add(sink, clip)
+        except DecodeError as error:
+            batcher.drop(sink)
+            sink.give_up(error)
+            return
+        if sink.error:  # a batch of this video could not be written: no need to decode the rest
+            batcher.drop(sink)
+            sink.give_up(sink.error)
+            return
+        try:
+            if loss := check_damage(header, len(times), stream.damage, self.experiment.decoding):
+                say(f"{sink.video_id} is damaged and kept: {loss}")
+        except DecodeError as error:
+            batcher.drop(sink)
+            sink.give_up(error)
+            return
+        facts = partial(self._provenance, stream.job.path, header, split, len(times), stream.damage)
+        sink.finish(np.asarray(times, dtype=np.float64), facts)
+
+    def _windows(self, stream: VideoStream, times: list[float], report: Callable[[int], None]) -> Iterator[Clip]:
+        """Windows of a test video, while it is being decoded; every frame goes through the early layers once."""
+        assembler = WindowAssembler(**self.experiment.test_sampling.model_dump())
+        images: list[np.ndarray] = []
+
+        def windows() -> Iterator[Clip]:
+            for features in self.engine.frames(images):
+                for indices, window in assembler.push(features):
+                    yield Clip(0, tuple(window), indices)
+            images.clear()
+            report(len(times))
 
         for frame in stream.frames():
             times.append(frame.time_s)
-            ready += assembler.push(frame.image)
-            while len(ready) >= size:
-                yield batch(ready[:size])
-                ready = ready[size:]
-        ready += assembler.finish()
-        for start in range(0, len(ready), size):
-            yield batch(ready[start : start + size])
+            images.append(frame.image)
+            if len(images) >= self.engine.batch_clips:
+                yield from windows()
+        if images:
+            yield from windows()
+        for indices, window in assembler.finish():
+            yield Clip(0, tuple(window), indices)
 
-    def _views(
-        self, stream: VideoStream, video_id: str, times: list[float], report: Callable[[int], None] | None = None
-    ) -> Iterator[ClipBatch]:
-        """The clips of a training video, one batch a view."""
+    def _views(self, stream: VideoStream, video_id: str, times: list[float], report: Callable[[int], None]) -> Iterator[Clip]:
+        """The clips of a training video, view by view."""
         found, pictures = stream.collect(report)
         times += found
         for view, plan in enumerate(plan_views(len(times), video_id=video_id, **self.experiment.train_sampling.model_dump())):
-            clips = np.stack([np.stack([pictures[i] for i in clip]) for clip in plan.reshape(-1, plan.shape[-1])])
-            if view % 2:
-                clips = clips[:, :, :, ::-1]
-            yield ClipBatch(view, np.ascontiguousarray(clips), plan.reshape(-1, plan.shape[-1]))
+            numbers = np.unique(plan)
+            images = [np.ascontiguousarray(pictures[i][:, ::-1]) if view % 2 else pictures[i] for i in numbers]
+            features = dict(zip(numbers.tolist(), self.engine.frames(images), strict=True))
+            for indices in plan.reshape(-1, plan.shape[-1]):
+                yield Clip(view, tuple(features[i] for i in indices.tolist()), indices)
 
-    def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int) -> dict:
+    def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int, damage: Damage) -> dict:
         """What the commit record says of a video's origin: enough to make its features again."""
         facts = path.stat()
         experiment = self.experiment
@@ -263,19 +268,31 @@ class Extractor:
                 "mtime_ns": facts.st_mtime_ns,
                 "sha256": content_sha256(path),
                 "packets": header.packets,
+                "declared_frames": header.declared,
                 "decoded_frames": decoded,
+                "damage": asdict(damage) if damage else None,
                 "fps": header.fps,
                 "width": header.width,
                 "height": header.height,
             },
             "backbone": {
-                "name": self.backbone.name,
+                "name": self.engine.network.name,
                 "weights": experiment.backbone.weights,
-                "weights_sha256": self.backbone.weights_sha256,
+                "weights_sha256": self.engine.network.weights_sha256,
+                "precision": experiment.backbone.precision,
+                "batch_clips": self.engine.batch_clips,
             },
+            "decoding": experiment.decoding.model_dump(),
             "preprocess": experiment.preprocess.model_dump(),
             "sampling": sampling.model_dump(),
             "split": split,
-            "device": self.device.type,
+            "device": self.engine.device.type,
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "mmaction2", "av", "numpy")},
         }
+
+
+def _outcome(sink: VideoSink) -> Outcome:
+    """What became of a settled video. Raises what is not the video's own fault."""
+    if sink.error is None or isinstance(sink.error, DecodeError | NonFiniteFeatures):
+        return Outcome(sink.video_id, sink.frames, sink.error)
+    raise sink.error

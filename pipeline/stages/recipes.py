@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cache import FeatureStore
 from pipeline.config import Experiment, SyntheticDataset, digest
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
 from pipeline.models.weights import weights_sha256
@@ -21,7 +22,7 @@ from pipeline.stages.quarantine import Quarantine
 __all__ = ["Progress", "Recipes", "file_sha256"]
 
 # Raised when the code changes what a stage writes for the same configuration.
-VERSIONS = {"manifest": 2, "features": 1, "head": 1, "scores": 1, "evaluation": 2, "summary": 2}
+VERSIONS = {"manifest": 2, "features": 2, "head": 1, "scores": 1, "evaluation": 2, "summary": 2}
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message) by every stage that takes longer than a moment."""
@@ -71,8 +72,10 @@ class Recipes:
         return weights_sha256(backbone.weights, backbone.name)
 
     def namespace(self, split: str) -> str:
-        """The cache namespace of a split's features: data set, backbone, and a digest of how features are made."""
+        """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are made."""
         experiment = self.experiment
+        if imported := getattr(experiment.features, split):
+            return imported
         sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
         name = experiment.dataset.name
         identity = experiment.dataset if isinstance(experiment.dataset, SyntheticDataset) else name
@@ -80,7 +83,9 @@ class Recipes:
             VERSIONS["features"],
             identity,
             experiment.backbone.name,
+            experiment.backbone.precision,
             self.weights_digest,
+            experiment.decoding,
             experiment.preprocess,
             experiment.storage,
             sampling,
@@ -89,12 +94,22 @@ class Recipes:
         return f"{name}-{experiment.backbone.name}-{kind}-{tag}"
 
     def features_digest(self, split: str) -> str:
-        return digest(self.files_digest, self.namespace(split))
+        return digest(self.files_digest, self.namespace(split), *self._imported[split])
+
+    @cached_property
+    def _imported(self) -> dict[str, tuple]:
+        """What the imported features of a split are: their checksums, for under one name anything can be imported."""
+        store = FeatureStore.open(self.experiment.paths.cache)
+        named = self.experiment.features.model_dump()
+        return {
+            split: tuple((record.video_id, record.values_crc32c) for record in store.records(namespace)) if namespace else ()
+            for split, namespace in named.items()
+        }
 
     @cached_property
     def quarantine(self) -> Quarantine:
-        """The videos, as these files, that could not be read."""
-        return Quarantine(self.folder / f"quarantine-{self.files_digest}")
+        """The videos, as these files and by this policy, that could not be read."""
+        return Quarantine(self.folder / f"quarantine-{digest(self.files_digest, self.experiment.decoding)}")
 
     def _usable_digest(self, split: str) -> str:
         """Of the features that a later stage sees: those of all videos but the ones in quarantine now."""

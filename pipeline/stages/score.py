@@ -7,7 +7,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,26 +159,30 @@ def score_files(
         DecodeError: a file cannot be read; the tables of the files before it are written.
         PipelineError: two files have one name.
     """
-    from pipeline.stages.extract import Extractor, experiment_workers, frames_done
+    from pipeline.stages.extract import Extractor
+    from pipeline.stages.sources import experiment_workers
 
     names = [file.name for file in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PipelineError(f"{', '.join(twice)}: videos of one name would share a score table; give them different --out folders")
     head = load_head(head_folder / "head.safetensors")
     scoring = experiment.run(run_name).scoring
-    if progress:
-        progress(0, len(files), "loading the backbone")
-    extractor = Extractor(experiment)
-    paths = []
-    with experiment_workers(experiment) as workers:
+
+    def say(message: str) -> None:
+        if progress:
+            progress(len(paths), len(files), message)
+
+    paths: list[Path] = []
+    say("loading the backbone")
+    extractor = Extractor(experiment, say=say)
+    with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch, experiment_workers(experiment) as workers:
+        store = FeatureStore.open(scratch)
         streams = workers.streams(extractor.job(file, file.name, "test") for file in files)
-        for number, (file, stream) in enumerate(zip(files, streams, strict=True)):
-            report = partial(frames_done, progress, number, len(files), f"scoring {file.name}")
-            with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch:
-                store = FeatureStore.open(scratch)
-                extractor.extract(stream, file.name, "test", store, "scratch", report)
-                scores = score_video(store, "scratch", file.name, head, scoring)
-            paths.append(write_scores(folder, file.name, scores, head.classes, as_csv))
-    if progress:
-        progress(len(files), len(files), "scored")
+        for outcome in extractor.extract(zip(names, streams, strict=True), "test", store, "scratch", say):
+            if outcome.error:
+                raise outcome.error
+            scores = score_video(store, "scratch", outcome.video_id, head, scoring)
+            store.withdraw("scratch", outcome.video_id)
+            paths.append(write_scores(folder, outcome.video_id, scores, head.classes, as_csv))
+    say("scored")
     return paths

@@ -22,7 +22,7 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.partition import carve_validation
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.heads import build_head
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import Standardizer
@@ -63,6 +63,12 @@ def train_head(
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
     entries = {entry.video_id: entry for entry in manifest.split("train")}
+    _, segments, rows, columns, _ = store.reader(namespace, min(entries)).shape
+    if run.head.k > rows * columns or run.head.p > segments:  # imported maps; of others the configuration was checked
+        raise ConfigError(
+            f"run {run_name}: head.k: expected at most {rows * columns}, the positions of a map in {namespace}, got {run.head.k}; "
+            f"head.p: at most {segments}, the segments of a bag, got {run.head.p}"
+        )
     selection, standardizer, held_out = run.selection, None, frozenset()
     if selection.validation_share:
         held_out = frozenset(carve_validation(list(entries.values()), selection.validation_share, selection.seed))

@@ -1,0 +1,87 @@
+"""Garbage: payloads that no commit record refers to, of interrupted writers, or replaced or withdrawn since.
+
+A payload is removed when no record refers to it, nothing has been written to it for `older_than_s`, and on a local disk no
+process holds its lock. A writer holds the lock from before its first byte to after its commit, and the system lets go of it
+when the process dies, so age 0 is safe there. An object store has no locks: the age must exceed the longest time that a
+writer takes from one chunk to the next, and the clocks of the machine and the store must agree to well within it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cache.errors import CacheError, NotCached
+from cache.names import check_namespace
+
+if TYPE_CHECKING:
+    from cache.store import FeatureStore
+
+__all__ = ["Garbage", "collect", "unreferenced"]
+
+NAME = re.compile(r"([0-9a-f]{11}-[0-9a-f]{16})(\.lock|\.json)?$")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One payload that was removed, or would be: its name relative to the namespace, and its size."""
+
+    payload: str
+    bytes: int
+
+
+def collect(store: FeatureStore, namespace: str, older_than_s: float, dry_run: bool = False) -> list[Garbage]:
+    """Remove the garbage of a namespace; returns what was removed, or with `dry_run` what would be."""
+    removed = []
+    for payload in unreferenced(store, namespace):
+        folder = f"{namespace}/{payload}"
+        with store.objects.unheld(f"{folder}.lock") as free:
+            # Looked up again: its writer may have committed and let go of the lock since the listing.
+            if not free or _referred(store, namespace, payload):
+                continue
+            files = _files(store, folder)
+            if time.time() - _last_use(store, namespace, payload, files) <= older_than_s:
+                continue
+            removed.append(Garbage(payload, sum(size for size, _ in files.values())))
+            if not dry_run:
+                for leftover in (folder, f"{folder}.json", f"{folder}.lock"):
+                    store.objects.remove(leftover)
+    return removed
+
+
+def unreferenced(store: FeatureStore, namespace: str) -> list[str]:
+    """Payloads that no commit record refers to, live writers' among them; those of an unreadable record are not listed."""
+    base = f"{check_namespace(namespace)}/payloads"
+    found = []
+    for key in store.objects.names(base):
+        names = {match[1] for name in store.objects.names(f"{base}/{key}") if (match := NAME.match(name))}
+        found += [p for p in (f"payloads/{key}/{name}" for name in sorted(names)) if not _referred(store, namespace, p)]
+    return found
+
+
+def _referred(store: FeatureStore, namespace: str, payload: str) -> bool:
+    try:
+        return store.record_of_key(namespace, payload.split("/")[1]).payload == payload
+    except NotCached:
+        return False
+    except CacheError:  # what an unreadable record refers to is not known
+        return True
+
+
+def _last_use(store: FeatureStore, namespace: str, payload: str, files: dict[str, tuple[int, float | None]]) -> float:
+    """When it was begun, last written to, or replaced, whatever came last. Seconds since 1970."""
+    _, key, name = payload.split("/")
+    times = [int(name.split("-")[0], 16) / 1e3, *(changed for _, changed in files.values() if changed)]
+    with suppress(NotCached):
+        times.append(datetime.datetime.fromisoformat(store.record_of_key(namespace, key).created).timestamp())
+    return max(times)
+
+
+def _files(store: FeatureStore, folder: str) -> dict[str, tuple[int, float | None]]:
+    """The objects of a payload and what its writer keeps beside it."""
+    parent, name = folder.rsplit("/", 1)
+    return {path: facts for path, facts in store.objects.files(parent).items() if path.startswith(name)}

@@ -1,0 +1,207 @@
+"""Objects below one root, on a local disk or behind any fsspec URL: what the rest of the cache needs of a file system."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
+
+from cache.errors import ReadFailed, WriteFailed
+
+__all__ = ["Objects"]
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+class Objects:
+    """Reads, writes and lists objects by their path relative to the root.
+
+    Attributes:
+        url: the root.
+        local: whether it is a folder of this machine, which has locks and renames.
+    """
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.url = url
+        self._options = dict(storage_options or {})
+        # A listing that fsspec remembers would hide what other processes have committed since.
+        self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **self._options)
+        self._root = root.rstrip("/")
+        self.local = isinstance(self._fs, LocalFileSystem)
+
+    def path(self, relative: str) -> str:
+        """The path of an object as the file system has it."""
+        return f"{self._root}/{relative}" if relative else self._root
+
+    def names(self, folder: str) -> list[str]:
+        """Names directly in a folder, sorted; none when it is not there. Raises ReadFailed."""
+        try:
+            with _reading(self.path(folder)):
+                return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(self.path(folder), detail=False))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is such an object or folder. Raises ReadFailed."""
+        with _reading(self.path(relative)):
+            return self._fs.exists(self.path(relative))
+
+    def read(self, relative: str) -> bytes:
+        """An object's content. Raises FileNotFoundError or ReadFailed."""
+        with _reading(self.path(relative)):
+            return self._fs.cat_file(self.path(relative))
+
+    def files(self, folder: str) -> dict[str, tuple[int, float | None]]:
+        """All objects below a folder: path relative to it -> bytes, and time of the last change where the system tells it."""
+        base = self.path(folder).strip("/") + "/"
+        with _reading(self.path(folder)):
+            found = self._fs.find(self.path(folder), detail=True)
+        return {name.split(base, 1)[-1]: (info["size"], _modified(info)) for name, info in sorted(found.items())}
+
+    def write_whole(self, relative: str, data: bytes, beside: str) -> None:
+        """Write an object in one step: by way of `beside` and a rename on a local disk, in one put elsewhere.
+
+        Raises WriteFailed.
+        """
+        with _writing(self.path(relative)):
+            if self.local:
+                self._replace(Path(self.path(relative)), Path(self.path(beside)), data)
+            else:
+                self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True)
+                self._fs.pipe_file(self.path(relative), data)
+
+    def remove(self, relative: str) -> None:
+        """Remove an object, or a folder and all below it; nothing happens when it is not there. Raises WriteFailed."""
+        with _writing(self.path(relative)), suppress(FileNotFoundError):
+            self._fs.rm(self.path(relative), recursive=True)
+
+    @contextmanager
+    def held(self, relative: str) -> Iterator[None]:
+        """Hold a new lock file while the block runs, and remove it after; the system lets go of it when the process dies.
+
+        Only local disks have locks: elsewhere nothing is held.
+        """
+        if not self.local:
+            yield
+            return
+        path = Path(self.path(relative))
+        with _open_held(path):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def unheld(self, relative: str) -> Iterator[bool]:
+        """Whether no living process holds a lock file; where that is so, none can take it while the block runs."""
+        path = Path(self.path(relative))
+        if not self.local or not path.exists():
+            yield True
+            return
+        with path.open("ab") as lock:
+            try:
+                _flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def zarr_store(self, relative: str) -> Store:
+        """The zarr store below a folder; its errors are OSError."""
+        if self.local:
+            return LocalStore(self.path(relative))
+        url = self._fs.unstrip_protocol(self.path(relative))
+        return RemoteStore(FsspecStore.from_url(url, storage_options=self._options))
+
+    @staticmethod
+    def _replace(final: Path, partial: Path, data: bytes) -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, final)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class RemoteStore(WrapperStore[FsspecStore]):
+    """Makes the errors of a file system, each of which has its own, OSError, to tell them from those of damaged data."""
+
+    async def get(self, key: str, *arguments: Any, **options: Any) -> Buffer | None:
+        with _as_os_errors():
+            return await self._store.get(key, *arguments, **options)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        with _as_os_errors():
+            await self._store.set(key, value)
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """What is not there is FileNotFoundError; all else is ReadFailed."""
+    try:
+        with _as_os_errors():
+            yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(errno.ENOENT, "not there", path) from error
+    except OSError as error:
+        raise ReadFailed(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        with _as_os_errors():
+            yield
+    except OSError as error:
+        raise WriteFailed(f"{path} cannot be written: {error}") from error
+
+
+def _open_held(path: Path) -> IO[bytes]:
+    """Open and lock a new file; again, where a collector removed it between the two."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("ab")
+        _flock(lock.fileno(), fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()
+
+
+def _flock(descriptor: int, operation: int) -> None:
+    """Lock a file, on file systems that have locks; on others age alone protects what is being written."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+def _modified(info: Mapping[str, Any]) -> float | None:
+    value = next((info[key] for key in MODIFIED if info.get(key)), None)
+    return value.timestamp() if isinstance(value, datetime.datetime) else value

@@ -1,0 +1,97 @@
+"""Lazy views: what is described at once and read when it is computed, in chunks as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dask.array as da
+import numpy as np
+from dask.tokenize import tokenize
+
+from cache.errors import MissingExtra, NotCached, ShapeMismatch
+from cache.reader import FeatureReader
+from cache.record import CommitRecord
+from cache.writer import AXES
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from cache.store import FeatureStore
+
+__all__ = ["stack", "to_xarray"]
+
+DTYPES = {"cue": np.dtype(np.float32), "frames": np.dtype(np.int64)}
+
+
+def _load(
+    source: tuple[FeatureStore, tuple[CommitRecord, ...], str], block_info: dict[None, dict[str, list[tuple[int, int]]]]
+) -> np.ndarray:
+    """One block of a stack: a chunk of features, or another array, of one video."""
+    store, records, array = source
+    (video, _), *within = block_info[None]["array-location"]
+    reader = FeatureReader(store, records[video])
+    return reader.read(array, tuple(slice(*bounds) for bounds in within))[None]
+
+
+def stack(store: FeatureStore, namespace: str, video_ids: Sequence[str], array: str = "features") -> da.Array:
+    """One array of many videos along a new first axis; see `FeatureStore.stack`."""
+    if array not in ("features", "cue", "frames"):
+        raise ShapeMismatch(f"{namespace}: expected features, cue or frames, got {array!r}")
+    if not video_ids:
+        raise NotCached(f"{namespace}: expected at least one video to stack")
+    records = [store.record(namespace, video_id) for video_id in video_ids]
+    first = records[0]
+    for record in records:
+        dtypes = {record.dtype, first.dtype} if array == "features" else ()
+        if record.shapes[array] != first.shapes[array] or len(dtypes) > 1:
+            raise ShapeMismatch(
+                f"{namespace}: {array} of {record.video_id}: expected {first.shapes[array]} {first.dtype} as of {first.video_id}, "
+                f"got {record.shapes[array]} {record.dtype}"
+            )
+    shape = (len(records), *first.shapes[array])
+    chunk = (1, 1, first.chunk_clips, *shape[3:]) if array == "features" else (1, *shape[1:])
+    dtype = DTYPES.get(array, np.dtype(first.dtype))
+    return da.map_blocks(
+        _load,
+        (store, tuple(records), array),
+        name=f"{array}-{tokenize(store.url, namespace, [record.payload for record in records])}",
+        chunks=da.core.normalize_chunks(chunk, shape),
+        dtype=dtype,
+        meta=np.empty((0,) * len(shape), dtype),
+    )
+
+
+def to_xarray(store: FeatureStore, namespace: str, video_id: str) -> xr.Dataset:
+    """A video as a dataset; see `FeatureStore.to_xarray`.
+
+    Returns:
+        Variables features (view, clip, row, column, channel), lazy; cue (view, channel); frames (view, clip, position), with
+        coordinates first_frame and last_frame (view, clip), the lowest and highest frame index of a clip; start_s and end_s,
+        their presentation times in seconds; and the indices of view and clip. Its attributes are those of the commit record.
+    """
+    try:
+        import xarray as xr
+    except ImportError as error:
+        raise MissingExtra("to_xarray needs xarray: pip install 'gig-vad[xarray]'") from error
+    reader = store.reader(namespace, video_id)
+    frames, times, record = reader.frames(), reader.times(), reader.record
+    first, last = frames.min(axis=2), frames.max(axis=2)
+    clip = AXES["features"][:2]
+    coordinates = {
+        "view": np.arange(reader.shape[0]),
+        "clip": np.arange(reader.shape[1]),
+        "first_frame": (clip, first),
+        "last_frame": (clip, last),
+    }
+    if len(times):
+        coordinates |= {"start_s": (clip, times[first]), "end_s": (clip, times[last])}
+    return xr.Dataset(
+        {
+            "features": (AXES["features"], store.dask(namespace, video_id)),
+            "cue": (AXES["cue"], reader.cue()),
+            "frames": (AXES["frames"], frames),
+        },
+        coords=coordinates,
+        attrs={"video_id": video_id, "namespace": namespace, "created": record.created, "provenance": dict(record.provenance)},
+    )

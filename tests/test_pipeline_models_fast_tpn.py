@@ -1,0 +1,118 @@
+"""The fast form computes what the module does."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from pipeline.models.backbone import Backbone, build_backbone
+from pipeline.models.fast_tpn import FastTPN
+
+
+def unsettled(network: Backbone) -> Backbone:
+    """The network with batch norms whose statistics and weights all differ from those of a fresh one."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            module.bias.data.normal_(0, 0.1, generator=generator)
+            module.weight.data *= torch.empty_like(module.weight.data).uniform_(0.7, 1.3, generator=generator)
+    return network
+
+
+def clips(count: int, frames: int, side: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, frames, side, side, 3), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Backbone:
+    return unsettled(build_backbone("tpn_tiny", "bundled"))
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "side"),
+    [("tpn_tiny", "bundled", 224), pytest.param("tpn_slowonly_r50", "random", 224, marks=pytest.mark.slow)],
+)
+def test_it_equals_the_module_to_a_ten_thousandth(name, weights, side):
+    network = unsettled(build_backbone(name, weights))
+    inputs = clips(2, 6, 224)
+    with torch.inference_mode():
+        expected, found = network(inputs), FastTPN(network)(inputs)
+    assert found.shape == expected.shape
+    assert found.dtype == torch.float32
+    assert found.min() >= 0
+    assert relative(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 8])
+def test_clips_of_any_length(tiny, frames):
+    inputs = clips(2, frames, 64)
+    with torch.inference_mode():
+        assert relative(FastTPN(tiny)(inputs), tiny(inputs)) < 1e-4
+
+
+def test_both_flows_of_the_neck(tiny):
+    cascade = copy.deepcopy(tiny)
+    cascade.neck.flow_type = "cascade" if tiny.neck.flow_type == "parallel" else "parallel"
+    inputs = clips(1, 6, 64)
+    with torch.inference_mode():
+        assert relative(FastTPN(cascade)(inputs), cascade(inputs)) < 1e-4
+        assert relative(FastTPN(cascade)(inputs), tiny(inputs)) > 1e-3
+
+
+def test_overlapping_windows_from_shared_frames_are_exact(tiny):
+    fast, video = FastTPN(tiny), clips(1, 12, 64)[0]
+    with torch.inference_mode():
+        frames = fast.frames(video)
+        for start in (0, 3, 6):
+            shared = fast.clips(frames[start : start + 6, None])
+            assert torch.equal(shared[0], fast(video[None, start : start + 6])[0])
+
+
+def test_the_module_is_left_as_it_was(tiny):
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    FastTPN(tiny).set_precision(torch.bfloat16)
+    assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())
+
+
+def test_half_precision_is_close_and_gives_float32(tiny):
+    fast, inputs = FastTPN(tiny), clips(1, 6, 64)
+    with torch.inference_mode():
+        expected = fast(inputs)
+        fast.set_precision(torch.bfloat16)
+        found = fast(inputs)
+    assert found.dtype == torch.float32
+    assert 0 < relative(found, expected) < 0.05
+
+
+def test_more_than_eight_frames_and_wrong_shapes_are_refused(tiny):
+    fast = FastTPN(tiny)
+    with pytest.raises(ValueError, match="at most 8"):
+        fast(clips(1, 9, 64))
+    with pytest.raises(ValueError, match=r"expected images \(n, S, S, 3\), got"):
+        fast.frames(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"expected clips \(N, L, S, S, 3\), got"):
+        fast(clips(1, 6, 64)[0])
+
+
+def test_what_it_cannot_stand_for_is_refused(tiny):
+    training = copy.deepcopy(tiny)
+    training.training = True
+    with pytest.raises(ValueError, match="evaluation mode"):
+        FastTPN(training)
+    strided = copy.deepcopy(tiny)
+    strided.backbone.conv1.conv.stride = (2, 2, 2)
+    with pytest.raises(ValueError, match="keeps the time steps"):
+        FastTPN(strided)
+    pooling = copy.deepcopy(tiny)
+    pooling.neck.temporal_modulation_ops[0].pool.kernel_size = (4, 1, 1)
+    with pytest.raises(ValueError, match="pools 8 time steps"):
+        FastTPN(pooling)
