@@ -69,6 +69,12 @@ class TestUcfCrime:
         assert spans(manifest, "Abuse028_x264", "Abuse") == [(3, 9)]  # the end is part of the interval in the file
         assert spans(manifest, "Vandalism017_x264", "Vandalism") == [(0, 5), (20, 25)]
 
+    def test_linked_folders_are_looked_into(self, mock, tmp_path):
+        dataset = mock("ucf_crime")
+        os.rename(dataset.root / "Anomaly-Videos-Part-4", tmp_path / "elsewhere")
+        os.symlink(tmp_path / "elsewhere", dataset.root / "Part-4")
+        assert build(dataset).video("Vandalism017_x264").path == "Part-4/Vandalism/Vandalism017_x264.mp4"
+
     def test_an_end_past_the_last_frame_is_cut_with_a_warning(self, mock):
         manifest = build(mock("ucf_crime"))
         (warning,) = manifest.origin.warnings

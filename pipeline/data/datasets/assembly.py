@@ -133,9 +133,9 @@ def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
 
 
 def video_files(folder: Path, ignored: Sequence[str] = ()) -> list[Path]:
-    """Video files and folders of images below a folder, sorted; hidden ones and `ignored` folder names are passed over."""
+    """Video files and folders of images below a folder, sorted, links followed; hidden and `ignored` folders are passed over."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ignored)
         visible = [name for name in files if not name.startswith(".")]
         found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
