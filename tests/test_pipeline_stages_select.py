@@ -45,7 +45,7 @@ def test_the_best_threshold_is_that_of_the_best_f1():
         scores, positive = rng.random(12).round(1), rng.random(12) < 0.4
         positive[0] = True
         theta = best_threshold(scores, positive)
-        candidates = [f1_score(positive, scores >= t) for t in np.linspace(0, 1.05, 400)]
+        candidates = [f1_score(positive, scores >= t) for t in np.linspace(0, 1.05, 22)]  # all there can be
         assert f1_score(positive, scores >= theta) == pytest.approx(max(candidates))
     assert best_threshold(np.array([0.9, 0.6, 0.2]), np.array([True, True, False])) == pytest.approx(0.4)
     assert best_threshold(np.array([0.9, 0.8]), np.array([True, True])) == pytest.approx(0.4)

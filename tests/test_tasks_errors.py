@@ -231,10 +231,8 @@ exec "$4" -m luigi --module tasks EvaluateAll --config "$3"
 """
 
 
-@pytest.mark.parametrize(
-    ("folder", "size"),
-    [("cache", "256k"), *(pytest.param("var", f"{size}k", marks=pytest.mark.slow) for size in (4, 16, 32, 64, 96, 128))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "size"), [("cache", "256k"), *(("var", f"{size}k") for size in (4, 16, 32, 64, 96, 128))])
 def test_a_full_disk(project, tmp_path, folder, size):
     if subprocess.run([*NEW_MOUNTS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount a small disk (unshare --mount)")
