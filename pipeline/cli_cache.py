@@ -131,14 +131,15 @@ def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: 
 @click.argument("namespace")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["h5", "npy"]), required=True, help="One HDF5 file, or a folder of .npy.")
-def export_features(store: FeatureStore, namespace: str, out: Path, kind: str) -> None:
+@as_json
+def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, as_json: bool) -> None:
     """Write NAMESPACE to OUT, a file (h5) or a folder (npy)."""
     from cache.interchange import export_hdf5, export_npy
 
     _chosen(store, [namespace])
     with _bar(f"export {namespace}") as line:
         ids = (export_hdf5 if kind == "h5" else export_npy)(store, namespace, out, functools.partial(_advance, line))
-    click.echo(f"{len(ids)} video(s) written to {out}")
+    _print_ids(ids, as_json, f"{len(ids)} video(s) written to {out}")
 
 
 @cache.command("import")
@@ -150,7 +151,8 @@ def export_features(store: FeatureStore, namespace: str, out: Path, kind: str) -
 @click.option("--segments", type=int, help="Average the rows to so many segments, as public code does for training.")
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Convert; default: as the arrays are.")
 @click.option("--suffix", default="", help="End of the arrays' names that is not part of the video id, such as _i3d.")
-def import_features(store: FeatureStore, source: Path, namespace: str, fps: float | None, **layout: object) -> None:
+@as_json
+def import_features(store: FeatureStore, source: Path, namespace: str, fps: float | None, as_json: bool, **layout: object) -> None:
     """Bring features into NAMESPACE from SOURCE, an HDF5 file or a folder of .npy files.
 
     What `export` wrote comes back bit for bit. Other arrays are (T, D) or (T, crops, D), every crop a view, or
@@ -162,7 +164,7 @@ def import_features(store: FeatureStore, source: Path, namespace: str, fps: floa
     with _bar(f"import {namespace}") as line:
         load = import_npy if source.is_dir() else import_hdf5
         ids = load(store, namespace, source, plain, functools.partial(_advance, line))
-    click.echo(f"{len(ids)} video(s) imported to {store.url}/{namespace}")
+    _print_ids(ids, as_json, f"{len(ids)} video(s) imported to {store.url}/{namespace}")
 
 
 @cache.command()
@@ -223,6 +225,14 @@ def _print_rows(rows: list[dict], as_json: bool) -> None:
     for line in cells:
         padded = (cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric, strict=True))
         click.echo("  ".join(padded).rstrip())
+
+
+def _print_ids(ids: Sequence[str], as_json: bool, sentence: str) -> None:
+    """A sentence, or one JSON object a video."""
+    for video_id in ids if as_json else ():
+        click.echo(json.dumps({"video": video_id}, ensure_ascii=False))
+    if not as_json:
+        click.echo(sentence)
 
 
 def _text(value: object) -> str:

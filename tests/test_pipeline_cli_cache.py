@@ -109,6 +109,8 @@ def test_export_and_import_bring_everything_back(gig, store, tmp_path, kind):
     assert "2 video(s) written" in gig("export", "a-ns", out, "--format", kind).stdout
     assert "2 video(s) imported" in gig("import", out, "c-ns").stdout
     np.testing.assert_array_equal(store.reader("c-ns", "Ärger b").features(0), maps(40)[0])
+    again = [json.loads(line)["video"] for line in gig("import", out, "d-ns", "--json").stdout.splitlines()]
+    assert set(again) == store.list("d-ns") == store.list("a-ns")
 
 
 def test_import_of_published_features_takes_the_layout_from_options(gig, store, tmp_path):
