@@ -1,7 +1,7 @@
 """Videos that could not be read: a record each, so that a run finishes the rest and says what it left out.
 
-The folder belongs to one state of the video files: when one of them changes, every video is tried again. Until
-then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is part of the recipe
+The folder belongs to one state of the video files and one `decoding` policy: when either changes, every video is tried again.
+Until then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is part of the recipe
 digests of all that is made without it.
 """
 
