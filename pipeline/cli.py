@@ -6,77 +6,31 @@ where the Luigi tasks put them, so the two can be mixed.
 
 from __future__ import annotations
 
-import functools
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
-from cache.errors import CacheError
 from pipeline.cli_cache import cache
 from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli_steps import (
+    Group,
+    bar,
+    check_quarantine,
+    ensure_features,
+    ensure_head,
+    ensure_manifest,
+    make,
+    say,
+    with_config,
+    with_run,
+)
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
-from pipeline.stages.outputs import make_folder
-from pipeline.stages.recipes import Progress, Recipes
+from pipeline.stages.recipes import Recipes
 
 __all__ = ["main"]
-
-
-class Group(click.Group):
-    """A group whose commands report the system's own errors as one message and exit with 1."""
-
-    def invoke(self, context: click.Context) -> object:
-        try:
-            return super().invoke(context)
-        except (PipelineError, CacheError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-def with_config(function: Callable) -> Callable:
-    """Add --config and pass the experiment's recipes as the first argument."""
-
-    @click.option(
-        "--config",
-        "config",
-        default="configs/fixture.yaml",
-        show_default=True,
-        type=click.Path(path_type=Path),
-        help="The experiment, a YAML file.",
-    )
-    @functools.wraps(function)
-    def wrapper(config: Path, *args: object, **kwargs: object) -> object:
-        return function(Recipes(load_experiment(config)), *args, **kwargs)
-
-    return wrapper
-
-
-def with_run(function: Callable) -> Callable:
-    """Add --run."""
-    return click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")(function)
-
-
-@contextmanager
-def bar(title: str) -> Iterator[Progress]:
-    """A progress bar on the terminal, as a stage's progress callback."""
-    shown = 0.0
-    with tqdm(desc=title, unit="step", dynamic_ncols=True) as line:
-
-        def progress(done: int, total: int, message: str) -> None:
-            nonlocal shown
-            if total != line.total or done < line.n:  # another step, with a speed of its own
-                line.reset(total)
-            line.n = done
-            if time.monotonic() - shown > 0.2 or done == total:
-                shown = time.monotonic()
-                line.set_description(f"{title}: {message}")
-
-        yield progress
 
 
 @click.group(cls=Group)
@@ -147,9 +101,9 @@ def check_file(path: Path, backbone: str) -> None:
 def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
     """Decode the videos and bring their feature maps into the cache."""
     for name in split or ("train", "test"):
-        _ensure_features(recipes, name)
+        ensure_features(recipes, name)
         click.echo(f"{name}: {recipes.experiment.paths.cache}/{recipes.namespace(name)}")
-    _check_quarantine(recipes)
+    check_quarantine(recipes)
 
 
 @main.command()
@@ -157,7 +111,7 @@ def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
 @with_run
 def train(recipes: Recipes, run: str) -> None:
     """Train a run's head on the cache."""
-    click.echo(_ensure_head(recipes, run))
+    click.echo(ensure_head(recipes, run))
 
 
 @main.command()
@@ -177,7 +131,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
     """Score VIDEOS, of any length from one frame, and print the paths of their score tables."""
     from pipeline.stages.score import score_files
 
-    head = head or _ensure_head(recipes, run)
+    head = head or ensure_head(recipes, run)
     with bar("score") as progress:
         paths = score_files(recipes.experiment, run, head, videos, out, as_csv, progress)
     for path in paths:
@@ -219,18 +173,18 @@ def _evaluate_run(recipes: Recipes, run: str) -> None:
     from pipeline.stages.score import score_split
 
     experiment = recipes.experiment
-    _ensure_features(recipes, "test")
-    head = _ensure_head(recipes, run)
-    manifest = _ensure_manifest(recipes)
+    ensure_features(recipes, "test")
+    head = ensure_head(recipes, run)
+    manifest = ensure_manifest(recipes)
     scores, figures = recipes.scores_folder(run), recipes.evaluation_folder(run)
     namespace = recipes.namespace("test")
     left_out = [record.video_id for record in recipes.quarantine.records()]
     with bar("score") as progress:
-        _make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
-    _make(figures, lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, _say))
+        make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
+    make(figures, lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, say))
     click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
     click.echo(f"results: {figures}")
-    _check_quarantine(recipes)
+    check_quarantine(recipes)
 
 
 @main.command()
@@ -269,51 +223,3 @@ def clear(recipes: Recipes, video_ids: tuple[str, ...]) -> None:
     """Have videos tried again by the next run: those named, or all."""
     cleared = recipes.quarantine.clear(video_ids or None)
     click.echo(f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again" if cleared else "no video is in quarantine")
-
-
-def _make(final: Path, build: Callable[[Path], object]) -> None:
-    make_folder(final, build, _say)
-
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)
-
-
-def _ensure_manifest(recipes: Recipes, left_out: bool = False):
-    """The manifest, without the videos in quarantine unless those are asked for."""
-    from pipeline.stages.manifest import build_manifest, load_manifest
-
-    final = recipes.manifest_folder()
-    if not final.exists():
-        with bar("manifest") as progress:
-            _make(final, lambda folder: build_manifest(recipes.experiment, folder, progress, _say))
-    manifest = load_manifest(recipes.experiment, final)
-    return manifest if left_out else manifest.without([record.video_id for record in recipes.quarantine.records()])
-
-
-def _ensure_features(recipes: Recipes, split: str) -> None:
-    from pipeline.stages.extract import extract_split
-
-    manifest = _ensure_manifest(recipes, left_out=True)
-    namespace, videos = recipes.namespace(split), manifest.split(split)
-    with bar(f"extract {split}") as progress:
-        extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress)
-
-
-def _ensure_head(recipes: Recipes, run: str) -> Path:
-    from pipeline.stages.train import train_head
-
-    recipes.experiment.run(run)  # an unknown name is an error before the work
-    if not recipes.head_folder(run).exists():
-        _ensure_features(recipes, "train")
-    manifest, final = _ensure_manifest(recipes), recipes.head_folder(run)
-    if final.exists():
-        return final
-    with bar(f"train {run}") as progress:
-        namespace = recipes.namespace("train")
-        _make(final, lambda folder: train_head(recipes.experiment, run, manifest, namespace, folder, progress))
-    return final
-
-
-def _check_quarantine(recipes: Recipes) -> None:
-    recipes.quarantine.check(recipes.experiment.machine.max_quarantined)

@@ -1,0 +1,127 @@
+"""The sections of an experiment that say how features are made, and on what machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config_datasets import Section
+
+__all__ = ["Backbone", "Decoding", "Features", "Machine", "Paths", "Preprocess", "Storage", "TestSampling", "TrainSampling"]
+
+NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
+
+
+class Backbone(Section):
+    """The feature extractor."""
+
+    name: Literal["tpn_slowonly_r50", "tpn_tiny"] = Field(
+        default="tpn_slowonly_r50", description="TPN on ResNet-50 SlowOnly, as in the paper, or the small stand-in."
+    )
+    weights: str = Field(
+        description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
+        "which must be asked for. The paper: Kinetics-400.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="What the backbone computes in. Refused where the device has no instructions for it."
+    )
+
+
+class Decoding(Section):
+    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
+
+    on_damage: Literal["keep", "quarantine"] = Field(
+        default="keep", description="keep: the frames before and after the damage are used, and the commit record says so."
+    )
+    keep_share: float = Field(
+        default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
+    )
+
+
+class Preprocess(Section):
+    """From decoded frames to the backbone's input (METHOD, stage 1)."""
+
+    short_side: int = Field(default=256, ge=32, le=2048, description="Shorter side after resizing, pixels.")
+    crop: int = Field(default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Preprocess:
+        if self.crop > self.short_side:
+            raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
+        return self
+
+
+class TrainSampling(Section):
+    """Clips of a training video."""
+
+    segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
+    clip_frames: int = Field(default=6, ge=1, description="Frames of a clip. Paper: 6.")
+    interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
+    clips_per_segment: int = Field(default=1, ge=1, description="Clips averaged for a segment (see METHOD).")
+    views: int = Field(default=2, ge=1, description="Random draws of every video kept in the cache; odd ones flipped.")
+    seed: int = Field(default=0, ge=0, description="Seed of the random starts.")
+
+
+class TestSampling(Section):
+    """Sliding windows over a test video."""
+
+    window_frames: int = Field(default=6, ge=1, description="Frames of a window. Paper: 6.")
+    stride_frames: int = Field(default=3, ge=1, description="Frames from one window's start to the next. Paper: 3.")
+    interval_frames: int = Field(default=1, ge=1, description="Distance between a window's frames. Paper: consecutive.")
+
+    @model_validator(mode="after")
+    def _covers(self) -> TestSampling:
+        span = (self.window_frames - 1) * self.interval_frames + 1
+        if self.stride_frames > span:
+            raise ValueError(f"stride_frames ({self.stride_frames}) leaves frames between windows of span {span}")
+        return self
+
+
+class Features(Section):
+    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide nothing."""
+
+    train: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the training features; null extracts them."
+    )
+    test: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the test features; null extracts them."
+    )
+
+
+class Storage(Section):
+    """How features are kept."""
+
+    dtype: Literal["float16", "float32"] = Field(default="float16", description="Type of the cached maps.")
+
+
+class Machine(Section):
+    """What the work runs on, and what it puts up with. In no digest: none of it decides a result beyond rounding."""
+
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    batch_clips: int = Field(default=8, ge=1, description="Clips the backbone sees at once.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
+    shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
+    decode_workers: int = Field(
+        default=2, ge=1, le=64, description="Decoder processes of an extraction; each decodes one video ahead."
+    )
+    decode_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds without a sign of life after which a decoder is given up; its video goes to quarantine.",
+    )
+    max_quarantined: int = Field(
+        default=0,
+        ge=0,
+        description="Unreadable videos that are accepted; with more, EvaluateAll does the rest, lists them, fails.",
+    )
+    checkpoint_epochs: int = Field(default=10, ge=1, description="Epochs from one training checkpoint to the next.")
+
+
+class Paths(Section):
+    """Where things go. In no digest."""
+
+    output: Path = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
+    cache: str = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")

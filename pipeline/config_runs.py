@@ -1,0 +1,91 @@
+"""The sections of an experiment that one line of its summary is made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config_datasets import Section
+
+__all__ = ["Evaluation", "Head", "Run", "Scoring", "Selection", "Training"]
+
+
+class Head(Section):
+    """The anomaly detector on the cached maps."""
+
+    name: Literal["gig", "pattern_norm"] = Field(
+        default="gig", description="gig: eqs. 1 to 14. pattern_norm: the length of the pattern vector, nothing learnt."
+    )
+    k: int = Field(default=8, ge=1, description="Positions kept by spatial reasoning, eq. 6, of rows x columns.")
+    p: int = Field(default=2, ge=1, description="Segments of the consensus, eq. 8, of T.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout before phi1 and phi2. Paper: 0.5.")
+    lambda1: float = Field(default=1.0, ge=0, description="Weight of the segment loss, eq. 12. Paper: 1.")
+    lambda2: float = Field(default=0.5, ge=0, description="Weight of the class loss, eq. 12. Paper: 0.5.")
+    lambda3: float = Field(default=0.1, ge=0, description="Weight of the sparsity, eq. 14. Paper: 0.1.")
+    standardize: bool = Field(
+        default=False, description="Replace X by ReLU((X - mu) / sigma - standardize_offset); not in the paper."
+    )
+    standardize_offset: float = Field(default=1.0, description="The b of METHOD's extension, in units of sigma.")
+
+
+class Training(Section):
+    """Fitting the head."""
+
+    epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
+    batch_bags: int = Field(default=8, ge=1, description="Bags of a batch. Paper: 8.")
+    optimizer: Literal["adagrad"] = Field(default="adagrad", description="Paper: Adagrad.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Paper: 0.001.")
+    seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
+    permute_labels_seed: int | None = Field(
+        default=None, ge=0, description="A control: shuffle the training labels over the videos with this seed."
+    )
+
+
+class Selection(Section):
+    """A validation split carved from the training videos, on which the epoch and the class thresholds are chosen."""
+
+    validation_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training videos, by source where it is known, that is held out; 0: the last epoch and "
+        "evaluation.threshold are used.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of videos.")
+
+
+class Scoring(Section):
+    """From window scores to frame scores."""
+
+    smooth_sigma: float = Field(default=2.0, ge=0, description="Gaussian sigma, in units of smooth_on. Paper: 2.")
+    smooth_on: Literal["windows", "frames", "none"] = Field(
+        default="windows", description="What is smoothed. Paper: the rough anomaly, i.e. windows."
+    )
+
+
+class Evaluation(Section):
+    """From frame scores to figures."""
+
+    mode: Literal["threshold", "argmax"] = Field(
+        default="threshold", description="threshold: a frame may get several classes; argmax: at most one."
+    )
+    threshold: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="theta of the class-wise figures; with selection.validation_share, of classes that it cannot judge. "
+        "Never tuned on test labels.",
+    )
+    resamples: int = Field(default=1000, ge=0, le=1_000_000, description="Draws of the bootstrap over videos; 0 for no intervals.")
+    bootstrap_seed: int = Field(default=0, ge=0, description="Seed of the draws.")
+
+
+class Run(Section):
+    """One line of the summary: a head with its training, scoring and evaluation."""
+
+    head: Head = Head()
+    training: Training = Training()
+    selection: Selection = Selection()
+    scoring: Scoring = Scoring()
+    evaluation: Evaluation = Evaluation()
