@@ -268,7 +268,7 @@ def _write_curves(path: Path, judged: Judged) -> None:
     pq.write_table(pa.concat_tables(parts) if parts else empty, path)
 
 
-def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path) -> dict[str, float]:
+def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path) -> dict[str, float | None]:
     """SR hit rate on the synthetic truth: is the anomaly's cell, at the window's middle frame, among the k chosen?"""
     boxes: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
@@ -291,6 +291,8 @@ def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Pat
             if found:
                 chosen.append(positions)
                 cells.append(found)
+    if chosen and not chosen[0]:  # pooled maps: nothing was chosen
+        return {"hit_rate": None, "hit_rate_chance": None, "hit_rate_windows": 0}
     result = hit_rate(np.asarray(chosen), cells, side * side)
     return {"hit_rate": result.rate, "hit_rate_chance": result.chance, "hit_rate_windows": result.windows}
 

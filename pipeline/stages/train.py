@@ -20,11 +20,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
+from pipeline.config_heads import parse_head
 from pipeline.data.manifest import Manifest
 from pipeline.data.partition import carve_validation
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.models.heads import build_head
-from pipeline.models.losses import vs_loss
+from pipeline.models.heads import HeadModule, build_head
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
@@ -34,7 +34,6 @@ from pipeline.stages.select import Validation
 __all__ = ["TrainedHead", "fit", "load_head", "train_head"]
 
 CHECKPOINT = "checkpoint.pt"
-TERMS = ("total", "video", "segment", "classes", "sparse")
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,7 @@ def train_head(
     store = FeatureStore.open(experiment.paths.cache)
     entries = {entry.video_id: entry for entry in manifest.split("train")}
     _, segments, rows, columns, _ = store.reader(namespace, min(entries)).shape
-    if run.head.k > rows * columns or run.head.p > segments:  # imported maps; of others the configuration was checked
-        raise ConfigError(
-            f"run {run_name}: head.k: expected at most {rows * columns}, the positions of a map in {namespace}, got {run.head.k}; "
-            f"head.p: at most {segments}, the segments of a bag, got {run.head.p}"
-        )
+    check_shape(run_name, run.head, namespace, rows * columns, segments)
     selection, standardizer, held_out = run.selection, None, frozenset()
     if selection.validation_share:
         held_out = frozenset(carve_validation(list(entries.values()), selection.validation_share, selection.seed))
@@ -82,7 +77,7 @@ def train_head(
     labels, validation = torch.from_numpy(labels), None
     if held_out:
         kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
-        validation = Validation(bags.subset(~kept), labels[~kept], run.head.p)
+        validation = Validation(bags.subset(~kept), labels[~kept], getattr(run.head, "p", 1))
         bags, labels = bags.subset(kept), labels[kept]
     folder.mkdir(parents=True, exist_ok=True)
     every = experiment.machine.checkpoint_epochs
@@ -94,12 +89,55 @@ def train_head(
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def make_head(settings: Head, training: Training, channels: int, classes: int) -> torch.nn.Module:
+def check_shape(run_name: str, head: Head, namespace: str, positions: int, segments: int) -> None:
+    """Raise ConfigError where a head does not fit imported maps; of others the configuration was checked."""
+    p = getattr(head, "p", 1)
+    if (head.reduction == "spatial" and head.k > positions) or p > segments:
+        raise ConfigError(
+            f"run {run_name}: head.k: expected at most {positions}, the positions of a map in {namespace}, got {head.k}; "
+            f"head.p: at most {segments}, the segments of a bag, got {p}"
+        )
+
+
+def make_head(settings: Head, training: Training, channels: int, classes: int) -> HeadModule:
     """A head initialised from the training seed."""
-    options = {"dropout": settings.dropout} if settings.name == "gig" else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        return build_head(settings.name, channels=channels, classes=classes, **options)
+        return build_head(settings.name, channels=channels, classes=classes, **settings.options())
+
+
+def make_optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the settings name."""
+    kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[training.optimizer]
+    return kind(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: torch.Generator) -> list[torch.Tensor]:
+    """One epoch's batches, as indices of bags.
+
+    Args:
+        labels: (N, 1 + C), column 0 Normal.
+        batch_bags: bags of a batch.
+        pairs: every batch holds as many normal as anomalous bags, batch_bags // 2 of each (at least one), the normal ones first.
+            Of the kind with more bags each comes once; of the other some come again, in a new order.
+        generator: of the order.
+
+    Raises:
+        ConfigError: pairs of one kind alone.
+    """
+    if not pairs:
+        return list(torch.randperm(len(labels), generator=generator).split(batch_bags))
+    normal = labels[:, 0] > 0
+    kinds = [torch.nonzero(which)[:, 0] for which in (normal, ~normal)]
+    if not len(kinds[0]) or not len(kinds[1]):
+        raise ConfigError(f"training: this head needs normal and anomalous videos, got {len(kinds[0])} and {len(kinds[1])}")
+    longest = max(map(len, kinds))
+    orders = []
+    for kind in kinds:
+        rounds = -(-longest // len(kind))
+        order = torch.cat([kind[torch.randperm(len(kind), generator=generator)] for _ in range(rounds)])
+        orders.append(order[:longest].split(max(1, batch_bags // 2)))
+    return [torch.cat(both) for both in zip(*orders, strict=True)]
 
 
 def fit(
@@ -111,7 +149,7 @@ def fit(
     progress: Progress | None = None,
     checkpoint_epochs: int = 10,
     validation: Validation | None = None,
-) -> torch.nn.Module:
+) -> HeadModule:
     """Train on reduced bags: every epoch one view of every video, in a seeded order.
 
     Where `folder` holds the checkpoint of a training that was broken off, it goes on from there, to the same weights.
@@ -129,39 +167,33 @@ def fit(
     Returns:
         The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation split.
     """
-    settings, training = run.head, run.training
-    head = make_head(settings, training, bags.cues.shape[-1], classes)
+    training = run.training
+    head = make_head(run.head, training, bags.cues.shape[-1], classes)
     parameters = list(head.parameters())
     videos, views = bags.cues.shape[:2]
     generator = torch.Generator().manual_seed(training.seed)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     with torch.random.fork_rng(devices=[]), SummaryWriter(folder / "tensorboard") as board:
         torch.manual_seed(training.seed)  # dropout draws from the global generator
-        optimizer = torch.optim.Adagrad(parameters, lr=training.learning_rate) if parameters else None
+        optimizer = make_optimizer(training, parameters) if parameters else None
         history = _resume(folder / CHECKPOINT, head, optimizer, generator, validation) if optimizer else []
         for epoch, means in enumerate(history, start=1):
             _plot(board, epoch, means)
         head.train()
         for epoch in range(len(history) + 1, training.epochs + 1 if optimizer else 0):
-            order = torch.randperm(videos, generator=generator)
+            batches = draw_batches(labels, training.batch_bags, head.pairs, generator)
             view = torch.randint(views, (videos,), generator=generator)
-            sums = dict.fromkeys(TERMS, 0.0)
-            for batch in order.split(training.batch_bags):
+            sums: dict[str, float] = {}
+            for batch in batches:
                 output = head(bags.cues[batch, view[batch]], bags.patterns[batch, view[batch]])
-                terms = vs_loss(
-                    output,
-                    labels[batch],
-                    lambda1=settings.lambda1,
-                    lambda2=settings.lambda2,
-                    lambda3=settings.lambda3,
-                    p=settings.p,
-                )
+                terms = head.loss(output, labels[batch])
                 optimizer.zero_grad()
-                terms.total.backward()
+                terms["total"].backward()
                 optimizer.step()
-                for term in TERMS:
-                    sums[term] += getattr(terms, term).item() * len(batch)
-            history.append({term: value / videos for term, value in sums.items()})
+                for term, value in terms.items():
+                    sums[term] = sums.get(term, 0.0) + value.item() * len(batch)
+            seen = sum(map(len, batches))
+            history.append({term: value / seen for term, value in sums.items()})
             _plot(board, epoch, history[-1])
             if validation:
                 validation.consider(head)
@@ -171,8 +203,8 @@ def fit(
                 progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
     with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(["epoch", *TERMS])
-        table.writerows([epoch, *(f"{means[term]:.6f}" for term in TERMS)] for epoch, means in enumerate(history, start=1))
+        table.writerow(["epoch", *(history[0] if history else ())])
+        table.writerows([epoch, *(f"{value:.6f}" for value in means.values())] for epoch, means in enumerate(history, start=1))
     if validation and validation.state:
         head.load_state_dict(validation.state)
     return head.eval()
@@ -235,7 +267,7 @@ def save_head(
     if not tensors:  # safetensors refuses an empty file
         tensors = {"empty": torch.zeros(1)}
     # One entry: safetensors writes several in no fixed order, and equal heads should be equal files.
-    facts = {"settings": settings.model_dump(), "classes": list(classes)}
+    facts = {"settings": settings.model_dump(), "classes": list(classes), "channels": getattr(module, "channels", None)}
     path.write_bytes(save(tensors, metadata={"head": json.dumps(facts, sort_keys=True)}))
 
 
@@ -245,14 +277,13 @@ def load_head(path: Path) -> TrainedHead:
         with safe_open(path, framework="pt") as stream:
             facts = json.loads(stream.metadata()["head"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
-        settings, classes = Head.model_validate(facts["settings"]), tuple(facts["classes"])
+        settings, classes = parse_head(facts["settings"]), tuple(facts["classes"])
     except Exception as error:
         raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
     standardizer = None
     if settings.standardize:
         standardizer = Standardizer(tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset)
     state = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
-    channels = next((value.shape[-1] for name, value in state.items() if name.endswith("weight")), 0)
-    module = make_head(settings, Training(), channels, len(classes))
+    module = make_head(settings, Training(), facts["channels"], len(classes))
     module.load_state_dict(state, strict=True)
     return TrainedHead(module.eval(), settings, standardizer, classes)
