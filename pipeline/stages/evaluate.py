@@ -27,7 +27,7 @@ from pipeline.metrics.spatial import hit_rate
 from pipeline.stages.manifest import load_manifest
 from pipeline.stages.tables import ScoreTables, read_scores, read_tables, resolve_thresholds
 
-__all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "read_scores"]
+__all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "judge_folder", "read_scores"]
 
 Say = Callable[[str], None]
 CURVE_COLUMNS = ("threshold", "true_positive_rate", "false_positive_rate", "precision")
@@ -131,7 +131,7 @@ def evaluate_tables(
     Raises:
         LengthMismatch, PipelineError: as `evaluate_run`.
     """
-    manifest, judged = _judge_folder(scores_folder, manifest_folder, evaluation, stride, tail, lengths)
+    manifest, judged = judge_folder(scores_folder, manifest_folder, evaluation, stride, tail, lengths)
     identity = digest(evaluation, stride, tail)
     _write(folder, {"run": scores_folder.name, "stride": stride, "tail": tail}, judged, manifest, evaluation, identity, {})
     (folder / "config.yaml").write_text(to_yaml(evaluation), encoding="utf-8")
@@ -155,7 +155,7 @@ def compare_tables(
     judged = []
     for folder in (first, second):
         form = (1, "exact") if (folder / "index.json").is_file() else (stride, tail)
-        judged.append(_judge_folder(folder, manifest_folder, evaluation, *form, lengths)[1])
+        judged.append(judge_folder(folder, manifest_folder, evaluation, *form, lengths)[1])
     one, other = judged
     kinds = [type(group) for group in other.groups]
     pairs = [(group, other.groups[kinds.index(type(group))]) for group in one.groups if type(group) in kinds]
@@ -164,9 +164,15 @@ def compare_tables(
     return {name: _plain(value) for name, value in found.items()}
 
 
-def _judge_folder(
-    scores_folder: Path, manifest_folder: Path, evaluation: Evaluation, stride: int, tail: str, lengths: dict[str, int] | None
+def judge_folder(
+    scores_folder: Path,
+    manifest_folder: Path,
+    evaluation: Evaluation,
+    stride: int = 1,
+    tail: str = "exact",
+    lengths: dict[str, int] | None = None,
 ) -> tuple[Manifest, Judged]:
+    """The score tables of a folder beside the truth; arguments and errors as `evaluate_tables`."""
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, stride=stride, tail=tail)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.config import Experiment, SyntheticDataset, digest
+from pipeline.config_heads import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.quarantine import Quarantine
@@ -22,7 +23,7 @@ from pipeline.stages.quarantine import Quarantine
 __all__ = ["Progress", "Recipes", "file_sha256"]
 
 # Raised when the code changes what a stage writes for the same configuration.
-VERSIONS = {"manifest": 2, "features": 2, "head": 2, "scores": 2, "evaluation": 2, "summary": 2}
+VERSIONS = {"manifest": 2, "features": 2, "reduced": 1, "head": 2, "scores": 2, "evaluation": 2, "summary": 2, "ablation": 1}
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message) by every stage that takes longer than a moment."""
@@ -121,6 +122,18 @@ class Recipes:
         features = self._usable_digest("train")
         selection = [resolved.selection] if resolved.selection.validation_share else []
         return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
+
+    def reduced_digest(self, run: str, split: str) -> str:
+        """Of the reduced features of a split: those that all runs of one reduction share."""
+        resolved = self.experiment.run(run)
+        parts = [resolved.head.model_dump(include=set(MAPS))]
+        if resolved.head.standardize and resolved.selection.validation_share:
+            parts += [resolved.selection, self.labels_digest]  # the statistics leave the validation videos out
+        features = [self._usable_digest("train")] + ([self._usable_digest("test")] if split == "test" else [])
+        return digest(VERSIONS["reduced"], *features, *parts)
+
+    def reduced_folder(self, run: str, split: str) -> Path:
+        return self.folder / f"reduced-{split}-{self.reduced_digest(run, split)}"
 
     def scores_digest(self, run: str) -> str:
         scoring = self.experiment.run(run).scoring

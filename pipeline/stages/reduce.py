@@ -14,7 +14,7 @@ from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
 from pipeline.stages.recipes import Progress
 
-__all__ = ["Bags", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
+__all__ = ["Bags", "Windows", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
 
 WINDOWS_AT_ONCE = 32
 Windows = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]

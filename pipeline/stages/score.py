@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from pipeline.data.sampling import windows_to_frames
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress, file_sha256
-from pipeline.stages.reduce import in_parts, reduce_windows
+from pipeline.stages.reduce import Windows, in_parts, reduce_windows
 from pipeline.stages.select import read_thresholds
 from pipeline.stages.train import TrainedHead, load_head
 
@@ -57,8 +57,13 @@ def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
     return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
 
 
-def score_video(store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring) -> VideoScores:
-    """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows."""
+def score_video(
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring, reduced: Windows | None = None
+) -> VideoScores:
+    """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
+
+    `reduced` are the video's windows, where they have been reduced before.
+    """
     reader = store.reader(namespace, video_id)
     count, outputs = reader.shape[1], 1 + len(head.classes)
     # Filled in place: small results kept between the large arrays of every step would leave holes that memory never gives back.
@@ -67,7 +72,7 @@ def score_video(store: FeatureStore, namespace: str, video_id: str, head: Traine
     own = np.empty(count, dtype=np.float64)
     done, binary = 0, False
     with torch.inference_mode():
-        stream = reduce_windows(store, namespace, video_id, head.settings, head.standardizer)
+        stream = reduced or reduce_windows(store, namespace, video_id, head.settings, head.standardizer)
         for cue, vectors, chosen in in_parts(stream, count, head.module.context):
             step = slice(done, done := done + vectors.shape[1])
             output = head.module(cue, vectors)
@@ -126,11 +131,13 @@ def score_split(
     head_folder: Path,
     folder: Path,
     progress: Progress | None = None,
+    reduced: Callable[[str], Windows] | None = None,
 ) -> None:
     """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts, and
     the class thresholds, where a validation split chose them.
 
-    Tables that lie in `folder` already, of a process that was broken off, are kept.
+    Tables that lie in `folder` already, of a process that was broken off, are kept. `reduced` gives a video's windows, where they
+    have been reduced before.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
@@ -143,7 +150,8 @@ def score_split(
             progress(number, len(videos), f"scoring {entry.video_id}")
         path = folder / "frames" / f"{escape(entry.video_id)}.parquet"
         if not path.exists():
-            scores = score_video(store, namespace, entry.video_id, head, run.scoring)
+            windows = reduced(entry.video_id) if reduced else None
+            scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
             write_scores(folder, entry.video_id, scores, head.classes)
         decoded = store.record(namespace, entry.video_id).provenance["source"]["decoded_frames"]
         index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}

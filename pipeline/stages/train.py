@@ -9,6 +9,7 @@ import csv
 import json
 import pickle
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
 from pipeline.config_heads import parse_head
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.partition import carve_validation
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.heads import HeadModule, build_head
@@ -46,6 +47,26 @@ class TrainedHead:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a run trains on.
+
+    Attributes:
+        bags: reduced videos to fit, and `labels` (N, 1 + C) in their order.
+        held_out: the bags of the validation split and their labels; None without one.
+        standardizer: of the maps; None where they are taken as they are.
+    """
+
+    bags: Bags
+    labels: torch.Tensor
+    held_out: tuple[Bags, torch.Tensor] | None
+    standardizer: Standardizer | None
+
+    def validation(self, head: Head) -> Validation | None:
+        """A new judge of a head's epochs."""
+        return Validation(*self.held_out, getattr(head, "p", 1)) if self.held_out else None
+
+
 def train_head(
     experiment: Experiment,
     run_name: str,
@@ -61,32 +82,68 @@ def train_head(
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
-    entries = {entry.video_id: entry for entry in manifest.split("train")}
-    _, segments, rows, columns, _ = store.reader(namespace, min(entries)).shape
+    entries = manifest.split("train")
+    _, segments, rows, columns, _ = store.reader(namespace, min(entry.video_id for entry in entries)).shape
     check_shape(run_name, run.head, namespace, rows * columns, segments)
-    selection, standardizer, held_out = run.selection, None, frozenset()
-    if selection.validation_share:
-        held_out = frozenset(carve_validation(list(entries.values()), selection.validation_share, selection.seed))
-    if run.head.standardize:
-        fitting = [video_id for video_id in entries if video_id not in held_out]
-        standardizer = fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
-    bags = reduce_bags(store, namespace, list(entries), run.head, standardizer, progress)
+    standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
+    bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
+    train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer), folder, progress)
+
+
+def train_on(
+    experiment: Experiment, run: Run, manifest: Manifest, material: Material, folder: Path, progress: Progress | None = None
+) -> None:
+    """As `train_head`, on reduced bags."""
+    folder.mkdir(parents=True, exist_ok=True)
+    validation, every = material.validation(run.head), experiment.machine.checkpoint_epochs
+    parts = material.bags, material.labels, run, len(manifest.classes), folder, progress
+    module = fit(*parts, checkpoint_epochs=every, validation=validation)
+    write_head(folder, run, module, material, validation, manifest.classes)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def held_out_videos(run: Run, entries: Sequence[VideoEntry]) -> frozenset[str]:
+    """Ids of the validation split; empty without one."""
+    share = run.selection.validation_share
+    return frozenset(carve_validation(list(entries), share, run.selection.seed)) if share else frozenset()
+
+
+def training_standardizer(
+    run: Run,
+    store: FeatureStore,
+    namespace: str,
+    entries: Sequence[VideoEntry],
+    held_out: frozenset[str],
+    progress: Progress | None = None,
+) -> Standardizer | None:
+    """The statistics of the videos to fit, where the run standardizes."""
+    if not run.head.standardize:
+        return None
+    fitting = [entry.video_id for entry in entries if entry.video_id not in held_out]
+    return fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
+
+
+def gather(run: Run, manifest: Manifest, bags: Bags, standardizer: Standardizer | None) -> Material:
+    """Reduced bags of all training videos with their labels, the validation split apart."""
+    entries = {entry.video_id: entry for entry in manifest.split("train")}
     labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in bags.video_ids])
     if run.training.permute_labels_seed is not None:
         labels = np.random.default_rng(run.training.permute_labels_seed).permutation(labels)
-    labels, validation = torch.from_numpy(labels), None
-    if held_out:
-        kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
-        validation = Validation(bags.subset(~kept), labels[~kept], getattr(run.head, "p", 1))
-        bags, labels = bags.subset(kept), labels[kept]
-    folder.mkdir(parents=True, exist_ok=True)
-    every = experiment.machine.checkpoint_epochs
-    module = fit(bags, labels, run, len(manifest.classes), folder, progress, checkpoint_epochs=every, validation=validation)
+    labels, held_out = torch.from_numpy(labels), held_out_videos(run, list(entries.values()))
+    if not held_out:
+        return Material(bags, labels, None, standardizer)
+    kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
+    return Material(bags.subset(kept), labels[kept], (bags.subset(~kept), labels[~kept]), standardizer)
+
+
+def write_head(
+    folder: Path, run: Run, module: HeadModule, material: Material, validation: Validation | None, classes: tuple[str, ...]
+) -> None:
+    """Write what training gives but the loss curves."""
     if validation:
-        validation.write(folder, module, manifest.classes)
-    save_head(folder / "head.safetensors", module, run.head, standardizer, manifest.classes)
+        validation.write(folder, module, classes)
+    save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def check_shape(run_name: str, head: Head, namespace: str, positions: int, segments: int) -> None:
@@ -201,13 +258,18 @@ def fit(
                 _checkpoint(folder / CHECKPOINT, head, optimizer, generator, validation, history)
             if progress:
                 progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
+    write_losses(folder, history)
+    if validation and validation.state:
+        head.load_state_dict(validation.state)
+    return head.eval()
+
+
+def write_losses(folder: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write losses.csv: a line an epoch, the mean of every term."""
     with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["epoch", *(history[0] if history else ())])
         table.writerows([epoch, *(f"{value:.6f}" for value in means.values())] for epoch, means in enumerate(history, start=1))
-    if validation and validation.state:
-        head.load_state_dict(validation.state)
-    return head.eval()
 
 
 def _plot(board: SummaryWriter, epoch: int, means: dict[str, float]) -> None:
