@@ -9,7 +9,8 @@
     grid:                            # every setting of the list with every combination of these
       head.lambda3: [0.0, 0.1]
 
-A setting changes what a run may change, and the sampling; other sampling means other features, which are extracted.
+A setting changes what a run may change, and the sampling; other sampling means other features, which are extracted. Heads are
+trained on frozen features; a section `finetune` of the base plays no part.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tu
 
 def _experiment(base: dict, members: list[dict]) -> Experiment:
     """The base with the sampling of the members, which is the same, and a run for each."""
-    data = {key: value for key, value in base.items() if key != "runs"}
+    data = {key: value for key, value in base.items() if key not in ("runs", "finetune")}
     for section in SAMPLING:
         if section in members[0]:
             data[section] = (data.get(section) or {}) | members[0][section]

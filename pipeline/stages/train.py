@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
@@ -35,6 +34,7 @@ from pipeline.stages.select import Validation
 __all__ = ["TrainedHead", "fit", "load_head", "train_head"]
 
 CHECKPOINT = "checkpoint.pt"
+TERMS = ("total", "video", "segment", "classes", "sparse")  # of the VS loss
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,7 @@ def training_standardizer(
 
 def gather(run: Run, manifest: Manifest, bags: Bags, standardizer: Standardizer | None) -> Material:
     """Reduced bags of all training videos with their labels, the validation split apart."""
-    entries = {entry.video_id: entry for entry in manifest.split("train")}
-    labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in bags.video_ids])
-    if run.training.permute_labels_seed is not None:
-        labels = np.random.default_rng(run.training.permute_labels_seed).permutation(labels)
-    labels, held_out = torch.from_numpy(labels), held_out_videos(run, list(entries.values()))
+    labels, held_out = training_labels(manifest, bags.video_ids, run.training), held_out_videos(run, manifest.split("train"))
     if not held_out:
         return Material(bags, labels, None, standardizer)
     kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
@@ -144,6 +140,15 @@ def write_head(
         validation.write(folder, module, classes)
     save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
+
+
+def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Training) -> torch.Tensor:
+    """Multi-hot labels (N, 1 + C) float32 of the videos; shuffled over them, where a control asks for that."""
+    entries = {entry.video_id: entry for entry in manifest.split("train")}
+    labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in video_ids])
+    if training.permute_labels_seed is not None:
+        labels = np.random.default_rng(training.permute_labels_seed).permutation(labels)
+    return torch.from_numpy(labels)
 
 
 def check_shape(run_name: str, head: Head, namespace: str, positions: int, segments: int) -> None:
