@@ -6,45 +6,51 @@ One pass reduces the maps to bags; the epochs then run on those. The training lo
 from __future__ import annotations
 
 import csv
-import json
 import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch.utils.tensorboard import SummaryWriter
 
 from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
-from pipeline.config_heads import parse_head
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.partition import carve_validation
-from pipeline.errors import ConfigError, WeightsError
-from pipeline.models.heads import HeadModule, build_head
+from pipeline.errors import ConfigError
+from pipeline.models.heads import HeadModule
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
+from pipeline.stages.saved_heads import TrainedHead, load_head, make_head, save_head
 from pipeline.stages.select import Validation
 
-__all__ = ["TrainedHead", "fit", "load_head", "train_head"]
+__all__ = [
+    "TERMS",
+    "Material",
+    "TrainedHead",
+    "check_shape",
+    "draw_batches",
+    "fit",
+    "gather",
+    "held_out_videos",
+    "load_head",
+    "make_head",
+    "save_head",
+    "train_head",
+    "train_on",
+    "training_labels",
+    "training_standardizer",
+    "write_head",
+    "write_losses",
+]
 
 CHECKPOINT = "checkpoint.pt"
 TERMS = ("total", "video", "segment", "classes", "sparse")  # of the VS loss
-
-
-@dataclass(frozen=True)
-class TrainedHead:
-    """A head in evaluation mode with what it needs before and after it."""
-
-    module: torch.nn.Module
-    settings: Head
-    standardizer: Standardizer | None
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -159,13 +165,6 @@ def check_shape(run_name: str, head: Head, namespace: str, positions: int, segme
             f"run {run_name}: head.k: expected at most {positions}, the positions of a map in {namespace}, got {head.k}; "
             f"head.p: at most {segments}, the segments of a bag, got {p}"
         )
-
-
-def make_head(settings: Head, training: Training, channels: int, classes: int) -> HeadModule:
-    """A head initialised from the training seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        return build_head(settings.name, channels=channels, classes=classes, **settings.options())
 
 
 def make_optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -322,35 +321,3 @@ def _resume(
     if validation:
         validation.restore(state["validation"])
     return list(state["history"])
-
-
-def save_head(
-    path: Path, module: torch.nn.Module, settings: Head, standardizer: Standardizer | None, classes: tuple[str, ...]
-) -> None:
-    """Write a head as safetensors; its settings and classes are in the metadata."""
-    tensors = {f"head.{name}": value.contiguous() for name, value in module.state_dict().items()}
-    if standardizer:
-        tensors |= {"standardizer.mean": standardizer.mean, "standardizer.std": standardizer.std}
-    if not tensors:  # safetensors refuses an empty file
-        tensors = {"empty": torch.zeros(1)}
-    # One entry: safetensors writes several in no fixed order, and equal heads should be equal files.
-    facts = {"settings": settings.model_dump(), "classes": list(classes), "channels": getattr(module, "channels", None)}
-    path.write_bytes(save(tensors, metadata={"head": json.dumps(facts, sort_keys=True)}))
-
-
-def load_head(path: Path) -> TrainedHead:
-    """Read a head written by `save_head`. Raises WeightsError when it is missing or not one."""
-    try:
-        with safe_open(path, framework="pt") as stream:
-            facts = json.loads(stream.metadata()["head"])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
-        settings, classes = parse_head(facts["settings"]), tuple(facts["classes"])
-    except Exception as error:
-        raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
-    standardizer = None
-    if settings.standardize:
-        standardizer = Standardizer(tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset)
-    state = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
-    module = make_head(settings, Training(), facts["channels"], len(classes))
-    module.load_state_dict(state, strict=True)
-    return TrainedHead(module.eval(), settings, standardizer, classes)
