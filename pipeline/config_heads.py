@@ -134,7 +134,17 @@ class UrDmuHead(Head):
     margin: Weight = Field(default=100.0, description="Margin of the magnitude distance. Paper: 100.")
 
 
-_Union = GigHead | PatternNormHead | MilRankingHead | AttentionMilHead | RtfmHead | BnWvadHead | UrDmuHead
+class GcnLabelNoiseHead(Head):
+    """Zhong et al. 2019."""
+
+    name: Literal["gcn_label_noise"] = Field(description="A graph network that cleans segment labels, beside a classifier.")
+    dropout: Dropout = Field(default=0.6, description="Dropout in the classifier.")
+    sure_share: float = Field(default=0.3, gt=0, le=0.5, description="Share of a bag's segments, of highest and of lowest score.")
+    warmup_steps: int = Field(default=100, ge=0, description="Steps of the classifier on the labels as they are.")
+    average: float = Field(default=0.95, ge=0, lt=1, description="Of the slow cleaner's weights, what is kept from step to step.")
+
+
+_Union = GigHead | PatternNormHead | MilRankingHead | AttentionMilHead | RtfmHead | BnWvadHead | UrDmuHead | GcnLabelNoiseHead
 HEADS: dict[str, type[Head]] = {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(_Union)}
 
 

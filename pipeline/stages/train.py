@@ -230,7 +230,7 @@ def fit(
     """
     training = run.training
     head = make_head(run.head, training, bags.cues.shape[-1], classes)
-    parameters = list(head.parameters())
+    parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     videos, views = bags.cues.shape[:2]
     generator = torch.Generator().manual_seed(training.seed)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)

@@ -1,6 +1,15 @@
 """Heads: one module each, behind one small interface (`base`) and a registry by name."""
 
-from pipeline.models.heads import attention_mil, bn_wvad, gig, mil_ranking, pattern_norm, rtfm, ur_dmu  # they register themselves
+from pipeline.models.heads import (  # they register themselves
+    attention_mil,
+    bn_wvad,
+    gcn_label_noise,
+    gig,
+    mil_ranking,
+    pattern_norm,
+    rtfm,
+    ur_dmu,
+)
 from pipeline.models.heads.base import HEADS, BinaryHead, HeadModule, HeadOutput, build_head, register
 
 __all__ = [
@@ -11,6 +20,7 @@ __all__ = [
     "attention_mil",
     "bn_wvad",
     "build_head",
+    "gcn_label_noise",
     "gig",
     "mil_ranking",
     "pattern_norm",
