@@ -40,6 +40,8 @@ class LiveModel(nn.Module):
         checkpointing: compute activations a second time in the backward pass instead of keeping them.
     """
 
+    reduction = {"reduction": "spatial"}  # the paper's, until another is given
+
     def __init__(
         self,
         network: nn.Module,
@@ -54,8 +56,8 @@ class LiveModel(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.head, self.precision = network, head, precision
-        self.reduction = {"reduction": reduction, "k": k, "relation": relation, "enhancement": enhancement}
+        self.network, self.head, self.k, self.precision = network, head, k, precision
+        self.reduction = {"reduction": reduction, "relation": relation, "enhancement": enhancement}
         self.fast = FastTPN(network, checkpointing=checkpointing)
         self._offset = standardizer.offset if standardizer else None
         if standardizer:
@@ -86,7 +88,7 @@ class LiveModel(nn.Module):
         if self.standardizer:
             maps = self.standardizer.maps(maps)
         cue = global_pattern_cue(maps)
-        return cue, pattern_vectors(maps, cue, **self.reduction).vectors
+        return cue, pattern_vectors(maps, cue, k=self.k, **self.reduction).vectors
 
     def outputs(self, clips: torch.Tensor, seeds: Sequence[str]) -> list[HeadOutput]:
         """Logits of every bag by itself, with dropout drawn from the bag's seed, so that no grouping of bags changes it.
