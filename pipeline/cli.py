@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli_ablate import ablate
 from pipeline.cli_cache import cache
 from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli_steps import (
@@ -40,6 +41,7 @@ def main() -> None:
     """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
 
 
+main.add_command(ablate)
 main.add_command(cache)
 main.add_command(compare)
 main.add_command(export_submission)

@@ -40,13 +40,15 @@ from pipeline.config_features import (
     TrainSampling,
 )
 from pipeline.config_finetune import Finetune
-from pipeline.config_runs import Evaluation, Head, Run, Scoring, Selection, Training
+from pipeline.config_heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config_runs import Evaluation, Run, Scoring, Selection, Training
 from pipeline.errors import ConfigError
 
 __all__ = [
     "CitySceneDataset",
     "CsvDataset",
     "Experiment",
+    "Head",
     "Run",
     "ShanghaiTechDataset",
     "SyntheticDataset",
@@ -59,6 +61,7 @@ __all__ = [
     "to_yaml",
 ]
 
+TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for name in HEADS}
 RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
 
 
@@ -74,7 +77,7 @@ class Experiment(Section):
     test_sampling: TestSampling = TestSampling()
     storage: Storage = Storage()
     features: Features = Features()
-    head: Head = Head()
+    head: AnyHead = GigHead()
     training: Training = Training()
     selection: Selection = Selection()
     scoring: Scoring = Scoring()
@@ -101,10 +104,10 @@ class Experiment(Section):
         for name in self.runs:
             run = self.run(name)
             # The shape of imported maps is in the cache, which train_head asks.
-            if run.head.k > cells and not (self.features.train and self.features.test):
+            if run.head.reduction == "spatial" and run.head.k > cells and not (self.features.train and self.features.test):
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
-            if run.head.p > self.train_sampling.segments and not self.features.train:
-                raise ValueError(f"runs.{name}: head.p is {run.head.p}, a bag has {self.train_sampling.segments} segments")
+            if (p := getattr(run.head, "p", 1)) > self.train_sampling.segments and not self.features.train:
+                raise ValueError(f"runs.{name}: head.p is {p}, a bag has {self.train_sampling.segments} segments")
         if self.finetune.enabled:
             self._check_finetune()
         return self
@@ -130,7 +133,7 @@ class Experiment(Section):
         for section, values in changes.items():
             if section not in base:
                 raise ValueError(f"runs.{name}.{section}: a run changes only {', '.join(base)}")
-            base[section].update(values)
+            base[section] = switch_head(base[section], values) if section == "head" else base[section] | values
         try:
             return Run.model_validate(base)
         except ValidationError as error:
@@ -168,8 +171,13 @@ def parse_experiment(data: object, where: str = "config") -> Experiment:
 
 def _describe(item: Any, prefix: str = "") -> str:
     """One line for one pydantic error: the key, what is wrong, and for an unknown key the nearest valid one."""
-    location = [str(part) for part in item["loc"] if part not in DATASETS]
+    # The tag of a union, at the second place, is no key.
+    location = [str(part) for i, part in enumerate(item["loc"]) if (i, item["loc"][0], part) not in TAGGED]
     key = ".".join(([prefix] if prefix else []) + location) or "experiment"
+    if item["type"] == "union_tag_invalid" and item["loc"][0] == "head":
+        name = str(item["ctx"]["tag"])
+        near = difflib.get_close_matches(name, HEADS, n=1, cutoff=0.0)[0]
+        return f"{key}.name: no head {name!r}; did you mean {near!r}? There are {', '.join(HEADS)}"
     if item["type"] == "extra_forbidden":
         known = _keys_of(item["loc"][:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
@@ -182,8 +190,8 @@ def _keys_of(location: tuple) -> list[str]:
     """Valid keys of the section at a pydantic error location."""
     model: Any = Run if location and location[0] in Run.model_fields else Experiment
     for part in location:
-        if part in DATASETS:
-            model = DATASETS[part]
+        if part in DATASETS or part in HEADS:
+            model = (DATASETS | HEADS)[part]
         elif part in getattr(model, "model_fields", {}) and isinstance(model.model_fields[part].annotation, type):
             model = model.model_fields[part].annotation
     return list(getattr(model, "model_fields", {}))
@@ -207,9 +215,9 @@ def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[t
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         annotation = field.annotation
-        if name == "dataset":
-            for adapter, section in DATASETS.items():
-                rows += field_table(section, f"dataset({adapter}).")
+        if name in ("dataset", "head"):
+            for kind, section in (DATASETS if name == "dataset" else HEADS).items():
+                rows += field_table(section, f"{name}({kind}).")
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             rows += field_table(annotation, f"{key}.")
         else:

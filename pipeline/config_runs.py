@@ -7,26 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config_datasets import Section
+from pipeline.config_heads import AnyHead, GigHead
 
-__all__ = ["Evaluation", "Head", "Run", "Scoring", "Selection", "Training"]
-
-
-class Head(Section):
-    """The anomaly detector on the cached maps."""
-
-    name: Literal["gig", "pattern_norm"] = Field(
-        default="gig", description="gig: eqs. 1 to 14. pattern_norm: the length of the pattern vector, nothing learnt."
-    )
-    k: int = Field(default=8, ge=1, description="Positions kept by spatial reasoning, eq. 6, of rows x columns.")
-    p: int = Field(default=2, ge=1, description="Segments of the consensus, eq. 8, of T.")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout before phi1 and phi2. Paper: 0.5.")
-    lambda1: float = Field(default=1.0, ge=0, description="Weight of the segment loss, eq. 12. Paper: 1.")
-    lambda2: float = Field(default=0.5, ge=0, description="Weight of the class loss, eq. 12. Paper: 0.5.")
-    lambda3: float = Field(default=0.1, ge=0, description="Weight of the sparsity, eq. 14. Paper: 0.1.")
-    standardize: bool = Field(
-        default=False, description="Replace X by ReLU((X - mu) / sigma - standardize_offset); not in the paper."
-    )
-    standardize_offset: float = Field(default=1.0, description="The b of METHOD's extension, in units of sigma.")
+__all__ = ["Evaluation", "Run", "Scoring", "Selection", "Training"]
 
 
 class Training(Section):
@@ -34,8 +17,9 @@ class Training(Section):
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
     batch_bags: int = Field(default=8, ge=1, description="Bags of a batch. Paper: 8.")
-    optimizer: Literal["adagrad"] = Field(default="adagrad", description="Paper: Adagrad.")
+    optimizer: Literal["adagrad", "adam"] = Field(default="adagrad", description="Paper: Adagrad.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Paper: 0.001.")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty, added to the gradient. Paper: none.")
     seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
     permute_labels_seed: int | None = Field(
         default=None, ge=0, description="A control: shuffle the training labels over the videos with this seed."
@@ -84,7 +68,7 @@ class Evaluation(Section):
 class Run(Section):
     """One line of the summary: a head with its training, scoring and evaluation."""
 
-    head: Head = Head()
+    head: AnyHead = GigHead()
     training: Training = Training()
     selection: Selection = Selection()
     scoring: Scoring = Scoring()

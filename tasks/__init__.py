@@ -5,12 +5,14 @@
 runs from the project's root, where luigi.cfg lies.
 """
 
+from tasks.ablation import Ablate
 from tasks.base import ExperimentTask
 from tasks.data import ExtractFeatures, ExtractShard, Manifest
 from tasks.runs import Evaluate, EvaluateAll, ScoreVideos
 from tasks.training import FineTune, TrainHead
 
 __all__ = [
+    "Ablate",
     "Evaluate",
     "EvaluateAll",
     "ExperimentTask",

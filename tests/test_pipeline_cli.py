@@ -48,8 +48,8 @@ def test_config_fields_explains_every_key_of_a_full_configuration():
     result = gig("config", "fields")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert "head.k [8]" in lines
-    assert lines[lines.index("head.k [8]") + 1].strip()
+    assert "head(gig).k [8]" in lines
+    assert lines[lines.index("head(gig).k [8]") + 1].strip()
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import luigi
 import numpy as np
 import pytest
+import torch
 
 from cache import FeatureStore, NotCached, PlainLayout
 from cache.interchange import import_npy
 from pipeline.config import parse_experiment
+from pipeline.config_heads import HEADS
 from pipeline.errors import ConfigError
 from pipeline.stages.evaluate import read_scores
 from pipeline.stages.extract import extract_split
@@ -94,6 +97,42 @@ def test_extraction_finds_imported_features_and_names_those_that_are_missing(dat
     FeatureStore.open(tmp_path / "cache").withdraw("i3d-test", "t2")
     with pytest.raises(NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"):
         extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_trains_and_scores_pooled_features_whatever_the_order_of_videos(data, manifest_of, tmp_path, name, one_thread):
+    store = FeatureStore.open(tmp_path / "cache")
+    for split, segments in (("train", {"segments": 4}), ("test", {})):
+        folder = tmp_path / f"wide-{split}"
+        folder.mkdir()
+        for video_id, facts in VIDEOS.items():
+            if facts.startswith(split):
+                np.save(folder / f"{video_id}.npy", np.tile(i3d(video_id, CLIPS), 32))
+        import_npy(store, f"wide-{split}", folder, PlainLayout(fps=10, **segments))
+    assert store.reader("wide-test", "t1").shape == (10, CLIPS, 1, 1, 1024)
+    head = {"name": name} | ({"k": 1} if HEADS[name].model_fields["reduction"].default == "spatial" else {})
+    names = {"train": "wide-train", "test": "wide-test"}
+    experiment = parse_experiment(data | {"head": head, "features": names, "training": {"epochs": 2}})
+    manifest = manifest_of(experiment)
+    turned = replace(manifest, videos=manifest.videos[::-1])
+    for order, videos in (("a", manifest), ("b", turned)):
+        train_head(experiment, "gig", videos, "wide-train", tmp_path / order)
+        score_split(experiment, "gig", videos, "wide-test", tmp_path / order, tmp_path / f"scores-{order}")
+    files = [(tmp_path / order / "head.safetensors").read_bytes() for order in "ab"]
+    assert files[0] == files[1]
+    for order in "ab":
+        scores, counts = read_scores(tmp_path / f"scores-{order}", ["Fighting"])
+        assert counts == {"t1": CLIPS * 16, "t2": CLIPS * 16}
+        assert all(np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1 for values in scores.values())
 
 
 def test_the_whole_pipeline_runs_on_imported_features(data, write_config, tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.heads import HeadOutput
-from pipeline.models.reduction import Standardizer, global_pattern_cue, spatial_patterns
+from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
 
 __all__ = ["LiveModel", "unfreeze"]
 
@@ -35,10 +35,12 @@ class LiveModel(nn.Module):
             their statistics.
         head: takes cue (B, D) and pattern vectors (B, T, D).
         standardizer: of the frozen stage, or None; its constants stay as they are.
-        k: positions kept by spatial reasoning.
+        k, reduction, relation, enhancement: as `pipeline.models.reduction.pattern_vectors`.
         precision: of the backbone's arithmetic, by autocast; maps, reduction and head are float32.
         checkpointing: compute activations a second time in the backward pass instead of keeping them.
     """
+
+    reduction = {"reduction": "spatial"}  # the paper's, until another is given
 
     def __init__(
         self,
@@ -47,11 +49,15 @@ class LiveModel(nn.Module):
         standardizer: Standardizer | None,
         k: int,
         *,
+        reduction: str = "spatial",
+        relation: str = "cosine",
+        enhancement: bool = True,
         precision: torch.dtype = torch.float32,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.network, self.head, self.k, self.precision = network, head, k, precision
+        self.reduction = {"reduction": reduction, "relation": relation, "enhancement": enhancement}
         self.fast = FastTPN(network, checkpointing=checkpointing)
         self._offset = standardizer.offset if standardizer else None
         if standardizer:
@@ -82,7 +88,7 @@ class LiveModel(nn.Module):
         if self.standardizer:
             maps = self.standardizer.maps(maps)
         cue = global_pattern_cue(maps)
-        return cue, spatial_patterns(maps, cue, self.k).vectors
+        return cue, pattern_vectors(maps, cue, k=self.k, **self.reduction).vectors
 
     def outputs(self, clips: torch.Tensor, seeds: Sequence[str]) -> list[HeadOutput]:
         """Logits of every bag by itself, with dropout drawn from the bag's seed, so that no grouping of bags changes it.

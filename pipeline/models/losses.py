@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from pipeline.models.heads import HeadOutput
+if TYPE_CHECKING:  # heads have their losses from here
+    from pipeline.models.heads import HeadOutput
 
 __all__ = [
     "LossTerms",
@@ -85,6 +87,7 @@ def vs_loss(
     lambda2: float,
     lambda3: float,
     p: int,
+    lambda0: float = 1.0,
 ) -> LossTerms:
     """Eqs. 12 and 14, in float32.
 
@@ -93,6 +96,7 @@ def vs_loss(
         video_labels: (B, 1 + C) multi-hot, column 0 Normal.
         lambda1, lambda2, lambda3: weights of the segment, class and sparsity terms.
         p: segments of the consensus.
+        lambda0: weight of the cue loss, eq. 4; 1 in the paper.
 
     Raises:
         ValueError: p is not within 1 and T, or shapes do not fit.
@@ -107,7 +111,7 @@ def vs_loss(
     segment = segment_loss(segment_logits, anomalous, p)
     classes = class_loss(segment_logits, labels, p)
     sparse = sparse_loss(segment_logits)
-    total = video + lambda1 * segment + lambda2 * classes + lambda3 * sparse
+    total = lambda0 * video + lambda1 * segment + lambda2 * classes + lambda3 * sparse
     return LossTerms(video, segment, classes, sparse, total)
 
 

@@ -1,4 +1,4 @@
-"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors.
+"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors; and plain pooling.
 
 The enhanced maps X~ = sigmoid(g) * X + X are never made. With a = 1 + sigmoid(g), X~ = a * X, so <g, X~> = X . (g * a) and
 |X~|^2 = (X * X) . (a * a), and the mean of chosen X~ is a times the mean of chosen X. Everything is differentiable; the choice of
@@ -16,6 +16,7 @@ __all__ = [
     "SpatialPatterns",
     "Standardizer",
     "global_pattern_cue",
+    "pattern_vectors",
     "relation_map",
     "spatial_patterns",
 ]
@@ -40,21 +41,25 @@ def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     return maps.amax(dim=(1, 2, 3))
 
 
-def relation_map(maps: torch.Tensor, cue: torch.Tensor) -> torch.Tensor:
+def relation_map(maps: torch.Tensor, cue: torch.Tensor, *, relation: str = "cosine", enhancement: bool = True) -> torch.Tensor:
     """Eq. 5: cosine of the cue and every vector of the enhanced maps; 0 for a zero vector.
 
     Args:
         maps: (B, T, H, W, D).
         cue: (B, D).
+        relation: `cosine`, or `dot` for the product alone, which is not in the paper.
+        enhancement: eq. 2 before it; without, of the maps as they are.
 
     Returns:
-        (B, T, H, W) in [-1, 1].
+        (B, T, H, W), in [-1, 1] for the cosine.
     """
     _check(maps, cue)
-    gain = 1 + torch.sigmoid(cue)
+    gain = _gain(cue, enhancement)
     shape = maps.shape[:-1]
     flat = maps.reshape(len(maps), -1, maps.shape[-1])
     dots = torch.bmm(flat, (cue * gain)[..., None])[..., 0]
+    if relation == "dot":
+        return dots.reshape(shape)
     squares = torch.bmm(flat * flat, (gain * gain)[..., None])[..., 0]
     product = squares * (cue * cue).sum(dim=1, keepdim=True)
     nonzero = product > 0
@@ -63,7 +68,9 @@ def relation_map(maps: torch.Tensor, cue: torch.Tensor) -> torch.Tensor:
     return relation.clamp(-1, 1).reshape(shape)
 
 
-def spatial_patterns(maps: torch.Tensor, cue: torch.Tensor, k: int) -> SpatialPatterns:
+def spatial_patterns(
+    maps: torch.Tensor, cue: torch.Tensor, k: int, *, relation: str = "cosine", enhancement: bool = True
+) -> SpatialPatterns:
     """Eqs. 2, 5, 6: the mean of the k enhanced vectors of every segment that are most related to the cue.
 
     Among equal relations the lower position is kept first.
@@ -72,6 +79,7 @@ def spatial_patterns(maps: torch.Tensor, cue: torch.Tensor, k: int) -> SpatialPa
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W.
+        relation, enhancement: as `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -80,12 +88,30 @@ def spatial_patterns(maps: torch.Tensor, cue: torch.Tensor, k: int) -> SpatialPa
     if not 1 <= k <= rows * columns:
         raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {k}")
     with torch.no_grad():
-        relation = relation_map(maps, cue).reshape(batch, segments, -1)
-        positions = torch.sort(relation, dim=-1, descending=True, stable=True).indices[..., :k]
+        related = relation_map(maps, cue, relation=relation, enhancement=enhancement).reshape(batch, segments, -1)
+        positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :k]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
-    gain = 1 + torch.sigmoid(cue)
-    return SpatialPatterns(chosen.mean(dim=2) * gain[:, None], positions)
+    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement)[:, None], positions)
+
+
+def pattern_vectors(
+    maps: torch.Tensor, cue: torch.Tensor, *, reduction: str, k: int, relation: str = "cosine", enhancement: bool = True
+) -> SpatialPatterns:
+    """What a head sees of the maps: eq. 6, or the mean or maximum of the (enhanced) maps over all positions.
+
+    Args:
+        maps: (B, T, H, W, D).
+        cue: (B, D).
+        reduction: `spatial`, `mean` or `max`; the last two choose no positions.
+        k, relation, enhancement: as `spatial_patterns`.
+    """
+    if reduction == "spatial":
+        return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement)
+    _check(maps, cue)
+    pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))  # the gain is positive: it may come after
+    none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
+    return SpatialPatterns(pooled * _gain(cue, enhancement)[:, None], none)
 
 
 @dataclass(frozen=True)
@@ -133,6 +159,11 @@ class ChannelMoments:
         varies = variance > 1e-12 * mean.square().clamp_min(1e-12)
         std = torch.where(varies, variance.sqrt(), torch.ones_like(variance))
         return Standardizer(mean.float(), std.float(), offset)
+
+
+def _gain(cue: torch.Tensor, enhancement: bool) -> torch.Tensor:
+    """The a of eq. 2, (B, D)."""
+    return 1 + torch.sigmoid(cue) if enhancement else torch.ones_like(cue)
 
 
 def _check(maps: torch.Tensor, cue: torch.Tensor | None = None) -> None:

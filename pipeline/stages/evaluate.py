@@ -27,7 +27,7 @@ from pipeline.metrics.spatial import hit_rate
 from pipeline.stages.manifest import load_manifest
 from pipeline.stages.tables import ScoreTables, read_scores, read_tables, resolve_thresholds
 
-__all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "read_scores"]
+__all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "judge_folder", "read_scores"]
 
 Say = Callable[[str], None]
 CURVE_COLUMNS = ("threshold", "true_positive_rate", "false_positive_rate", "precision")
@@ -136,7 +136,7 @@ def evaluate_tables(
     Raises:
         LengthMismatch, PipelineError: as `evaluate_run`.
     """
-    manifest, judged = _judge_folder(scores_folder, manifest_folder, evaluation, stride, tail, lengths)
+    manifest, judged = judge_folder(scores_folder, manifest_folder, evaluation, stride, tail, lengths)
     identity = digest(evaluation, stride, tail)
     _write(folder, {"run": scores_folder.name, "stride": stride, "tail": tail}, judged, manifest, evaluation, identity, {})
     (folder / "config.yaml").write_text(to_yaml(evaluation), encoding="utf-8")
@@ -160,7 +160,7 @@ def compare_tables(
     judged = []
     for folder in (first, second):
         form = (1, "exact") if (folder / "index.json").is_file() else (stride, tail)
-        judged.append(_judge_folder(folder, manifest_folder, evaluation, *form, lengths)[1])
+        judged.append(judge_folder(folder, manifest_folder, evaluation, *form, lengths)[1])
     one, other = judged
     kinds = [type(group) for group in other.groups]
     pairs = [(group, other.groups[kinds.index(type(group))]) for group in one.groups if type(group) in kinds]
@@ -169,9 +169,15 @@ def compare_tables(
     return {name: _plain(value) for name, value in found.items()}
 
 
-def _judge_folder(
-    scores_folder: Path, manifest_folder: Path, evaluation: Evaluation, stride: int, tail: str, lengths: dict[str, int] | None
+def judge_folder(
+    scores_folder: Path,
+    manifest_folder: Path,
+    evaluation: Evaluation,
+    stride: int = 1,
+    tail: str = "exact",
+    lengths: dict[str, int] | None = None,
 ) -> tuple[Manifest, Judged]:
+    """The score tables of a folder beside the truth; arguments and errors as `evaluate_tables`."""
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, stride=stride, tail=tail)
@@ -273,7 +279,7 @@ def _write_curves(path: Path, judged: Judged) -> None:
     pq.write_table(pa.concat_tables(parts) if parts else empty, path)
 
 
-def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path) -> dict[str, float]:
+def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path) -> dict[str, float | None]:
     """SR hit rate on the synthetic truth: is the anomaly's cell, at the window's middle frame, among the k chosen?"""
     boxes: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
@@ -296,6 +302,8 @@ def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Pat
             if found:
                 chosen.append(positions)
                 cells.append(found)
+    if chosen and not chosen[0]:  # pooled maps: nothing was chosen
+        return {"hit_rate": None, "hit_rate_chance": None, "hit_rate_windows": 0}
     result = hit_rate(np.asarray(chosen), cells, side * side)
     return {"hit_rate": result.rate, "hit_rate_chance": result.chance, "hit_rate_windows": result.windows}
 

@@ -116,6 +116,9 @@ def _train(
         start.module.requires_grad_(True),
         start.standardizer,
         run.head.k,
+        reduction=run.head.reduction,
+        relation=run.head.relation,
+        enhancement=run.head.enhancement,
         precision=getattr(torch, settings.precision),
         checkpointing=machine.activation_checkpointing,
     ).to(device)

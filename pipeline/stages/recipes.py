@@ -16,6 +16,7 @@ from pathlib import Path
 from cache import FeatureStore
 from pipeline.config import Experiment, SyntheticDataset, digest
 from pipeline.config_features import Backbone
+from pipeline.config_heads import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
 from pipeline.errors import ConfigError
 from pipeline.models.weights import weights_sha256
@@ -24,7 +25,17 @@ from pipeline.stages.quarantine import Quarantine
 __all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_identity"]
 
 # Raised when the code changes what a stage writes for the same configuration.
-VERSIONS = {"manifest": 2, "features": 2, "head": 1, "finetune": 1, "scores": 1, "evaluation": 2, "summary": 3}
+VERSIONS = {
+    "manifest": 2,
+    "features": 2,
+    "reduced": 1,
+    "head": 2,
+    "finetune": 1,
+    "scores": 2,
+    "evaluation": 2,
+    "summary": 3,
+    "ablation": 1,
+}
 
 TUNED_BACKBONE = "backbone.safetensors"
 
@@ -127,6 +138,18 @@ class Recipes:
         features = self._usable_digest("train")
         selection = [resolved.selection] if resolved.selection.validation_share else []
         return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
+
+    def reduced_digest(self, run: str, split: str) -> str:
+        """Of the reduced features of a split: those that all runs of one reduction share."""
+        resolved = self.experiment.run(run)
+        parts = [resolved.head.model_dump(include=set(MAPS))]
+        if resolved.head.standardize and resolved.selection.validation_share:
+            parts += [resolved.selection, self.labels_digest]  # the statistics leave the validation videos out
+        features = [self._usable_digest("train")] + ([self._usable_digest("test")] if split == "test" else [])
+        return digest(VERSIONS["reduced"], *features, *parts)
+
+    def reduced_folder(self, run: str, split: str) -> Path:
+        return self.folder / f"reduced-{split}-{self.reduced_digest(run, split)}"
 
     def scores_digest(self, run: str) -> str:
         scoring = self.experiment.run(run).scoring

@@ -11,12 +11,13 @@ import torch
 from cache import FeatureStore
 from pipeline.config import Head
 from pipeline.errors import LengthMismatch
-from pipeline.models.reduction import ChannelMoments, Standardizer, spatial_patterns
+from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
 from pipeline.stages.recipes import Progress
 
-__all__ = ["Bags", "fit_standardizer", "reduce_bags", "reduce_windows"]
+__all__ = ["Bags", "Windows", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
 
 WINDOWS_AT_ONCE = 32
+Windows = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Bags:
     Attributes:
         video_ids: N ids, sorted, so that a result does not depend on the order of the manifest.
         cues: (N, V, D) float32, eq. 1.
-        patterns: (N, V, T, D) float32, eq. 6.
+        patterns: (N, V, T, D) float32, eq. 6 or pooled maps, as the head's settings have it.
     """
 
     video_ids: tuple[str, ...]
@@ -88,10 +89,9 @@ def reduce_bags(
     return Bags(ordered, cues, patterns)
 
 
-def reduce_windows(
-    store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Stream a test video: yields (cue (1, D), pattern vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time.
+def reduce_windows(store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None) -> Windows:
+    """Stream a test video: yields (cue (1, D), vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time; of pooled
+    maps no positions are chosen, and k is 0.
 
     The cue is the maximum over all windows, kept while the features were written (METHOD, fact 3).
     """
@@ -101,10 +101,42 @@ def reduce_windows(
         yield cue, patterns.vectors, patterns.positions
 
 
+def in_parts(stream: Windows, windows: int, context: int | None) -> Windows:
+    """The stream of a video in parts of about equal length, each what a head with a context sees at a time.
+
+    Args:
+        stream: of `reduce_windows`.
+        windows: W of the video.
+        context: about how many windows a part may hold; None leaves the stream as it is.
+    """
+    if context is None:
+        yield from stream
+        return
+    size = -(-windows // -(-windows // context))
+    waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for piece in stream:
+        waiting.append(piece)
+        if sum(vectors.shape[1] for _, vectors, _ in waiting) >= size:
+            yield _join(waiting)
+            waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    cues, vectors, positions = zip(*pieces, strict=True)
+    return cues[0], torch.cat(vectors, dim=1), torch.cat(positions, dim=1)
+
+
 def video_cue(cached: np.ndarray, standardizer: Standardizer | None) -> torch.Tensor:
     """The cached running maximum (D,) as the cue (1, D) of the maps that the head sees."""
     cue = torch.from_numpy(np.asarray(cached, dtype=np.float32))[None]
     return standardizer.cue(cue) if standardizer else cue
+
+
+def reduce_maps(maps: torch.Tensor, cue: torch.Tensor, head: Head) -> SpatialPatterns:
+    """What a head of these settings sees of maps (B, T, H, W, D) whose cue is (B, D)."""
+    return pattern_vectors(maps, cue, reduction=head.reduction, k=head.k, relation=head.relation, enhancement=head.enhancement)
 
 
 def _reduce(chunks: Iterator, cue: torch.Tensor, head: Head, standardizer: Standardizer | None) -> Iterator:
@@ -113,4 +145,4 @@ def _reduce(chunks: Iterator, cue: torch.Tensor, head: Head, standardizer: Stand
             live = torch.from_numpy(np.asarray(maps, dtype=np.float32))[None]
             if standardizer:
                 live = standardizer.maps(live)
-            yield spatial_patterns(live, cue, head.k)
+            yield reduce_maps(live, cue, head)

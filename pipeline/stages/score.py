@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from pipeline.data.sampling import windows_to_frames
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress, file_sha256
-from pipeline.stages.reduce import reduce_windows
+from pipeline.stages.reduce import Windows, in_parts, reduce_windows
 from pipeline.stages.select import read_thresholds
 from pipeline.stages.train import TrainedHead, load_head
 
@@ -36,13 +36,16 @@ class VideoScores:
 
     Attributes:
         frames: (N, C) float32 in [0, 1], smoothed anomaly class scores.
+        anomaly: (N,) float32 in [0, 1], how anomalous a frame is: the maximum of the class scores; of a binary method its own
+            score, smoothed.
         times_s: (N,) float64.
         windows: (W, 1 + C) float32, eq. 7, as the head gave them.
         spans: (W, 2) int64, first and last frame of a window.
-        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column.
+        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column; k is 0 for pooled maps.
     """
 
     frames: np.ndarray
+    anomaly: np.ndarray
     times_s: np.ndarray
     windows: np.ndarray
     spans: np.ndarray
@@ -54,27 +57,39 @@ def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
     return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
 
 
-def score_video(store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring) -> VideoScores:
-    """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows."""
+def score_video(
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring, reduced: Windows | None = None
+) -> VideoScores:
+    """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
+
+    `reduced` are the video's windows, where they have been reduced before.
+    """
     reader = store.reader(namespace, video_id)
     count, outputs = reader.shape[1], 1 + len(head.classes)
     # Filled in place: small results kept between the large arrays of every step would leave holes that memory never gives back.
     window_scores = np.empty((count, outputs), dtype=np.float32)
-    positions = np.empty((count, head.settings.k), dtype=np.int64)
-    done = 0
+    positions = np.empty((count, head.settings.k if head.settings.reduction == "spatial" else 0), dtype=np.int64)
+    own = np.empty(count, dtype=np.float64)
+    done, binary = 0, False
     with torch.inference_mode():
-        for cue, vectors, chosen in reduce_windows(store, namespace, video_id, head.settings, head.standardizer):
+        stream = reduced or reduce_windows(store, namespace, video_id, head.settings, head.standardizer)
+        for cue, vectors, chosen in in_parts(stream, count, head.module.context):
             step = slice(done, done := done + vectors.shape[1])
-            window_scores[step] = head.module(cue, vectors).segment_scores[0].numpy()
+            output = head.module(cue, vectors)
+            window_scores[step] = output.segment_scores[0].numpy()
             positions[step] = chosen[0].numpy()
+            own[step] = output.anomaly_scores[0].numpy()
+            binary = output.anomaly_logits is not None
     indices, times = reader.frames()[0], reader.times()
-    anomaly = window_scores[:, 1:].astype(np.float64)
+    scores = np.column_stack([own, window_scores[:, 1:]])
     if scoring.smooth_on == "windows":
-        anomaly = smooth(anomaly, scoring.smooth_sigma)
-    frames = windows_to_frames(anomaly, indices, len(times))
+        scores = smooth(scores, scoring.smooth_sigma)
+    scores = windows_to_frames(scores, indices, len(times))
     if scoring.smooth_on == "frames":
-        frames = smooth(frames, scoring.smooth_sigma)
-    return VideoScores(frames.astype(np.float32), times, window_scores, indices[:, [0, -1]], positions)
+        scores = smooth(scores, scoring.smooth_sigma)
+    frames = scores[:, 1:].astype(np.float32)
+    anomaly = scores[:, 0].astype(np.float32) if binary else frames.max(axis=1)
+    return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], positions)
 
 
 def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], as_csv: bool = False) -> Path:
@@ -84,14 +99,14 @@ def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequ
     columns = {
         "frame": pa.array(np.arange(count, dtype=np.int64)),
         "time_s": pa.array(scores.times_s),
-        "score": pa.array(scores.frames.max(axis=1)),
+        "score": pa.array(scores.anomaly),
     }
     columns |= {label: pa.array(scores.frames[:, i]) for i, label in enumerate(classes)}
     windows = {
         "first_frame": pa.array(scores.spans[:, 0]),
         "last_frame": pa.array(scores.spans[:, 1]),
         "Normal": pa.array(scores.windows[:, 0]),
-        "positions": pa.array(list(scores.positions)),
+        "positions": pa.array(list(scores.positions), type=pa.list_(pa.int64())),
     }
     windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
     for kind, data in (("windows", windows), ("frames", columns)):  # frames last: where it lies, the video is done
@@ -116,11 +131,13 @@ def score_split(
     head_folder: Path,
     folder: Path,
     progress: Progress | None = None,
+    reduced: Callable[[str], Windows] | None = None,
 ) -> None:
     """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts, and
     the class thresholds, where a validation split chose them.
 
-    Tables that lie in `folder` already, of a process that was broken off, are kept.
+    Tables that lie in `folder` already, of a process that was broken off, are kept. `reduced` gives a video's windows, where they
+    have been reduced before.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
@@ -133,7 +150,8 @@ def score_split(
             progress(number, len(videos), f"scoring {entry.video_id}")
         path = folder / "frames" / f"{escape(entry.video_id)}.parquet"
         if not path.exists():
-            scores = score_video(store, namespace, entry.video_id, head, run.scoring)
+            windows = reduced(entry.video_id) if reduced else None
+            scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
             write_scores(folder, entry.video_id, scores, head.classes)
         decoded = store.record(namespace, entry.video_id).provenance["source"]["decoded_frames"]
         index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}

@@ -124,7 +124,7 @@ class LiveValidation(Validation):
 
 def loss_options(settings: Head) -> dict[str, float]:
     """What `vs_loss` needs of a head's settings."""
-    return settings.model_dump(include={"lambda1", "lambda2", "lambda3", "p"})
+    return settings.model_dump(include={"lambda0", "lambda1", "lambda2", "lambda3", "p"})
 
 
 def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float | None:

@@ -62,19 +62,27 @@ def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndar
         LengthMismatch: a table has not one row for every decoded frame.
         PipelineError: a table or the index is missing, or the classes are others.
     """
+    _, scores, counts = _indexed(folder, classes)
+    return scores, counts
+
+
+def _indexed(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
+    """As `read_scores`, with the anomaly scores (N,) of every video before them."""
     index = _index(folder)
     if tuple(index["classes"]) != tuple(classes):
         expected, got = ", ".join(classes), ", ".join(index["classes"])
         raise PipelineError(f"{folder / 'index.json'}: expected the classes {expected}, got {got}")
-    scores, counts = {}, {}
+    general, scores, counts = {}, {}, {}
     for video_id, facts in index["videos"].items():
         path = folder / "frames" / facts["file"]
         table = _open(video_id, path)
         if table.num_rows != facts["decoded_frames"]:
             raise LengthMismatch(f"{video_id}: {table.num_rows} scores for {facts['decoded_frames']} decoded frames ({path})")
         scores[video_id] = _columns(video_id, path, table, classes)
+        own = "score" in table.column_names
+        general[video_id] = _columns(video_id, path, table, ["score"])[:, 0] if own else scores[video_id].max(axis=1)
         counts[video_id] = facts["decoded_frames"]
-    return scores, counts
+    return general, scores, counts
 
 
 def read_tables(
@@ -96,10 +104,9 @@ def read_tables(
     if (folder / "index.json").is_file():
         if (stride, tail) != (1, "exact"):
             raise PipelineError(f"{folder}: these tables hold a score for every frame; a stride or tail is for others")
-        scores, _ = read_scores(folder, classes)
+        general, scores, _ = _indexed(folder, classes)
         _same_videos(folder, scores, lengths)
         thresholds = _index(folder).get("thresholds")
-        general = {video_id: table.max(axis=1) for video_id, table in scores.items()}
         return ScoreTables(general, scores, None if thresholds is None else tuple(thresholds))
     general, classwise = {}, {}
     for video_id, path in _files(folder, lengths).items():
@@ -176,7 +183,7 @@ def export_submission(folder: Path, out: Path, threshold: float) -> tuple[Path, 
     """
     index = _index(folder)
     classes = tuple(index["classes"])
-    scores, _ = read_scores(folder, classes)
+    anomaly, scores, _ = _indexed(folder, classes)
     limits = resolve_thresholds(index.get("thresholds"), threshold, len(classes))
     out.mkdir(parents=True, exist_ok=True)
     paths = out / "task1.csv", out / "task2.csv"
@@ -186,7 +193,7 @@ def export_submission(folder: Path, out: Path, threshold: float) -> tuple[Path, 
         specific.writerow(("video", "class", "start", "end", "score"))
         for video_id in sorted(scores):
             table = scores[video_id]
-            general.writerows((video_id, i, f"{value:.6f}") for i, value in enumerate(table.max(axis=1)))
+            general.writerows((video_id, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
             for c, label in enumerate(classes):
                 for start, end in runs(table[:, c] >= limits[c]):
                     specific.writerow((video_id, label, start, end, f"{table[start:end, c].mean():.6f}"))

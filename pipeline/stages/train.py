@@ -6,7 +6,6 @@ One pass reduces the maps to bags; the epochs then run on those. The training lo
 from __future__ import annotations
 
 import csv
-import json
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -15,37 +14,63 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch.utils.tensorboard import SummaryWriter
 
 from cache import FeatureStore
 from pipeline.config import Experiment, Head, Run, Training, to_yaml
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.partition import carve_validation
-from pipeline.errors import ConfigError, WeightsError
-from pipeline.models.heads import build_head
-from pipeline.models.losses import vs_loss
+from pipeline.errors import ConfigError
+from pipeline.models.heads import HeadModule
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
+from pipeline.stages.saved_heads import TrainedHead, load_head, make_head, save_head
 from pipeline.stages.select import Validation
 
-__all__ = ["TrainedHead", "fit", "load_head", "train_head"]
+__all__ = [
+    "TERMS",
+    "Material",
+    "TrainedHead",
+    "check_shape",
+    "draw_batches",
+    "fit",
+    "gather",
+    "held_out_videos",
+    "load_head",
+    "make_head",
+    "save_head",
+    "train_head",
+    "train_on",
+    "training_labels",
+    "training_standardizer",
+    "write_head",
+    "write_losses",
+]
 
 CHECKPOINT = "checkpoint.pt"
-TERMS = ("total", "video", "segment", "classes", "sparse")
+TERMS = ("total", "video", "segment", "classes", "sparse")  # of the VS loss
 
 
 @dataclass(frozen=True)
-class TrainedHead:
-    """A head in evaluation mode with what it needs before and after it."""
+class Material:
+    """What a run trains on.
 
-    module: torch.nn.Module
-    settings: Head
+    Attributes:
+        bags: reduced videos to fit, and `labels` (N, 1 + C) in their order.
+        held_out: the bags of the validation split and their labels; None without one.
+        standardizer: of the maps; None where they are taken as they are.
+    """
+
+    bags: Bags
+    labels: torch.Tensor
+    held_out: tuple[Bags, torch.Tensor] | None
     standardizer: Standardizer | None
-    classes: tuple[str, ...]
+
+    def validation(self, head: Head) -> Validation | None:
+        """A new judge of a head's epochs."""
+        return Validation(*self.held_out, getattr(head, "p", 1)) if self.held_out else None
 
 
 def train_head(
@@ -63,33 +88,64 @@ def train_head(
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
-    entries = {entry.video_id: entry for entry in manifest.split("train")}
-    _, segments, rows, columns, _ = store.reader(namespace, min(entries)).shape
-    if run.head.k > rows * columns or run.head.p > segments:  # imported maps; of others the configuration was checked
-        raise ConfigError(
-            f"run {run_name}: head.k: expected at most {rows * columns}, the positions of a map in {namespace}, got {run.head.k}; "
-            f"head.p: at most {segments}, the segments of a bag, got {run.head.p}"
-        )
-    selection, standardizer, held_out = run.selection, None, frozenset()
-    if selection.validation_share:
-        held_out = frozenset(carve_validation(list(entries.values()), selection.validation_share, selection.seed))
-    if run.head.standardize:
-        fitting = [video_id for video_id in entries if video_id not in held_out]
-        standardizer = fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
-    bags = reduce_bags(store, namespace, list(entries), run.head, standardizer, progress)
-    labels, validation = training_labels(manifest, bags.video_ids, run.training), None
-    if held_out:
-        kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
-        validation = Validation(bags.subset(~kept), labels[~kept], run.head.p)
-        bags, labels = bags.subset(kept), labels[kept]
+    entries = manifest.split("train")
+    _, segments, rows, columns, _ = store.reader(namespace, min(entry.video_id for entry in entries)).shape
+    check_shape(run_name, run.head, namespace, rows * columns, segments)
+    standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
+    bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
+    train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer), folder, progress)
+
+
+def train_on(
+    experiment: Experiment, run: Run, manifest: Manifest, material: Material, folder: Path, progress: Progress | None = None
+) -> None:
+    """As `train_head`, on reduced bags."""
     folder.mkdir(parents=True, exist_ok=True)
-    every = experiment.machine.checkpoint_epochs
-    module = fit(bags, labels, run, len(manifest.classes), folder, progress, checkpoint_epochs=every, validation=validation)
-    if validation:
-        validation.write(folder, module, manifest.classes)
-    save_head(folder / "head.safetensors", module, run.head, standardizer, manifest.classes)
-    (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
+    validation, every = material.validation(run.head), experiment.machine.checkpoint_epochs
+    parts = material.bags, material.labels, run, len(manifest.classes), folder, progress
+    module = fit(*parts, checkpoint_epochs=every, validation=validation)
+    write_head(folder, run, module, material, validation, manifest.classes)
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def held_out_videos(run: Run, entries: Sequence[VideoEntry]) -> frozenset[str]:
+    """Ids of the validation split; empty without one."""
+    share = run.selection.validation_share
+    return frozenset(carve_validation(list(entries), share, run.selection.seed)) if share else frozenset()
+
+
+def training_standardizer(
+    run: Run,
+    store: FeatureStore,
+    namespace: str,
+    entries: Sequence[VideoEntry],
+    held_out: frozenset[str],
+    progress: Progress | None = None,
+) -> Standardizer | None:
+    """The statistics of the videos to fit, where the run standardizes."""
+    if not run.head.standardize:
+        return None
+    fitting = [entry.video_id for entry in entries if entry.video_id not in held_out]
+    return fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
+
+
+def gather(run: Run, manifest: Manifest, bags: Bags, standardizer: Standardizer | None) -> Material:
+    """Reduced bags of all training videos with their labels, the validation split apart."""
+    labels, held_out = training_labels(manifest, bags.video_ids, run.training), held_out_videos(run, manifest.split("train"))
+    if not held_out:
+        return Material(bags, labels, None, standardizer)
+    kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
+    return Material(bags.subset(kept), labels[kept], (bags.subset(~kept), labels[~kept]), standardizer)
+
+
+def write_head(
+    folder: Path, run: Run, module: HeadModule, material: Material, validation: Validation | None, classes: tuple[str, ...]
+) -> None:
+    """Write what training gives but the loss curves."""
+    if validation:
+        validation.write(folder, module, classes)
+    save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes)
+    (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 
 
 def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Training) -> torch.Tensor:
@@ -101,12 +157,48 @@ def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Trai
     return torch.from_numpy(labels)
 
 
-def make_head(settings: Head, training: Training, channels: int, classes: int) -> torch.nn.Module:
-    """A head initialised from the training seed."""
-    options = {"dropout": settings.dropout} if settings.name == "gig" else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        return build_head(settings.name, channels=channels, classes=classes, **options)
+def check_shape(run_name: str, head: Head, namespace: str, positions: int, segments: int) -> None:
+    """Raise ConfigError where a head does not fit imported maps; of others the configuration was checked."""
+    p = getattr(head, "p", 1)
+    if (head.reduction == "spatial" and head.k > positions) or p > segments:
+        raise ConfigError(
+            f"run {run_name}: head.k: expected at most {positions}, the positions of a map in {namespace}, got {head.k}; "
+            f"head.p: at most {segments}, the segments of a bag, got {p}"
+        )
+
+
+def make_optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the settings name."""
+    kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[training.optimizer]
+    return kind(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: torch.Generator) -> list[torch.Tensor]:
+    """One epoch's batches, as indices of bags.
+
+    Args:
+        labels: (N, 1 + C), column 0 Normal.
+        batch_bags: bags of a batch.
+        pairs: every batch holds as many normal as anomalous bags, batch_bags // 2 of each (at least one), the normal ones first.
+            Of the kind with more bags each comes once; of the other some come again, in a new order.
+        generator: of the order.
+
+    Raises:
+        ConfigError: pairs of one kind alone.
+    """
+    if not pairs:
+        return list(torch.randperm(len(labels), generator=generator).split(batch_bags))
+    normal = labels[:, 0] > 0
+    kinds = [torch.nonzero(which)[:, 0] for which in (normal, ~normal)]
+    if not len(kinds[0]) or not len(kinds[1]):
+        raise ConfigError(f"training: this head needs normal and anomalous videos, got {len(kinds[0])} and {len(kinds[1])}")
+    longest = max(map(len, kinds))
+    orders = []
+    for kind in kinds:
+        rounds = -(-longest // len(kind))
+        order = torch.cat([kind[torch.randperm(len(kind), generator=generator)] for _ in range(rounds)])
+        orders.append(order[:longest].split(max(1, batch_bags // 2)))
+    return [torch.cat(both) for both in zip(*orders, strict=True)]
 
 
 def fit(
@@ -118,7 +210,7 @@ def fit(
     progress: Progress | None = None,
     checkpoint_epochs: int = 10,
     validation: Validation | None = None,
-) -> torch.nn.Module:
+) -> HeadModule:
     """Train on reduced bags: every epoch one view of every video, in a seeded order.
 
     Where `folder` holds the checkpoint of a training that was broken off, it goes on from there, to the same weights.
@@ -136,39 +228,33 @@ def fit(
     Returns:
         The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation split.
     """
-    settings, training = run.head, run.training
-    head = make_head(settings, training, bags.cues.shape[-1], classes)
-    parameters = list(head.parameters())
+    training = run.training
+    head = make_head(run.head, training, bags.cues.shape[-1], classes)
+    parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     videos, views = bags.cues.shape[:2]
     generator = torch.Generator().manual_seed(training.seed)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     with torch.random.fork_rng(devices=[]), SummaryWriter(folder / "tensorboard") as board:
         torch.manual_seed(training.seed)  # dropout draws from the global generator
-        optimizer = torch.optim.Adagrad(parameters, lr=training.learning_rate) if parameters else None
+        optimizer = make_optimizer(training, parameters) if parameters else None
         history = _resume(folder / CHECKPOINT, head, optimizer, generator, validation) if optimizer else []
         for epoch, means in enumerate(history, start=1):
             _plot(board, epoch, means)
         head.train()
         for epoch in range(len(history) + 1, training.epochs + 1 if optimizer else 0):
-            order = torch.randperm(videos, generator=generator)
+            batches = draw_batches(labels, training.batch_bags, head.pairs, generator)
             view = torch.randint(views, (videos,), generator=generator)
-            sums = dict.fromkeys(TERMS, 0.0)
-            for batch in order.split(training.batch_bags):
+            sums: dict[str, float] = {}
+            for batch in batches:
                 output = head(bags.cues[batch, view[batch]], bags.patterns[batch, view[batch]])
-                terms = vs_loss(
-                    output,
-                    labels[batch],
-                    lambda1=settings.lambda1,
-                    lambda2=settings.lambda2,
-                    lambda3=settings.lambda3,
-                    p=settings.p,
-                )
+                terms = head.loss(output, labels[batch])
                 optimizer.zero_grad()
-                terms.total.backward()
+                terms["total"].backward()
                 optimizer.step()
-                for term in TERMS:
-                    sums[term] += getattr(terms, term).item() * len(batch)
-            history.append({term: value / videos for term, value in sums.items()})
+                for term, value in terms.items():
+                    sums[term] = sums.get(term, 0.0) + value.item() * len(batch)
+            seen = sum(map(len, batches))
+            history.append({term: value / seen for term, value in sums.items()})
             _plot(board, epoch, history[-1])
             if validation:
                 validation.consider(head)
@@ -176,13 +262,18 @@ def fit(
                 _checkpoint(folder / CHECKPOINT, head, optimizer, generator, validation, history)
             if progress:
                 progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
-    with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["epoch", *TERMS])
-        table.writerows([epoch, *(f"{means[term]:.6f}" for term in TERMS)] for epoch, means in enumerate(history, start=1))
+    write_losses(folder, history)
     if validation and validation.state:
         head.load_state_dict(validation.state)
     return head.eval()
+
+
+def write_losses(folder: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write losses.csv: a line an epoch, the mean of every term."""
+    with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["epoch", *(history[0] if history else ())])
+        table.writerows([epoch, *(f"{value:.6f}" for value in means.values())] for epoch, means in enumerate(history, start=1))
 
 
 def _plot(board: SummaryWriter, epoch: int, means: dict[str, float]) -> None:
@@ -230,36 +321,3 @@ def _resume(
     if validation:
         validation.restore(state["validation"])
     return list(state["history"])
-
-
-def save_head(
-    path: Path, module: torch.nn.Module, settings: Head, standardizer: Standardizer | None, classes: tuple[str, ...]
-) -> None:
-    """Write a head as safetensors; its settings and classes are in the metadata."""
-    tensors = {f"head.{name}": value.contiguous() for name, value in module.state_dict().items()}
-    if standardizer:
-        tensors |= {"standardizer.mean": standardizer.mean, "standardizer.std": standardizer.std}
-    if not tensors:  # safetensors refuses an empty file
-        tensors = {"empty": torch.zeros(1)}
-    # One entry: safetensors writes several in no fixed order, and equal heads should be equal files.
-    facts = {"settings": settings.model_dump(), "classes": list(classes)}
-    path.write_bytes(save(tensors, metadata={"head": json.dumps(facts, sort_keys=True)}))
-
-
-def load_head(path: Path) -> TrainedHead:
-    """Read a head written by `save_head`. Raises WeightsError when it is missing or not one."""
-    try:
-        with safe_open(path, framework="pt") as stream:
-            facts = json.loads(stream.metadata()["head"])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
-        settings, classes = Head.model_validate(facts["settings"]), tuple(facts["classes"])
-    except Exception as error:
-        raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
-    standardizer = None
-    if settings.standardize:
-        standardizer = Standardizer(tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset)
-    state = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
-    channels = next((value.shape[-1] for name, value in state.items() if name.endswith("weight")), 0)
-    module = make_head(settings, Training(), channels, len(classes))
-    module.load_state_dict(state, strict=True)
-    return TrainedHead(module.eval(), settings, standardizer, classes)

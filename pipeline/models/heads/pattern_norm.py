@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from pipeline.models.heads import HeadOutput, register
+from pipeline.models.heads.base import HeadModule, HeadOutput, register
 
 __all__ = ["PatternNorm"]
 
 
 @register("pattern_norm")
-class PatternNorm(nn.Module):
+class PatternNorm(HeadModule):
     """Anomaly score |x_t| / (1 + |x_t|) for every class, the rest for Normal; it has no parameters."""
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
 
     def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
         """Logits of cues (B, D) and pattern vectors (B, T, D)."""

@@ -1,0 +1,173 @@
+"""How much is saved by training a frozen head on reduced bags?
+
+Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segments x 7 x 7 x 2048, float16, synthetic values):
+
+- plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in full), forward
+  and backward;
+- reduced: `reduce_bags` once, then `fit`, as the pipeline does.
+
+Each runs in a process of its own on one thread, whose peak memory is noted. Times are CPU seconds of that process, so that other
+work on the machine counts as little as it can. The plain way is measured over some steps and multiplied to all steps of the epochs;
+the reduced way is run in full. Then, on reduced bags of CitySCENE's size (2,077 videos), the time of an epoch of one
+head and of a stack of heads is measured, and multiplied to a sweep. What is multiplied is said in the result.
+
+    python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cache import FeatureStore
+from pipeline.config import Run
+from pipeline.models.heads.gig import GIGHead
+from pipeline.models.losses import vs_loss
+from pipeline.stages.reduce import Bags, reduce_bags
+from pipeline.stages.stack import fit_stack
+from pipeline.stages.train import fit
+
+SEGMENTS, SIDE, CHANNELS, VIEWS, CLASSES, BATCH, K = 8, 7, 2048, 2, 12, 8, 8
+
+
+def fill(folder: Path, videos: int) -> None:
+    """A cache of half-sparse maps."""
+    store, generator = FeatureStore.open(folder), np.random.default_rng(0)
+    for number in range(videos):
+        shape = {"views": VIEWS, "rows": SIDE, "columns": SIDE, "channels": CHANNELS, "frames_per_clip": 6}
+        with store.writer("maps", f"v{number:05d}", **shape) as writer:
+            for view in range(VIEWS):
+                maps = np.maximum(generator.standard_normal((SEGMENTS, SIDE, SIDE, CHANNELS), dtype=np.float32), 0)
+                writer.append(view, maps, np.zeros((SEGMENTS, 6), np.int64))
+            writer.commit({})
+
+
+def labels_of(videos: int) -> torch.Tensor:
+    """Half of the videos normal, the others of the classes in turn."""
+    labels = torch.zeros(videos, 1 + CLASSES)
+    for i in range(videos):
+        labels[i, 0 if i % 2 == 0 else 1 + (i // 2) % CLASSES] = 1
+    return labels
+
+
+def plain(folder: Path, steps: int) -> dict:
+    """Seconds of a step of the literal equations on maps read from the cache."""
+    store, generator = FeatureStore.open(folder), torch.Generator().manual_seed(0)
+    ids = sorted(store.list("maps"))
+    labels, head = labels_of(len(ids)), GIGHead(CHANNELS, CLASSES).train()
+    optimizer = torch.optim.Adagrad(head.parameters(), lr=1e-3)
+    seconds = []
+    for _ in range(steps):
+        start = time.process_time()
+        batch = torch.randperm(len(ids), generator=generator)[:BATCH]
+        view = torch.randint(VIEWS, (BATCH,), generator=generator)
+        maps = [store.reader("maps", ids[i]).features(v) for i, v in zip(batch.tolist(), view.tolist(), strict=True)]
+        x = torch.from_numpy(np.stack(maps).astype(np.float32))
+        cue = x.amax(dim=(1, 2, 3))  # eq. 1
+        enhanced = torch.sigmoid(cue)[:, None, None, None] * x + x  # eq. 2
+        relation = torch.nn.functional.cosine_similarity(enhanced, cue[:, None, None, None], dim=-1)  # eq. 5
+        flat = enhanced.flatten(2, 3)
+        chosen = relation.flatten(2, 3).topk(K, dim=-1).indices
+        patterns = flat.gather(2, chosen[..., None].expand(-1, -1, -1, CHANNELS)).mean(dim=2)  # eq. 6
+        loss = vs_loss(head(cue, patterns), labels[batch], lambda1=1.0, lambda2=0.5, lambda3=0.1, p=2).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seconds.append(time.process_time() - start)
+    return {"steps_measured": steps, "seconds_a_step": float(np.median(seconds))}
+
+
+def reduced(folder: Path, epochs: int) -> dict:
+    """Seconds of the pipeline's way, in full."""
+    store = FeatureStore.open(folder)
+    ids = sorted(store.list("maps"))
+    run = Run.model_validate({"head": {"k": K}, "training": {"epochs": epochs}})
+    start = time.process_time()
+    bags = reduce_bags(store, "maps", ids, run.head, None)
+    middle = time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(bags, labels_of(len(ids)), run, CLASSES, Path(scratch), checkpoint_epochs=epochs)
+    return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle, "epochs": epochs}
+
+
+def sweep(videos: int, heads: int, epochs: int) -> dict:
+    """Seconds of an epoch of one head and of a stack, on reduced bags of CitySCENE's size."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.rand(videos, VIEWS, SEGMENTS, CHANNELS, generator=generator)
+    bags, labels = Bags(tuple(f"v{i:05d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels_of(videos)
+    training = {"training": {"epochs": epochs}}
+    runs = [Run.model_validate({"head": {"p": 1 + i % 4, "lambda3": 0.01 * i}} | training) for i in range(heads)]
+    facts = {"videos": videos, "heads_of_a_stack": heads, "epochs_measured": epochs}
+    with tempfile.TemporaryDirectory() as scratch:
+        start = time.process_time()
+        fit(bags, labels, runs[0], CLASSES, Path(scratch), checkpoint_epochs=1000)
+        facts["single_epoch_s"] = (time.process_time() - start) / epochs
+    start = time.process_time()
+    fit_stack(bags, labels, runs, CLASSES)
+    facts["stack_epoch_s"] = (time.process_time() - start) / epochs
+    each = 100 * facts["stack_epoch_s"] / heads
+    return facts | {"hundred_settings_of_100_epochs_in_two_processes_cpu_min": 100 * each / 2 / 60}
+
+
+def alone(way: str, *arguments: object) -> dict:
+    """Run one way in a process of its own."""
+    command = [sys.executable, __file__, "--way", way, *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--plain-steps", type=int, default=8)
+    parser.add_argument("--sweep-videos", type=int, default=2077)
+    parser.add_argument("--sweep-heads", type=int, default=32)
+    parser.add_argument("--sweep-epochs", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="For the processes of their own.")
+    parser.add_argument("--way", choices=["plain", "reduced", "sweep"], help="For the processes of their own.")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/head_training.json"))
+    options = parser.parse_args()
+    if options.way:
+        torch.set_num_threads(1)
+        found = {
+            "plain": lambda: plain(options.cache, options.plain_steps),
+            "reduced": lambda: reduced(options.cache, options.epochs),
+            "sweep": lambda: sweep(options.sweep_videos, options.sweep_heads, options.sweep_epochs),
+        }[options.way]()
+        print(json.dumps(found | {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
+    with tempfile.TemporaryDirectory(prefix="head-training-") as scratch:
+        fill(Path(scratch), options.videos)
+        print(f"cache of {options.videos} videos written", flush=True)
+        one = alone("plain", "--cache", scratch, "--plain-steps", options.plain_steps)
+        other = alone("reduced", "--cache", scratch, "--epochs", options.epochs)
+    steps = options.epochs * -(-options.videos // BATCH)
+    one |= {"steps": steps, "seconds": steps * one["seconds_a_step"]}
+    other["seconds"] = other["reduction_s"] + other["epochs_s"]
+    size = {"videos": options.videos, "views": VIEWS, "segments": SEGMENTS, "map": [SIDE, SIDE, CHANNELS], "epochs": options.epochs}
+    document = {"size": size, "plain": one, "reduced": other, "ratio": one["seconds"] / other["seconds"]}
+    swept = ("--sweep-videos", options.sweep_videos, "--sweep-heads", options.sweep_heads, "--sweep-epochs", options.sweep_epochs)
+    document["sweep"] = alone("sweep", *swept)
+    document |= {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    document["load_before"] = os.getloadavg()[0]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    print(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()

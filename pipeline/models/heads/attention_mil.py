@@ -1,0 +1,55 @@
+"""Zhu, Newsam, "Motion-Aware Feature for Improved Video Anomaly Detection", BMVC 2019. UCF-Crime: AUC 79.0.
+
+The ranking loss of Sultani et al. on an attention-weighted sum in place of the maximum: with weights w of an attention block, sum 1
+over a bag's segments, and the score s of a segment (the network of `mil_ranking`)
+
+    l = max(0, 1 - sum_t w_a,t s_a,t + sum_t w_n,t s_n,t) + smoothness and sparsity as there.
+
+A segment's score at test time is s.
+
+Departures: of the attention block's form the paper says little; here w = softmax_t of a network D - 128 (tanh) - 1. The paper's
+motion-aware features are a network of their own; here they are the cache's. Hinge over all pairs and T as in `mil_ranking`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from pipeline.models.heads.base import BinaryHead, register
+from pipeline.models.heads.mil_ranking import ranking_terms, segment_network
+
+__all__ = ["AttentionMil"]
+
+
+@register("attention_mil")
+class AttentionMil(BinaryHead):
+    """Args: channels, classes: D, C. normalize: unit vectors. dropout, smoothness, sparsity: as `mil_ranking`."""
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        normalize: bool = True,
+        dropout: float = 0.6,
+        smoothness: float = 8e-5,
+        sparsity: float = 8e-5,
+    ) -> None:
+        super().__init__(channels, classes)
+        self.normalize, self.smoothness, self.sparsity = normalize, smoothness, sparsity
+        self.network = segment_network(channels, dropout)
+        # No bias at the end: a softmax over segments does not feel it.
+        self.attention = nn.Sequential(nn.Linear(channels, 128), nn.Tanh(), nn.Linear(128, 1, bias=False))
+
+    def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """logits and weights, (B, T)."""
+        vectors = normalize(vectors, dim=-1) if self.normalize else vectors
+        return {"logits": self.network(vectors)[..., 0], "weights": self.attention(vectors)[..., 0].softmax(dim=1)}
+
+    def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The module's equation."""
+        scores = torch.sigmoid(parts["logits"])
+        bags = (parts["weights"] * scores).sum(dim=1)
+        return ranking_terms(scores, bags, anomalous, self.smoothness, self.sparsity)

@@ -1,0 +1,173 @@
+"""The interface of heads.
+
+A head takes what the reduction keeps of feature maps - the cue (B, D) and one vector a segment or window, (B, T, D) - and gives
+scores and its own loss. What else it needs, it says by two attributes: whether batches must hold as many normal as anomalous bags,
+and how many windows of a video it sees at a time.
+
+Most methods of the field are binary: they say how anomalous a segment is, not of which class. `BinaryHead` gives them class
+columns with one convention: the highest anomaly column is the method's own score, so that every figure on anomaly in general is
+the method's own; with several classes the others are that score times the relative probability of a linear read-out of the input
+vectors, trained by the video labels beside the method, whose gradients it does not touch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.functional import log_softmax, logsigmoid
+
+__all__ = ["HEADS", "BinaryHead", "HeadModule", "HeadOutput", "build_head", "register", "top_mean"]
+
+HEADS: dict[str, Callable[..., HeadModule]] = {}
+WINDOWS_IN_CONTEXT = 512
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """Logits of a batch of bags.
+
+    Attributes:
+        video_logits: (B, 1 + C), of whole videos; for `gig` phi1 of the cue. Index 0 is Normal.
+        segment_logits: (B, T, 1 + C); for `gig` phi2 of the pattern vectors.
+        anomaly_logits: (B, T), a binary method's own score; None where the anomaly score is the best class's.
+        parts: what the head's loss needs besides.
+    """
+
+    video_logits: torch.Tensor
+    segment_logits: torch.Tensor
+    anomaly_logits: torch.Tensor | None = None
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def video_scores(self) -> torch.Tensor:
+        """Scores of eq. 3 before the maximum, (B, 1 + C) in [0, 1]."""
+        return torch.sigmoid(self.video_logits)
+
+    @property
+    def segment_scores(self) -> torch.Tensor:
+        """Eq. 7, (B, T, 1 + C) in [0, 1]."""
+        return torch.sigmoid(self.segment_logits)
+
+    @property
+    def anomaly_scores(self) -> torch.Tensor:
+        """How anomalous every segment is, (B, T) in [0, 1]."""
+        own = self.segment_logits[..., 1:].amax(dim=-1) if self.anomaly_logits is None else self.anomaly_logits
+        return torch.sigmoid(own)
+
+
+class HeadModule(nn.Module):
+    """A head.
+
+    Args:
+        channels: D.
+        classes: C.
+
+    Attributes:
+        pairs: batches hold as many normal as anomalous bags, the normal ones first.
+        context: windows of a video that are scored together, for heads whose score depends on other windows; None for others. A
+            longer video is cut into parts of about equal length, so that memory is bounded; nothing is seen across a cut.
+    """
+
+    pairs = False
+    context: int | None = None
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.channels, self.classes = channels, classes
+
+    def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
+        """Logits of cues (B, D) and vectors (B, T, D)."""
+        raise NotImplementedError("a head gives logits")
+
+    def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Scalars by name: `total`, which is to be minimised, and its terms before weighting.
+
+        Args:
+            output: of `forward` in training mode.
+            video_labels: (B, 1 + C) float32 multi-hot, column 0 Normal.
+        """
+        raise NotImplementedError("a head that is trained has a loss")
+
+
+class BinaryHead(HeadModule):
+    """A head of a binary method; see the module on its class columns.
+
+    A method gives `method`, its parts with the logit of its score, and `method_loss`. Batches come in pairs.
+    """
+
+    pairs = True
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels, classes)
+        self.readout = nn.Linear(channels, classes) if classes > 1 else None
+
+    def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The method's parts for vectors (B, T, D); `logits` (B, T) is its score before a sigmoid."""
+        raise NotImplementedError("a binary method scores segments")
+
+    def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As `loss`, from the parts and (B,) bool."""
+        raise NotImplementedError("a method has a loss")
+
+    def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
+        """Logits of vectors (B, T, D); the cue is not looked at."""
+        parts = self.method(patterns)
+        own = parts["logits"]
+        if self.readout is not None:
+            parts["readout"] = self.readout(patterns)
+        with torch.no_grad():
+            anomaly = self._columns(own, parts.get("readout"))
+            segments = torch.cat([-own[..., None], anomaly], dim=-1)
+            video = torch.cat([-own.amax(dim=1, keepdim=True), anomaly.amax(dim=1)], dim=-1)
+        return HeadOutput(video, segments, own, parts)
+
+    def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The method's loss, and the read-out's: of anomalous bags the cross entropy of the video's classes with the softmax of
+        the read-out's mean over segments, weighted by the method's scores."""
+        anomalous = video_labels[:, 0] == 0
+        terms = self.method_loss(output.parts, anomalous)
+        if self.readout is not None:
+            with torch.no_grad():
+                weights = torch.sigmoid(output.parts["logits"])
+                weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-12)
+            bag = (weights[..., None] * output.parts["readout"]).sum(dim=1)
+            wanted = video_labels[:, 1:] / video_labels[:, 1:].sum(dim=1, keepdim=True).clamp_min(1)
+            terms["readout"] = -(wanted * log_softmax(bag, dim=-1)).sum() / anomalous.sum().clamp_min(1)
+            terms["total"] = terms["total"] + terms["readout"]
+        return terms
+
+    def _columns(self, own: torch.Tensor, readout: torch.Tensor | None) -> torch.Tensor:
+        """(B, T, C) logits of the score times every class's probability over that of the likeliest."""
+        if readout is None:
+            return own[..., None].expand(*own.shape, self.classes)
+        share = log_softmax(readout, dim=-1)
+        share = share - share.amax(dim=-1, keepdim=True)
+        product = (logsigmoid(own)[..., None] + share).clamp_max(-1e-7)
+        return torch.where(share == 0, own[..., None], product - torch.log(-torch.expm1(product)))
+
+
+def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Mean of the `count` largest of every row, (B, T) -> (B,)."""
+    return values.topk(count, dim=1).values.mean(dim=1)
+
+
+def register(name: str) -> Callable[[type[HeadModule]], type[HeadModule]]:
+    """Make a head known by a name."""
+
+    def add(kind: type[HeadModule]) -> type[HeadModule]:
+        HEADS[name] = kind
+        return kind
+
+    return add
+
+
+def build_head(name: str, *, channels: int, classes: int, **options: object) -> HeadModule:
+    """A head by name, for D channels and C anomaly classes. Raises ValueError naming the nearest name."""
+    if name not in HEADS:
+        near = difflib.get_close_matches(name, HEADS, n=1, cutoff=0.0)
+        raise ValueError(f"unknown head {name!r}; did you mean {near[0]!r}? There are {', '.join(HEADS)}")
+    return HEADS[name](channels=channels, classes=classes, **options)

@@ -1,0 +1,78 @@
+"""Sultani, Chen, Shah, "Real-World Anomaly Detection in Surveillance Videos", CVPR 2018. UCF-Crime: AUC 75.41.
+
+The score s of a segment is a network D - 512 - 32 - 1 of its vector, ReLU after the first layer, dropout 0.6, a sigmoid at the end.
+For an anomalous bag a and a normal bag n
+
+    l = max(0, 1 - max_t s_a,t + max_t s_n,t) + 8e-5 sum_t (s_a,t - s_a,t+1)^2 + 8e-5 sum_t s_a,t .
+
+The paper trains with Adagrad, learning rate 0.01, weight decay 0.001, 30 bags of each kind a batch, 32 segments of C3D features.
+
+Departures: the hinge is the mean over all pairs of a batch, as in the authors' code, not of bags drawn in pairs; T is the cache's;
+the features are pooled maps of the cache's backbone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from pipeline.models.heads.base import BinaryHead, register
+
+__all__ = ["MilRanking", "ranking_terms", "segment_network"]
+
+
+@register("mil_ranking")
+class MilRanking(BinaryHead):
+    """Args: channels, classes: D, C. normalize: unit vectors. dropout, smoothness, sparsity: see the module."""
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        normalize: bool = True,
+        dropout: float = 0.6,
+        smoothness: float = 8e-5,
+        sparsity: float = 8e-5,
+    ) -> None:
+        super().__init__(channels, classes)
+        self.normalize, self.smoothness, self.sparsity = normalize, smoothness, sparsity
+        self.network = segment_network(channels, dropout)
+
+    def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """logits (B, T)."""
+        return {"logits": self.network(normalize(vectors, dim=-1) if self.normalize else vectors)[..., 0]}
+
+    def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The module's equation."""
+        scores = torch.sigmoid(parts["logits"])
+        return ranking_terms(scores, scores.amax(dim=1), anomalous, self.smoothness, self.sparsity)
+
+
+def segment_network(channels: int, dropout: float) -> nn.Sequential:
+    """D - 512 - 32 - 1, without the last sigmoid."""
+    layers = nn.Linear(channels, 512), nn.ReLU(), nn.Dropout(dropout), nn.Linear(512, 32), nn.Dropout(dropout), nn.Linear(32, 1)
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)  # Glorot, as in the authors' code
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def ranking_terms(
+    scores: torch.Tensor, bags: torch.Tensor, anomalous: torch.Tensor, smoothness: float, sparsity: float
+) -> dict[str, torch.Tensor]:
+    """Hinge of the bags' scores over all pairs, smoothness and sparsity of the anomalous bags.
+
+    Args:
+        scores: (B, T) in [0, 1].
+        bags: (B,), a score a bag.
+        anomalous: (B,) bool, both kinds in it.
+        smoothness, sparsity: weights.
+    """
+    hinge = torch.relu(1 - bags[anomalous][:, None] + bags[~anomalous][None, :]).mean()
+    high = scores[anomalous]
+    smooth = (high[:, 1:] - high[:, :-1]).square().sum(dim=1).mean()
+    sparse = high.sum(dim=1).mean()
+    return {"total": hinge + smoothness * smooth + sparsity * sparse, "ranking": hinge, "smooth": smooth, "sparse": sparse}

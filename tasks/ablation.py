@@ -1,0 +1,50 @@
+"""The task of an ablation: many settings of one experiment, one table."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import luigi
+
+from pipeline.config_ablation import Plan, load_ablation
+from pipeline.stages.ablate import ablation_folder
+from pipeline.stages.recipes import Recipes
+from tasks.base import FolderTask
+
+__all__ = ["Ablate"]
+
+
+@lru_cache(maxsize=8)
+def plan_for(config: str) -> Plan:
+    """The plan of a file, read once a process."""
+    return load_ablation(Path(config))
+
+
+class Ablate(FolderTask):
+    """Train, score and evaluate every setting of an ablation on shared features, and write the table.
+
+    The features are part of its run, for settings may need features of several samplings.
+    """
+
+    config = luigi.Parameter(default="configs/ablations/fixture.yaml", description="The ablation, a YAML file: docs/ablations.md.")
+    workers = luigi.IntParameter(default=os.cpu_count() or 1, significant=False, description="Processes of the ablation.")
+
+    @property
+    def recipes(self) -> Recipes:
+        return Recipes(plan_for(self.config).settings[0].experiment)
+
+    @property
+    def resources(self) -> dict[str, int]:
+        return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
+
+    def folder(self) -> Path:
+        return ablation_folder(plan_for(self.config))
+
+    def run(self) -> None:
+        from pipeline.stages.ablate import run_ablation
+
+        folder = run_ablation(plan_for(self.config), self.workers, self.report, self.say)
+        print((folder / "results.md").read_text(encoding="utf-8"))
+        print(f"results: {folder}")

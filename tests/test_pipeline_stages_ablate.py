@@ -1,0 +1,213 @@
+"""Ablations: what the file may hold, stacked training against single training, and the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import luigi
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.config import Run
+from pipeline.config_ablation import load_ablation
+from pipeline.errors import ConfigError
+from pipeline.stages.ablate import ablation_folder, run_ablation
+from pipeline.stages.ablation_table import write_table
+from pipeline.stages.recipes import Recipes
+from pipeline.stages.reduce import Bags
+from pipeline.stages.select import Validation
+from pipeline.stages.stack import fit_stack, stack_key
+from pipeline.stages.train import fit
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def write(nano, write_config, tmp_path):
+    """Write an ablation of the nano experiment; returns its path."""
+    nano["dataset"] |= {"train_normal": 4, "train_per_class": 2}
+    base = write_config(nano)
+
+    def put(**data: object) -> Path:
+        return write_config({"name": "parts", "base": str(base)} | data, "ablation.yaml")
+
+    return put
+
+
+class TestFile:
+    @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "ablations").glob("*.yaml")), ids=lambda p: p.stem)
+    def test_every_shipped_ablation_is_valid(self, path, monkeypatch):
+        monkeypatch.chdir(ROOT)
+        assert load_ablation(path).settings
+
+    def test_the_list_is_crossed_with_the_grid(self, write):
+        plan = load_ablation(
+            write(list={"a": {}, "b": {"head": {"lambda1": 0.0}}}, grid={"head.k": [4, 8], "head.p": [1]}, seeds=[0, 5])
+        )
+        assert [setting.name for setting in plan.settings] == ["a, k=4", "a, k=8", "b, k=4", "b, k=8"]
+        (experiment,) = plan.experiments
+        runs = [experiment.run(run) for run in plan.settings[2].runs]
+        assert [(run.head.lambda1, run.head.k, run.head.p, run.training.seed) for run in runs] == [(0.0, 4, 1, 0), (0.0, 4, 1, 5)]
+
+    def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write):
+        plan = load_ablation(write(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
+        assert len(plan.experiments) == 2
+        names = {Recipes(setting.experiment).namespace("train") for setting in plan.settings}
+        assert len(names) == 2
+        assert len({Recipes(setting.experiment).namespace("test") for setting in plan.settings}) == 1
+
+    @pytest.mark.parametrize(
+        ("data", "expected"),
+        [
+            ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
+            ({"grid": {"head.kk": [1]}}, "head.kk: unknown key; did you mean 'k'?"),
+            ({"grid": {"hed.k": [1]}}, "grid.hed.k: no section 'hed'; did you mean 'head'?"),
+            ({"grid": {"backbone.seed": [1]}}, "no section 'backbone'"),
+            ({"grid": {"head": [1]}}, "grid.head: expected <section>.<field>"),
+            ({"grid": {"head.k": []}}, "grid.head.k: expected <section>.<field> and at least one value"),
+            ({"grid": {"training.seed": [1, 2]}}, "seeds are no settings"),
+            ({"list": {"a": {"training": {"seed": 1}}}}, "list.a: seeds are no settings"),
+            ({"grid": {"head.k": [8, 50]}}, "1 of 2 settings are not valid"),
+            ({"list": {"a": {"head": {"name": "rtfn"}}}}, "no head 'rtfn'; did you mean 'rtfm'?"),
+            ({"list": {"a": {"head": {"name": "mil_ranking", "p": 1}}}}, "head.p: unknown key"),
+            ({"seeds": []}, "seeds"),
+        ],
+    )
+    def test_bad_files_are_named_before_anything_runs(self, write, data, expected):
+        with pytest.raises(ConfigError) as error:
+            load_ablation(write(**data))
+        assert expected in str(error.value)
+
+
+def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.rand(videos, 2, 4, 12, generator=generator)
+    labels = torch.nn.functional.one_hot(torch.arange(videos) % 3, 3).float()
+    patterns[:, :, 1, :3] += 2 * labels[:, None]
+    return Bags(tuple(f"v{i:02d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels
+
+
+class TestStack:
+    runs = tuple(
+        Run.model_validate({"head": head, "training": {"epochs": 4, "seed": 3, "weight_decay": 0.01} | training})
+        for head, training in (
+            ({}, {}),
+            ({"p": 1, "lambda3": 0.0}, {}),
+            ({"p": 4, "lambda1": 0.3, "lambda2": 2.0}, {"learning_rate": 0.01}),
+            ({"lambda0": 0.0}, {}),
+        )
+    )
+
+    def test_a_stack_is_the_single_trainings(self, tmp_path):
+        fitted, labels = bags()
+        held_out = fitted.subset(torch.arange(24) < 6), labels[:6]
+        assert len({stack_key(run) for run in self.runs}) == 1
+        judges = [Validation(*held_out, run.head.p) for run in self.runs]
+        for i, (head, history) in enumerate(fit_stack(fitted, labels, self.runs, 2, judges)):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            judge = Validation(*held_out, self.runs[i].head.p)
+            single = fit(fitted, labels, self.runs[i], 2, folder, validation=judge)
+            for name, value in single.state_dict().items():
+                torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+            assert judges[i].epoch == judge.epoch
+            with (folder / "losses.csv").open() as stream:
+                for row, means in zip(csv.DictReader(stream), history, strict=True):
+                    assert {name: float(row[name]) for name in means} == pytest.approx(means, abs=2e-6)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"training": {"seed": 4}},
+            {"training": {"epochs": 5}},
+            {"training": {"batch_bags": 4}},
+            {"training": {"permute_labels_seed": 1}},
+            {"head": {"dropout": 0.1}},
+            {"selection": {"validation_share": 0.2}},
+        ],
+    )
+    def test_runs_of_another_course_are_not_stacked(self, change):
+        assert stack_key(Run.model_validate(change)) != stack_key(Run())
+
+    def test_only_gig_with_adagrad_is_stacked(self):
+        assert stack_key(Run.model_validate({"head": {"name": "rtfm"}})) is None
+        assert stack_key(Run.model_validate({"training": {"optimizer": "adam"}})) is None
+
+
+def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tmp_path):
+    plan = load_ablation(write(list={"a": {}, "b": {"head": {"k": 4}}}))
+    paths = []
+    for name, validation, test in (("a", 0.9, 0.6), ("b", 0.7, 0.95)):
+        value = {"mean": test, "std": 0.1, "values": [test], "low": test - 0.1, "high": test + 0.04}
+        row = {"setting": name, "seeds": 2, "validation_auc": {"mean": validation, "std": None}}
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(row | {"test": {"auc": value, "ap": None, "mf1": value}}))
+        paths.append(path)
+    write_table(plan, paths, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["chosen_on_validation"] == "a"
+    assert "| **a** | 2 | 0.900 | 0.600 ± 0.100 | 0.500 to 0.640 | - | - |" in (tmp_path / "results.md").read_text()
+    with (tmp_path / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    columns = list(rows[0])
+    assert columns.index("validation_auc_mean") < columns.index("test_auc_mean")
+    assert [row["chosen"] for row in rows] == ["True", "False"]
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+class TestRun:
+    parts = {
+        "list": {"gig": {}, "mean": {"head": {"reduction": "mean"}}, "ranking": {"head": {"name": "mil_ranking"}}},
+        "grid": {"head.standardize": [True], "selection.validation_share": [0.4]},
+        "seeds": [0, 1],
+    }
+
+    def test_a_run_equals_the_single_commands_and_resumes(self, write, tmp_path):
+        path = write(**self.parts)
+        plan = load_ablation(path)
+        result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
+        assert result.exit_code == 0, result.output
+        folder = ablation_folder(plan)
+        assert result.stdout.splitlines()[-1] == f"results: {folder}"
+        table = json.loads((folder / "results.json").read_text())
+        assert [row["setting"] for row in table["settings"]] == ["gig", "mean", "ranking"]
+        auc = table["settings"][0]["test"]["auc"]
+        assert auc["mean"] == pytest.approx(np.mean(auc["values"]))
+        assert auc["low"] <= auc["mean"] <= auc["high"]
+
+        # the same run by the ordinary way, without reduced features on disk
+        experiment = plan.settings[0].experiment
+        run = plan.settings[0].runs[0]
+        single = write_single(experiment, run, tmp_path)
+        assert CliRunner().invoke(main, ["evaluate", "--config", str(single), "--run", run]).exit_code == 0
+        own = tmp_path / "single" / "nano"
+        (metrics,) = own.glob("evaluation-*/metrics.json")
+        assert json.loads(metrics.read_text())["auc"] == pytest.approx(auc["values"][0])
+
+        before = {
+            file: file.stat().st_mtime_ns for file in folder.parent.rglob("*") if file.is_file() and ".locks" not in str(file)
+        }
+        assert luigi.build([task(path)], local_scheduler=True, log_level="ERROR")
+        assert run_ablation(plan, 1) == folder
+        assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def task(path: Path) -> luigi.Task:
+    from tasks import Ablate
+
+    return Ablate(config=str(path), workers=1)
+
+
+def write_single(experiment, run: str, tmp_path: Path) -> Path:
+    data = experiment.model_dump(mode="json")
+    data["runs"] = {run: experiment.runs[run]}
+    data["paths"]["output"] = str(tmp_path / "single")
+    path = tmp_path / "single.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
