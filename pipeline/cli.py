@@ -14,6 +14,7 @@ import click
 
 from pipeline.cli_cache import cache
 from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli_explain import explain
 from pipeline.cli_steps import (
     Group,
     bar,
@@ -40,6 +41,7 @@ def main() -> None:
 
 main.add_command(cache)
 main.add_command(compare)
+main.add_command(explain)
 main.add_command(export_submission)
 
 

@@ -37,9 +37,9 @@ class Kind:
 
 
 CITY_CLASSES = {
-    "Accident": Kind("Parking", (37, 32, 37, 16)),
+    "Accident": Kind("Parking", (37, 42, 37, 16)),
     "Carrying": Kind("Trolley", (13, 53, 13, 2), speed=0.7),
-    "Crowd": Kind("Queue", (50, 55, 52, 2)),
+    "Crowd": Kind("Queue", (43, 55, 45, 2)),
     "Explosion": Kind("Carousel", (31, 56, 31, 3)),
     "Fighting": Kind("Dancing", (22, 37, 22, 2)),
     "Graffiti": Kind("NoticeBoard", (5, 38, 23, 2), "wall"),
