@@ -95,7 +95,7 @@ def window_figure(view: WindowView) -> Figure:
     height, width = view.image.shape[:2]
     panel = 4.3 * min(max(width / height, 0.6), 2.0)  # inches
     figure = Figure(figsize=(2 * panel + 4.6, 5.2), layout="constrained")
-    plain, laid, bars = figure.subplots(1, 3, width_ratios=(panel, panel + 0.9, 3.2))
+    plain, laid, bars = figure.subplots(1, 3, width_ratios=(panel, panel, 3.2))
     score = view.classes[view.label]
     figure.suptitle(
         f"{view.video_id}   peak {view.rank}: {view.label} {score:.2f}   "
@@ -125,7 +125,7 @@ def _lay(figure: Figure, axes: Axes, overlay: Overlay) -> None:
     shown = axes.imshow(overlay.relation, extent=(x0, x1, y1, y0), cmap="inferno", alpha=0.5, interpolation="bilinear", zorder=2)
     for position in overlay.chosen:
         axes.add_patch(_box(overlay.boxes[position], edgecolor=CHOSEN, linewidth=1.8))
-    bar = figure.colorbar(shown, ax=axes, fraction=0.045, pad=0.02)
+    bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0.0, 0.04, 1.0)))
     bar.ax.tick_params(labelsize=8)
 
 
@@ -172,17 +172,19 @@ def curve_figure(curve: Curve) -> Figure:
         last = min(end, len(curve.times_s)) - 1
         axes.axvspan(curve.times_s[start], curve.times_s[last], color=colours.get(label, "grey"), alpha=0.18, linewidth=0, zorder=1)
         middle = (curve.times_s[start] + curve.times_s[last]) / 2
-        axes.text(middle, 0.985, f"{label}\n(annotated)", ha="center", va="top", fontsize=8, color="#333333")
+        where = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
+        axes.text(middle, 0.985, f"{label}\n(annotated)", fontsize=8, color="#333333", **where)
     for rank, frame in enumerate(curve.marks, start=1):
-        time, top = curve.times_s[frame], curve.scores[frame].max()
+        time, height = curve.times_s[frame], curve.scores[frame].max()
         axes.axvline(time, color="black", linestyle=":", linewidth=0.9, zorder=1)
         text = {"textcoords": "offset points", "ha": "center", "fontsize": 10, "fontweight": "bold"}
         circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "black"}
-        axes.annotate(str(rank), (time, top), (0, 12), bbox=circle, zorder=5, **text)
+        axes.annotate(str(rank), (time, height), (0, 12), bbox=circle, zorder=5, **text)
     about = {None: "", 0: "   (annotated: no anomaly)"}.get(None if curve.intervals is None else len(curve.intervals), "")
     axes.set_title(f"{curve.video_id}{about}", fontsize=13)
     end = max(float(curve.times_s[-1]), 1e-3)
-    axes.set(xlim=(0, end), ylim=(0, 1), xlabel="time, s", ylabel="class score")
+    top = float(np.clip(1.3 * curve.scores.max(), 0.2, 1))  # low curves are enlarged; the axis says how far
+    axes.set(xlim=(0, end), ylim=(0, top), xlabel="time, s", ylabel="class score")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, title="by highest score", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
