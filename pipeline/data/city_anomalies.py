@@ -50,7 +50,7 @@ def _crowd(stage: Stage) -> None:
     lot, jostle = stage.lot, stage.frame_lot
     places = sorted(((lot.normal(0, 17), lot.uniform(0, 18)) for _ in range(14)), key=lambda place: -place[1])
     for which, (before, depth) in enumerate(places):
-        dx, up = jostle.normal(0, 1.2), max(0.0, stage.wave(9 + which % 5, which / 5))
+        dx, up = float(np.clip(jostle.normal(0, 1.2), -2.5, 2.5)), max(0.0, stage.wave(9 + which % 5, which / 5))
         x = float(np.clip(before, -28, 28)) + dx
         stage.person(x, which, away=bool(which % 2), above=float(depth), arms=(0.2 + 2.4 * up, -0.2), lean=0.15 * dx)
 

@@ -6,7 +6,7 @@ functions that draw them (`pipeline.data.city_anomalies`, `pipeline.data.city_di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Kind:
         distractor: the counterpart's name.
         extent: what the anomaly covers at most at size 1: pixels behind, above, before and below the point it stands on.
         placing: `open` ground, at the `wall`, or within a `cell` of the feature map.
-        speed: pixels a frame of those that move along.
+        speed: of those that move along, pixels a frame at size 1.
     """
 
     distractor: str
@@ -39,7 +39,7 @@ class Kind:
 CITY_CLASSES = {
     "Accident": Kind("Parking", (37, 42, 37, 16)),
     "Carrying": Kind("Trolley", (13, 53, 13, 2), speed=0.7),
-    "Crowd": Kind("Queue", (43, 55, 45, 2)),
+    "Crowd": Kind("Queue", (46, 56, 46, 2)),
     "Explosion": Kind("Carousel", (31, 56, 31, 3)),
     "Fighting": Kind("Dancing", (22, 37, 22, 2)),
     "Graffiti": Kind("NoticeBoard", (5, 38, 23, 2), "wall"),
@@ -78,7 +78,7 @@ class CityEvent:
         return CITY_CLASSES[CITY_DISTRACTORS.get(self.name, self.name)]
 
     def _x_at(self, index: int) -> float:
-        return self.x + self.side * self.kind.speed * (index - (self.start + self.end) / 2)
+        return self.x + self.side * self.size * self.kind.speed * (index - (self.start + self.end) / 2)
 
     def box_at(self, index: int) -> tuple[float, float, float, float]:
         """What it covers at most in a frame, pixels: x0, y0, x1, y1."""
@@ -97,19 +97,25 @@ class CityEvent:
 
 
 def place_event(rng: np.random.Generator, name: str, start: int, end: int, place: Camera, left: bool) -> CityEvent:
-    """An event somewhere in the half of the picture that survives the crop; small ones lie within a column of cells."""
+    """An event in one half of the picture that survives the crop, or, where it is too wide, across both.
+
+    Small ones lie far back, and within a column of cells.
+    """
     event = CityEvent(name, start, end, 0.0, 0.0, place.size, int(rng.choice((-1, 1))), int(rng.integers(1 << 31)))
-    x0, y0, x1, y1 = event.box_at((start + end) // 2)
-    way = event.kind.speed * (end - start) / 2
-    low, high = (MARGIN + 2, SIDE // 2 + 8) if left else (SIDE // 2 - 8, SIDE - MARGIN - 2)
     if event.kind.placing == "open":
-        x = rng.uniform(*sorted((low - x0 + way, high - x1 - way)))
-        y = rng.uniform(max(place.wall + 12, MARGIN - y0), SIDE - MARGIN - 4 - y1)
-    else:
-        column = int(rng.integers(0, 3) if left else rng.integers(4, 7))
-        slack = CELL - 1 - (x1 - x0)
-        x = MARGIN + CELL * column + 0.5 - x0 + rng.uniform(0, slack)
-        first = -(-(place.wall + 2 - MARGIN) // CELL)  # the first row of cells that ends on the ground
-        row = first if event.kind.placing == "wall" else int(rng.integers(first, 8))
-        y = MARGIN + CELL * row - 0.5 - y1 - rng.uniform(0, 2)
-    return CityEvent(name, start, end, float(x), float(y), event.size, event.side, event.seed)
+        below = event.kind.extent[3] * place.size_at(SIDE)
+        event = replace(event, y=float(rng.uniform(place.wall + 12, SIDE - MARGIN - 2 - below)))
+        event = replace(event, size=place.size_at(event.y))
+        (x0, _, x1, _), (x2, _, x3, _) = event.box_at(start), event.box_at(end)
+        x0, x1 = min(x0, x2), max(x1, x3)
+        low, high = (MARGIN + 1, SIDE // 2 + 8) if left else (SIDE // 2 - 8, SIDE - MARGIN - 1)
+        if x1 - x0 > high - low:
+            low, high = MARGIN + 1, SIDE - MARGIN - 1
+        return replace(event, x=float(rng.uniform(low - x0, high - x1)))
+    x0, _, x1, y1 = event.box_at(start)
+    column = int(rng.integers(0, 3) if left else rng.integers(4, 7))
+    x = MARGIN + CELL * column + 0.5 - x0 + rng.uniform(0, CELL - 1 - (x1 - x0))
+    first = -(-(place.wall + 2 - MARGIN) // CELL)  # the first row of cells that begins on the ground, so that feet stand before it
+    row = first if event.kind.placing == "wall" else int(rng.integers(first, first + 3))
+    y = MARGIN + CELL * row - 0.5 - y1 - rng.uniform(0, 2)
+    return replace(event, x=float(x), y=float(y))

@@ -30,7 +30,7 @@ class Camera:
         kind: of place.
         background: (SIDE, SIDE, 3) float32, nobody in it.
         wall: the row, pixels, where the ground begins.
-        size: of people, see `pipeline.data.figures`.
+        size: of people at the wall, see `pipeline.data.figures`.
         light: (3,) float32, by which all colours are multiplied.
         noise: standard deviation, grey levels.
     """
@@ -41,6 +41,10 @@ class Camera:
     size: float
     light: np.ndarray
     noise: float
+
+    def size_at(self, y: float) -> float:
+        """The size of people whose feet are at row y: the nearer, the larger."""
+        return self.size * (1 + 0.6 * (y - self.wall) / (SIDE - self.wall))
 
 
 def camera(seed: int, split: str, number: int) -> Camera:
@@ -159,22 +163,24 @@ def city_passers(rng: np.random.Generator, place: Camera) -> list[Walker]:
 
 def _pedestrian(rng: np.random.Generator, place: Camera) -> Walker:
     x, y, side = rng.uniform(0, SIDE), rng.uniform(place.wall + 8, SIDE + 10), int(rng.choice((-1, 1)))
-    speed, look, phase = side * rng.uniform(0.7, 1.5), Look.draw(rng), rng.uniform(0, 11)
+    size = place.size_at(y)
+    speed, look, phase = side * size * rng.uniform(0.7, 1.5), Look.draw(rng), rng.uniform(0, 11)
 
     def draw(canvas: np.ndarray, t: int) -> None:
         swing = walking(t + phase)
         arms = (0.8 * swing[1], 0.8 * swing[0])
-        person(canvas, (x + speed * t) % (SIDE + 40) - 20, y, place.size, look, side=side, legs=swing, arms=arms, lean=0.05)
+        person(canvas, (x + speed * t) % (SIDE + 40) - 20, y, size, look, side=side, legs=swing, arms=arms, lean=0.05)
 
     return y, draw
 
 
 def _cyclist(rng: np.random.Generator, place: Camera) -> Walker:
     x, y, side = rng.uniform(0, SIDE), rng.uniform(place.wall + 20, SIDE), int(rng.choice((-1, 1)))
-    speed, look, phase = side * rng.uniform(2.0, 3.2), Look.draw(rng), rng.uniform(0, 8)
+    s = place.size_at(y)
+    speed, look, phase = side * s * rng.uniform(2.0, 3.2), Look.draw(rng), rng.uniform(0, 8)
 
     def draw(canvas: np.ndarray, t: int) -> None:
-        at, s = (x + speed * t) % (SIDE + 60) - 30, place.size
+        at = (x + speed * t) % (SIDE + 60) - 30
         for dx in (-9, 9):
             stamp(canvas, "ring", at + dx * s, y - 6 * s, 6.5 * s, 6.5 * s, (36, 36, 40))
         limb(canvas, (at - 9 * s, y - 6 * s), np.pi / 2 + 0.5, 20 * s, 1.6 * s, (160, 60, 50), side)
@@ -186,9 +192,10 @@ def _cyclist(rng: np.random.Generator, place: Camera) -> Walker:
 
 def _car(rng: np.random.Generator, place: Camera) -> Walker:
     x, y, side = rng.uniform(0, SIDE), rng.uniform(175, 246), int(rng.choice((-1, 1)))
-    speed, paint = side * rng.uniform(2.0, 4.5), PAINT[int(rng.integers(len(PAINT)))]
+    size = place.size_at(y)
+    speed, paint = side * size * rng.uniform(1.6, 3.6), PAINT[int(rng.integers(len(PAINT)))]
 
     def draw(canvas: np.ndarray, t: int) -> None:
-        vehicle(canvas, (x + speed * t) % (SIDE + 100) - 50, y - 10, place.size, paint, side=side)
+        vehicle(canvas, (x + speed * t) % (SIDE + 100) - 50, y - 10, size, paint, side=side)
 
     return y, draw
