@@ -32,7 +32,7 @@ setup(
         "google-crc32c>=1.5",
         "h5py>=3.10",
         "luigi>=3.6,<4",
-        "matplotlib>=3.7",
+        "matplotlib>=3.8",
         "mmaction2==1.1.0",
         "mmcv-lite==2.0.1",
         "mmengine==0.10.7",

@@ -15,6 +15,7 @@ import click
 from pipeline.cli_ablate import ablate
 from pipeline.cli_cache import cache
 from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli_explain import explain
 from pipeline.cli_steps import (
     Group,
     bar,
@@ -44,6 +45,7 @@ def main() -> None:
 main.add_command(ablate)
 main.add_command(cache)
 main.add_command(compare)
+main.add_command(explain)
 main.add_command(export_submission)
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "Section",
     "ShanghaiTechDataset",
+    "SyntheticCityDataset",
     "SyntheticDataset",
     "UcfCrimeDataset",
     "XdViolenceDataset",
@@ -170,5 +171,24 @@ class SyntheticDataset(Section):
         return value
 
 
-Dataset = CsvDataset | UcfCrimeDataset | XdViolenceDataset | ShanghaiTechDataset | CitySceneDataset | SyntheticDataset
+class SyntheticCityDataset(SyntheticDataset):
+    """The generated city: the twelve classes of CitySCENE seen by many cameras (docs/synthetic_city.md)."""
+
+    adapter: Literal["synthetic_city"]
+    classes: ClassNames = Field(
+        default=CITYSCENE_CLASSES, description="Anomaly classes to render, in the order of the head's outputs 1..C."
+    )
+    train_cameras: int = Field(ge=1, le=99, description="Places that the training videos are shot at, each with its own camera.")
+    test_cameras: int = Field(ge=1, le=99, description="Other places, those of the test videos.")
+
+
+Dataset = (
+    CsvDataset
+    | UcfCrimeDataset
+    | XdViolenceDataset
+    | ShanghaiTechDataset
+    | CitySceneDataset
+    | SyntheticDataset
+    | SyntheticCityDataset
+)
 DATASETS: dict[str, type[Section]] = {get_args(d.model_fields["adapter"].annotation)[0]: d for d in get_args(Dataset)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import pytest
 from pipeline.config import CsvDataset
 from pipeline.data.datasets import build
 from pipeline.data.decode import iter_frames
+from pipeline.data.rendering import render_all
+from pipeline.data.scripts import StreetScript
 from pipeline.data.shapes import ATTRIBUTES, shape_clip
 from pipeline.data.synthetic import CLASSES, SyntheticSpec, generate
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, OutputError
 from pipeline.metrics import frame_auc
 
 SMALL = SyntheticSpec(
@@ -46,6 +50,91 @@ def test_the_same_specification_gives_the_same_bytes(folder, tmp_path):
     assert len(names) == 8 + 3
     for name in names:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_the_number_of_processes_makes_no_difference(folder, tmp_path):
+    done = []
+    generate(SMALL, tmp_path, progress=lambda *state: done.append(state), processes=2)
+    for name in (p.relative_to(folder) for p in folder.rglob("*") if p.is_file()):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+    assert done == [(i, 8) for i in range(1, 9)]
+
+
+class Deadly(StreetScript):
+    """Ends the process that draws it."""
+
+    def pictures(self):
+        os._exit(7)
+
+
+def test_a_renderer_that_cannot_write_or_dies_is_an_error(tmp_path):
+    script = next(SMALL.scripts())
+    with pytest.raises(FileNotFoundError):
+        render_all([(script, tmp_path / "missing" / "a.mp4", 256, 12)] * 2, lambda done: None, processes=2)
+    deadly = Deadly("v", "train", 3, (), 0, "camera")
+    with pytest.raises(OutputError, match=r"a\.mp4: the renderer's process died \(exit code 7\)"):
+        render_all([(deadly, tmp_path / "a.mp4", 256, 12)] * 2, lambda done: None, processes=2)
+    assert not list(tmp_path.iterdir())
+
+
+FIXTURE = {  # means of the quarters of a frame, red, green and blue: upper left and right, lower left and right
+    ("train_Normal_000", 30): (115.582, 118.907, 120.18, 135.572, 134.89, 117.764, 88.568, 83.449, 83.429, 85.004, 84.988, 84.886),
+    ("train_Explosion_003", 40): (
+        138.92,
+        141.54,
+        132.67,
+        145.537,
+        148.738,
+        139.875,
+        89.992,
+        87.893,
+        86.655,
+        103.518,
+        88.406,
+        77.051,
+    ),
+    ("train_Fighting_007", 25): (
+        134.378,
+        130.853,
+        136.277,
+        147.464,
+        150.669,
+        149.594,
+        91.211,
+        86.453,
+        86.505,
+        91.822,
+        90.614,
+        87.978,
+    ),
+    ("train_Accident_011", 33): (
+        128.997,
+        123.005,
+        130.675,
+        151.713,
+        136.202,
+        143.631,
+        99.142,
+        87.806,
+        78.652,
+        84.866,
+        86.753,
+        90.171,
+    ),
+}
+
+
+def test_the_fixture_is_what_its_published_figures_were_measured_on():
+    scripts = {script.video_id: script for script in SyntheticSpec().scripts()}
+    plan = hashlib.sha256()
+    for s in scripts.values():
+        events = [(e.name, e.start, e.end, round(e.x, 6), round(e.y, 6), e.seed) for e in s.events]
+        plan.update(repr((s.video_id, s.labels, s.frames, events)).encode())
+    assert plan.hexdigest()[:16] == "5ab37085d282ca87"
+    for (video_id, index), golden in FIXTURE.items():
+        picture = next(picture for i, picture in enumerate(scripts[video_id].pictures()) if i == index)
+        quarters = picture.reshape(2, 128, 2, 128, 3).mean(axis=(1, 3)).ravel()
+        np.testing.assert_allclose(quarters, golden, atol=0.002)  # another processor may round a few pixels another way
 
 
 def test_another_seed_gives_other_videos(folder, tmp_path):

@@ -142,8 +142,8 @@ def iter_frames(
     return _prepared(path, prepare, wanted, damage)
 
 
-def iter_raw_frames(path: Path) -> Iterator[Frame]:
-    """Decode a video once, in bounded memory, at its own size.
+def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None) -> Iterator[Frame]:
+    """Decode a video once, in bounded memory, at its own size; arguments as `iter_frames`.
 
     Yields:
         Frames of (height, width, 3), rotation applied.
@@ -152,7 +152,7 @@ def iter_raw_frames(path: Path) -> Iterator[Frame]:
         DecodeError: as `iter_frames`.
     """
     reformatter = VideoReformatter()
-    return _prepared(path, lambda frame: upright_image(frame, reformatter, *upright_size(frame)))
+    return _prepared(path, lambda frame: upright_image(frame, reformatter, *upright_size(frame)), wanted, damage)
 
 
 def _prepared(

@@ -22,6 +22,10 @@ class CropGeometry:
         """A point of the source picture in pixels of the crop; outside the crop it is negative or at least its side."""
         return x * self.scale_x - self.left, y * self.scale_y - self.top
 
+    def from_crop(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the crop in pixels of the source picture; undoes `to_crop`."""
+        return (x + self.left) / self.scale_x, (y + self.top) / self.scale_y
+
     def box_to_crop(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
         """A box of the source picture in pixels of the crop, not clipped to it."""
         return *self.to_crop(x0, y0), *self.to_crop(x1, y1)

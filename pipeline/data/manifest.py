@@ -237,7 +237,7 @@ def load(folder: Path, *, truth: bool = False) -> Manifest:
 
     Args:
         folder: of the manifest.
-        truth: read the labels and intervals of the test videos too; only the evaluation does.
+        truth: read the labels and intervals of the test videos too; only the evaluation does, and `gig explain` on request.
 
     Raises:
         ManifestError: it is missing, damaged or of another version.

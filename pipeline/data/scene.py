@@ -50,9 +50,8 @@ class Event:
     def anomalous(self) -> bool:
         return self.name in CLASSES
 
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """What an anomaly covers at most: x0, y0, x1, y1."""
+    def box_at(self, index: int) -> tuple[float, float, float, float]:
+        """What an anomaly covers at most, in whatever frame: x0, y0, x1, y1."""
         half_width, half_height = EXTENTS[self.name]
         return self.x - half_width, self.y - half_height, self.x + half_width, self.y + half_height
 

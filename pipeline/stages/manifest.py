@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.names import escape
-from pipeline.config import CsvDataset, Experiment, SyntheticDataset, to_yaml
+from pipeline.config import CsvDataset, Experiment, SyntheticCityDataset, SyntheticDataset, to_yaml
 from pipeline.data import synthetic
 from pipeline.data.checks import Problems
 from pipeline.data.datasets import build
@@ -20,7 +20,8 @@ __all__ = ["build_manifest", "load_manifest", "synthetic_spec"]
 
 def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
     """The generator's specification of a synthetic data set's section."""
-    return synthetic.SyntheticSpec(**dataset.model_dump(exclude={"adapter", "name"}))
+    kind = synthetic.CitySpec if isinstance(dataset, SyntheticCityDataset) else synthetic.SyntheticSpec
+    return kind(**dataset.model_dump(exclude={"adapter", "name"}))
 
 
 def build_manifest(
