@@ -59,15 +59,13 @@ def test_what_is_unfrozen(tiny):
     assert trained("all") == {"neck", *(f"backbone.{part}" for part in ("conv1", "layer1", "layer2", "layer3", "layer4"))}
 
 
-def test_the_gradient_of_the_total_loss_at_the_maps_is_that_of_the_literal_equations():
+def test_the_gradient_of_the_total_loss_at_the_maps_is_that_of_the_literal_equations(tiny):
     generator = torch.Generator().manual_seed(0)
     one = torch.randn(2, 4, 3, 3, 8, generator=generator, dtype=torch.float64).relu().requires_grad_()
     two = one.detach().clone().requires_grad_()
     labels = torch.tensor([[1, 0, 0], [0, 1, 0]], dtype=torch.float64)
     head = build_head("gig", channels=8, classes=2, dropout=0.0).double()
-    model = LiveModel.__new__(LiveModel)  # without a backbone: the maps are given
-    torch.nn.Module.__init__(model)
-    model.k, model._offset = 3, None
+    model = LiveModel(tiny, head, None, 3)
     found = vs_loss(head(*model.reduce(one)), labels, **WEIGHTS).total
     cue, _, vectors = literal_reduction(two, 3)
     output = head(cue, vectors)

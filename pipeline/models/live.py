@@ -40,8 +40,6 @@ class LiveModel(nn.Module):
         checkpointing: compute activations a second time in the backward pass instead of keeping them.
     """
 
-    reduction = {"reduction": "spatial"}  # the paper's, until another is given
-
     def __init__(
         self,
         network: nn.Module,
