@@ -24,6 +24,7 @@ from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.evaluate import evaluate_run, read_scores
 from pipeline.stages.extract import Extractor, extract_split
+from pipeline.stages.feeding import ViewFeed
 from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
@@ -180,12 +181,14 @@ class TestExtraction:
         nano["train_sampling"] = {"segments": 2, "views": 2, "interval_frames": 1, "clip_frames": 2}
         experiment = parse_experiment(nano)
         extractor = Extractor(experiment)
-        path, times = manifest.video_path("n1"), []
+        path, clips = manifest.video_path("n1"), []
+        feed = ViewFeed(extractor.engine, experiment.train_sampling, "n1", clips.append)
         with experiment_workers(experiment) as workers:
-            for stream in workers.streams([extractor.job(path, "n1", "train")]):
-                clips = list(extractor._views(stream, "n1", times, lambda frames: None))
+            for _, stream in workers.readable([extractor.job(path, "n1", "train")]):
+                stream.advance(feed, 8)
+        feed.end()
         assert [clip.view for clip in clips] == [0, 0, 1, 1]
-        assert len(times) == 20
+        assert len(feed.times) == 20
         frames = [f.image for f in iter_frames(path)]
         for clip in clips:
             for number, features in zip(clip.indices, clip.features, strict=True):
@@ -228,9 +231,8 @@ class TestExtraction:
         extractor, store = Extractor(experiment, Broken()), FeatureStore.open(experiment.paths.cache)
         videos = [make_video("dark.mp4", frames=8), make_video("bright.mp4", frames=20), make_video("short.mp4", frames=3)]
         with experiment_workers(experiment) as workers:
-            streams = workers.streams(extractor.job(path, path.stem, "test") for path in videos)
-            named = zip(["dark", "bright", "short"], streams, strict=True)
-            outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns")}
+            named = [(path.stem, path) for path in videos]
+            outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns", workers)}
         assert (outcomes["dark"], outcomes["short"]) == (None, None)
         assert isinstance(outcomes["bright"], NonFiniteFeatures)
         assert store.list("ns") == {"dark", "short"}

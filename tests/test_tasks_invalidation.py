@@ -112,6 +112,7 @@ SYNTHETIC = {
     "selection.seed": Case(1, HEAD, "selection", base=MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
     "runs": Case({"gig": {"head": {"lambda1": 0.3}}}, HEAD, "head"),
     "machine.batch_clips": Case(3, NONE),
+    "machine.compile": Case(True, NONE),
     "machine.threads": Case(1, NONE),
     "machine.shards": Case(2, NONE),
     "machine.decode_workers": Case(1, NONE),
