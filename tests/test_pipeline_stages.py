@@ -216,6 +216,43 @@ class TestExtraction:
             together, apart = (store.reader(name, video.video_id).features(0) for name in ("together", "apart"))
             np.testing.assert_array_equal(together, apart)
 
+    def test_videos_decoded_at_once_give_what_each_gives_alone(self, experiment, manifest, tmp_path, monkeypatch):
+        """The decoder of each waits for the other's, so their frames come mixed."""
+        (tmp_path / "mixing_decoder.py").write_text(
+            "import time\n"
+            "from pipeline.data import decode\n"
+            "read_header = decode.read_header\n"
+            "def iter_frames(path, **options):\n"
+            "    others = {'t1.mp4': 't2.mp4', 't2.mp4': 't1.mp4'}\n"
+            "    for index, frame in enumerate(decode.iter_frames(path, **options)):\n"
+            "        path.with_suffix(f'.{index}').touch()\n"
+            "        while index < 20 and not path.with_name(others[path.name]).with_suffix(f'.{index}').exists():\n"
+            "            time.sleep(0.01)\n"
+            "        yield frame\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        videos = manifest.split("test")
+        report = extract(experiment, manifest, "test", videos, "mixed", decoder="mixing_decoder")
+        assert report.extracted == ("t1", "t2")
+        for video in videos:
+            extract(experiment, manifest, "test", [video], "alone")
+        store = FeatureStore.open(experiment.paths.cache)
+        for video in videos:
+            mixed, alone = (store.record(namespace, video.video_id) for namespace in ("mixed", "alone"))
+            assert mixed.values_crc32c == alone.values_crc32c
+            assert mixed.provenance == alone.provenance
+
+    def test_progress_counts_frames_and_videos(self, experiment, manifest, make_video, tmp_path):
+        told = []
+        extract(experiment, manifest, "test", manifest.split("test"), "ns", progress=lambda *facts: told.append(facts))
+        planned = sum(video.packets for video in manifest.split("test"))
+        done = [facts[0] for facts in told]
+        assert done == sorted(done)
+        assert {facts[1] for facts in told} == {planned}
+        assert told[0][2] == "0 of 2 videos, loading the backbone"
+        assert told[-1] == (planned, planned, "2 of 2 videos, extracted")
+        assert any(0 < number < planned for number in done)
+
     def test_values_that_are_not_finite_cost_their_video_only(self, experiment, manifest, make_video, tmp_path):
         class Broken(torch.nn.Module):
             name, channels, weights_sha256 = "broken", 2048, "none"
