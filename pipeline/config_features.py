@@ -111,7 +111,10 @@ class Machine(Section):
     threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
     shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
     decode_workers: int = Field(
-        default=2, ge=1, le=64, description="Decoder processes of an extraction; each decodes one video ahead."
+        default=0,
+        ge=0,
+        le=64,
+        description="Decoder processes of an extraction, a video each at a time; 0: one a core, at most 16.",
     )
     decode_timeout_s: float = Field(
         default=120.0,

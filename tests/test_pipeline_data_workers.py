@@ -311,3 +311,19 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_there_is_a_decoder_a_core_unless_asked_otherwise(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    assert (DecodeWorkers().count, DecodeWorkers(3).count) == (6, 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(96)))
+    assert DecodeWorkers().count == 16
+
+
+def test_processes_can_start_before_there_is_work(double):
+    with DecodeWorkers(2, crop=8, short_side=8, decoder=double) as workers:
+        workers.start(5)
+        started = {process.pid for process in workers.processes()}
+        assert len(started) == 2
+        assert read_together(workers, [Job(Path(f"{n}.mp4")) for n in range(4)]) == [list(range(5))] * 4
+        assert {process.pid for process in workers.processes()} == started

@@ -7,6 +7,7 @@ decodes ahead of its reader as far as the ring reaches, so memory is bounded, an
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,11 +21,14 @@ from pipeline.errors import DecodeError
 __all__ = ["DecodeWorkers", "Job", "VideoStream"]
 
 
+MOST = 16
+
+
 class DecodeWorkers:
     """Worker processes that decode videos, each one video at a time. Use it in a `with` block.
 
     Args:
-        count: processes; as many videos are decoded at once.
+        count: processes; as many videos are decoded at once. 0 stands for one a core, 16 at most.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
         short_side, crop: see `pipeline.data.decode.iter_frames`; pixels.
         decoder: module with `read_header` and `iter_frames`.
@@ -32,14 +36,14 @@ class DecodeWorkers:
 
     def __init__(
         self,
-        count: int = 2,
+        count: int = 0,
         timeout_s: float = 120.0,
         *,
         short_side: int = 256,
         crop: int = 224,
         decoder: str = "pipeline.data.decode",
     ) -> None:
-        self.count, self.timeout_s = count, timeout_s
+        self.count, self.timeout_s = count or min(MOST, len(os.sched_getaffinity(0))), timeout_s
         self._options = (decoder, short_side, crop)
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from pipeline.stages.sources import ExtractReport, check_damage, experiment_work
 from pipeline.stages.writing import VideoSink, WriteBehind
 
 __all__ = ["Extractor", "Outcome", "extract_split"]
+
+WRITERS = 4
 
 Say = Callable[[str], None]
 Watch = Callable[[str, int], None]
@@ -174,17 +177,17 @@ class Extractor:
             say: told what the user should know.
             watch: told a video's id and the number of its frames decoded so far.
 
-        Raises:
-            CacheError: the cache cannot be written.
+        Raises CacheError when the cache cannot be written.
         """
-        batcher = ClipBatcher(self.engine)
+        batcher = ClipBatcher(self.engine, self._map_dtype(split))
         under_way: dict[int, _UnderWay] = {}
         reported = 0
-        with WriteBehind() as behind:
+        with ExitStack() as stack:
+            lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
                 for number, stream in workers.readable(self.job(path, video_id, split) for video_id, path in videos):
                     if number not in under_way:
-                        sink = self._sink(videos[number][0], split, store, namespace, behind)
+                        sink = self._sink(videos[number][0], split, store, namespace, lanes[number % len(lanes)])
                         under_way[number] = self._under_way(sink, split, batcher)
                     self._advance(under_way[number], stream, split, batcher, say, watch)
                     while reported in under_way and under_way[reported].sink.settled.is_set():
@@ -197,6 +200,11 @@ class Extractor:
             finally:
                 for video in under_way.values():
                     video.sink.give_up(GeneratorExit("the extraction was broken off"))
+
+    def _map_dtype(self, split: str) -> torch.dtype:
+        """The type in which maps leave the device: that of the cache, where they are not averaged first."""
+        averaged = split == "train" and self.experiment.train_sampling.clips_per_segment > 1
+        return torch.float32 if averaged else getattr(torch, self.experiment.storage.dtype)
 
     def _sink(self, video_id: str, split: str, store: FeatureStore, namespace: str, behind: WriteBehind) -> VideoSink:
         train, test = self.experiment.train_sampling, self.experiment.test_sampling
