@@ -1,10 +1,11 @@
-"""Does the frozen GIG + SR head find anomalies on data seeds that played no part in making anything?
+"""Does the GIG + SR head find anomalies on data seeds that played no part in making anything, and does fine-tuning help?
 
 For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks, beside two controls: the head
-trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector. Prints a line a seed
-and writes all as JSON.
+trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector. Where the configuration
+fine-tunes, its figures stand beside those of the frozen stage. Prints a line a seed and writes all as JSON.
 
     python benchmarks/fixture_seeds.py --seeds 101 102 103 --permutations 10
+    python benchmarks/fixture_seeds.py --config configs/fixture_finetune.yaml --permutations 0 --out <file>
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tasks import EvaluateAll
 def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str, dict]:
     """All runs of one data seed: {run: line of the summary}."""
     data = base | {
-        "experiment": f"fixture-seed-{seed}",
+        "experiment": f"{base['experiment']}-seed-{seed}",
         "dataset": base["dataset"] | {"seed": seed},
         "runs": {"gig": {}, "untrained": {"head": {"name": "pattern_norm"}}}
         | {f"permuted-{i}": {"training": {"permute_labels_seed": i}} for i in range(permutations)},
@@ -42,7 +43,8 @@ def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str
     config.write_text(yaml.safe_dump(data), encoding="utf-8")
     if not luigi.build([EvaluateAll(config=str(config))], local_scheduler=True, log_level="WARNING"):
         raise SystemExit(f"seed {seed}: the pipeline failed, see the messages above")
-    return {row["run"]: row for row in read_summary(Recipes(load_experiment(config)).summary_folder())["runs"]}
+    rows = read_summary(Recipes(load_experiment(config)).summary_folder())["runs"]
+    return {row["run"] if row["stage"] == "frozen" else f"{row['run']} finetuned": row for row in rows}
 
 
 def main() -> None:
@@ -74,7 +76,9 @@ def main() -> None:
                 "seconds": round(time.monotonic() - start, 1),
             }
         )
-        print(json.dumps(lines[-1]))
+        if tuned := runs.get("gig finetuned"):
+            lines[-1] |= {f"{key}_finetuned": tuned[key] for key in ("auc", "ap", "mf1", "hit_rate")}
+        print(json.dumps(lines[-1]), flush=True)
     result = {
         "config": options.config,
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
@@ -82,6 +86,8 @@ def main() -> None:
         "auc_min": min(line["auc"] for line in lines),
         "seeds": lines,
     }
+    if all("auc_finetuned" in line for line in lines):
+        result["auc_mean_finetuned"] = statistics.mean(line["auc_finetuned"] for line in lines)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"mean AUC {result['auc_mean']:.3f}, lowest {result['auc_min']:.3f}; written to {options.out}")

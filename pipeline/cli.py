@@ -19,12 +19,14 @@ from pipeline.cli_steps import (
     bar,
     check_quarantine,
     ensure_features,
+    ensure_finetuned,
     ensure_head,
     ensure_manifest,
     make,
     say,
     with_config,
     with_run,
+    with_stage,
 )
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
@@ -116,6 +118,14 @@ def train(recipes: Recipes, run: str) -> None:
 
 @main.command()
 @with_config
+def finetune(recipes: Recipes) -> None:
+    """Unfreeze the backbone and train it end to end with the head of `finetune.run`, as the section `finetune` says."""
+    click.echo(ensure_finetuned(recipes.finetuned))
+
+
+@main.command()
+@with_config
+@with_stage
 @with_run
 @click.option("--head", type=click.Path(path_type=Path, file_okay=False), help="A head's folder (default: the run's).")
 @click.option(
@@ -145,6 +155,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
     help="The experiment (default: configs/fixture.yaml; with --scores none).",
 )
 @with_run
+@click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
 @click.option("--scores", type=FOLDER, help="Evaluate the score tables of this folder, of any system, and nothing else.")
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
@@ -152,6 +163,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
 def evaluate(
     config: Path | None,
     run: str,
+    finetuned: bool,
     scores: Path | None,
     truth: Path | None,
     out: Path | None,
@@ -165,7 +177,8 @@ def evaluate(
         return
     if truth or out or lengths or (stride, tail) != (1, "exact"):
         raise PipelineError("--truth, --out, --stride, --tail and --lengths go with --scores")
-    _evaluate_run(Recipes(load_experiment(config or Path("configs/fixture.yaml"))), run)
+    recipes = Recipes(load_experiment(config or Path("configs/fixture.yaml")))
+    _evaluate_run(recipes.finetuned if finetuned else recipes, run)
 
 
 def _evaluate_run(recipes: Recipes, run: str) -> None:
@@ -181,7 +194,10 @@ def _evaluate_run(recipes: Recipes, run: str) -> None:
     left_out = [record.video_id for record in recipes.quarantine.records()]
     with bar("score") as progress:
         make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
-    make(figures, lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, say))
+    make(
+        figures,
+        lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, say, recipes.stage),
+    )
     click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
     click.echo(f"results: {figures}")
     check_quarantine(recipes)

@@ -15,19 +15,21 @@ from cache.errors import CacheError
 from pipeline.config import load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
-from pipeline.stages.recipes import Progress, Recipes
+from pipeline.stages.recipes import FinetunedRecipes, Progress, Recipes
 
 __all__ = [
     "Group",
     "bar",
     "check_quarantine",
     "ensure_features",
+    "ensure_finetuned",
     "ensure_head",
     "ensure_manifest",
     "make",
     "say",
     "with_config",
     "with_run",
+    "with_stage",
 ]
 
 
@@ -62,6 +64,17 @@ def with_config(function: Callable) -> Callable:
 def with_run(function: Callable) -> Callable:
     """Add --run."""
     return click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")(function)
+
+
+def with_stage(function: Callable) -> Callable:
+    """Add --finetuned, which puts the recipes of the fine-tuned model in place of those of the frozen stage."""
+
+    @click.option("--finetuned", is_flag=True, help="With the fine-tuned backbone and head; makes them where they are missing.")
+    @functools.wraps(function)
+    def wrapper(recipes: Recipes, *args: object, finetuned: bool, **kwargs: object) -> object:
+        return function(recipes.finetuned if finetuned else recipes, *args, **kwargs)
+
+    return wrapper
 
 
 @contextmanager
@@ -106,6 +119,8 @@ def ensure_manifest(recipes: Recipes, left_out: bool = False):
 def ensure_features(recipes: Recipes, split: str) -> None:
     from pipeline.stages.extract import extract_split
 
+    if isinstance(recipes, FinetunedRecipes):
+        ensure_finetuned(recipes)
     manifest = ensure_manifest(recipes, left_out=True)
     namespace, videos = recipes.namespace(split), manifest.split(split)
     with bar(f"extract {split}", "frame") as progress:
@@ -116,6 +131,9 @@ def ensure_head(recipes: Recipes, run: str) -> Path:
     from pipeline.stages.train import train_head
 
     recipes.experiment.run(run)  # an unknown name is an error before the work
+    if isinstance(recipes, FinetunedRecipes):
+        recipes.head_folder(run)
+        return ensure_finetuned(recipes)
     if not recipes.head_folder(run).exists():
         ensure_features(recipes, "train")
     manifest, final = ensure_manifest(recipes), recipes.head_folder(run)
@@ -124,6 +142,19 @@ def ensure_head(recipes: Recipes, run: str) -> Path:
     with bar(f"train {run}") as progress:
         namespace = recipes.namespace("train")
         make(final, lambda folder: train_head(recipes.experiment, run, manifest, namespace, folder, progress))
+    return final
+
+
+def ensure_finetuned(recipes: FinetunedRecipes) -> Path:
+    """The folder of the fine-tuned backbone and head, made where it is missing."""
+    from pipeline.stages.finetune import finetune
+
+    frozen, experiment = recipes.frozen, recipes.frozen.experiment
+    head = ensure_head(frozen, experiment.finetune.run)
+    final = frozen.finetune_folder()
+    left_out = [record.video_id for record in frozen.quarantine.records()]
+    with bar(f"finetune {experiment.finetune.run}") as progress:
+        make(final, lambda folder: finetune(experiment, frozen.manifest_folder(), left_out, head, folder, progress))
     return final
 
 

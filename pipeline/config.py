@@ -39,6 +39,7 @@ from pipeline.config_features import (
     TestSampling,
     TrainSampling,
 )
+from pipeline.config_finetune import Finetune
 from pipeline.config_runs import Evaluation, Head, Run, Scoring, Selection, Training
 from pipeline.errors import ConfigError
 
@@ -82,6 +83,7 @@ class Experiment(Section):
         default={"gig": {}},
         description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation.",
     )
+    finetune: Finetune = Finetune()
     machine: Machine = Machine()
     paths: Paths = Paths()
 
@@ -103,7 +105,21 @@ class Experiment(Section):
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
             if run.head.p > self.train_sampling.segments and not self.features.train:
                 raise ValueError(f"runs.{name}: head.p is {run.head.p}, a bag has {self.train_sampling.segments} segments")
+        if self.finetune.enabled:
+            self._check_finetune()
         return self
+
+    def _check_finetune(self) -> None:
+        name = self.finetune.run
+        if name not in self.runs:
+            raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
+        run = self.run(name)
+        if run.head.name != "gig":
+            raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
+        if self.features.train or self.features.test:
+            raise ValueError("finetune: expected features extracted from videos, `features` names imported ones")
+        if self.finetune.patience_epochs and not run.selection.validation_share:
+            raise ValueError("finetune.patience_epochs: early stopping needs a validation split, selection.validation_share is 0")
 
     def run(self, name: str) -> Run:
         """The sections of one run, its changes applied. Raises ConfigError for a name that is not in `runs`."""

@@ -127,6 +127,17 @@ class Machine(Section):
         description="Unreadable videos that are accepted; with more, EvaluateAll does the rest, lists them, fails.",
     )
     checkpoint_epochs: int = Field(default=10, ge=1, description="Epochs from one training checkpoint to the next.")
+    checkpoint_steps: int = Field(default=200, ge=1, description="Steps from one checkpoint of a fine-tuning to the next.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="Checkpoints of a fine-tuning that are kept.")
+    finetune_bags: int = Field(
+        default=1, ge=1, description="Bags that a fine-tuning has in memory at once; gradients add up to finetune.batch_bags."
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="Fine-tuning computes activations twice instead of keeping them: less memory, more time."
+    )
+    processes: int = Field(
+        default=1, ge=1, description="Processes of a fine-tuning, each with a GPU of its own, or sharing the CPU."
+    )
 
 
 class Paths(Section):

@@ -7,7 +7,8 @@ runs from the project's root, where luigi.cfg lies.
 
 from tasks.base import ExperimentTask
 from tasks.data import ExtractFeatures, ExtractShard, Manifest
-from tasks.runs import Evaluate, EvaluateAll, ScoreVideos, TrainHead
+from tasks.runs import Evaluate, EvaluateAll, ScoreVideos
+from tasks.training import FineTune, TrainHead
 
 __all__ = [
     "Evaluate",
@@ -15,6 +16,7 @@ __all__ = [
     "ExperimentTask",
     "ExtractFeatures",
     "ExtractShard",
+    "FineTune",
     "Manifest",
     "ScoreVideos",
     "TrainHead",

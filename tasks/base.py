@@ -19,7 +19,7 @@ from pipeline.stages.outputs import make_folder
 from pipeline.stages.progress import Pace
 from pipeline.stages.recipes import Recipes
 
-__all__ = ["ExperimentTask", "FolderTask", "recipes_for"]
+__all__ = ["ExperimentTask", "FolderTask", "StageTask", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -118,3 +118,16 @@ class FolderTask(ExperimentTask):
     def make(self, build: Callable[[Path], object]) -> None:
         """Have `build` fill the output's folder; waits where another process is making it."""
         make_folder(self.folder(), build, self.say)
+
+
+class StageTask(ExperimentTask):
+    """A task whose output is made with the frozen backbone, or with the fine-tuned one."""
+
+    stage = luigi.ChoiceParameter(
+        choices=["frozen", "finetuned"], default="frozen", description="Which backbone: frozen or finetuned."
+    )
+
+    @property
+    def recipes(self) -> Recipes:
+        recipes = recipes_for(self.config)
+        return recipes.finetuned if self.stage == "finetuned" else recipes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import luigi
 
-from tasks.base import ExperimentTask, FolderTask
+from tasks.base import FolderTask, StageTask
 
 __all__ = ["ExtractFeatures", "ExtractShard", "Manifest"]
 
@@ -26,7 +26,7 @@ class Manifest(FolderTask):
         self.make(lambda folder: build_manifest(self.experiment, folder, self.report, self.say))
 
 
-class ExtractShard(ExperimentTask):
+class ExtractShard(StageTask):
     """Bring one shard of a split's videos into the feature cache; finished videos are kept whatever happens later."""
 
     split = luigi.ChoiceParameter(choices=["train", "test"], description="Which videos: train or test.")
@@ -37,14 +37,19 @@ class ExtractShard(ExperimentTask):
     @property
     def title(self) -> str:
         part = f", part {self.shard + 1} of {self.shards}" if self.shards > 1 else ""
-        return f"{self.task_family} {self.split}{part}"
+        return f"{self.task_family} {self.split}{' finetuned' if self.stage == 'finetuned' else ''}{part}"
 
     @property
     def resources(self) -> dict[str, int]:
         return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
 
-    def requires(self) -> Manifest:
-        return self.clone(Manifest)
+    def requires(self) -> list[luigi.Task]:
+        manifest = Manifest(config=self.config)
+        if self.stage == "frozen":
+            return [manifest]
+        from tasks.training import FineTune  # which in its turn starts from the frozen stage's features
+
+        return [manifest, FineTune(config=self.config)]
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(self.recipes.features_marker(self.split, self.shard, self.shards)))
@@ -76,7 +81,7 @@ class ExtractShard(ExperimentTask):
         self.say(f"{counts}, {len(done.quarantined)} in quarantine" if done.quarantined else counts)
 
 
-class ExtractFeatures(luigi.WrapperTask, ExperimentTask):
+class ExtractFeatures(luigi.WrapperTask, StageTask):
     """The features of one split, all shards."""
 
     split = luigi.ChoiceParameter(choices=["train", "test"], description="Which videos: train or test.")

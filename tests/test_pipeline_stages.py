@@ -468,7 +468,7 @@ class TestEvaluation:
         assert metrics["figures"]["frame_auc"]["reason"] == "not defined without anomalous and normal frames"
         assert metrics["figures"]["false_alarm_rate"]["value"] is not None
         assert pq.read_table(tmp_path / "out" / "curves.parquet").num_rows == 0
-        write_summary(experiment, {"gig": tmp_path / "out"}, tmp_path / "summary")
+        write_summary(experiment, [tmp_path / "out"], tmp_path / "summary")
         assert " -  " in summary_table(tmp_path / "summary")
         assert "NaN" not in (tmp_path / "summary" / "summary.json").read_text()
 

@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,44 @@ def test_a_run_moves_only_the_summary(nano):
     changed["runs"]["other"] = {"head": {"k": 4}}
     before, after = digests(nano), digests(changed)
     assert {name for name in before if before[name] != after[name]} == {"summary"}
+
+
+def test_a_finetune_setting_moves_the_tuned_results_only(nano):
+    def places(**changes: object) -> tuple[dict[str, str], list[str]]:
+        recipes = Recipes(parse_experiment(nano | {"finetune": {"enabled": True} | changes}))
+        tuned = recipes.finetuned
+        own = [recipes.finetune_folder(), tuned.scores_folder("gig"), tuned.evaluation_folder("gig"), tuned.namespace("test")]
+        return {**digests(nano | {"finetune": {"enabled": True} | changes})}, [str(path) for path in own]
+
+    (frozen, tuned), (same, other) = places(), places(epochs=3)
+    assert {name for name in frozen if frozen[name] != same[name]} == {"summary"}
+    assert not set(tuned) & set(other)
+    assert not {Path(path).name for path in tuned} & {Path(path).name for path in map(str, _folders(nano))}
+
+
+def _folders(nano: dict) -> list[Path]:
+    recipes = Recipes(parse_experiment(nano))
+    return [
+        recipes.head_folder("gig"),
+        recipes.scores_folder("gig"),
+        recipes.evaluation_folder("gig"),
+        Path(recipes.namespace("test")),
+    ]
+
+
+def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(nano):
+    tuned = nano | {"finetune": {"enabled": True}}
+    before = Recipes(parse_experiment(tuned)).finetune_digest()
+    for section, key, value, moves in (
+        ("train_sampling", "segments", 5, True),
+        ("head", "k", 9, True),
+        ("training", "epochs", 4, True),
+        ("test_sampling", "stride_frames", 3, False),
+        ("scoring", "smooth_sigma", 1.0, False),
+        ("machine", "finetune_bags", 4, False),
+    ):
+        changed = tuned | {section: {**tuned.get(section, {}), key: value}}
+        assert (Recipes(parse_experiment(changed)).finetune_digest() != before) == moves, section
 
 
 def test_random_weights_follow_their_seed(nano):

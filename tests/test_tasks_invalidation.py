@@ -40,6 +40,7 @@ TEST = SCORES | {"ExtractFeatures test", "ExtractShard test"}
 TRAIN = HEAD | {"ExtractFeatures train", "ExtractShard train"}
 FEATURES = TRAIN | TEST
 ALL = MANIFEST | FEATURES
+FINETUNE = TEST | {"FineTune"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Case:
 
 
 FEW_FRAMES = {"train_sampling": {"clip_frames": 2, "interval_frames": 3}}
+TUNED = {"finetune": {"enabled": True, "epochs": 1, "batch_bags": 2, "warmup_steps": 0, "unfreeze": "neck"}}
 MORE_VIDEOS = {"dataset": {"train_normal": 4, "train_per_class": 2}}
 SYNTHETIC = {
     "experiment": Case("nano2", ALL),
@@ -111,6 +113,25 @@ SYNTHETIC = {
     "selection.validation_share": Case(0.5, HEAD, "head", base=MORE_VIDEOS),
     "selection.seed": Case(1, HEAD, "selection", base=MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
     "runs": Case({"gig": {"head": {"lambda1": 0.3}}}, HEAD, "head"),
+    "finetune.enabled": Case(True, FINETUNE, also={"finetune": {"epochs": 1}}),
+    "finetune.run": Case("other", FINETUNE, "finetuned", base=TUNED | {"runs": {"gig": {}, "other": {"head": {"lambda3": 1.0}}}}),
+    "finetune.unfreeze": Case("all", FINETUNE, "finetuned", base=TUNED),
+    "finetune.epochs": Case(2, FINETUNE, "finetuned", base=TUNED),
+    "finetune.batch_bags": Case(3, FINETUNE, "finetuned", base=TUNED),
+    "finetune.optimizer": Case("adamw", FINETUNE, "finetuned", base=TUNED),
+    "finetune.backbone_learning_rate": Case(1e-3, FINETUNE, "finetuned", base=TUNED),
+    "finetune.head_learning_rate": Case(1e-2, FINETUNE, "finetuned", base=TUNED),
+    "finetune.weight_decay": Case(0.1, FINETUNE, "finetuned", base=TUNED),
+    "finetune.warmup_steps": Case(3, FINETUNE, "finetuned", base=TUNED),
+    "finetune.schedule": Case("cosine", FINETUNE, "finetuned", base=TUNED),
+    "finetune.clip_norm": Case(0.001, FINETUNE, "finetuned", base=TUNED),
+    "finetune.patience_epochs": Case(1, FINETUNE, base=TUNED | MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
+    "finetune.seed": Case(1, FINETUNE, "finetuned", base=TUNED),
+    "machine.checkpoint_steps": Case(1, NONE, base=TUNED),
+    "machine.keep_checkpoints": Case(1, NONE, base=TUNED),
+    "machine.finetune_bags": Case(2, NONE, base=TUNED),
+    "machine.activation_checkpointing": Case(True, NONE, base=TUNED),
+    "machine.processes": Case(2, NONE, base=TUNED),
     "machine.batch_clips": Case(3, NONE),
     "machine.compile": Case(True, NONE),
     "machine.threads": Case(1, NONE),
@@ -137,6 +158,7 @@ ELSEWHERE = {  # where the field is tested instead
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
     "backbone.precision": "few CPUs have another: test_the_backbone_is_part_of_the_features and the engine's tests",
     "training.optimizer": "there is one only",
+    "finetune.precision": "few CPUs have another: test_pipeline_stages_finetune.test_a_gpu_fits_in_mixed_precision",
     "features.train": "test_pipeline_imported_features.py",
     "features.test": "test_pipeline_imported_features.py",
     "machine.device": "test_machine_settings_bind: a CPU may be all there is",
@@ -211,6 +233,8 @@ def content(recipes: Recipes, what: str) -> str:
                 parts += [str((video_id, reader.shape, reader.record.dtype)).encode(), reader.features(view).tobytes()]
     elif what == "head":
         parts.append((recipes.head_folder("gig") / "head.safetensors").read_bytes())
+    elif what == "finetuned":
+        parts += [(recipes.finetune_folder() / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")]
     elif what == "selection":
         parts.append((recipes.head_folder("gig") / "selection.json").read_bytes())
     elif what == "scores":

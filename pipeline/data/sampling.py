@@ -10,6 +10,8 @@ import numpy as np
 
 __all__ = [
     "WindowAssembler",
+    "epoch_clips",
+    "epoch_frames",
     "plan_views",
     "segment_bounds",
     "training_frames",
@@ -33,7 +35,7 @@ def segment_bounds(n_frames: int, segments: int) -> np.ndarray:
     return np.stack([starts, np.minimum(np.maximum(starts + 1, edges[1:]), n_frames)], axis=1)
 
 
-def view_generator(seed: int, video_id: str, view: int) -> np.random.Generator:
+def view_generator(seed: int, video_id: str, view: int | str) -> np.random.Generator:
     """The generator of one view of one video, seeded by SHA-256 of the three, so independent of the order of videos."""
     text = f"{seed}\0{video_id}\0{view}".encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()[:16], "big"))
@@ -108,6 +110,21 @@ def plan_views(
 def training_frames(n_frames: int, **sampling: int | str) -> list[int]:
     """The frames that the clips of all views need, ascending; arguments as `plan_views`."""
     return np.unique(np.concatenate([plan.ravel() for plan in plan_views(n_frames, **sampling)])).tolist()
+
+
+def epoch_clips(n_frames: int, *, video_id: str, epoch: int, seed: int, **sampling: int) -> tuple[np.ndarray, bool]:
+    """The clips (T, clips_per_segment, L) of a video in one epoch of end-to-end training, and whether they are flipped.
+
+    Drawn from a generator of its own for every (seed, epoch, video); `sampling` as `view_indices`.
+    """
+    generator = view_generator(seed, video_id, f"epoch {epoch}")
+    flipped = bool(generator.integers(2))
+    return view_indices(n_frames, generator=generator, **sampling), flipped
+
+
+def epoch_frames(n_frames: int, **arguments: int | str) -> list[int]:
+    """The frames that `epoch_clips` needs, ascending; the same arguments."""
+    return np.unique(epoch_clips(n_frames, **arguments)[0]).tolist()
 
 
 def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, interval_frames: int) -> np.ndarray:

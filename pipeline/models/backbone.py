@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.errors import WeightsError
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
-__all__ = ["Backbone", "build_backbone", "read_checkpoint"]
+__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint"]
 
 CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
 MEAN = (123.675, 116.28, 103.53)
@@ -45,14 +45,16 @@ class Backbone(nn.Module):
         name: `tpn_slowonly_r50` or `tpn_tiny`.
         channels: D of the output, 2048.
         weights_sha256: hash of the weight file, or `random-<seed>`.
+        dropped: the recogniser's heads, by name: no part of the features, but of a whole checkpoint.
     """
 
     channels = 2048
+    dropped: dict[str, torch.Tensor]
 
     def __init__(self, name: str, backbone: nn.Module, neck: nn.Module, weights_sha256: str) -> None:
         super().__init__()
         self.name, self.weights_sha256 = name, weights_sha256
-        self.backbone, self.neck = backbone, neck
+        self.backbone, self.neck, self.dropped = backbone, neck, {}
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1, 1), persistent=False)
 
@@ -94,11 +96,18 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         sha256 = weights_sha256(weights, name)
         check_suffix(path, sha256)
         _load_strictly(recognizer, read_checkpoint(path), path, name)
+    whole = recognizer.state_dict()
     recognizer.neck.aux_head = None
     network = Backbone(name, recognizer.backbone, recognizer.neck, sha256)
+    network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
     network.requires_grad_(False)
     network.eval()  # not chained: mmaction2's ResNet3d.train() returns None
     return network
+
+
+def full_state(network: Backbone) -> dict[str, torch.Tensor]:
+    """A checkpoint of the whole recogniser with the network's weights as they are now, on the CPU; `build_backbone` loads it."""
+    return {key: value.detach().cpu().contiguous() for key, value in (network.state_dict() | network.dropped).items()}
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
-"""The inference form of TPN on SlowOnly: the loaded module's own weights, arranged for speed. Knows no mmaction2.
+"""The fast form of TPN on SlowOnly: the loaded module's own weights, arranged for speed. Knows no mmaction2.
 
-- Batch norms are folded into the convolutions before them.
+- Batch norms are folded into the convolutions before them: once where the weights are frozen, in every pass where they are trained.
 - Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are three
   1 x 1 convolutions of the frames before, at and after, added up.
 - Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes them once
@@ -14,24 +14,29 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn.functional import conv2d, max_pool2d
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["FastTPN"]
 
 
 class FastTPN(nn.Module):
-    """Frozen TPN features in two steps; equal to the module it is made of but for rounding.
+    """TPN features in two steps; equal to the module it is made of but for rounding.
+
+    Weights that require a gradient stay the network's own and get theirs through this form; frozen ones are copies.
 
     Args:
         network: a `pipeline.models.backbone.Backbone` in evaluation mode. It is not changed.
+        checkpointing: compute the blocks' activations a second time in the backward pass instead of keeping them.
 
     Raises:
         ValueError: the network has a convolution that is neither (1, k, k) nor (3, 1, 1), or norms in training mode.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, checkpointing: bool = False) -> None:
         super().__init__()
         if network.training:
             raise ValueError("expected a backbone in evaluation mode: its norms are folded with their running statistics")
+        self.checkpointing = checkpointing
         self.name, self.channels, self.weights_sha256 = network.name, network.channels, network.weights_sha256
         backbone, neck = network.backbone, network.neck
         self.register_buffer("mean", network.mean.flatten()[:, None, None].clone(), persistent=False)
@@ -42,7 +47,6 @@ class FastTPN(nn.Module):
         if any(conv.taps > 1 for conv in (*self.early.modules(), self.stem) if isinstance(conv, _Convolution)):
             raise ValueError("expected stem, layer1 and layer2 without a temporal kernel: they are computed frame by frame")
         self.neck = _Neck(neck)
-        self.requires_grad_(False)
         self.eval()
 
     def set_precision(self, dtype: torch.dtype) -> None:
@@ -63,11 +67,11 @@ class FastTPN(nn.Module):
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"expected images (n, S, S, 3), got {tuple(images.shape)}")
         inputs = images.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)  # channels last, as the images are
-        maps = self.stem(inputs.to(self.stem.weights.dtype)[None])[0]
+        maps = self.stem(inputs.to(self.stem.dtype)[None])[0]
         maps = max_pool2d(maps, self.pool.kernel_size[1:], self.pool.stride[1:], self.pool.padding[1:])[None]
         for stage in self.early:
             for block in stage:
-                maps = block(maps)
+                maps = self._block(block, maps)
         return maps[0]
 
     def clips(self, frames: torch.Tensor) -> torch.Tensor:
@@ -84,9 +88,14 @@ class FastTPN(nn.Module):
         levels, maps = [], frames
         for stage in self.late:
             for block in stage:
-                maps = block(maps)
+                maps = self._block(block, maps)
             levels.append(maps)
         return self.neck(levels).permute(0, 2, 3, 1).float().contiguous()
+
+    def _block(self, block: _Block, maps: torch.Tensor) -> torch.Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, maps, use_reentrant=False)
+        return block(maps)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Feature maps of clips (N, L, S, S, 3) uint8, as `Backbone.forward` gives them."""
@@ -114,27 +123,41 @@ class _Convolution(nn.Module):
             raise ValueError(f"expected a convolution (1, k, k) or (3, 1, 1) that keeps the time steps, got {conv}")
         self.stride, self.padding, self.groups = conv.stride[1:], conv.padding[1:], conv.groups
         self.relu = getattr(module, "activate", None) is not None
-        weight = conv.weight.detach().double()
-        bias = torch.zeros(len(weight), dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
-        if norm is not None:
-            scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-            weight = weight * scale.view(-1, 1, 1, 1, 1)
-            bias = norm.bias.detach().double() + (bias - norm.running_mean.double()) * scale
-        taps = [weight[:, :, tap].float().contiguous(memory_format=torch.channels_last) for tap in range(self.taps)]
-        self.register_buffer("weights", torch.stack(taps))
-        self.register_buffer("bias", bias.float())
+        trained = any(p.requires_grad for p in module.parameters())
+        self._sources = (conv, norm) if trained else None  # a tuple, so that they are no second parameters of ours
+        if not trained:
+            weights, bias = _folded(conv, norm, torch.float64)
+            self.register_buffer("weights", weights.float())
+            self.register_buffer("bias", bias.float())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the input."""
+        return torch.float32 if self._sources else self.weights.dtype
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        steps = len(maps)
-        output = self._apply_tap(maps, self.taps // 2, self.bias)
-        if self.taps == 3 and steps > 1:
-            output[1:] += self._apply_tap(maps[:-1], 0)
-            output[:-1] += self._apply_tap(maps[1:], 2)
+        weights, bias = _folded(*self._sources, torch.float32) if self._sources else (self.weights, self.bias)
+        output = self._convolve(maps, weights[self.taps // 2], bias)
+        if self.taps == 3 and len(maps) > 1:
+            output[1:] += self._convolve(maps[:-1], weights[0])
+            output[:-1] += self._convolve(maps[1:], weights[2])
         return output.relu_() if self.relu else output
 
-    def _apply_tap(self, maps: torch.Tensor, tap: int, bias: torch.Tensor | None = None) -> torch.Tensor:
-        flat = conv2d(maps.flatten(0, 1), self.weights[tap], bias, self.stride, self.padding, groups=self.groups)
+    def _convolve(self, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        flat = conv2d(maps.flatten(0, 1), weight, bias, self.stride, self.padding, groups=self.groups)
         return flat.unflatten(0, maps.shape[:2])
+
+
+def _folded(conv: nn.Module, norm: nn.Module | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights (taps, O, I / groups, k, k) and bias (O,) of a convolution and the norm after it, as one; differentiable."""
+    weight = conv.weight.to(dtype)
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.to(dtype)
+    if norm is not None:
+        scale = norm.weight.to(dtype) / (norm.running_var.to(dtype) + norm.eps).sqrt()
+        weight = weight * scale.view(-1, 1, 1, 1, 1)
+        bias = norm.bias.to(dtype) + (bias - norm.running_mean.to(dtype)) * scale
+    taps = [tap.contiguous(memory_format=torch.channels_last) for tap in weight.unbind(2)]
+    return torch.stack(taps), bias
 
 
 class _Block(nn.Module):

@@ -70,6 +70,7 @@ def evaluate_run(
     folder: Path,
     quarantined: Sequence[str] = (),
     say: Say | None = None,
+    stage: str = "frozen",
 ) -> None:
     """Write the figures of one run: metrics.json, curves.parquet, per_class.csv, per_video.csv and config.yaml.
 
@@ -81,6 +82,7 @@ def evaluate_run(
         folder: where the figures go.
         quarantined: ids of videos that could not be read and have no part in the figures.
         say: told every warning; they are in metrics.json too.
+        stage: frozen or finetuned, as which the figures are reported.
 
     Raises:
         LengthMismatch: scores and truth of a video differ in length.
@@ -94,12 +96,15 @@ def evaluate_run(
         "run": run_name,
         "head": run.head.name,
         "backbone": experiment.features.test or experiment.backbone.name,
-        "stage": "frozen",
+        "stage": stage,
     }
     extra = {}
     if isinstance(experiment.dataset, SyntheticDataset):
         extra = _localisation(experiment, manifest, scores_folder)
-    identity = digest(experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"}), run)
+    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
+    if stage == "finetuned":
+        del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
+    identity = digest(settings, run, stage)
     _write(folder, facts, judged, manifest, run.evaluation, identity, extra)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
     for warning in judged.warnings if say else ():

@@ -30,7 +30,7 @@ from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, c
 from pipeline.stages.feeding import ViewFeed, WindowFeed
 from pipeline.stages.progress import VideoProgress
 from pipeline.stages.quarantine import Quarantine
-from pipeline.stages.recipes import Progress
+from pipeline.stages.recipes import Progress, weights_identity
 from pipeline.stages.sources import ExtractReport, check_damage, experiment_workers, find_imported, is_current
 from pipeline.stages.writing import VideoSink, WriteBehind
 
@@ -89,7 +89,8 @@ def extract_split(
     present = store.list(namespace)
     if getattr(experiment.features, split):
         return find_imported(namespace, videos, present, quarantine.ids(split))
-    cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v)]
+    weights = weights_identity(experiment.backbone)
+    cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v, weights)]
     known = set(quarantine.ids(split)) - set(cached)
     bad = [v.video_id for v in videos if v.video_id in known]
     todo = [v for v in videos if v.video_id not in {*cached, *bad}]

@@ -13,7 +13,7 @@ from pathlib import Path
 from cache.errors import CacheError
 from pipeline.errors import OutputError, PipelineError
 
-__all__ = ["locked", "make_folder", "whole_file"]
+__all__ = ["check_space", "locked", "make_folder", "whole_file"]
 
 Report = Callable[[str], None]
 
@@ -57,6 +57,13 @@ def whole_file(final: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Raise OutputError when the disk of `folder` has not that much room left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OutputError(f"{folder}: expected {needed_bytes / 2**20:.1f} MiB of free space, got {free / 2**20:.1f} MiB")
 
 
 @contextmanager

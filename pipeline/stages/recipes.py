@@ -15,14 +15,18 @@ from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.config import Experiment, SyntheticDataset, digest
+from pipeline.config_features import Backbone
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
+from pipeline.errors import ConfigError
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.quarantine import Quarantine
 
-__all__ = ["Progress", "Recipes", "file_sha256"]
+__all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_identity"]
 
 # Raised when the code changes what a stage writes for the same configuration.
-VERSIONS = {"manifest": 2, "features": 2, "head": 1, "scores": 1, "evaluation": 2, "summary": 2}
+VERSIONS = {"manifest": 2, "features": 2, "head": 1, "finetune": 1, "scores": 1, "evaluation": 2, "summary": 3}
+
+TUNED_BACKBONE = "backbone.safetensors"
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, message) by every stage that takes longer than a moment."""
@@ -33,6 +37,7 @@ class Recipes:
     """Names and folders of one experiment's outputs, each stage's digest built on those it depends on."""
 
     experiment: Experiment
+    stage = "frozen"
 
     @property
     def folder(self) -> Path:
@@ -65,11 +70,8 @@ class Recipes:
 
     @cached_property
     def weights_digest(self) -> str:
-        """SHA-256 of the weight file, or the name and seed of a random initialisation."""
-        backbone = self.experiment.backbone
-        if backbone.weights == "random":
-            return f"random-{backbone.seed}"
-        return weights_sha256(backbone.weights, backbone.name)
+        """What stands for the weights in a namespace."""
+        return weights_identity(self.experiment.backbone)
 
     @cached_property
     def precision(self) -> str:
@@ -101,7 +103,11 @@ class Recipes:
             sampling,
         )
         kind = "views" if split == "train" else "windows"
-        return f"{name}-{experiment.backbone.name}-{kind}-{tag}"
+        return f"{name}-{experiment.backbone.name}-{self._called(kind)}-{tag}"
+
+    def _called(self, name: str) -> str:
+        """A name as this stage's folders and namespaces have it."""
+        return name
 
     def features_digest(self, split: str) -> str:
         return digest(self.files_digest, self.namespace(split), *self._imported[split])
@@ -140,27 +146,104 @@ class Recipes:
         evaluation = self.experiment.run(run).evaluation
         return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation)
 
+    @property
+    def lines(self) -> list[tuple[str, Recipes]]:
+        """The lines of the summary: a run, and the recipes by which its results are made."""
+        lines = [(run, self) for run in self.experiment.runs]
+        return [*lines, (self.experiment.finetune.run, self.finetuned)] if self.experiment.finetune.enabled else lines
+
+    @cached_property
+    def finetuned(self) -> FinetunedRecipes:
+        """How the results of the fine-tuned backbone and head are made. Raises ConfigError when fine-tuning is off."""
+        if not self.experiment.finetune.enabled:
+            raise ConfigError(
+                f"experiment {self.experiment.experiment}: finetune.enabled is false, so there is no fine-tuned model"
+            )
+        backbone = self.experiment.backbone.model_copy(update={"weights": str(self.finetune_folder() / TUNED_BACKBONE)})
+        return FinetunedRecipes(self.experiment.model_copy(update={"backbone": backbone}), self)
+
+    def finetune_digest(self) -> str:
+        settings = self.experiment.finetune
+        return digest(VERSIONS["finetune"], self.head_digest(settings.run), settings.model_dump(mode="json", exclude={"enabled"}))
+
+    def finetune_folder(self) -> Path:
+        return self.folder / f"finetune-{self.experiment.finetune.run}-{self.finetune_digest()}"
+
     def summary_digest(self) -> str:
-        return digest(VERSIONS["summary"], {run: self.evaluation_digest(run) for run in self.experiment.runs})
+        return digest(VERSIONS["summary"], [(run, recipes.evaluation_digest(run)) for run, recipes in self.lines])
 
     def manifest_folder(self) -> Path:
         return self.folder / f"manifest-{self.manifest_digest}"
 
     def features_marker(self, split: str, shard: int, shards: int) -> Path:
-        folder = self.folder / f"features-{split}-{self.features_digest(split)}"
+        folder = self.folder / f"features-{self._called(split)}-{self.features_digest(split)}"
         return folder / f"shard-{shard + 1}-of-{shards}.json"
 
     def head_folder(self, run: str) -> Path:
         return self.folder / f"head-{run}-{self.head_digest(run)}"
 
     def scores_folder(self, run: str) -> Path:
-        return self.folder / f"scores-{run}-{self.scores_digest(run)}"
+        return self.folder / f"scores-{self._called(run)}-{self.scores_digest(run)}"
 
     def evaluation_folder(self, run: str) -> Path:
-        return self.folder / f"evaluation-{run}-{self.evaluation_digest(run)}"
+        return self.folder / f"evaluation-{self._called(run)}-{self.evaluation_digest(run)}"
 
     def summary_folder(self) -> Path:
         return self.folder / f"summary-{self.summary_digest()}"
+
+
+@dataclass(frozen=True)
+class FinetunedRecipes(Recipes):
+    """The recipes of an experiment whose backbone and head come from its fine-tuning.
+
+    Attributes:
+        experiment: as it was, but for `backbone.weights`: the file that the fine-tuning writes.
+        frozen: the recipes of the frozen stage.
+    """
+
+    frozen: Recipes
+    stage = "finetuned"
+
+    @property
+    def weights_digest(self) -> str:
+        """Of the recipe, for the file is not there beforehand; its SHA-256 goes into the commit records."""
+        return f"finetune-{self.frozen.finetune_digest()}"
+
+    @property
+    def files_digest(self) -> str:
+        return self.frozen.files_digest
+
+    @property
+    def labels_digest(self) -> str:
+        return self.frozen.labels_digest
+
+    @property
+    def manifest_digest(self) -> str:
+        return self.frozen.manifest_digest
+
+    def head_digest(self, run: str) -> str:
+        self._check(run)
+        return self.frozen.finetune_digest()
+
+    def head_folder(self, run: str) -> Path:
+        self._check(run)
+        return self.frozen.finetune_folder()
+
+    def _called(self, name: str) -> str:
+        return f"{name}-finetuned"
+
+    def _check(self, run: str) -> None:
+        if run != self.experiment.finetune.run:
+            raise ConfigError(
+                f"run {run} is not fine-tuned in experiment {self.experiment.experiment}, {self.experiment.finetune.run} is"
+            )
+
+
+def weights_identity(backbone: Backbone) -> str:
+    """SHA-256 of the weight file, or the name and seed of a random initialisation. Raises WeightsError where there is no file."""
+    if backbone.weights == "random":
+        return f"random-{backbone.seed}"
+    return weights_sha256(backbone.weights, backbone.name)
 
 
 def file_sha256(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Experiment, to_yaml
@@ -16,17 +16,17 @@ COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "fr
 EXTRA = ("hit_rate", "hit_rate_chance")
 
 
-def write_summary(experiment: Experiment, evaluations: Mapping[str, Path], folder: Path, quarantined: Sequence[str] = ()) -> None:
-    """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every run.
+def write_summary(experiment: Experiment, evaluations: Sequence[Path], folder: Path, quarantined: Sequence[str] = ()) -> None:
+    """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every line.
 
     `quarantined` are the ids of the videos that could not be read and have no part in the figures.
     """
     rows, classes = [], []
-    for run, evaluation in evaluations.items():
+    for evaluation in evaluations:
         metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
         rows.append({key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in EXTRA if key in metrics})
         with (evaluation / "per_class.csv").open(newline="", encoding="utf-8") as stream:
-            classes += [{"run": run} | row for row in csv.DictReader(stream)]
+            classes += [{"run": metrics["run"], "stage": metrics["stage"]} | row for row in csv.DictReader(stream)]
     folder.mkdir(parents=True, exist_ok=True)
     document = {"experiment": experiment.experiment, "runs": rows, "quarantined": sorted(quarantined)}
     (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.config import Head
 from pipeline.metrics import video_auc
-from pipeline.models.losses import segment_consensus
+from pipeline.models.losses import segment_consensus, vs_loss
 from pipeline.stages.reduce import Bags
 
-__all__ = ["Validation", "best_threshold", "read_thresholds"]
+__all__ = ["LiveValidation", "Validation", "best_threshold", "loss_options", "read_thresholds"]
 
 FILE = "selection.json"
 
@@ -39,14 +40,18 @@ class Validation:
     def consider(self, head: torch.nn.Module) -> None:
         """Judge the head after an epoch; the earliest of equals is kept. The head's mode is left as it was."""
         training = head.training
-        logits = self._segment_logits(head.eval())
+        self.aucs.append(self.auc(head.eval()))
         head.train(training)
+        if self.epoch == len(self.aucs):
+            self.state = {name: value.clone() for name, value in head.state_dict().items()}
+
+    def auc(self, head: torch.nn.Module) -> float:
+        """The AUC of whole videos of a head in evaluation mode."""
+        logits = self._segment_logits(head)
         consensus = segment_consensus(logits.flatten(0, 1), self.p).unflatten(0, logits.shape[:2])
         anomaly = consensus.mean(dim=1)[:, 1:].amax(dim=1).numpy()
         truth = {v: ~self.labels[i, :1] for i, v in enumerate(self.bags.video_ids)}
-        self.aucs.append(video_auc({v: anomaly[i : i + 1] for i, v in enumerate(self.bags.video_ids)}, truth))
-        if self.epoch == len(self.aucs):
-            self.state = {name: value.clone() for name, value in head.state_dict().items()}
+        return video_auc({v: anomaly[i : i + 1] for i, v in enumerate(self.bags.video_ids)}, truth)
 
     @property
     def epoch(self) -> int | None:
@@ -83,6 +88,43 @@ class Validation:
         with torch.inference_mode():
             output = head(self.bags.cues.flatten(0, 1), self.bags.patterns.flatten(0, 1))
         return output.segment_logits.unflatten(0, (videos, views))
+
+
+class LiveValidation(Validation):
+    """The validation split of a fine-tuning, whose clips are encoded anew after every epoch; epoch 0 is the frozen stage.
+
+    The best epoch is that of the highest AUC and, where several have it, of the lowest loss (eq. 14).
+
+    Args:
+        labels: (N, 1 + C) float32 multi-hot.
+        settings: of the head.
+    """
+
+    def __init__(self, labels: torch.Tensor, settings: Head) -> None:
+        super().__init__(Bags((), torch.empty(0), torch.empty(0)), labels, settings.p)
+        self.settings = settings
+        self.losses: list[float] = []
+
+    @property
+    def epoch(self) -> int | None:
+        """The best epoch, from 0; None before the first."""
+        ranks = [(auc, -loss) for auc, loss in zip(self.aucs, self.losses, strict=True)]
+        return ranks.index(max(ranks)) if ranks else None
+
+    def judge(self, bags: Bags, head: torch.nn.Module) -> bool:
+        """Take a model into account by its bags and head, both on the CPU; whether it is the best so far."""
+        self.bags = bags
+        labels = torch.from_numpy(self.labels).float().repeat_interleave(bags.cues.shape[1], dim=0)
+        with torch.inference_mode():
+            output = head(bags.cues.flatten(0, 1), bags.patterns.flatten(0, 1))
+            self.losses.append(float(vs_loss(output, labels, **loss_options(self.settings)).total))
+        self.aucs.append(self.auc(head))
+        return self.epoch == len(self.aucs) - 1
+
+
+def loss_options(settings: Head) -> dict[str, float]:
+    """What `vs_loss` needs of a head's settings."""
+    return settings.model_dump(include={"lambda1", "lambda2", "lambda3", "p"})
 
 
 def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float | None:

@@ -33,9 +33,15 @@ def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.dec
     )
 
 
-def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry) -> bool:
-    """Whether the cached features were made of the file as it is now."""
-    source = store.record(namespace, entry.video_id).provenance["source"]
+def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry, weights_sha256: str) -> bool:
+    """Whether the cached features were made of the file as it is now, and with these weights.
+
+    A namespace names the recipe of fine-tuned weights; trained again elsewhere, they can be others.
+    """
+    provenance = store.record(namespace, entry.video_id).provenance
+    if provenance["backbone"]["weights_sha256"] != weights_sha256:
+        return False
+    source = provenance["source"]
     path = manifest.video_path(entry.video_id)
     if path.is_file():
         facts = path.stat()

@@ -9,6 +9,7 @@ import csv
 import json
 import pickle
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +77,7 @@ def train_head(
         fitting = [video_id for video_id in entries if video_id not in held_out]
         standardizer = fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
     bags = reduce_bags(store, namespace, list(entries), run.head, standardizer, progress)
-    labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in bags.video_ids])
-    if run.training.permute_labels_seed is not None:
-        labels = np.random.default_rng(run.training.permute_labels_seed).permutation(labels)
-    labels, validation = torch.from_numpy(labels), None
+    labels, validation = training_labels(manifest, bags.video_ids, run.training), None
     if held_out:
         kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
         validation = Validation(bags.subset(~kept), labels[~kept], run.head.p)
@@ -92,6 +90,15 @@ def train_head(
     save_head(folder / "head.safetensors", module, run.head, standardizer, manifest.classes)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Training) -> torch.Tensor:
+    """Multi-hot labels (N, 1 + C) float32 of the videos; shuffled over them, where a control asks for that."""
+    entries = {entry.video_id: entry for entry in manifest.split("train")}
+    labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in video_ids])
+    if training.permute_labels_seed is not None:
+        labels = np.random.default_rng(training.permute_labels_seed).permutation(labels)
+    return torch.from_numpy(labels)
 
 
 def make_head(settings: Head, training: Training, channels: int, classes: int) -> torch.nn.Module:

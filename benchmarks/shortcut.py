@@ -1,0 +1,120 @@
+"""Frozen and fine-tuned, on real clips, beside what the files alone give away: a forest that sees width, height, fps and bytes.
+
+Clips collected from the web differ in format by class, so a figure means something only above that of the forest. DATA is a folder
+with a videos.csv (README, "Your own videos") whose test videos carry labels of whole videos; its split should be by source.
+
+    python benchmarks/shortcut.py DATA --classes Fighting --seeds 0 1 2
+
+runs the pipeline with tpn_tiny and writes benchmarks/results/shortcut.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import luigi
+import numpy as np
+import yaml
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pipeline.config import load_experiment
+from pipeline.data.manifest import Manifest
+from pipeline.stages.manifest import load_manifest
+from pipeline.stages.recipes import Recipes
+from tasks import EvaluateAll
+
+
+def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[float]]:
+    """AUC of whole videos of forests on the files' properties: on the test split, and over five folds by source of all videos."""
+
+    def table(entries) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([[v.width, v.height, v.fps, v.bytes] for v in entries]), np.array([bool(v.labels) for v in entries])
+
+    features, labels = table(manifest.split("train"))
+    unseen, truth = table(manifest.split("test"))
+    everything, anomalous = table(manifest.videos)
+    sources = np.array([v.source or v.video_id for v in manifest.videos])
+    on_test, on_folds = [], []
+    for seed in range(draws):
+        forest = RandomForestClassifier(300, random_state=seed)
+        on_test.append(roc_auc_score(truth, forest.fit(features, labels).predict_proba(unseen)[:, 1]))
+        scores = np.empty(len(anomalous))
+        for fitting, held_out in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(everything, anomalous, sources):
+            scores[held_out] = forest.fit(everything[fitting], anomalous[fitting]).predict_proba(everything[held_out])[:, 1]
+        on_folds.append(roc_auc_score(anomalous, scores))
+    return on_test, on_folds
+
+
+def run_seed(arguments: argparse.Namespace, seed: int) -> tuple[dict, Manifest]:
+    """Figures of one seed of training and fine-tuning, by stage, and the manifest with the labels of whole test videos."""
+    base = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
+    dataset = {"adapter": "csv", "name": arguments.data.name, "root": str(arguments.data), "classes": arguments.classes}
+    data = base | {"experiment": f"shortcut-{seed}", "dataset": dataset | {"whole_video_anomalous": True}}
+    data["training"] = base["training"] | {"seed": seed}
+    data["finetune"] = base["finetune"] | {"seed": seed}
+    if arguments.epochs:
+        data["finetune"]["epochs"] = arguments.epochs
+    data["selection"] = {"validation_share": arguments.validation_share}
+    data["paths"] = {"output": str(arguments.folder), "cache": str(arguments.folder / "cache")}
+    config = arguments.folder / f"seed-{seed}.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(yaml.safe_dump(data), encoding="utf-8")
+    if not luigi.build([EvaluateAll(config=str(config))], local_scheduler=True, log_level="WARNING"):
+        raise SystemExit(f"seed {seed}: the pipeline failed, see the messages above")
+    recipes = Recipes(load_experiment(config))
+    line: dict = {"seed": seed}
+    for run, of_stage in recipes.lines:
+        figures = json.loads((of_stage.evaluation_folder(run) / "metrics.json").read_text(encoding="utf-8"))["figures"]
+        line[of_stage.stage] = {name: figures[name] for name in ("video_auc", "frame_auc")}
+    line["finetune"] = json.loads((recipes.finetune_folder() / "facts.json").read_text(encoding="utf-8"))
+    return line, load_manifest(recipes.experiment, recipes.manifest_folder(), truth=True)
+
+
+def main() -> None:
+    """Run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--classes", nargs="+", required=True)
+    parser.add_argument("--config", default="configs/fixture_finetune.yaml", help="Everything but the data set.")
+    parser.add_argument("--epochs", type=int, help="Of the fine-tuning, in place of the configuration's.")
+    parser.add_argument("--validation-share", type=float, default=0.2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, default=Path("var/shortcut"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/shortcut.json"))
+    arguments = parser.parse_args()
+    lines = []
+    for seed in arguments.seeds:
+        started = time.monotonic()
+        line, manifest = run_seed(arguments, seed)
+        lines.append(line | {"seconds": round(time.monotonic() - started, 1)})
+        print(json.dumps(lines[-1]), flush=True)
+    on_test, on_folds = forest_aucs(manifest)
+    videos = manifest.split("test")
+    result = {
+        "data": arguments.data.name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "test_videos": len(videos),
+        "test_anomalous": sum(bool(v.labels) for v in videos),
+        "video_auc_frozen_mean": statistics.mean(line["frozen"]["video_auc"]["value"] for line in lines),
+        "video_auc_finetuned_mean": statistics.mean(line["finetuned"]["video_auc"]["value"] for line in lines),
+        "video_auc_forest_on_the_test_split": statistics.mean(on_test),
+        "video_auc_forest_over_folds_by_source": statistics.mean(on_folds),
+        "seeds": lines,
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: value for key, value in result.items() if key != "seeds"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

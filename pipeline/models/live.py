@@ -1,0 +1,100 @@
+"""Backbone, reduction and head as one differentiable model of video clips: what the end-to-end stage trains."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.heads import HeadOutput
+from pipeline.models.reduction import Standardizer, global_pattern_cue, spatial_patterns
+
+__all__ = ["LiveModel", "unfreeze"]
+
+
+def unfreeze(network: nn.Module, parts: str) -> None:
+    """Let the gradient reach some parts of a frozen backbone: `neck`, `last_stage+neck` or `all`."""
+    backbone = network.backbone
+    modules = {
+        "neck": [network.neck],
+        "last_stage+neck": [getattr(backbone, backbone.res_layers[-1]), network.neck],
+        "all": [network],
+    }
+    for module in modules[parts]:
+        module.requires_grad_(True)
+
+
+class LiveModel(nn.Module):
+    """From clips to logits, the choice of positions (eq. 6) included.
+
+    Args:
+        network: a `pipeline.models.backbone.Backbone` in evaluation mode; what is to be trained has been unfrozen. Its norms keep
+            their statistics.
+        head: takes cue (B, D) and pattern vectors (B, T, D).
+        standardizer: of the frozen stage, or None; its constants stay as they are.
+        k: positions kept by spatial reasoning.
+        precision: of the backbone's arithmetic, by autocast; maps, reduction and head are float32.
+        checkpointing: compute activations a second time in the backward pass instead of keeping them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: nn.Module,
+        standardizer: Standardizer | None,
+        k: int,
+        *,
+        precision: torch.dtype = torch.float32,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.head, self.k, self.precision = network, head, k, precision
+        self.fast = FastTPN(network, checkpointing=checkpointing)
+        self._offset = standardizer.offset if standardizer else None
+        if standardizer:
+            self.register_buffer("mean", standardizer.mean.clone())
+            self.register_buffer("std", standardizer.std.clone())
+
+    @property
+    def standardizer(self) -> Standardizer | None:
+        """As given, on the model's device."""
+        return None if self._offset is None else Standardizer(self.mean, self.std, self._offset)
+
+    def maps(self, clips: torch.Tensor) -> torch.Tensor:
+        """Feature maps as the cache would hold them.
+
+        Args:
+            clips: (B, T, c, L, S, S, 3) uint8; the maps of the c clips of a segment are averaged.
+
+        Returns:
+            (B, T, H, W, D) float32.
+        """
+        batch, segments, averaged = clips.shape[:3]
+        with torch.autocast(clips.device.type, self.precision, enabled=self.precision != torch.float32):
+            maps = self.fast(clips.flatten(0, 2))
+        return maps.unflatten(0, (batch, segments, averaged)).mean(dim=2)
+
+    def reduce(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Eqs. 1, 2, 5 and 6 of maps (B, T, H, W, D): cue (B, D) and pattern vectors (B, T, D)."""
+        if self.standardizer:
+            maps = self.standardizer.maps(maps)
+        cue = global_pattern_cue(maps)
+        return cue, spatial_patterns(maps, cue, self.k).vectors
+
+    def outputs(self, clips: torch.Tensor, seeds: Sequence[str]) -> list[HeadOutput]:
+        """Logits of every bag by itself, with dropout drawn from the bag's seed, so that no grouping of bags changes it.
+
+        Args:
+            clips: as `maps`.
+            seeds: B names, of which the dropout's seeds are made.
+        """
+        cues, patterns = self.reduce(self.maps(clips))
+        found = []
+        for i, seed in enumerate(seeds):
+            with torch.random.fork_rng(devices=[cues.device] if cues.is_cuda else []):
+                torch.manual_seed(zlib.crc32(seed.encode()))
+                found.append(self.head(cues[i : i + 1], patterns[i : i + 1]))
+        return found

@@ -1,0 +1,64 @@
+"""Bags of clips straight from the videos: decoded ahead in worker processes, a video's segments in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from pipeline.config import Experiment
+from pipeline.data.manifest import Manifest
+from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
+from pipeline.data.workers import DecodeWorkers, Job, Select, VideoStream
+
+__all__ = ["BagSource"]
+
+Plan = Callable[[int], Iterable[tuple[np.ndarray, bool]]]
+
+
+class BagSource:
+    """Clips of training videos, in the order asked for.
+
+    What is drawn follows from seed, epoch and video alone: neither the number of workers nor the order of videos changes it.
+
+    Args:
+        experiment: sampling and the seed of the fine-tuning.
+        manifest: where the videos lie.
+        workers: who decodes; as many videos are decoded ahead as there are workers.
+    """
+
+    def __init__(self, experiment: Experiment, manifest: Manifest, workers: DecodeWorkers) -> None:
+        self._sampling, self._seed = experiment.train_sampling, experiment.finetune.seed
+        self._manifest, self._workers = manifest, workers
+
+    def epoch(self, video_ids: Sequence[str], epoch: int) -> Iterator[np.ndarray]:
+        """A bag of clips (T, c, L, S, S, 3) uint8 a video, drawn and flipped anew in every epoch. Raises DecodeError."""
+        shape = self._sampling.model_dump(exclude={"views", "seed"})
+        options = [shape | {"video_id": v, "epoch": epoch, "seed": self._seed} for v in video_ids]
+        jobs = zip(video_ids, (partial(epoch_frames, **chosen) for chosen in options), strict=True)
+        for stream, chosen in zip(self._streams(jobs), options, strict=True):
+            (bag,) = _bags(stream, lambda frames, chosen=chosen: [epoch_clips(frames, **chosen)])
+            yield bag
+
+    def views(self, video_ids: Sequence[str]) -> Iterator[np.ndarray]:
+        """The views (V, T, c, L, S, S, 3) uint8 of every video that extraction keeps in the cache. Raises DecodeError."""
+        options = [self._sampling.model_dump() | {"video_id": v} for v in video_ids]
+        jobs = zip(video_ids, (partial(training_frames, **chosen) for chosen in options), strict=True)
+        for stream, chosen in zip(self._streams(jobs), options, strict=True):
+            yield np.stack(list(_bags(stream, partial(_flipped_views, chosen))))
+
+    def _streams(self, jobs: Iterable[tuple[str, Select]]) -> Iterator[VideoStream]:
+        return self._workers.streams(Job(self._manifest.video_path(video_id), select) for video_id, select in jobs)
+
+
+def _flipped_views(options: dict, frames: int) -> list[tuple[np.ndarray, bool]]:
+    return [(plan, view % 2 == 1) for view, plan in enumerate(plan_views(frames, **options))]
+
+
+def _bags(stream: VideoStream, plan: Plan) -> Iterator[np.ndarray]:
+    """The planned clips (T, c, L, S, S, 3) of a video, plan by plan."""
+    times, pictures = stream.collect()
+    for indices, flipped in plan(len(times)):
+        clips = np.stack([pictures[i] for i in indices.ravel().tolist()])
+        yield np.ascontiguousarray(clips[:, :, ::-1] if flipped else clips).reshape(*indices.shape, *clips.shape[1:])

@@ -1,0 +1,175 @@
+"""End to end: train the unfrozen backbone, and the head from the frozen stage's on, from video clips (METHOD, "End to end").
+
+The loop is in `pipeline.stages.fitting`; this is what it starts from and what it leaves, in one process or several.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.tensorboard import SummaryWriter
+
+from cache.errors import CacheError
+from pipeline.config import Experiment, Run, parse_experiment, to_yaml
+from pipeline.data.manifest import Manifest
+from pipeline.data.partition import carve_validation
+from pipeline.errors import PipelineError
+from pipeline.models.backbone import build_backbone, full_state
+from pipeline.models.live import LiveModel, unfreeze
+from pipeline.stages.bags import BagSource
+from pipeline.stages.distributed import ALONE, Team, launch, team, tell
+from pipeline.stages.engine import check_precision
+from pipeline.stages.fitting import CHECKPOINTS, Fitting, LabelledVideos
+from pipeline.stages.manifest import load_manifest
+from pipeline.stages.outputs import check_space
+from pipeline.stages.recipes import TUNED_BACKBONE, Progress
+from pipeline.stages.sources import experiment_workers
+from pipeline.stages.train import TERMS, TrainedHead, load_head, save_head, training_labels
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    experiment: Experiment,
+    manifest_folder: Path,
+    left_out: Sequence[str],
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Fine-tune as the experiment's section says; in several processes, where `machine.processes` asks for them.
+
+    Writes backbone.safetensors (the whole recogniser, for `backbone.weights`), head.safetensors, losses.csv, TensorBoard events,
+    facts.json, config.yaml, and with a validation split selection.json.
+
+    Args:
+        experiment: settings.
+        manifest_folder: of the manifest.
+        left_out: ids of videos in quarantine.
+        head_folder: of the frozen stage's head.
+        folder: where results and checkpoints go; checkpoints found there are taken up.
+        progress: told the steps done.
+
+    Raises:
+        ConfigError: a device or precision that is not there.
+        DecodeError: a video can no longer be read.
+        OutputError: no room for a checkpoint.
+        PipelineError: a loss that is not finite, or a process that died.
+    """
+    if experiment.machine.processes == 1:
+        _train(experiment, manifest_folder, left_out, head_folder, folder, ALONE, progress)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    request = folder / "request.json"
+    facts = {"experiment": experiment.model_dump(mode="json"), "left_out": list(left_out)}
+    facts |= {"manifest": str(manifest_folder), "head": str(head_folder), "folder": str(folder)}
+    request.write_text(json.dumps(facts), encoding="utf-8")
+    launch(experiment.machine.processes, "pipeline.stages.finetune", request, progress)
+    request.unlink()
+
+
+def main(request: Path) -> None:
+    """One process of several, started by `launch`."""
+    facts = json.loads(request.read_text(encoding="utf-8"))
+    experiment = parse_experiment(facts["experiment"], where=str(request))
+    try:
+        with team(experiment.machine.device) as member:
+            progress = (lambda *state: tell("progress", *state)) if member.rank == 0 else None
+            places = Path(facts["manifest"]), facts["left_out"], Path(facts["head"]), Path(facts["folder"])
+            _train(experiment, *places, member, progress)
+    except (PipelineError, CacheError) as error:
+        tell("error", str(error))
+        raise SystemExit(1) from error
+
+
+def _train(
+    experiment: Experiment,
+    manifest_folder: Path,
+    left_out: Sequence[str],
+    head_folder: Path,
+    folder: Path,
+    member: Team,
+    progress: Progress | None,
+) -> None:
+    settings, machine, run = experiment.finetune, experiment.machine, experiment.run(experiment.finetune.run)
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    device = member.device(machine.device)
+    check_precision(settings.precision, device)
+    if progress:
+        progress(0, 1, "loading the backbone")
+    manifest = load_manifest(experiment, manifest_folder).without(list(left_out))
+    source = experiment.backbone
+    network = build_backbone(source.name, source.weights, seed=source.seed)
+    unfreeze(network, settings.unfreeze)
+    start = load_head(head_folder / "head.safetensors")
+    model = LiveModel(
+        network,
+        start.module.requires_grad_(True),
+        start.standardizer,
+        run.head.k,
+        precision=getattr(torch, settings.precision),
+        checkpointing=machine.activation_checkpointing,
+    ).to(device)
+    data = _divided(manifest, run)
+    with ExitStack() as stack:
+        workers = stack.enter_context(experiment_workers(experiment))
+        board = stack.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
+        fitting = Fitting(experiment, run, model, data, BagSource(experiment, manifest, workers), folder, member, progress, board)
+        fitting.run_all()
+    if member.rank == 0:
+        _write(folder, fitting, start, experiment)
+    member.gather(None)  # nobody leaves before the results are there
+
+
+def _divided(manifest: Manifest, run: Run) -> LabelledVideos:
+    """The training videos as the frozen stage divides and labels them."""
+    entries = sorted(manifest.split("train"), key=lambda entry: entry.video_id)
+    ids = [entry.video_id for entry in entries]
+    labels = training_labels(manifest, ids, run.training)
+    held_out: tuple[str, ...] = ()
+    if run.selection.validation_share:
+        held_out = carve_validation(entries, run.selection.validation_share, run.selection.seed)
+    fitting = tuple(video_id for video_id in ids if video_id not in held_out)
+    return LabelledVideos(fitting, held_out, dict(zip(ids, labels, strict=True)))
+
+
+def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Experiment) -> None:
+    """Write the results, then remove the checkpoints."""
+    model, state = fitting.model, fitting.state
+    check_space(folder, sum(value.nbytes for value in full_state(model.network).values()))
+    facts = {
+        "started_from": model.network.weights_sha256,
+        "videos": len(fitting.data.fitting),
+        "trained_weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "epochs": len(state.history),
+        "steps": state.steps,
+        "steps_per_s": fitting.steps_per_s,
+        "device": torch.cuda.get_device_name(fitting.device) if fitting.device.type == "cuda" else "cpu",
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated(fitting.device) if fitting.device.type == "cuda" else None,
+        "processes": fitting.member.size,
+    }
+    model.cpu()
+    save_file(full_state(model.network), folder / TUNED_BACKBONE, metadata={"backbone": model.network.name})
+    save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes)
+    if fitting.validation:
+        fitting.validation.write(folder, model.head, start.classes)
+    with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["epoch", *TERMS])
+        table.writerows([epoch, *(f"{means[term]:.6f}" for term in TERMS)] for epoch, means in enumerate(state.history, start=1))
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (folder / "config.yaml").write_text(to_yaml(experiment.finetune), encoding="utf-8")
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
