@@ -78,15 +78,16 @@ def with_stage(function: Callable) -> Callable:
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Progress]:
-    """A progress bar on the terminal, as a stage's progress callback."""
+def bar(title: str, unit: str = "step") -> Iterator[Progress]:
+    """A progress bar on the terminal, with speed and time left, as a stage's progress callback; `unit` is what it counts."""
     shown = 0.0
-    with tqdm(desc=title, unit="step", dynamic_ncols=True) as line:
+    with tqdm(desc=title, unit=unit, dynamic_ncols=True) as line:
 
         def progress(done: int, total: int, message: str) -> None:
             nonlocal shown
             if total != line.total or done < line.n:  # another step, with a speed of its own
                 line.reset(total)
+                line.initial = done  # what was done before says nothing of the speed
             line.n = done
             if time.monotonic() - shown > 0.2 or done == total:
                 shown = time.monotonic()
@@ -122,7 +123,7 @@ def ensure_features(recipes: Recipes, split: str) -> None:
         ensure_finetuned(recipes)
     manifest = ensure_manifest(recipes, left_out=True)
     namespace, videos = recipes.namespace(split), manifest.split(split)
-    with bar(f"extract {split}") as progress:
+    with bar(f"extract {split}", "frame") as progress:
         extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress)
 
 

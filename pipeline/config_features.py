@@ -25,8 +25,10 @@ class Backbone(Section):
         "which must be asked for. The paper: Kinetics-400.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        default="float32", description="What the backbone computes in. Refused where the device has no instructions for it."
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        default="float32",
+        description="What the backbone computes in. Refused where the device has no instructions for it. auto: bfloat16 on a CUDA "
+        "device that has it, float16 on an older one, float32 on a CPU; the features are those of the precision chosen.",
     )
 
 
@@ -102,10 +104,17 @@ class Machine(Section):
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     batch_clips: int = Field(default=8, ge=1, description="Clips the backbone sees at once.")
+    compile: bool = Field(
+        default=False,
+        description="Have torch.compile make code for this machine: minutes at the start, for speed after. Needs a C++ compiler.",
+    )
     threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
     shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
     decode_workers: int = Field(
-        default=2, ge=1, le=64, description="Decoder processes of an extraction; each decodes one video ahead."
+        default=0,
+        ge=0,
+        le=64,
+        description="Decoder processes of an extraction, a video each at a time; 0: one a core, at most 16.",
     )
     decode_timeout_s: float = Field(
         default=120.0,

@@ -16,6 +16,7 @@ from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
+from pipeline.stages.progress import Pace
 from pipeline.stages.recipes import Recipes
 
 __all__ = ["ExperimentTask", "FolderTask", "StageTask", "recipes_for"]
@@ -67,9 +68,16 @@ class ExperimentTask(luigi.Task):
     def experiment(self) -> Experiment:
         return self.recipes.experiment
 
+    unit = "steps"
+    """What the stage counts, in the plural."""
+
     @cached_property
     def _reported(self) -> list[float]:
         return [0.0]
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return Pace(self.unit)
 
     @property
     def title(self) -> str:
@@ -82,15 +90,18 @@ class ExperimentTask(luigi.Task):
         self.set_status_message(message)
 
     def report(self, done: int, total: int, message: str) -> None:
-        """Progress of a stage: the scheduler's status message and percentage, and a log line, at most every second."""
-        now = time.monotonic()
+        """Progress of a stage: the scheduler's status message and percentage, and a log line, at most every second.
+
+        The message says how far it is, how fast, and how long it will take.
+        """
+        now, pace = time.monotonic(), self._pace(done, total)
         if done < total and now - self._reported[0] < 1:
             return
         percent = int(100 * done / max(1, total))
         if now - self._reported[0] >= 1:
-            logger.info("%s: %s, %d of %d", self.title, message, done, total)
+            logger.info("%s: %s, %s", self.title, message, pace)
         self._reported[0] = now
-        self.set_status_message(f"{message}, {done} of {total}")
+        self.set_status_message(f"{message}, {pace}")
         self.set_progress_percentage(percent)
 
 

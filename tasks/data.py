@@ -32,6 +32,7 @@ class ExtractShard(StageTask):
     split = luigi.ChoiceParameter(choices=["train", "test"], description="Which videos: train or test.")
     shard = luigi.IntParameter(description="Which part of the videos, from 0.")
     shards = luigi.IntParameter(description="Into how many parts the videos are divided.")
+    unit = "frames"
 
     @property
     def title(self) -> str:

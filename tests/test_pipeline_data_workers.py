@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.data.decode import iter_frames, read_header
 from pipeline.data.sampling import training_frames
+from pipeline.data.streams import SLOTS
 from pipeline.data.workers import DecodeWorkers, Job
 from pipeline.errors import DecodeError
 
@@ -133,6 +134,122 @@ def test_a_failing_decoder_costs_one_video(double, name, message):
     assert re.search(message, failed)
 
 
+class Frames:
+    """Keeps what it is given, and how often it was told to begin."""
+
+    def __init__(self) -> None:
+        self.values, self.begun = [], 0
+
+    def begin(self):
+        self.values, self.begun = [], self.begun + 1
+
+    def frame(self, frame):
+        self.values.append(None if frame.image is None else int(frame.image[0, 0, 0]))
+
+
+def read_together(workers, jobs, most=8) -> list[list[int | None] | str]:
+    """What becomes of every job when all streams are read as they can be."""
+    received, errors = {}, {}
+    for number, stream in workers.readable(jobs):
+        try:
+            stream.advance(received.setdefault(number, Frames()), most)
+        except DecodeError as error:
+            errors[number] = str(error)
+    return [errors.get(number) or received[number].values for number in sorted(received)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("crash.mp4", r"crash.mp4: the decoder's process died \(SIGSEGV\), at frame 3"),
+        ("hang.mp4", "hang.mp4: the decoder gave no sign of life for 4 s, at frame 3"),
+        ("raise.mp4", "raise.mp4: ValueError: a library's message"),
+    ],
+)
+def test_a_failing_decoder_among_several_costs_one_video(double, name, message):
+    jobs = [Job(Path(file)) for file in ("a.mp4", name, "b.mp4", "c.mp4", "d.mp4")]
+    with DecodeWorkers(3, 4 if "hang" in name else 60, crop=8, short_side=8, decoder=double) as workers:
+        first, failed, *rest = read_together(workers, jobs)
+        assert len(workers.processes()) <= 3
+    assert (first, rest) == (list(range(5)), [list(range(5))] * 3)
+    assert re.search(message, failed)
+
+
+def test_frames_begin_again_when_the_decoder_yields_another_number(double, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    frames = Frames()
+    with DecodeWorkers(1, crop=8, short_side=8, decoder=double) as workers:
+        for _, stream in workers.readable([Job(Path("longer.mp4"), last_frame)]):
+            stream.advance(frames, 2)
+    assert (frames.begun, frames.values) == (2, [None] * 6 + [6])
+
+
+MEETING = """
+import time
+from pathlib import Path
+from pipeline.data.decode import Frame, VideoHeader
+import numpy as np
+
+FRAMES = 150  # more than two rings hold
+
+def read_header(path, alive=None):
+    return VideoHeader(path, 8, 8, 10.0, FRAMES, 1)
+
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+    mine, other = path.with_suffix(".half"), path.with_name({"a": "b", "b": "a"}[path.stem]).with_suffix(".half")
+    for index in range(FRAMES):
+        if index == FRAMES // 2:
+            mine.touch()
+            while not other.exists():
+                time.sleep(0.01)
+        path.with_suffix(".count").write_text(str(index + 1))
+        yield Frame(np.full((crop, crop, 3), index, np.uint8), index / 10)
+"""
+
+
+@pytest.fixture
+def meeting(tmp_path, monkeypatch) -> str:
+    """A decoder that waits in the middle of a video, past what the ring holds, until the other video's has come as far."""
+    (tmp_path / "meeting_decoder.py").write_text(MEETING)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "meeting_decoder"
+
+
+def test_decoders_of_several_videos_work_at_the_same_time(meeting, tmp_path):
+    """Read one after the other, the second would stop at a full ring, and the first would wait for it for ever."""
+    assert SLOTS < 75
+    with DecodeWorkers(2, 30, crop=8, short_side=8, decoder=meeting) as workers:
+        found = read_together(workers, [Job(tmp_path / "a.mp4"), Job(tmp_path / "b.mp4")])
+    assert found == [list(range(150))] * 2
+
+
+def test_a_decoder_does_not_run_ahead_of_its_reader_by_more_than_its_ring(meeting, tmp_path):
+    (tmp_path / "b.half").touch()
+    count = tmp_path / "a.count"
+    with DecodeWorkers(1, 30, crop=8, short_side=8, decoder=meeting) as workers:
+        for _, stream in workers.readable([Job(tmp_path / "a.mp4")]):
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not (count.exists() and count.read_text() == str(SLOTS + 1)):
+                time.sleep(0.01)
+            time.sleep(0.2)  # room to go wrong
+            assert count.read_text() == str(SLOTS + 1)  # the last one waits for its place
+            stream.close()
+
+
+def test_the_oldest_video_is_read_first(double):
+    """So that videos are finished one after the other where the reader is the slow one."""
+    order = []
+    with DecodeWorkers(3, crop=8, short_side=8, decoder=double) as workers:
+        for number, stream in workers.readable(Job(Path(f"{n}.mp4")) for n in range(3)):
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not all(worker.has_sent() for worker in workers._busy):
+                time.sleep(0.01)  # a slow reader
+            order.append(number)
+            stream.advance(Frames(), 3)
+    assert order[1:] == sorted(order[1:])  # the first was whichever came first
+    assert len(order) > 3
+
+
 def test_headers_of_readable_and_unreadable_videos(make_video, tmp_path):
     good, text = make_video(frames=4), tmp_path / "text.mp4"
     text.write_text("no video")
@@ -170,7 +287,8 @@ def test_a_worker_ends_with_the_process_that_made_it(double, tmp_path):
         textwrap.dedent("""
         import os, signal, time
         from pathlib import Path
-        from pipeline.data.workers import DecodeWorkers, Job
+        from pipeline.data.streams import SLOTS
+from pipeline.data.workers import DecodeWorkers, Job
         workers = DecodeWorkers(1, crop=8, short_side=8, decoder="decoder_double")
         stream = next(iter(workers.streams([Job(Path("hang.mp4"))])))
         for index, _ in enumerate(stream.frames()):
@@ -193,3 +311,19 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_there_is_a_decoder_a_core_unless_asked_otherwise(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    assert (DecodeWorkers().count, DecodeWorkers(3).count) == (6, 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(96)))
+    assert DecodeWorkers().count == 16
+
+
+def test_processes_can_start_before_there_is_work(double):
+    with DecodeWorkers(2, crop=8, short_side=8, decoder=double) as workers:
+        workers.start(5)
+        started = {process.pid for process in workers.processes()}
+        assert len(started) == 2
+        assert read_together(workers, [Job(Path(f"{n}.mp4")) for n in range(4)]) == [list(range(5))] * 4
+        assert {process.pid for process in workers.processes()} == started

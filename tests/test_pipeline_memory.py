@@ -43,9 +43,8 @@ store = FeatureStore.open(experiment.paths.cache)
 extractor = Extractor(experiment, Stub())
 before = peak()
 with experiment_workers(experiment) as workers:
-    for stream in workers.streams([extractor.job(video, "long", "test")]):
-        (outcome,) = extractor.extract([("long", stream)], "test", store, "ns")
-        worker = peak(stream.worker.process.pid)
+    (outcome,) = extractor.extract([("long", video)], "test", store, "ns", workers)
+    worker = peak(workers.processes()[0].pid)
 frames = outcome.frames
 settings = experiment.run("gig").head
 head = make_head(settings, experiment.training, 2048, 3).eval()

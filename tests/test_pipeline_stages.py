@@ -24,6 +24,7 @@ from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.evaluate import evaluate_run, read_scores
 from pipeline.stages.extract import Extractor, extract_split
+from pipeline.stages.feeding import ViewFeed
 from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
@@ -180,12 +181,14 @@ class TestExtraction:
         nano["train_sampling"] = {"segments": 2, "views": 2, "interval_frames": 1, "clip_frames": 2}
         experiment = parse_experiment(nano)
         extractor = Extractor(experiment)
-        path, times = manifest.video_path("n1"), []
+        path, clips = manifest.video_path("n1"), []
+        feed = ViewFeed(extractor.engine, experiment.train_sampling, "n1", clips.append)
         with experiment_workers(experiment) as workers:
-            for stream in workers.streams([extractor.job(path, "n1", "train")]):
-                clips = list(extractor._views(stream, "n1", times, lambda frames: None))
+            for _, stream in workers.readable([extractor.job(path, "n1", "train")]):
+                stream.advance(feed, 8)
+        feed.end()
         assert [clip.view for clip in clips] == [0, 0, 1, 1]
-        assert len(times) == 20
+        assert len(feed.times) == 20
         frames = [f.image for f in iter_frames(path)]
         for clip in clips:
             for number, features in zip(clip.indices, clip.features, strict=True):
@@ -213,6 +216,43 @@ class TestExtraction:
             together, apart = (store.reader(name, video.video_id).features(0) for name in ("together", "apart"))
             np.testing.assert_array_equal(together, apart)
 
+    def test_videos_decoded_at_once_give_what_each_gives_alone(self, experiment, manifest, tmp_path, monkeypatch):
+        """The decoder of each waits for the other's, so their frames come mixed."""
+        (tmp_path / "mixing_decoder.py").write_text(
+            "import time\n"
+            "from pipeline.data import decode\n"
+            "read_header = decode.read_header\n"
+            "def iter_frames(path, **options):\n"
+            "    others = {'t1.mp4': 't2.mp4', 't2.mp4': 't1.mp4'}\n"
+            "    for index, frame in enumerate(decode.iter_frames(path, **options)):\n"
+            "        path.with_suffix(f'.{index}').touch()\n"
+            "        while index < 20 and not path.with_name(others[path.name]).with_suffix(f'.{index}').exists():\n"
+            "            time.sleep(0.01)\n"
+            "        yield frame\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        videos = manifest.split("test")
+        report = extract(experiment, manifest, "test", videos, "mixed", decoder="mixing_decoder")
+        assert report.extracted == ("t1", "t2")
+        for video in videos:
+            extract(experiment, manifest, "test", [video], "alone")
+        store = FeatureStore.open(experiment.paths.cache)
+        for video in videos:
+            mixed, alone = (store.record(namespace, video.video_id) for namespace in ("mixed", "alone"))
+            assert mixed.values_crc32c == alone.values_crc32c
+            assert mixed.provenance == alone.provenance
+
+    def test_progress_counts_frames_and_videos(self, experiment, manifest, make_video, tmp_path):
+        told = []
+        extract(experiment, manifest, "test", manifest.split("test"), "ns", progress=lambda *facts: told.append(facts))
+        planned = sum(video.packets for video in manifest.split("test"))
+        done = [facts[0] for facts in told]
+        assert done == sorted(done)
+        assert {facts[1] for facts in told} == {planned}
+        assert told[0][2] == "0 of 2 videos, loading the backbone"
+        assert told[-1] == (planned, planned, "2 of 2 videos, extracted")
+        assert any(0 < number < planned for number in done)
+
     def test_values_that_are_not_finite_cost_their_video_only(self, experiment, manifest, make_video, tmp_path):
         class Broken(torch.nn.Module):
             name, channels, weights_sha256 = "broken", 2048, "none"
@@ -228,9 +268,8 @@ class TestExtraction:
         extractor, store = Extractor(experiment, Broken()), FeatureStore.open(experiment.paths.cache)
         videos = [make_video("dark.mp4", frames=8), make_video("bright.mp4", frames=20), make_video("short.mp4", frames=3)]
         with experiment_workers(experiment) as workers:
-            streams = workers.streams(extractor.job(path, path.stem, "test") for path in videos)
-            named = zip(["dark", "bright", "short"], streams, strict=True)
-            outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns")}
+            named = [(path.stem, path) for path in videos]
+            outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns", workers)}
         assert (outcomes["dark"], outcomes["short"]) == (None, None)
         assert isinstance(outcomes["bright"], NonFiniteFeatures)
         assert store.list("ns") == {"dark", "short"}

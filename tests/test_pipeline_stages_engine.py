@@ -37,8 +37,8 @@ class Sink:
     def __init__(self) -> None:
         self.got: list[tuple[int, float, int]] = []
 
-    def take(self, view, maps, indices):
-        self.got += [(view, float(m.max()), int(i[0])) for m, i in zip(maps, indices, strict=True)]
+    def take(self, view, maps, rows, indices):
+        self.got += [(view, float(m.max()), int(i[0])) for m, i in zip(maps.numpy()[rows], indices, strict=True)]
 
 
 def image(value: int) -> np.ndarray:
@@ -65,6 +65,13 @@ def test_batches_are_full_and_maps_find_their_video():
     assert engine.network.sizes == [4, 4]
 
 
+def test_frames_go_in_large_batches_and_the_rest_in_small_ones():
+    engine = Engine(Network(), torch.device("cpu"), 4)
+    frames = engine.frames([image(v) for v in range(30)])
+    assert [float(f.max()) for f in frames] == list(range(30))
+    assert engine.network.sizes == [12, 12, 4, 4]
+
+
 def test_clips_of_a_dropped_video_are_not_run():
     engine = Engine(Network(), torch.device("cpu"), 4)
     batcher, bad, good = ClipBatcher(engine), Sink(), Sink()
@@ -81,8 +88,10 @@ def test_too_little_memory_halves_the_batch_says_so_and_goes_on():
     frames = engine.frames([image(v) for v in range(10)])
     assert [float(f.max()) for f in frames] == list(range(10))
     assert engine.network.sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert said == [f"the device has too little memory: from now on {n} clips at once" for n in (4, 2)]
-    maps = engine.clips([(frame,) for frame in frames])
+    assert said == [f"the device has too little memory: from now on {n} frames at once" for n in (4, 2)]
+    maps = engine.clips([(frame,) for frame in frames]).numpy()
+    assert engine.network.sizes[7:] == [8, 4, 2, 2, 2, 2, 2]
+    assert said[2:] == [f"the device has too little memory: from now on {n} clips at once" for n in (4, 2)]
     assert maps.max(axis=(1, 2, 3)).tolist() == list(range(10))
 
 

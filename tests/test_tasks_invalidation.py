@@ -139,6 +139,7 @@ SYNTHETIC = {
     "machine.activation_checkpointing": Case(True, NONE, base=TUNED),
     "machine.processes": Case(2, NONE, base=TUNED),
     "machine.batch_clips": Case(3, NONE),
+    "machine.compile": Case(True, NONE),
     "machine.threads": Case(1, NONE),
     "machine.shards": Case(2, NONE),
     "machine.decode_workers": Case(1, NONE),

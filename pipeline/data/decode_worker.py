@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from pipeline.data.damage import Damage
-from pipeline.data.workers import Job
+from pipeline.data.streams import Job
 from pipeline.errors import PipelineError
 
 ATTEMPTS = 3

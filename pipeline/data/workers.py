@@ -7,53 +7,28 @@ decodes ahead of its reader as far as the ring reaches, so memory is bounded, an
 
 from __future__ import annotations
 
-import mmap
 import os
-import signal
-import socket
 import subprocess
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.data.damage import Damage
-from pipeline.data.decode import Frame, VideoHeader
+from pipeline.data.decode import VideoHeader
+from pipeline.data.streams import Job, VideoStream, Worker
 from pipeline.errors import DecodeError
 
 __all__ = ["DecodeWorkers", "Job", "VideoStream"]
 
-SLOTS = 64
 
-Select = Callable[[int], Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A video to decode.
-
-    Attributes:
-        path: file or folder of images.
-        select: given the number of frames, which of them are wanted as pictures; None wants all. Asked with the planned
-            number first, and, where the decoder yields another, again with that. A picklable function of a module.
-        header_only: read the header and decode no more than it needs.
-    """
-
-    path: Path
-    select: Select | None = None
-    header_only: bool = False
+MOST = 16
 
 
 class DecodeWorkers:
-    """Worker processes that decode videos in order, each one video at a time. Use it in a `with` block.
+    """Worker processes that decode videos, each one video at a time. Use it in a `with` block.
 
     Args:
-        count: processes; as many videos are decoded ahead.
+        count: processes; as many videos are decoded at once. 0 stands for one a core, 16 at most.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
         short_side, crop: see `pipeline.data.decode.iter_frames`; pixels.
         decoder: module with `read_header` and `iter_frames`.
@@ -61,17 +36,17 @@ class DecodeWorkers:
 
     def __init__(
         self,
-        count: int = 2,
+        count: int = 0,
         timeout_s: float = 120.0,
         *,
         short_side: int = 256,
         crop: int = 224,
         decoder: str = "pipeline.data.decode",
     ) -> None:
-        self.count, self.timeout_s = count, timeout_s
+        self.count, self.timeout_s = count or min(MOST, len(os.sched_getaffinity(0))), timeout_s
         self._options = (decoder, short_side, crop)
-        self._idle: list[_Worker] = []
-        self._busy: list[_Worker] = []
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
 
     def __enter__(self) -> DecodeWorkers:
         return self
@@ -80,6 +55,37 @@ class DecodeWorkers:
         for worker in self._idle + self._busy:
             worker.kill()
         self._idle, self._busy = [], []
+
+    def start(self, processes: int) -> None:
+        """Have some processes, `count` at most, come to life while the caller does something else; else they start when needed."""
+        while len(self._idle) + len(self._busy) < min(processes, self.count):
+            self._idle.append(Worker(*self._options))
+
+    def processes(self) -> list[subprocess.Popen]:
+        """The processes that live."""
+        return [worker.process for worker in self._idle + self._busy]
+
+    def readable(self, jobs: Iterable[Job]) -> Iterator[tuple[int, VideoStream]]:
+        """Of up to `count` streams at once, those that can be read without waiting, with the number of their job, from 0.
+
+        A stream comes again and again, until it is closed; read some of it each time. The oldest goes first: a reader slower than
+        the decoders finishes video after video, and one that is faster gets what all of them have.
+        """
+        under_way: dict[int, VideoStream] = {}
+        numbered = enumerate(jobs)
+        try:
+            while True:
+                while len(under_way) < self.count and (item := next(numbered, None)) is not None:
+                    under_way[item[0]] = self._start(item[1])
+                if not under_way:
+                    return
+                number = _first_due(under_way)
+                yield number, under_way[number]
+                if under_way[number].closed:
+                    self._settle(under_way.pop(number))
+        finally:
+            for stream in under_way.values():
+                self._settle(stream)
 
     def streams(self, jobs: Iterable[Job]) -> Iterator[VideoStream]:
         """A stream a job, in order; the next ones are decoded while one is read. A stream left unread is cut off."""
@@ -115,7 +121,7 @@ class DecodeWorkers:
         raise AssertionError("a job has a stream")
 
     def _start(self, job: Job) -> VideoStream:
-        worker = self._idle.pop() if self._idle else _Worker(*self._options)
+        worker = self._idle.pop() if self._idle else Worker(*self._options)
         self._busy.append(worker)
         worker.send(job)
         return VideoStream(job, worker, self.timeout_s)
@@ -130,143 +136,16 @@ class DecodeWorkers:
             stream.worker.kill()
 
 
-class VideoStream:
-    """One video as it is being decoded elsewhere; read it once, with `frames` or `collect`.
-
-    Attributes:
-        job: what is decoded, and how.
-        worker: who does it.
-        finished: whether the worker has told the end, or an error.
-        damage: what was passed over; known at the end.
-    """
-
-    def __init__(self, job: Job, worker: _Worker, timeout_s: float) -> None:
-        self.job, self.worker, self.finished, self.damage = job, worker, False, Damage()
-        self._timeout_s = timeout_s
-        self._header: VideoHeader | None = None
-        self._decoded = 0
-
-    def header(self) -> VideoHeader:
-        """The video's header. Raises DecodeError."""
-        if self._header is None:
-            self._header = self._receive("header")[0]
-        return self._header
-
-    def finish(self) -> None:
-        """Wait for the end of a job that sends nothing more."""
-        self._receive("end")
-
-    def frames(self) -> Iterator[Frame]:
-        """All frames in order. Raises DecodeError, after the frames before it."""
-        self.header()
-        self._receive("begin")
-        while True:
-            kind, values = self._next()
-            if kind == "end":
-                return
-            time_s, slot = values
-            yield Frame(self.worker.take(slot), time_s)
-
-    def collect(self, report: Callable[[int], None] | None = None) -> tuple[list[float], dict[int, np.ndarray]]:
-        """Decode to the end: presentation times of all frames, seconds, and the selected pictures by frame number.
-
-        `report` is told the number of frames so far, after every frame. Raises DecodeError.
-        """
-        self.header()
-        times: list[float] = []
-        pictures: dict[int, np.ndarray] = {}
-        while True:
-            kind, values = self._next()
-            if kind == "end":
-                return times, pictures
-            if kind == "begin":  # once more, if the decoder yielded another number of frames than was planned
-                times, pictures = [], {}
-                continue
-            time_s, slot = values
-            if slot >= 0:
-                pictures[len(times)] = self.worker.take(slot)
-            times.append(time_s)
-            if report:
-                report(len(times))
-
-    def _receive(self, expected: str) -> tuple:
-        kind, values = self._next()
-        if kind != expected:
-            raise DecodeError(f"{self.job.path}: the decoder sent {kind!r} where {expected!r} was due")
-        return values
-
-    def _next(self) -> tuple[str, tuple]:
-        while True:
-            kind, *values = self.worker.receive(self.job.path, self._decoded, self._timeout_s)
-            if kind == "begin":
-                self._decoded = 0
-            elif kind == "frame":
-                self._decoded += 1
-            elif kind == "end":
-                self.finished, self.damage = True, values[1]
-            elif kind == "error":
-                self.finished = True
-                raise DecodeError(values[0], frame=self._decoded, library=values[1])
-            if kind != "alive":
-                return kind, tuple(values)
-
-
-class _Worker:
-    """One process, its ring of pictures and its socket."""
-
-    def __init__(self, decoder: str, short_side: int, crop: int) -> None:
-        self._shape = (crop, crop, 3)
-        self._slot_bytes = crop * crop * 3
-        memory = os.memfd_create("gig-frames")
-        ours, theirs = socket.socketpair()
-        try:
-            os.ftruncate(memory, SLOTS * self._slot_bytes)
-            self._ring = mmap.mmap(memory, SLOTS * self._slot_bytes)
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.data.decode_worker", str(theirs.fileno()), str(memory)],
-                pass_fds=(theirs.fileno(), memory),
-                stdin=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
-            )
-        finally:
-            os.close(memory)
-            theirs.close()
-        self._connection = Connection(ours.detach())
-        self._connection.send((decoder, short_side, crop, SLOTS))
-
-    def send(self, job: Job) -> None:
-        with suppress(OSError):  # it has died; `receive` says so with the video's name
-            self._connection.send(job)
-
-    def receive(self, path: Path, decoded: int, timeout_s: float) -> tuple:
-        """The next message. Raises DecodeError when the process has died or says nothing for too long."""
-        try:
-            if self._connection.poll(timeout_s):
-                return self._connection.recv()
-            what = f"the decoder gave no sign of life for {timeout_s:g} s"
-        except (EOFError, OSError):
-            what = f"the decoder's process died ({_cause(self.process.wait())})"
-        raise DecodeError(f"{path}: {what}, at frame {decoded}", frame=decoded)
-
-    def take(self, slot: int) -> np.ndarray:
-        """A copy of a picture; its place in the ring is free again."""
-        view = np.frombuffer(self._ring, np.uint8, self._slot_bytes, slot * self._slot_bytes)
-        picture = view.reshape(self._shape).copy()
-        with suppress(OSError):
-            self._connection.send("free")
-        return picture
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._connection.close()
+def _first_due(streams: dict[int, VideoStream]) -> int:
+    """The first stream that can be read at once, waiting for one if there is none."""
+    while True:
+        patience_s = min(stream.patience_s() for stream in streams.values())
+        sent = set(wait([stream.worker.connection for stream in streams.values()], patience_s))
+        # All are asked: a stream's silence counts from when it was first seen silent.
+        due = [number for number, stream in streams.items() if stream.due(stream.worker.connection in sent)]
+        if due:
+            return due[0]
 
 
 def _none(frames: int) -> tuple[int, ...]:
     return ()
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    return signal.Signals(-code).name + (", perhaps for want of memory" if -code == signal.SIGKILL else "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -17,7 +18,7 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.models.fast_tpn import FastTPN
 
-__all__ = ["Clip", "ClipBatcher", "Engine", "Sink", "check_precision", "pick_device"]
+__all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink", "check_precision", "choose_precision", "pick_device"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -36,15 +37,29 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def choose_precision(precision: str, device: torch.device) -> str:
+    """What `auto` is on a device: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if _has_bfloat16(device) else "float16"
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """Raise ConfigError for a precision that the device has no instructions for: it would be emulated, many times slower."""
+    on_cpu = device.type == "cpu"
     supported = {
         "float32": lambda: True,
-        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported if device.type == "cpu" else torch.cuda.is_bf16_supported,
-        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported if device.type == "cpu" else lambda: True,
+        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported if on_cpu else lambda: _has_bfloat16(device),
+        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported if on_cpu else lambda: True,
     }
     if not supported[precision]():
         raise ConfigError(f"backbone.precision: this {device.type} has no instructions for {precision}; use float32")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)  # torch's own question counts emulation as support
 
 
 @dataclass(frozen=True)
@@ -56,10 +71,30 @@ class Clip:
     indices: np.ndarray
 
 
-class Sink(Protocol):
-    """Takes the feature maps (n, H, W, D) float32 of consecutive clips of a view and their frame numbers (n, L)."""
+class Maps:
+    """Feature maps (n, H, W, D) on their way to the host: the device goes on, whoever wants them waits.
 
-    def take(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None: ...
+    Args:
+        parts: on the device, float32.
+        dtype: what they become there; both rounding and copying are quicker than on the host.
+    """
+
+    def __init__(self, parts: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
+        self._parts = [_sent(part.to(dtype)) for part in parts]
+
+    def numpy(self) -> np.ndarray:
+        """The maps, once they have come."""
+        for _, arrival in self._parts:
+            if arrival:
+                arrival.synchronize()
+        arrays = [part.numpy() for part, _ in self._parts]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+class Sink(Protocol):
+    """Takes the feature maps of consecutive clips of a view, some rows of a batch's maps, and their frame numbers (n, L)."""
+
+    def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None: ...
 
 
 class Engine:
@@ -68,68 +103,112 @@ class Engine:
     Args:
         network: anything with `frames` and `clips` as FastTPN has them.
         device: where it runs.
-        batch_clips: clips, and frames, at once; halved, for good, when the device has too little memory.
+        batch_clips: clips at once. Frames go through the early layers three times as many at once, as a batch of windows has
+            that many new ones at the usual stride. Each is halved, for good, when the device has too little memory for it.
         say: told when that happens.
+        compiled: have torch.compile make code for the device of the network first.
     """
 
     def __init__(
-        self, network: FastTPN, device: torch.device, batch_clips: int, say: Callable[[str], None] = lambda message: None
+        self,
+        network: FastTPN,
+        device: torch.device,
+        batch_clips: int,
+        say: Callable[[str], None] = lambda message: None,
+        *,
+        compiled: bool = False,
     ) -> None:
-        self.network, self.device, self.batch_clips = network.to(device), device, batch_clips
+        self.network, self.device, self.compiled = network.to(device), device, compiled
+        self.batch_clips, self.batch_frames = batch_clips, 3 * batch_clips
+        self._frames, self._clips = network.frames, network.clips
+        if compiled:
+            self._frames, self._clips = (torch.compile(step, dynamic=False) for step in (network.frames, network.clips))
         self._say = say
 
     def frames(self, images: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """The early layers' outputs (C, h, w) of images (S, S, 3) uint8, on the device."""
         outputs: list[torch.Tensor] = []
-        while len(outputs) < len(images):
-            batch = images[len(outputs) : len(outputs) + self.batch_clips]
+        while rest := len(images) - len(outputs):
+            # What does not fill a large batch goes in small ones, so that little is padded.
+            size = self.batch_frames if rest >= self.batch_frames else min(self.batch_clips, self.batch_frames)
+            batch = images[len(outputs) : len(outputs) + size]
 
-            def run(batch: Sequence[np.ndarray] = batch) -> torch.Tensor:
-                stacked = torch.from_numpy(np.stack(_padded(batch, self.batch_clips)))
-                if self.device.type == "cuda":
-                    stacked = stacked.pin_memory()
-                return self.network.frames(stacked.to(self.device, non_blocking=True))
+            def run(batch: Sequence[np.ndarray] = batch, size: int = size) -> torch.Tensor:
+                return self._frames(self._stacked(batch, size).to(self.device, non_blocking=True))
 
-            if (found := self._attempt(run)) is not None:
+            if (found := self._attempt(run, size)) is not None:
                 outputs += found[: len(batch)].unbind()
+            else:
+                self.batch_frames = size // 2
+                self._say(f"the device has too little memory: from now on {self.batch_frames} frames at once")
         return outputs
 
-    def clips(self, clips: Sequence[Sequence[torch.Tensor]]) -> np.ndarray:
-        """Feature maps (n, H, W, D) float32 of clips, each L outputs of `frames`."""
-        outputs: list[np.ndarray] = []
+    def clips(self, clips: Sequence[Sequence[torch.Tensor]], dtype: torch.dtype = torch.float32) -> Maps:
+        """Feature maps of clips, each L outputs of `frames`, as `dtype`."""
+        outputs: list[torch.Tensor] = []
         while (done := sum(map(len, outputs))) < len(clips):
             batch = clips[done : done + self.batch_clips]
 
             def run(batch: Sequence[Sequence[torch.Tensor]] = batch) -> torch.Tensor:
                 full = _padded(batch, self.batch_clips)
                 rows = [clip[step].permute(1, 2, 0) for step in range(len(full[0])) for clip in full]  # channels last, time-major
-                return self.network.clips(torch.stack(rows).permute(0, 3, 1, 2).unflatten(0, (-1, len(full))))
+                return self._clips(torch.stack(rows).permute(0, 3, 1, 2).unflatten(0, (-1, len(full))))
 
-            if (found := self._attempt(run)) is not None:
-                outputs.append(found[: len(batch)].float().cpu().numpy())
-        return np.concatenate(outputs)
+            if (found := self._attempt(run, self.batch_clips)) is not None:
+                outputs.append(found[: len(batch)])
+            else:
+                self.batch_clips //= 2
+                self._say(f"the device has too little memory: from now on {self.batch_clips} clips at once")
+        return Maps(outputs, dtype)
 
-    def _attempt(self, run: Callable[[], torch.Tensor]) -> torch.Tensor | None:
-        """What `run` gives, or None when it should be asked again with the smaller batch."""
+    def _stacked(self, images: Sequence[np.ndarray], size: int) -> torch.Tensor:
+        """`size` images as one tensor; for CUDA in pinned memory, which is copied to the device while the host goes on."""
+        stacked = torch.empty((size, *images[0].shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        np.stack(_padded(images, size), out=stacked.numpy())
+        return stacked
+
+    def _attempt(self, run: Callable[[], torch.Tensor], size: int) -> torch.Tensor | None:
+        """What `run` gives, or None when it should be asked again with a batch smaller than `size`."""
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _exact(self.device):
                 return run()
         except torch.cuda.OutOfMemoryError:
-            if self.batch_clips == 1:
+            if size == 1:
                 raise
         # Outside the handler, so that the failed call's tensors are gone when the memory is given back.
-        self.batch_clips //= 2
-        self._say(f"the device has too little memory: from now on {self.batch_clips} clips at once")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
 
-class ClipBatcher:
-    """Collects clips of any views and videos until a batch is full, and hands every map to the sink of its video, in order."""
+def _exact(device: torch.device) -> AbstractContextManager[None]:
+    """float32 is float32, not TF32, and one machine gives one result: no choice of algorithms by timing."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+
+def _sent(maps: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """Maps on the host, and the event after which they are there."""
+    if maps.device.type != "cuda":
+        return maps, None
+    host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)
+    host.copy_(maps, non_blocking=True)
+    arrival = torch.cuda.Event(blocking=True)
+    arrival.record(torch.cuda.current_stream(maps.device))
+    return host, arrival
+
+
+class ClipBatcher:
+    """Collects clips of any views and videos until a batch is full, and hands every map to the sink of its video, in order.
+
+    Args:
+        engine: what runs them.
+        dtype: of the maps that the sinks get.
+    """
+
+    def __init__(self, engine: Engine, dtype: torch.dtype = torch.float32) -> None:
+        self._engine, self._dtype = engine, dtype
         self._waiting: deque[tuple[Sink, Clip]] = deque()
 
     def add(self, sink: Sink, clip: Clip) -> None:
@@ -149,9 +228,9 @@ class ClipBatcher:
 
     def _run(self, count: int) -> None:
         batch = [self._waiting.popleft() for _ in range(count)]
-        maps = self._engine.clips([clip.features for _, clip in batch])
+        maps = self._engine.clips([clip.features for _, clip in batch], self._dtype)
         for sink, view, start, stop in _runs(batch):
-            sink.take(view, maps[start:stop], np.stack([clip.indices for _, clip in batch[start:stop]]))
+            sink.take(view, maps, slice(start, stop), np.stack([clip.indices for _, clip in batch[start:stop]]))
 
 
 def _runs(batch: Sequence[tuple[Sink, Clip]]) -> Iterator[tuple[Sink, int, int, int]]:

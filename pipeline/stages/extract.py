@@ -7,8 +7,8 @@ frames of its clips, a test video one batch of frames and a window's worth of fe
 from __future__ import annotations
 
 import importlib.metadata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,18 +21,29 @@ from pipeline.config import Experiment
 from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
-from pipeline.data.sampling import WindowAssembler, plan_views, training_frames
-from pipeline.data.workers import Job, VideoStream
+from pipeline.data.sampling import training_frames
+from pipeline.data.workers import DecodeWorkers, Job, VideoStream
 from pipeline.errors import DecodeError
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
-from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, pick_device
+from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_precision, pick_device
+from pipeline.stages.feeding import ViewFeed, WindowFeed
+from pipeline.stages.progress import VideoProgress
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress, weights_identity
 from pipeline.stages.sources import ExtractReport, check_damage, experiment_workers, find_imported, is_current
 from pipeline.stages.writing import VideoSink, WriteBehind
 
 __all__ = ["Extractor", "Outcome", "extract_split"]
+
+WRITERS = 4
+
+Say = Callable[[str], None]
+Watch = Callable[[str, int], None]
+
+
+def _nothing(*told: object) -> None:
+    """Who is told nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,14 @@ class Outcome:
     video_id: str
     frames: int
     error: DecodeError | NonFiniteFeatures | None
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A video whose frames are coming."""
+
+    sink: VideoSink
+    feed: WindowFeed | ViewFeed
 
 
 def extract_split(
@@ -77,39 +96,33 @@ def extract_split(
     todo = [v for v in videos if v.video_id not in {*cached, *bad}]
     if not todo:
         return ExtractReport((), tuple(cached), tuple(bad))
-    say = _Status(progress, len(cached) + len(bad), len(videos))
-    say("loading the backbone")
-    extractor = Extractor(experiment, say=say)
     entries = {v.video_id: v for v in todo}
+    status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, len(cached) + len(bad))
+    status.say("loading the backbone")
     extracted = []
     with experiment_workers(experiment, decoder) as workers:
-        streams = workers.streams(extractor.job(manifest.video_path(v.video_id), v.video_id, split) for v in todo)
-        for outcome in extractor.extract(zip(entries, streams, strict=True), split, store, namespace, say):
-            say.done += 1
+        workers.start(len(todo))
+        extractor = Extractor(experiment, say=status.say)
+        paths = [(v.video_id, manifest.video_path(v.video_id)) for v in todo]
+        for outcome in extractor.extract(paths, split, store, namespace, workers, status.say, status.watch):
+            status.settled(outcome.video_id)
             if outcome.error is None:
                 extracted.append(outcome.video_id)
                 continue
             entry = entries[outcome.video_id]
             quarantine.add(entry.video_id, entry.path, split, outcome.error)
             bad.append(entry.video_id)
-            say(f"{entry.video_id} goes to quarantine: {outcome.error}")
-    say("extracted")
+            status.say(f"{entry.video_id} goes to quarantine: {outcome.error}")
+    status.say("extracted")
     return ExtractReport(tuple(extracted), tuple(cached), tuple(bad))
-
-
-class _Status:
-    """A stage's progress as a function of the message alone."""
-
-    def __init__(self, progress: Progress | None, done: int, total: int) -> None:
-        self._progress, self.done, self._total = progress, done, total
-
-    def __call__(self, message: str) -> None:
-        if self._progress:
-            self._progress(self.done, self._total, message)
 
 
 class Extractor:
     """A loaded backbone that turns video files into committed features.
+
+    Attributes:
+        engine: the backbone on its device.
+        precision: what it computes in.
 
     Args:
         experiment: settings.
@@ -129,11 +142,12 @@ class Extractor:
         if machine.threads:
             torch.set_num_threads(machine.threads)
         device = pick_device(machine.device)
-        check_precision(settings.precision, device)
+        self.precision = choose_precision(settings.precision, device)
+        check_precision(self.precision, device)
         if network is None:
             network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))
-            network.set_precision(getattr(torch, settings.precision))
-        self.engine = Engine(network, device, machine.batch_clips, say)
+            network.set_precision(getattr(torch, self.precision))
+        self.engine = Engine(network, device, machine.batch_clips, say, compiled=machine.compile)
 
     def job(self, path: Path, video_id: str, split: str) -> Job:
         """What a decoder must do for a video: all frames of a test video, those of its clips of a training video."""
@@ -143,36 +157,55 @@ class Extractor:
 
     def extract(
         self,
-        videos: Iterable[tuple[str, VideoStream]],
+        videos: Sequence[tuple[str, Path]],
         split: str,
         store: FeatureStore,
         namespace: str,
-        say: Callable[[str], None] = lambda message: None,
+        workers: DecodeWorkers,
+        say: Say = _nothing,
+        watch: Watch = _nothing,
     ) -> Iterator[Outcome]:
-        """Extract videos, by id, one after the other and commit them.
+        """Extract videos, (id, path) each, and commit them; outcomes come in their order.
 
-        Batches reach across videos and writing runs behind the model, so a video's outcome comes when others are under way.
+        As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind the
+        model, so a video's outcome comes when others are under way.
 
-        Raises:
-            CacheError: the cache cannot be written.
+        Args:
+            videos: which; not in the store's namespace already.
+            split: `test` for windows, `train` for views.
+            store, namespace: where the features go.
+            workers: what decodes.
+            say: told what the user should know.
+            watch: told a video's id and the number of its frames decoded so far.
+
+        Raises CacheError when the cache cannot be written.
         """
-        batcher = ClipBatcher(self.engine)
-        under_way: deque[VideoSink] = deque()
-        with WriteBehind() as behind:
+        batcher = ClipBatcher(self.engine, self._map_dtype(split))
+        under_way: dict[int, _UnderWay] = {}
+        reported = 0
+        with ExitStack() as stack:
+            lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
-                for video_id, stream in videos:
-                    sink = self._sink(video_id, split, store, namespace, behind)
-                    under_way.append(sink)
-                    self._feed(sink, stream, split, batcher, say)
-                    while under_way and under_way[0].settled.is_set():
-                        yield _outcome(under_way.popleft())
+                for number, stream in workers.readable(self.job(path, video_id, split) for video_id, path in videos):
+                    if number not in under_way:
+                        sink = self._sink(videos[number][0], split, store, namespace, lanes[number % len(lanes)])
+                        under_way[number] = self._under_way(sink, split, batcher)
+                    self._advance(under_way[number], stream, split, batcher, say, watch)
+                    while reported in under_way and under_way[reported].sink.settled.is_set():
+                        yield _outcome(under_way.pop(reported).sink)
+                        reported += 1
                 batcher.flush()
-                while under_way:
-                    under_way[0].settled.wait()
-                    yield _outcome(under_way.popleft())
+                for number in sorted(under_way):
+                    under_way[number].sink.settled.wait()
+                    yield _outcome(under_way.pop(number).sink)
             finally:
-                for sink in under_way:
-                    sink.give_up(GeneratorExit("the extraction was broken off"))
+                for video in under_way.values():
+                    video.sink.give_up(GeneratorExit("the extraction was broken off"))
+
+    def _map_dtype(self, split: str) -> torch.dtype:
+        """The type in which maps leave the device: that of the cache, where they are not averaged first."""
+        averaged = split == "train" and self.experiment.train_sampling.clips_per_segment > 1
+        return torch.float32 if averaged else getattr(torch, self.experiment.storage.dtype)
 
     def _sink(self, video_id: str, split: str, store: FeatureStore, namespace: str, behind: WriteBehind) -> VideoSink:
         train, test = self.experiment.train_sampling, self.experiment.test_sampling
@@ -190,72 +223,39 @@ class Extractor:
         )
         return VideoSink(video_id, writer, averaged, behind)
 
-    def _feed(self, sink: VideoSink, stream: VideoStream, split: str, batcher: ClipBatcher, say: Callable[[str], None]) -> None:
-        """Decode a video and queue its clips; a video that cannot be decoded is given up."""
-        times: list[float] = []
+    def _under_way(self, sink: VideoSink, split: str, batcher: ClipBatcher) -> _UnderWay:
+        def queue(clip: Clip) -> None:
+            sink.queued += 1
+            batcher.add(sink, clip)
 
-        def report(frames: int) -> None:
-            say(f"extracting {sink.video_id}, frame {frames}")
+        if split == "train":
+            return _UnderWay(sink, ViewFeed(self.engine, self.experiment.train_sampling, sink.video_id, queue))
+        return _UnderWay(sink, WindowFeed(self.engine, self.experiment.test_sampling, queue))
 
-        report(0)
+    def _advance(self, video: _UnderWay, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch) -> None:
+        """Take what a video's decoder has sent and queue its clips; a video that cannot be decoded is given up."""
+        sink, feed = video.sink, video.feed
         try:
-            header = stream.header()
-            clips = self._views(stream, sink.video_id, times, report) if split == "train" else self._windows(stream, times, report)
-            for clip in clips:
-                if sink.error:
-                    break
-                sink.queued += 1
-                batcher.add(sink, clip)
-        except DecodeError as error:
+            stream.advance(feed, self.engine.batch_frames)
+            watch(sink.video_id, len(feed.times))
+            if stream.finished:
+                feed.end()
+                self._finish(video, stream, split, say)
+            error = sink.error  # a batch of this video that could not be written: no need to decode the rest
+        except DecodeError as failure:
+            error = failure
+        if error:
+            stream.close()
             batcher.drop(sink)
             sink.give_up(error)
-            return
-        if sink.error:  # a batch of this video could not be written: no need to decode the rest
-            batcher.drop(sink)
-            sink.give_up(sink.error)
-            return
-        try:
-            if loss := check_damage(header, len(times), stream.damage, self.experiment.decoding):
-                say(f"{sink.video_id} is damaged and kept: {loss}")
-        except DecodeError as error:
-            batcher.drop(sink)
-            sink.give_up(error)
-            return
-        facts = partial(self._provenance, stream.job.path, header, split, len(times), stream.damage)
-        sink.finish(np.asarray(times, dtype=np.float64), facts)
 
-    def _windows(self, stream: VideoStream, times: list[float], report: Callable[[int], None]) -> Iterator[Clip]:
-        """Windows of a test video, while it is being decoded; every frame goes through the early layers once."""
-        assembler = WindowAssembler(**self.experiment.test_sampling.model_dump())
-        images: list[np.ndarray] = []
-
-        def windows() -> Iterator[Clip]:
-            for features in self.engine.frames(images):
-                for indices, window in assembler.push(features):
-                    yield Clip(0, tuple(window), indices)
-            images.clear()
-            report(len(times))
-
-        for frame in stream.frames():
-            times.append(frame.time_s)
-            images.append(frame.image)
-            if len(images) >= self.engine.batch_clips:
-                yield from windows()
-        if images:
-            yield from windows()
-        for indices, window in assembler.finish():
-            yield Clip(0, tuple(window), indices)
-
-    def _views(self, stream: VideoStream, video_id: str, times: list[float], report: Callable[[int], None]) -> Iterator[Clip]:
-        """The clips of a training video, view by view."""
-        found, pictures = stream.collect(report)
-        times += found
-        for view, plan in enumerate(plan_views(len(times), video_id=video_id, **self.experiment.train_sampling.model_dump())):
-            numbers = np.unique(plan)
-            images = [np.ascontiguousarray(pictures[i][:, ::-1]) if view % 2 else pictures[i] for i in numbers]
-            features = dict(zip(numbers.tolist(), self.engine.frames(images), strict=True))
-            for indices in plan.reshape(-1, plan.shape[-1]):
-                yield Clip(view, tuple(features[i] for i in indices.tolist()), indices)
+    def _finish(self, video: _UnderWay, stream: VideoStream, split: str, say: Say) -> None:
+        """Everything is queued. Raises DecodeError for more damage than is kept."""
+        header, frames = stream.header(), len(video.feed.times)
+        if loss := check_damage(header, frames, stream.damage, self.experiment.decoding):
+            say(f"{video.sink.video_id} is damaged and kept: {loss}")
+        facts = partial(self._provenance, stream.job.path, header, split, frames, stream.damage)
+        video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
 
     def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int, damage: Damage) -> dict:
         """What the commit record says of a video's origin: enough to make its features again."""
@@ -280,8 +280,10 @@ class Extractor:
                 "name": self.engine.network.name,
                 "weights": experiment.backbone.weights,
                 "weights_sha256": self.engine.network.weights_sha256,
-                "precision": experiment.backbone.precision,
+                "precision": self.precision,
+                "compiled": self.engine.compiled,
                 "batch_clips": self.engine.batch_clips,
+                "batch_frames": self.engine.batch_frames,
             },
             "decoding": experiment.decoding.model_dump(),
             "preprocess": experiment.preprocess.model_dump(),

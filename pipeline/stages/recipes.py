@@ -84,6 +84,16 @@ class Recipes:
         """What stands for the weights in a namespace."""
         return weights_identity(self.experiment.backbone)
 
+    @cached_property
+    def precision(self) -> str:
+        """What the backbone computes in. Only `auto` looks at the device; it then is the precision that the device gets."""
+        settings = self.experiment.backbone
+        if settings.precision != "auto":
+            return settings.precision
+        from pipeline.stages.engine import choose_precision, pick_device
+
+        return choose_precision(settings.precision, pick_device(self.experiment.machine.device))
+
     def namespace(self, split: str) -> str:
         """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are made."""
         experiment = self.experiment
@@ -96,7 +106,7 @@ class Recipes:
             VERSIONS["features"],
             identity,
             experiment.backbone.name,
-            experiment.backbone.precision,
+            self.precision,
             self.weights_digest,
             experiment.decoding,
             experiment.preprocess,

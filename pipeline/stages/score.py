@@ -190,13 +190,16 @@ def score_files(
         if progress:
             progress(len(paths), len(files), message)
 
+    def watch(name: str, frames: int) -> None:
+        say(f"extracting {name}, frame {frames}")
+
     paths: list[Path] = []
     say("loading the backbone")
     extractor = Extractor(experiment, say=say)
     with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch, experiment_workers(experiment) as workers:
         store = FeatureStore.open(scratch)
-        streams = workers.streams(extractor.job(file, file.name, "test") for file in files)
-        for outcome in extractor.extract(zip(names, streams, strict=True), "test", store, "scratch", say):
+        named = list(zip(names, files, strict=True))
+        for outcome in extractor.extract(named, "test", store, "scratch", workers, say, watch):
             if outcome.error:
                 raise outcome.error
             scores = score_video(store, "scratch", outcome.video_id, head, scoring)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cache import FeatureWriter
-from cache.errors import CacheError
+from pipeline.stages.engine import Maps
 
 __all__ = ["VideoSink", "WriteBehind"]
 
@@ -68,10 +68,10 @@ class VideoSink:
         self._provenance: Callable[[], Mapping[str, Any]] | None = None
         self._times_s = np.empty(0)
 
-    def take(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None:
-        """Maps (n, H, W, D) and frame numbers (n, L) of a view's next clips."""
-        self._received += len(maps)
-        self._behind.submit(self._append, view, maps, indices)
+    def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None:
+        """Some rows of a batch's maps, and frame numbers (n, L), of a view's next clips."""
+        self._received += len(indices)
+        self._behind.submit(self._append, view, maps, rows, indices)
         self._commit_when_complete()
 
     def finish(self, times_s: np.ndarray, provenance: Callable[[], Mapping[str, Any]]) -> None:
@@ -92,9 +92,15 @@ class VideoSink:
         if self._provenance and self._received == self.queued:
             self._behind.submit(self._settle, None)
 
-    def _append(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None:
+    def _append(self, view: int, batch: Maps, rows: slice, indices: np.ndarray) -> None:
         if self.error:
             return
+        try:
+            self._write(view, batch.numpy()[rows], indices)
+        except Exception as error:  # handed on, as in `_settle`
+            self.error = error
+
+    def _write(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None:
         parts = self._parts.setdefault(view, [])
         parts.append((maps, indices))
         count = sum(len(part) for part, _ in parts) // self._averaged
@@ -104,10 +110,7 @@ class VideoSink:
         whole = count * self._averaged
         self._parts[view] = [(maps[whole:], indices[whole:])] if whole < len(maps) else []
         maps = maps[:whole].reshape(count, self._averaged, *maps.shape[1:])
-        try:
-            self._writer.append(view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1))
-        except (CacheError, OSError, ValueError) as error:
-            self.error = error
+        self._writer.append(view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1))
 
     def _settle(self, error: Exception | None) -> None:
         if self.settled.is_set():
