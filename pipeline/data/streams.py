@@ -22,7 +22,7 @@ from pipeline.data.damage import Damage
 from pipeline.data.decode import Frame, VideoHeader
 from pipeline.errors import DecodeError
 
-__all__ = ["Job", "Receiver", "VideoStream", "Worker"]
+__all__ = ["Job", "Receiver", "Select", "VideoStream", "Worker"]
 
 SLOTS = 64
 

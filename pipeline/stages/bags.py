@@ -10,7 +10,8 @@ import numpy as np
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
-from pipeline.data.workers import DecodeWorkers, Job, Select, VideoStream
+from pipeline.data.streams import Job, Select, VideoStream
+from pipeline.data.workers import DecodeWorkers
 
 __all__ = ["BagSource"]
 
