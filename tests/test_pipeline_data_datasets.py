@@ -353,7 +353,7 @@ LISTS |= {"xd_violence": "annotations.txt", "cityscene": "annotations.csv"}
 def test_every_field_of_the_published_data_sets_has_its_case():
     keys = {key for key, _, _ in field_table() if key.startswith(tuple(f"dataset({name})" for name in MOCKS))}
     assert keys == {f"dataset({a}).{f}" for a, f in FIELDS} | {f"dataset({name}).adapter" for name in MOCKS}
-    assert set(MOCKS) | {"csv", "synthetic"} == set(DATASETS)
+    assert set(MOCKS) | {"csv", "synthetic", "synthetic_city"} == set(DATASETS)
 
 
 @pytest.mark.parametrize(("adapter", "field"), FIELDS)
