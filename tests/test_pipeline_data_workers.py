@@ -287,8 +287,7 @@ def test_a_worker_ends_with_the_process_that_made_it(double, tmp_path):
         textwrap.dedent("""
         import os, signal, time
         from pathlib import Path
-        from pipeline.data.streams import SLOTS
-from pipeline.data.workers import DecodeWorkers, Job
+        from pipeline.data.workers import DecodeWorkers, Job
         workers = DecodeWorkers(1, crop=8, short_side=8, decoder="decoder_double")
         stream = next(iter(workers.streams([Job(Path("hang.mp4"))])))
         for index, _ in enumerate(stream.frames()):
