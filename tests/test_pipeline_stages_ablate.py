@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import luigi
@@ -211,3 +215,25 @@ def write_single(experiment, run: str, tmp_path: Path) -> Path:
     path = tmp_path / "single.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_made_them(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import multiprocessing, os, signal, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from pipeline.stages.ablate import _start\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), _start, (1,))\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 600)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    status = Path(f"/proc/{int(process.stdout)}/stat")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and status.exists() and status.read_text().split(")")[1].split()[0] != "Z":
+        time.sleep(0.05)
+    assert time.monotonic() < deadline

@@ -9,6 +9,8 @@ content, so another ablation with some of the same settings takes them up too.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -126,10 +128,17 @@ def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], p
 
 
 def _start(workers: int) -> None:
-    """A worker's share of the cores."""
+    """Give a worker its share of the cores, and have it end when the process that made it does, however that ends."""
     import torch
 
+    threading.Thread(target=_follow, daemon=True).start()
+
     torch.set_num_threads(max(1, multiprocessing.cpu_count() // workers))
+
+
+def _follow() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _manifest(recipes: Recipes) -> Manifest:
