@@ -120,7 +120,13 @@ def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
     """Clips per second of both ways, alternating, the first pass of each not counted."""
     weights = "bundled" if arguments.backbone == "tpn_tiny" else "random"
     dataset = {"adapter": "synthetic", "name": "bench", "classes": ["Explosion", "Fighting", "Accident"], "test_normal": 1}
-    dataset |= {"train_normal": arguments.bags - 3, "train_per_class": 1, "test_anomalous": 1, "train_frames": [60, 80]}
+    dataset |= {
+        "train_normal": arguments.bags - 3,
+        "train_per_class": 1,
+        "test_anomalous": 1,
+        "train_frames": [60, 80],
+        "test_frames": [20, 20],
+    }
     data = {"experiment": "bench", "dataset": dataset, "backbone": {"name": arguments.backbone, "weights": weights}}
     data["finetune"] = {"enabled": True, "unfreeze": unfrozen, "precision": arguments.precision, "backbone_learning_rate": 1e-5}
     data["machine"] = {"device": arguments.device, "finetune_bags": arguments.bags_at_once}

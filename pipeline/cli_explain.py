@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cache.names import escape
-from pipeline.cli_steps import bar, ensure_features, ensure_head, ensure_manifest, make, with_config, with_run
+from pipeline.cli_steps import bar, ensure_features, ensure_head, ensure_manifest, make, with_config, with_run, with_stage
 from pipeline.errors import PipelineError
 from pipeline.stages.recipes import Recipes
 
@@ -17,6 +17,7 @@ __all__ = ["explain"]
 
 @click.command()
 @with_config
+@with_stage
 @with_run
 @click.option("--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Peaks of the score to show, at most.")
 @click.option(

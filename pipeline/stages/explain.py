@@ -110,7 +110,8 @@ def relation_maps(store: FeatureStore, namespace: str, video_id: str, head: Trai
         maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1))).astype(np.float32))[None]
         if head.standardizer:
             maps = head.standardizer.maps(maps)
-        found[number] = relation_map(maps, cue)[0, 0].numpy()
+        options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
+        found[number] = relation_map(maps, cue, **options)[0, 0].numpy()
     return found
 
 
@@ -140,7 +141,7 @@ def _explain(
     scoring = experiment.run(request.run).scoring
     scores = score_video(store, namespace, video_id, head, scoring)
     middles = (scores.spans[:, 0] + scores.spans[:, 1]) // 2
-    ranking = scores.frames.max(axis=1)
+    ranking = scores.anomaly
     unit = {"windows": experiment.test_sampling.stride_frames, "frames": 1, "none": 0}[scoring.smooth_on]
     span = int((scores.spans[:, 1] - scores.spans[:, 0]).max()) + 1
     apart = max(span, PEAK_WIDTH_SIGMAS * scoring.smooth_sigma * unit)
