@@ -75,8 +75,7 @@ def explain_file(request: Request, file: Path, folder: Path, progress: Progress 
     extractor = Extractor(request.experiment, say=say)
     with tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch, experiment_workers(request.experiment) as workers:
         store = FeatureStore.open(scratch)
-        streams = workers.streams([extractor.job(file, file.name, "test")])
-        for outcome in extractor.extract(zip([file.name], streams, strict=True), "test", store, "scratch", say):
+        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, say):
             if outcome.error:
                 raise outcome.error
         return _explain(request, store, "scratch", file.name, file, None, folder)
