@@ -36,7 +36,7 @@ from pipeline.config import parse_experiment
 from pipeline.data.decode import iter_frames, iter_raw_frames
 from pipeline.data.sampling import WindowAssembler
 from pipeline.models import backbone as backbone_module
-from pipeline.stages.engine import Clip, ClipBatcher
+from pipeline.stages.engine import Clip, ClipBatcher, Maps
 from pipeline.stages.extract import Extractor
 from pipeline.stages.sources import experiment_workers
 
@@ -44,8 +44,9 @@ from pipeline.stages.sources import experiment_workers
 class Dropped:
     """A sink that keeps nothing."""
 
-    def take(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None:
-        """Let the maps go."""
+    def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None:
+        """Let the maps go, when they are there."""
+        maps.numpy()
 
 
 def make_video(path: Path, width: int, height: int, frames: int) -> None:
@@ -102,8 +103,7 @@ def ours(extractor: Extractor, folder: Path) -> Callable[[Path], int]:
     def run(video: Path) -> int:
         store = FeatureStore.open(folder / "cache")
         with experiment_workers(extractor.experiment) as workers:
-            streams = workers.streams([extractor.job(video, "video", "test")])
-            (outcome,) = extractor.extract(zip(["video"], streams, strict=True), "test", store, "ns")
+            (outcome,) = extractor.extract([("video", video)], "test", store, "ns", workers)
         assert outcome.error is None, outcome.error
         windows = store.reader("ns", "video").shape[1]
         store.withdraw("ns", "video")
