@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -116,7 +117,8 @@ def test_ten_kills_spread_over_all_stages(unbroken, tmp_path):
 
 def epoch_of(line: str) -> int:
     """The epoch in a line of the training's progress, 0 for any other line."""
-    return int(line.split(", ")[-1].split(" of ")[0]) if "training, loss" in line else 0
+    found = re.search(r"training, loss .*?, (\d+) of \d+", line)
+    return int(found[1]) if found else 0
 
 
 def test_training_goes_on_from_its_checkpoint(unbroken, tmp_path):
