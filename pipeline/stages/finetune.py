@@ -5,7 +5,6 @@ The loop is in `pipeline.stages.fitting`; this is what it starts from and what i
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
@@ -20,7 +19,6 @@ from torch.utils.tensorboard import SummaryWriter
 from cache.errors import CacheError
 from pipeline.config import Experiment, Run, parse_experiment, to_yaml
 from pipeline.data.manifest import Manifest
-from pipeline.data.partition import carve_validation
 from pipeline.errors import PipelineError
 from pipeline.models.backbone import build_backbone, full_state
 from pipeline.models.live import LiveModel, unfreeze
@@ -32,7 +30,7 @@ from pipeline.stages.manifest import load_manifest
 from pipeline.stages.outputs import check_space
 from pipeline.stages.recipes import TUNED_BACKBONE, Progress
 from pipeline.stages.sources import experiment_workers
-from pipeline.stages.train import TERMS, TrainedHead, load_head, save_head, training_labels
+from pipeline.stages.train import TrainedHead, held_out_videos, load_head, save_head, training_labels, write_losses
 
 __all__ = ["finetune"]
 
@@ -138,11 +136,9 @@ def _divided(manifest: Manifest, run: Run) -> LabelledVideos:
     entries = sorted(manifest.split("train"), key=lambda entry: entry.video_id)
     ids = [entry.video_id for entry in entries]
     labels = training_labels(manifest, ids, run.training)
-    held_out: tuple[str, ...] = ()
-    if run.selection.validation_share:
-        held_out = carve_validation(entries, run.selection.validation_share, run.selection.seed)
+    held_out = held_out_videos(run, entries)
     fitting = tuple(video_id for video_id in ids if video_id not in held_out)
-    return LabelledVideos(fitting, held_out, dict(zip(ids, labels, strict=True)))
+    return LabelledVideos(fitting, tuple(sorted(held_out)), dict(zip(ids, labels, strict=True)))
 
 
 def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Experiment) -> None:
@@ -165,10 +161,7 @@ def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Exper
     save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes)
     if fitting.validation:
         fitting.validation.write(folder, model.head, start.classes)
-    with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["epoch", *TERMS])
-        table.writerows([epoch, *(f"{means[term]:.6f}" for term in TERMS)] for epoch, means in enumerate(state.history, start=1))
+    write_losses(folder, state.history)
     (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     (folder / "config.yaml").write_text(to_yaml(experiment.finetune), encoding="utf-8")
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
