@@ -28,6 +28,7 @@ from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_precision, pick_device
 from pipeline.stages.feeding import ViewFeed, WindowFeed
+from pipeline.stages.heap import heap_kept
 from pipeline.stages.progress import VideoProgress
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress, weights_identity
@@ -184,6 +185,7 @@ class Extractor:
         under_way: dict[int, _UnderWay] = {}
         reported = 0
         with ExitStack() as stack:
+            stack.enter_context(heap_kept(self.engine.device))
             lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
                 for number, stream in workers.readable(self.job(path, video_id, split) for video_id, path in videos):
