@@ -29,7 +29,9 @@ print(within - start, resident() - start)
 
 def resident_mib(device: str) -> tuple[float, float]:
     """What is resident of a freed buffer of 64 MiB, within and after."""
-    output = subprocess.run([sys.executable, "-c", CODE.replace("DEVICE", repr(device))], check=True, capture_output=True, text=True)
+    output = subprocess.run(
+        [sys.executable, "-c", CODE.replace("DEVICE", repr(device))], check=True, capture_output=True, text=True
+    )
     within, after = map(float, output.stdout.split())
     return within, after
 
