@@ -89,6 +89,24 @@ def test_the_stages_train_and_score_imported_namespaces(data, manifest_of, tmp_p
     assert scores["t1"].max() > scores["t2"].max() + 0.1
 
 
+def test_features_written_by_another_program_need_no_provenance(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"features": {"train": "i3d-train", "test": "bare"}})
+    manifest, store = manifest_of(experiment), FeatureStore.open(tmp_path / "cache")
+    for entry in manifest.split("test"):
+        reader = store.reader("i3d-test", entry.video_id)
+        views, _, rows, columns, channels = reader.shape
+        frames = reader.frames()
+        shape = {"views": views, "rows": rows, "columns": columns, "channels": channels, "frames_per_clip": frames.shape[-1]}
+        with store.writer("bare", entry.video_id, **shape) as writer:
+            for view in range(views):
+                writer.append(view, reader.features(view), frames[view])
+            writer.set_times(reader.times())
+            writer.commit({})
+    train_head(experiment, "gig", manifest, "i3d-train", tmp_path / "head")
+    score_split(experiment, "gig", manifest, "bare", tmp_path / "head", tmp_path / "scores")
+    assert read_scores(tmp_path / "scores", ["Fighting"])[1] == {"t1": CLIPS * 16, "t2": CLIPS * 16}
+
+
 def test_extraction_finds_imported_features_and_names_those_that_are_missing(data, manifest_of, tmp_path):
     experiment = parse_experiment(data)
     manifest, quarantine = manifest_of(experiment), Quarantine(tmp_path / "quarantine")
