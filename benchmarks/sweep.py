@@ -1,8 +1,9 @@
 """How long do analysts wait for 100 settings of the GIG head on a cache of CitySCENE's size?
 
-A data set is made up: 2,077 training videos of 2 views x 8 segments and 100 test videos, whose maps (7 x 7 x 2048, float16) are noise
-with a direction of the class in a few cells. Then `gig ablate` runs as a user would run it, from the manifest to the table: 2 values
-of k, 5 of p, 5 of lambda2, 2 of lambda3, 100 epochs each, and the epoch chosen on a validation split. The clock is that of the wall.
+A data set is made up: 2,077 training videos of 2 views x 8 segments and 100 test videos, whose maps (7 x 7 x 2048, float16) are
+noise with a direction of the class in a few cells. Then `gig ablate` runs as a user would run it, from the manifest to the table:
+2 values of k, 5 of p, 5 of lambda2, 2 of lambda3, 100 epochs each, and the epoch chosen on a validation split. The clock is that of
+the wall.
 
     python benchmarks/sweep.py --workers 2
 """
@@ -45,7 +46,11 @@ def make_data(folder: Path, training: int, test: int) -> None:
     generator = np.random.default_rng(0)
     noise = np.maximum(generator.standard_normal((4096, CHANNELS), dtype=np.float32), 0)
     directions = np.maximum(generator.standard_normal((len(CLASSES), CHANNELS), dtype=np.float32), 0)
-    store, listed, intervals = FeatureStore.open(folder / "cache"), ["video_id,path,split,label"], ["video_id,label,start_frame,end_frame"]
+    store, listed, intervals = (
+        FeatureStore.open(folder / "cache"),
+        ["video_id,path,split,label"],
+        ["video_id,label,start_frame,end_frame"],
+    )
     _video(folder / "one.mp4", WINDOWS * STRIDE + FRAMES - STRIDE)
     for number in range(training + test):
         video_id, split = f"v{number:05d}", "train" if number < training else "test"
@@ -110,7 +115,9 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--scratch", type=Path, help="Where the cache of about 6 GB goes; the system's temporary folder by default.")
+    parser.add_argument(
+        "--scratch", type=Path, help="Where the cache of about 6 GB goes; the system's temporary folder by default."
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sweep.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sweep-", dir=options.scratch) as scratch:
@@ -119,7 +126,14 @@ def main() -> None:
         size = sum(path.stat().st_size for path in (folder / "cache").rglob("*") if path.is_file())
         print(f"cache of {options.training} + {options.test} videos: {size / 2**30:.1f} GiB", flush=True)
         ablation = write_configs(folder, options.epochs)
-        command = [str(Path(sys.executable).with_name("gig")), "ablate", "--config", str(ablation), "--workers", str(options.workers)]
+        command = [
+            str(Path(sys.executable).with_name("gig")),
+            "ablate",
+            "--config",
+            str(ablation),
+            "--workers",
+            str(options.workers),
+        ]
         start = time.monotonic()
         subprocess.run(command, check=True, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL)
         minutes = (time.monotonic() - start) / 60

@@ -87,14 +87,17 @@ def load_ablation(path: Path) -> Plan:
         raise ConfigError(f"{path}: {error.error_count()} problem(s)\n{lines}") from error
     base = _read(ablation.base)
     changes = _expand(path, ablation)
-    problems = []
+    problems = {}
     for name, sections in changes.items():
         try:
             _experiment(base, [_with_seed(sections, seed) for seed in ablation.seeds])
         except ConfigError as error:
-            problems.append(f"  {name}: {str(error).splitlines()[-1].strip()}")
+            problems[name] = str(error).splitlines()[-1].strip()
+    if len(problems) == len(changes) > 1 and len(set(problems.values())) == 1:
+        raise ConfigError(f"{path}: no setting is valid; in {ablation.base}: {problems.popitem()[1]}")
     if problems:
-        raise ConfigError(f"{path}: {len(problems)} of {len(changes)} settings are not valid\n" + "\n".join(problems))
+        lines = "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
+        raise ConfigError(f"{path}: {len(problems)} of {len(changes)} settings are not valid{lines}")
     return Plan(ablation, _settings(base, ablation, changes))
 
 

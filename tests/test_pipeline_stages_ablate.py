@@ -88,6 +88,13 @@ class TestFile:
             load_ablation(write(**data))
         assert expected in str(error.value)
 
+    def test_what_is_wrong_with_the_base_is_said_once(self, nano, write_config, tmp_path):
+        base = write_config({key: value for key, value in nano.items() if key != "backbone"})
+        path = write_config({"name": "parts", "base": str(base), "grid": {"head.p": [1, 2]}}, "ablation.yaml")
+        with pytest.raises(ConfigError) as error:
+            load_ablation(path)
+        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: Field required"
+
 
 def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
