@@ -16,14 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.names import escape
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
-from pipeline.data.geometry import crop_geometry
 from pipeline.data.manifest import Manifest, load
 from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate, frame_auc
 from pipeline.metrics.bootstrap import LEVEL, Figures
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
-from pipeline.metrics.spatial import hit_rate
+from pipeline.stages.localisation import localisation
 from pipeline.stages.manifest import load_manifest
 from pipeline.stages.tables import ScoreTables, read_scores, read_tables, resolve_thresholds
 
@@ -100,7 +98,7 @@ def evaluate_run(
     }
     extra = {}
     if isinstance(experiment.dataset, SyntheticDataset):
-        extra = _localisation(experiment, manifest, scores_folder)
+        extra = localisation(experiment, manifest, scores_folder)
     settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
     if stage == "finetuned":
         del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
@@ -277,35 +275,6 @@ def _write_curves(path: Path, judged: Judged) -> None:
         parts.append(pa.table({"label": pa.array([label] * len(true))} | dict(zip(CURVE_COLUMNS, columns, strict=True))))
     empty = pa.schema([("label", pa.string()), *((name, pa.float64()) for name in CURVE_COLUMNS)]).empty_table()
     pq.write_table(pa.concat_tables(parts) if parts else empty, path)
-
-
-def _localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path) -> dict[str, float | None]:
-    """SR hit rate on the synthetic truth: is the anomaly's cell, at the window's middle frame, among the k chosen?"""
-    boxes: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-    with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            corners = tuple(float(row[name]) for name in ("x0", "y0", "x1", "y1"))
-            boxes.setdefault((row["video_id"], int(row["frame"])), []).append(corners)
-    shape = experiment.preprocess
-    side = shape.crop // 32
-    chosen, cells = [], []
-    for entry in manifest.split("test"):
-        geometry = crop_geometry(entry.width, entry.height, shape.short_side, shape.crop)
-        windows = pq.read_table(scores_folder / "windows" / f"{escape(entry.video_id)}.parquet")
-        middles = (windows["first_frame"].to_numpy() + windows["last_frame"].to_numpy()) // 2
-        for middle, positions in zip(middles, windows["positions"].to_pylist(), strict=True):
-            found = set()
-            for x0, y0, x1, y1 in boxes.get((entry.video_id, int(middle)), ()):
-                x, y = geometry.to_crop((x0 + x1) / 2, (y0 + y1) / 2)
-                if 0 <= x < shape.crop and 0 <= y < shape.crop:
-                    found.add(int(y // 32) * side + int(x // 32))
-            if found:
-                chosen.append(positions)
-                cells.append(found)
-    if chosen and not chosen[0]:  # pooled maps: nothing was chosen
-        return {"hit_rate": None, "hit_rate_chance": None, "hit_rate_windows": 0}
-    result = hit_rate(np.asarray(chosen), cells, side * side)
-    return {"hit_rate": result.rate, "hit_rate_chance": result.chance, "hit_rate_windows": result.windows}
 
 
 def _plain(value: Estimate) -> dict:
