@@ -1,0 +1,144 @@
+"""What could a head see? A linear probe with strong labels, on what each reduction of an ablation keeps.
+
+Weakly supervised heads know the labels of whole training videos. This probe (ridge regression on standardized vectors) is fitted
+to the same training videos but told which of their segments show the anomaly, from `boxes.csv`, and judged on the windows of the
+test videos. Its penalty is chosen on held-out training cameras. Where it is near 0.5, the features say little of the anomaly that a
+linear layer could use. For the reductions that choose cells, the share of test windows whose anomaly lies in a chosen cell is given
+for every class.
+
+    python benchmarks/probe.py --config configs/ablations/synthetic_city.yaml
+
+after `gig ablate` with the same file, whose reduced features it reads. It is a diagnosis with the truth and chooses nothing for the
+heads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cache import FeatureStore
+from pipeline.config_ablation import Setting, load_ablation
+from pipeline.data.manifest import Manifest
+from pipeline.stages.localisation import anomaly_cells
+from pipeline.stages.manifest import load_manifest
+from pipeline.stages.recipes import Recipes
+from pipeline.stages.reduced import read_training, read_windows
+
+ALPHAS = (1e2, 1e3, 1e4, 1e5)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Vectors (N, D), the truth (N, C) bool, and the videos' ids (N,)."""
+
+    vectors: np.ndarray
+    truth: np.ndarray
+    videos: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> Windows:
+        """Some of them, (N,) bool."""
+        return Windows(self.vectors[chosen], self.truth[chosen], self.videos[chosen])
+
+
+def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> Windows:
+    """The segments of all views of the training videos; one is anomalous where any of its frames has a box."""
+    store, namespace = FeatureStore.open(setting.experiment.paths.cache), recipes.namespace("train")
+    boxes: dict[str, dict[int, str]] = {}
+    with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            boxes.setdefault(row["video_id"], {})[int(row["frame"])] = row["label"]
+    bags, _ = read_training(recipes.reduced_folder(setting.runs[0], "train"), 0.0)
+    vectors, truth, videos = [], [], []
+    for video_id, patterns in zip(bags.video_ids, bags.patterns, strict=True):
+        frames = store.reader(namespace, video_id).frames()  # (V, T, L)
+        for clip, vector in zip(frames.reshape(-1, frames.shape[-1]).tolist(), patterns.flatten(0, 1).numpy(), strict=True):
+            shown = {boxes.get(video_id, {}).get(frame) for frame in clip}
+            vectors.append(vector)
+            truth.append([label in shown for label in manifest.classes])
+            videos.append(video_id)
+    return Windows(np.stack(vectors), np.array(truth), np.array(videos))
+
+
+def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tuple[Windows, dict[str, list[bool]]]:
+    """The windows of the test videos with the truth at their middle frames; and hits of the chosen cells by class."""
+    store, namespace = FeatureStore.open(setting.experiment.paths.cache), recipes.namespace("test")
+    folder = recipes.reduced_folder(setting.runs[0], "test")
+    cells = anomaly_cells(setting.experiment, manifest)
+    vectors, truth, videos, hits = [], [], [], {label: [] for label in manifest.classes}
+    for entry in manifest.split("test"):
+        _, found, positions = next(read_windows(folder, entry.video_id))
+        reader = store.reader(namespace, entry.video_id)
+        frames = reader.frames()[0]
+        middles = (frames[:, 0] + frames[:, -1]) // 2
+        labels = manifest.frame_labels(entry.video_id, len(reader.times()))[middles]
+        vectors.append(found[0].numpy())
+        truth.append(labels)
+        videos += [entry.video_id] * len(middles)
+        for middle, chosen, row in zip(middles.tolist(), positions[0].tolist(), labels, strict=True):
+            shown = cells.get((entry.video_id, middle))
+            if shown and chosen and row.sum() == 1:
+                hits[manifest.classes[int(row.argmax())]].append(not shown.isdisjoint(chosen))
+    return Windows(np.concatenate(vectors), np.concatenate(truth), np.array(videos)), hits
+
+
+def probe(training: Windows, test: Windows, cameras: np.ndarray, classes: tuple[str, ...]) -> dict:
+    """AUC of the test windows: an anomaly or not; and every class, by a probe of its own, against windows without an anomaly."""
+    found = {"auc": _judged(training, test, cameras, training.truth.any(axis=1), test.truth.any(axis=1))}
+    for c, label in enumerate(classes):
+        kept = [windows.truth[:, c] | ~windows.truth.any(axis=1) for windows in (training, test)]
+        parts = training.of(kept[0]), test.of(kept[1])
+        found[label] = _judged(*parts, cameras[kept[0]], *(part.truth[:, c] for part in parts))
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _judged(training: Windows, test: Windows, cameras: np.ndarray, wanted: np.ndarray, truth: np.ndarray) -> float:
+    model = make_pipeline(StandardScaler(), RidgeClassifier(class_weight="balanced", solver="lsqr"))
+    search = GridSearchCV(model, {"ridgeclassifier__alpha": ALPHAS}, scoring="roc_auc", cv=GroupKFold(4))
+    search.fit(training.vectors, wanted, groups=cameras)
+    return float(roc_auc_score(truth, search.decision_function(test.vectors)))
+
+
+def main() -> None:
+    """Run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("configs/ablations/synthetic_city.yaml"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/probe_synthetic_city.json"))
+    options = parser.parse_args()
+    lines, seen = {}, set()
+    for setting in load_ablation(options.config).settings:
+        recipes = Recipes(setting.experiment)
+        folder = recipes.reduced_folder(setting.runs[0], "test")
+        if folder in seen:
+            continue
+        seen.add(folder)
+        manifest = load_manifest(setting.experiment, recipes.manifest_folder(), truth=True)
+        training = training_windows(setting, recipes, manifest)
+        test, hits = test_windows(setting, recipes, manifest)
+        sources = {entry.video_id: entry.source for entry in manifest.split("train")}
+        cameras = np.array([sources[video_id] for video_id in training.videos])
+        line = {"training": len(training.vectors), "test": len(test.vectors), "anomalous": int(test.truth.any(axis=1).sum())}
+        line |= {"probe": probe(training, test, cameras, manifest.classes)}
+        if any(hits.values()):
+            line["hit_rate"] = {label: round(float(np.mean(found)), 3) for label, found in hits.items() if found}
+        lines[setting.name] = line
+        print(setting.name, json.dumps(line), flush=True)
+    document = {"command": f"python benchmarks/probe.py --config {options.config}", "reductions": lines}
+    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
