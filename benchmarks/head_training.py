@@ -8,8 +8,7 @@ Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segmen
 
 Each runs in a process of its own on one thread, whose peak memory is noted. Times are CPU seconds of that process, so that other
 work on the machine counts as little as it can. The plain way is measured over some steps and multiplied to all steps of the epochs;
-the reduced way is run in full. Then, on reduced bags of CitySCENE's size (2,077 videos), the time of an epoch of one
-head and of a stack of heads is measured, and multiplied to a sweep. What is multiplied is said in the result.
+the reduced way is run in full. Many settings at once are timed by `benchmarks/sweep.py`.
 
     python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 8
 """
@@ -36,8 +35,7 @@ from cache import FeatureStore
 from pipeline.config import Run
 from pipeline.models.heads.gig import GIGHead
 from pipeline.models.losses import vs_loss
-from pipeline.stages.reduce import Bags, reduce_bags
-from pipeline.stages.stack import fit_stack
+from pipeline.stages.reduce import reduce_bags
 from pipeline.stages.train import fit
 
 SEGMENTS, SIDE, CHANNELS, VIEWS, CLASSES, BATCH, K = 8, 7, 2048, 2, 12, 8, 8
@@ -103,25 +101,6 @@ def reduced(folder: Path, epochs: int) -> dict:
     return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle, "epochs": epochs}
 
 
-def sweep(videos: int, heads: int, epochs: int) -> dict:
-    """Seconds of an epoch of one head and of a stack, on reduced bags of CitySCENE's size."""
-    generator = torch.Generator().manual_seed(0)
-    patterns = torch.rand(videos, VIEWS, SEGMENTS, CHANNELS, generator=generator)
-    bags, labels = Bags(tuple(f"v{i:05d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels_of(videos)
-    training = {"training": {"epochs": epochs}}
-    runs = [Run.model_validate({"head": {"p": 1 + i % 4, "lambda3": 0.01 * i}} | training) for i in range(heads)]
-    facts = {"videos": videos, "heads_of_a_stack": heads, "epochs_measured": epochs}
-    with tempfile.TemporaryDirectory() as scratch:
-        start = time.process_time()
-        fit(bags, labels, runs[0], CLASSES, Path(scratch), checkpoint_epochs=1000)
-        facts["single_epoch_s"] = (time.process_time() - start) / epochs
-    start = time.process_time()
-    fit_stack(bags, labels, runs, CLASSES)
-    facts["stack_epoch_s"] = (time.process_time() - start) / epochs
-    each = 100 * facts["stack_epoch_s"] / heads
-    return facts | {"hundred_settings_of_100_epochs_in_two_processes_cpu_min": 100 * each / 2 / 60}
-
-
 def alone(way: str, *arguments: object) -> dict:
     """Run one way in a process of its own."""
     command = [sys.executable, __file__, "--way", way, *map(str, arguments)]
@@ -134,11 +113,8 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--plain-steps", type=int, default=8)
-    parser.add_argument("--sweep-videos", type=int, default=2077)
-    parser.add_argument("--sweep-heads", type=int, default=32)
-    parser.add_argument("--sweep-epochs", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="For the processes of their own.")
-    parser.add_argument("--way", choices=["plain", "reduced", "sweep"], help="For the processes of their own.")
+    parser.add_argument("--way", choices=["plain", "reduced"], help="For the processes of their own.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/head_training.json"))
     options = parser.parse_args()
     if options.way:
@@ -146,7 +122,6 @@ def main() -> None:
         found = {
             "plain": lambda: plain(options.cache, options.plain_steps),
             "reduced": lambda: reduced(options.cache, options.epochs),
-            "sweep": lambda: sweep(options.sweep_videos, options.sweep_heads, options.sweep_epochs),
         }[options.way]()
         print(json.dumps(found | {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         return
@@ -160,8 +135,6 @@ def main() -> None:
     other["seconds"] = other["reduction_s"] + other["epochs_s"]
     size = {"videos": options.videos, "views": VIEWS, "segments": SEGMENTS, "map": [SIDE, SIDE, CHANNELS], "epochs": options.epochs}
     document = {"size": size, "plain": one, "reduced": other, "ratio": one["seconds"] / other["seconds"]}
-    swept = ("--sweep-videos", options.sweep_videos, "--sweep-heads", options.sweep_heads, "--sweep-epochs", options.sweep_epochs)
-    document["sweep"] = alone("sweep", *swept)
     document |= {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     document["load_before"] = os.getloadavg()[0]
     options.out.parent.mkdir(parents=True, exist_ok=True)
