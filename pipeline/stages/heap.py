@@ -10,8 +10,9 @@ import torch
 
 __all__ = ["heap_kept"]
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt(3)
-DEFAULTS = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65536}
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # mallopt(3)
+# glibc stops adapting its thresholds once one was set, so afterwards they get what adapting would have come to.
+AFTERWARDS = {TRIM_THRESHOLD: 64 * 2**20, MMAP_THRESHOLD: 32 * 2**20, MMAP_MAX: 65536}
 
 
 @contextmanager
@@ -19,8 +20,7 @@ def heap_kept(device: torch.device) -> Iterator[None]:
     """Within it a CPU's process keeps the memory it has freed; afterwards it is given back to the system.
 
     The C library maps every block beyond 32 MiB for itself and unmaps it when it is freed. A layer's output is such a block, and
-    having the kernel clear its pages each time costs R50 a tenth of its time. Where there is no glibc, and for other devices,
-    nothing is done.
+    the kernel would clear its pages each time. Where there is no glibc, and for other devices, nothing is done.
     """
     library = ctypes.CDLL(None)
     if device.type != "cpu" or not hasattr(library, "mallopt"):
@@ -31,6 +31,6 @@ def heap_kept(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        for option, value in DEFAULTS.items():
+        for option, value in AFTERWARDS.items():
             library.mallopt(option, value)
         library.malloc_trim(0)

@@ -153,8 +153,7 @@ def score_split(
             windows = reduced(entry.video_id) if reduced else None
             scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
             write_scores(folder, entry.video_id, scores, head.classes)
-        source = store.record(namespace, entry.video_id).provenance.get("source", {})  # features of another program may have none
-        decoded = source.get("decoded_frames", len(store.reader(namespace, entry.video_id).times()))
+        decoded = len(store.reader(namespace, entry.video_id).times())
         index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}
     document = {"classes": list(head.classes), "videos": index}
     if thresholds := read_thresholds(head_folder, head.classes):
