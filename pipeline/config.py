@@ -121,6 +121,8 @@ class Experiment(Section):
         run = self.run(name)
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
+        if run.head.channel_attention:
+            raise ValueError(f"finetune.run: {name} has a channel attention, which is for frozen features; leave it out")
         if self.features.train or self.features.test:
             raise ValueError("finetune: expected features extracted from videos, `features` names imported ones")
         if self.finetune.patience_epochs and not run.selection.validation_share:

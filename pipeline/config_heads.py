@@ -49,9 +49,14 @@ class Head(Section):
         """The fields that are the head's own, for its constructor."""
         return {name: value for name, value in self.model_dump().items() if name not in MAPS and name != "name"}
 
+    def kept(self) -> dict[str, Any] | None:
+        """What is made of maps before the head, as arguments of `pattern_vectors`; None where the head takes the maps."""
+        return self.model_dump(include=set(REDUCING))
+
 
 MAPS = tuple(Head.model_fields)
 COMMON = ("standardize", "standardize_offset")
+REDUCING = tuple(name for name in MAPS if name not in COMMON)
 
 
 class GigHead(Head):
@@ -66,6 +71,22 @@ class GigHead(Head):
     lambda1: Weight = Field(default=1.0, description="Weight of the segment loss, eq. 12. Paper: 1.")
     lambda2: Weight = Field(default=0.5, description="Weight of the class loss, eq. 12. Paper: 0.5.")
     lambda3: Weight = Field(default=0.1, description="Weight of the sparsity, eq. 14. Paper: 0.1.")
+    channel_attention: int = Field(
+        default=0,
+        ge=0,
+        description="Width of a trainable channel attention before eq. 1, e.g. 128; with reduction spatial every step then reads "
+        "the maps. 0: none, as in the paper.",
+    )
+
+    def options(self) -> dict[str, Any]:
+        """As of other heads; with a channel attention how the maps are reduced, too."""
+        return super().options() | (super().kept() if self.channel_attention else {})
+
+    def kept(self) -> dict[str, Any] | None:
+        """As of other heads. After a channel attention other cells are related to the cue: it takes the maps, or those pooled."""
+        if not self.channel_attention:
+            return super().kept()
+        return None if self.reduction == "spatial" else super().kept() | {"enhancement": False}
 
 
 class PatternNormHead(Head):

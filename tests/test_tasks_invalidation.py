@@ -101,6 +101,7 @@ SYNTHETIC = {
     "head(gig).lambda1": Case(0.2, HEAD, "head"),
     "head(gig).lambda2": Case(0.2, HEAD, "head"),
     "head(gig).lambda3": Case(0.2, HEAD, "head"),
+    "head(gig).channel_attention": Case(4, HEAD, "head"),
     "head(gig).standardize": Case(False, HEAD, "head"),
     "head(gig).standardize_offset": Case(0.5, HEAD, "head"),
     "training.epochs": Case(2, HEAD, "head"),

@@ -41,7 +41,14 @@ def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     return maps.amax(dim=(1, 2, 3))
 
 
-def relation_map(maps: torch.Tensor, cue: torch.Tensor, *, relation: str = "cosine", enhancement: bool = True) -> torch.Tensor:
+def relation_map(
+    maps: torch.Tensor,
+    cue: torch.Tensor,
+    *,
+    relation: str = "cosine",
+    enhancement: bool = True,
+    scale: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Eq. 5: cosine of the cue and every vector of the enhanced maps; 0 for a zero vector.
 
     Args:
@@ -49,12 +56,13 @@ def relation_map(maps: torch.Tensor, cue: torch.Tensor, *, relation: str = "cosi
         cue: (B, D).
         relation: `cosine`, or `dot` for the product alone, which is not in the paper.
         enhancement: eq. 2 before it; without, of the maps as they are.
+        scale: (B, D), positive: the relation of scale * maps, whose cue the given one is. None for 1.
 
     Returns:
         (B, T, H, W), in [-1, 1] for the cosine.
     """
     _check(maps, cue)
-    gain = _gain(cue, enhancement)
+    gain = _gain(cue, enhancement, scale)
     shape = maps.shape[:-1]
     flat = maps.reshape(len(maps), -1, maps.shape[-1])
     dots = torch.bmm(flat, (cue * gain)[..., None])[..., 0]
@@ -69,7 +77,13 @@ def relation_map(maps: torch.Tensor, cue: torch.Tensor, *, relation: str = "cosi
 
 
 def spatial_patterns(
-    maps: torch.Tensor, cue: torch.Tensor, k: int, *, relation: str = "cosine", enhancement: bool = True
+    maps: torch.Tensor,
+    cue: torch.Tensor,
+    k: int,
+    *,
+    relation: str = "cosine",
+    enhancement: bool = True,
+    scale: torch.Tensor | None = None,
 ) -> SpatialPatterns:
     """Eqs. 2, 5, 6: the mean of the k enhanced vectors of every segment that are most related to the cue.
 
@@ -79,7 +93,7 @@ def spatial_patterns(
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W.
-        relation, enhancement: as `relation_map`.
+        relation, enhancement, scale: as `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -88,15 +102,22 @@ def spatial_patterns(
     if not 1 <= k <= rows * columns:
         raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {k}")
     with torch.no_grad():
-        related = relation_map(maps, cue, relation=relation, enhancement=enhancement).reshape(batch, segments, -1)
+        related = relation_map(maps, cue, relation=relation, enhancement=enhancement, scale=scale).reshape(batch, segments, -1)
         positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :k]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
-    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement)[:, None], positions)
+    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions)
 
 
 def pattern_vectors(
-    maps: torch.Tensor, cue: torch.Tensor, *, reduction: str, k: int, relation: str = "cosine", enhancement: bool = True
+    maps: torch.Tensor,
+    cue: torch.Tensor,
+    *,
+    reduction: str,
+    k: int,
+    relation: str = "cosine",
+    enhancement: bool = True,
+    scale: torch.Tensor | None = None,
 ) -> SpatialPatterns:
     """What a head sees of the maps: eq. 6, or the mean or maximum of the (enhanced) maps over all positions.
 
@@ -104,14 +125,14 @@ def pattern_vectors(
         maps: (B, T, H, W, D).
         cue: (B, D).
         reduction: `spatial`, `mean` or `max`; the last two choose no positions.
-        k, relation, enhancement: as `spatial_patterns`.
+        k, relation, enhancement, scale: as `spatial_patterns`.
     """
     if reduction == "spatial":
-        return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement)
+        return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement, scale=scale)
     _check(maps, cue)
     pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))  # the gain is positive: it may come after
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
-    return SpatialPatterns(pooled * _gain(cue, enhancement)[:, None], none)
+    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
 
 
 @dataclass(frozen=True)
@@ -161,9 +182,10 @@ class ChannelMoments:
         return Standardizer(mean.float(), std.float(), offset)
 
 
-def _gain(cue: torch.Tensor, enhancement: bool) -> torch.Tensor:
-    """The a of eq. 2, (B, D)."""
-    return 1 + torch.sigmoid(cue) if enhancement else torch.ones_like(cue)
+def _gain(cue: torch.Tensor, enhancement: bool, scale: torch.Tensor | None) -> torch.Tensor:
+    """The a of eq. 2 times the scale of the maps, (B, D)."""
+    gain = 1 + torch.sigmoid(cue) if enhancement else torch.ones_like(cue)
+    return gain if scale is None else gain * scale
 
 
 def _check(maps: torch.Tensor, cue: torch.Tensor | None = None) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from pipeline.config import Experiment, digest
@@ -64,7 +65,8 @@ def run_ablation(plan: Plan, workers: int, progress: Progress | None = None, say
     for own in recipes.values():
         runs = list(dict.fromkeys(run for setting, run in todo if setting.experiment is own.experiment))
         runs = [run for run in runs if not own.scores_folder(run).is_dir()]
-        reductions = {own.reduced_folder(run, "test"): run for run in runs}.values()
+        reduced = [run for run in runs if own.experiment.run(run).head.kept() is not None]
+        reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
         training += [(own.experiment, run) for run in reductions]
         testing += [(own.experiment, run) for run in reductions]
         heads += [(own.experiment, stack) for stack in _stacks(own, runs, workers)]
@@ -167,15 +169,21 @@ def _reduce_test(experiment: Experiment, run: str) -> None:
 
 
 def _train_and_score(experiment: Experiment, names: list[str]) -> None:
-    """Train some runs of one reduction, as a stack where they are several, and write their score tables."""
+    """Train some runs of one reduction, as a stack where they are several, or one that takes maps, and write their score tables."""
     from pipeline.stages.reduced import read_training, read_windows
     from pipeline.stages.score import score_split
     from pipeline.stages.stack import fit_stack
-    from pipeline.stages.train import check_shape, gather, train_on, write_head, write_losses
+    from pipeline.stages.train import check_shape, gather, train_head, train_on, write_head, write_losses
 
     recipes, namespace = Recipes(experiment), Recipes(experiment).namespace("test")
     manifest = _manifest(recipes)
     runs = {name: experiment.run(name) for name in names}
+    if runs[names[0]].head.kept() is None:
+        for name in names:
+            facts = experiment, name, manifest
+            make_folder(recipes.head_folder(name), partial(train_head, *facts, recipes.namespace("train")))
+            make_folder(recipes.scores_folder(name), partial(score_split, *facts, namespace, recipes.head_folder(name)))
+        return
     missing = {name: run for name, run in runs.items() if not recipes.head_folder(name).is_dir()}
     if missing:
         first = next(iter(missing))

@@ -104,13 +104,16 @@ def relation_maps(store: FeatureStore, namespace: str, video_id: str, head: Trai
     """Eq. 5 of some windows of a cached video, (n, H, W) float32, as the head's spatial reasoning saw it."""
     reader = store.reader(namespace, video_id)
     cue = video_cue(reader.cue()[0], head.standardizer)
+    with torch.inference_mode():
+        scale = head.module.scale(cue)
+    seen = cue if scale is None else scale * cue
+    options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
     found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
     for number, window in enumerate(windows):
         maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1))).astype(np.float32))[None]
         if head.standardizer:
             maps = head.standardizer.maps(maps)
-        options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
-        found[number] = relation_map(maps, cue, **options)[0, 0].numpy()
+        found[number] = relation_map(maps, seen, scale=scale, **options)[0, 0].numpy()
     return found
 
 

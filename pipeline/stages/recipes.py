@@ -152,7 +152,7 @@ class Recipes:
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split: those that all runs of one reduction share."""
         resolved = self.experiment.run(run)
-        parts = [resolved.head.model_dump(include=set(MAPS))]
+        parts = [resolved.head.model_dump(include=set(MAPS)) | (resolved.head.kept() or {})]
         if resolved.head.standardize and resolved.selection.validation_share:
             parts += [resolved.selection, self.labels_digest]  # the statistics leave the validation videos out
         features = [self._usable_digest("train")] + ([self._usable_digest("test")] if split == "test" else [])

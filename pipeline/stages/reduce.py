@@ -1,9 +1,13 @@
-"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants (METHOD, fact 1)."""
+"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants (METHOD, fact 1).
+
+Heads that change the maps before they reduce them (`channel_attention`) get the maps themselves, anew in every step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +18,7 @@ from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
 from pipeline.stages.recipes import Progress
 
-__all__ = ["Bags", "Windows", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
+__all__ = ["Bags", "CachedBags", "Windows", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
 
 WINDOWS_AT_ONCE = 32
 Windows = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
@@ -28,16 +32,55 @@ class Bags:
         video_ids: N ids, sorted, so that a result does not depend on the order of the manifest.
         cues: (N, V, D) float32, eq. 1.
         patterns: (N, V, T, D) float32, eq. 6 or pooled maps, as the head's settings have it.
+        at_once: bags that may be taken at a time; None for any number.
     """
 
+    at_once: ClassVar[int | None] = None
     video_ids: tuple[str, ...]
     cues: torch.Tensor
     patterns: torch.Tensor
 
     def subset(self, chosen: torch.Tensor) -> Bags:
         """The videos where `chosen`, (N,) bool, is True."""
-        video_ids = tuple(video_id for video_id, keep in zip(self.video_ids, chosen.tolist(), strict=True) if keep)
-        return Bags(video_ids, self.cues[chosen], self.patterns[chosen])
+        return Bags(_where(self.video_ids, chosen), self.cues[chosen], self.patterns[chosen])
+
+    def take(self, videos: torch.Tensor, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a head sees of some bags, by the numbers (B,) of video and view: cues (B, D) and patterns (B, T, D)."""
+        return self.cues[videos, views], self.patterns[videos, views]
+
+
+@dataclass(frozen=True)
+class CachedBags:
+    """Training bags for heads that take maps, which stay in the cache until they are asked for.
+
+    Attributes:
+        store, namespace: where they lie.
+        video_ids, cues: as of `Bags`.
+        standardizer: of the maps, or None.
+        at_once: as of `Bags`.
+    """
+
+    at_once: ClassVar[int | None] = 8
+    store: FeatureStore
+    namespace: str
+    video_ids: tuple[str, ...]
+    cues: torch.Tensor
+    standardizer: Standardizer | None
+
+    def subset(self, chosen: torch.Tensor) -> CachedBags:
+        """As of `Bags`."""
+        return replace(self, video_ids=_where(self.video_ids, chosen), cues=self.cues[chosen])
+
+    def take(self, videos: torch.Tensor, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As of `Bags`, but maps (B, T, H, W, D) in place of patterns."""
+        names = [self.video_ids[i] for i in videos.tolist()]
+        maps = [self.store.reader(self.namespace, v).features(view) for v, view in zip(names, views.tolist(), strict=True)]
+        live = torch.from_numpy(np.stack(maps)).float()
+        return self.cues[videos, views], self.standardizer.maps(live) if self.standardizer else live
+
+
+def _where(names: Sequence[str], chosen: torch.Tensor) -> tuple[str, ...]:
+    return tuple(name for name, keep in zip(names, chosen.tolist(), strict=True) if keep)
 
 
 def fit_standardizer(
@@ -62,8 +105,8 @@ def reduce_bags(
     head: Head,
     standardizer: Standardizer | None,
     progress: Progress | None = None,
-) -> Bags:
-    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video.
+) -> Bags | CachedBags:
+    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video; only eq. 1 for a head that takes maps.
 
     Raises LengthMismatch when a video has another number of views or segments than the first.
     """
@@ -72,7 +115,8 @@ def reduce_bags(
     views, segments, _, _, channels = shape
     # Filled in place: see `pipeline.stages.score.score_video`.
     cues = torch.empty(len(ordered), views, channels)
-    patterns = torch.empty(len(ordered), views, segments, channels)
+    takes_maps = head.kept() is None
+    patterns = torch.empty(0 if takes_maps else len(ordered), views, segments, channels)
     for number, video_id in enumerate(ordered):
         if progress:
             progress(number, len(ordered), "reducing feature maps")
@@ -83,15 +127,15 @@ def reduce_bags(
             cue = video_cue(reader.cue()[view], standardizer)
             cues[number, view] = cue[0]
             done = 0
-            for part in _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
+            for part in () if takes_maps else _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
                 vectors = part.vectors[0]
                 patterns[number, view, done : (done := done + len(vectors))] = vectors
-    return Bags(ordered, cues, patterns)
+    return CachedBags(store, namespace, ordered, cues, standardizer) if takes_maps else Bags(ordered, cues, patterns)
 
 
 def reduce_windows(store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None) -> Windows:
     """Stream a test video: yields (cue (1, D), vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time; of pooled
-    maps no positions are chosen, and k is 0.
+    maps no positions are chosen, and k is 0. For a head that takes maps the vectors are maps (1, n, H, W, D), and k is 0.
 
     The cue is the maximum over all windows, kept while the features were written (METHOD, fact 3).
     """
@@ -136,7 +180,9 @@ def video_cue(cached: np.ndarray, standardizer: Standardizer | None) -> torch.Te
 
 def reduce_maps(maps: torch.Tensor, cue: torch.Tensor, head: Head) -> SpatialPatterns:
     """What a head of these settings sees of maps (B, T, H, W, D) whose cue is (B, D)."""
-    return pattern_vectors(maps, cue, reduction=head.reduction, k=head.k, relation=head.relation, enhancement=head.enhancement)
+    if (kept := head.kept()) is None:
+        return SpatialPatterns(maps, torch.empty(*maps.shape[:2], 0, dtype=torch.int64))
+    return pattern_vectors(maps, cue, **kept)
 
 
 def _reduce(chunks: Iterator, cue: torch.Tensor, head: Head, standardizer: Standardizer | None) -> Iterator:

@@ -77,7 +77,7 @@ def score_video(
             step = slice(done, done := done + vectors.shape[1])
             output = head.module(cue, vectors)
             window_scores[step] = output.segment_scores[0].numpy()
-            positions[step] = chosen[0].numpy()
+            positions[step] = (chosen if output.positions is None else output.positions)[0].numpy()
             own[step] = output.anomaly_scores[0].numpy()
             binary = output.anomaly_logits is not None
     indices, times = reader.frames()[0], reader.times()

@@ -16,7 +16,7 @@ import torch
 from pipeline.config import Head
 from pipeline.metrics import video_auc
 from pipeline.models.losses import segment_consensus, vs_loss
-from pipeline.stages.reduce import Bags
+from pipeline.stages.reduce import Bags, CachedBags
 
 __all__ = ["LiveValidation", "Validation", "best_threshold", "loss_options", "read_thresholds"]
 
@@ -32,7 +32,7 @@ class Validation:
         p: segments of the consensus.
     """
 
-    def __init__(self, bags: Bags, labels: torch.Tensor, p: int) -> None:
+    def __init__(self, bags: Bags | CachedBags, labels: torch.Tensor, p: int) -> None:
         self.bags, self.labels, self.p = bags, labels.numpy() > 0, p
         self.aucs: list[float] = []
         self.state: dict[str, torch.Tensor] | None = None
@@ -85,9 +85,10 @@ class Validation:
     def _segment_logits(self, head: torch.nn.Module) -> torch.Tensor:
         """(N, V, T, 1 + C)."""
         videos, views = self.bags.cues.shape[:2]
+        which = torch.cartesian_prod(torch.arange(videos), torch.arange(views))
         with torch.inference_mode():
-            output = head(self.bags.cues.flatten(0, 1), self.bags.patterns.flatten(0, 1))
-        return output.segment_logits.unflatten(0, (videos, views))
+            parts = [head(*self.bags.take(*part.T)).segment_logits for part in which.split(self.bags.at_once or len(which))]
+        return torch.cat(parts).unflatten(0, (videos, views))
 
 
 class LiveValidation(Validation):

@@ -26,7 +26,7 @@ EPSILON = 1e-10  # Adagrad's, as in torch
 
 def stack_key(run: Run) -> str | None:
     """Runs of one key, on one reduction, can be stacked; None for a run that cannot."""
-    if run.head.name != "gig" or run.training.optimizer != "adagrad":
+    if run.head.name != "gig" or run.head.channel_attention or run.training.optimizer != "adagrad":
         return None
     training = run.training.model_dump(exclude={"learning_rate"})
     return digest(training, run.selection, run.head.dropout)
@@ -64,8 +64,7 @@ def fit_stack(
             view = torch.randint(views, (videos,), generator=generator)
             sums: dict[str, torch.Tensor] = {}
             for batch in batches:
-                cues = dropout(bags.cues[batch, view[batch]], rate)
-                patterns = dropout(bags.patterns[batch, view[batch]], rate)
+                cues, patterns = (dropout(seen, rate) for seen in bags.take(batch, view[batch]))
                 for name, value in stack.step(cues, patterns, labels[batch]).items():
                     sums[name] = sums.get(name, 0) + value.double() * len(batch)
             stack.write(heads)

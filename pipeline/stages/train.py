@@ -25,7 +25,7 @@ from pipeline.models.heads import HeadModule
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
-from pipeline.stages.reduce import Bags, fit_standardizer, reduce_bags
+from pipeline.stages.reduce import Bags, CachedBags, fit_standardizer, reduce_bags
 from pipeline.stages.saved_heads import TrainedHead, load_head, make_head, save_head
 from pipeline.stages.select import Validation
 
@@ -63,9 +63,9 @@ class Material:
         standardizer: of the maps; None where they are taken as they are.
     """
 
-    bags: Bags
+    bags: Bags | CachedBags
     labels: torch.Tensor
-    held_out: tuple[Bags, torch.Tensor] | None
+    held_out: tuple[Bags | CachedBags, torch.Tensor] | None
     standardizer: Standardizer | None
 
     def validation(self, head: Head) -> Validation | None:
@@ -129,7 +129,7 @@ def training_standardizer(
     return fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
 
 
-def gather(run: Run, manifest: Manifest, bags: Bags, standardizer: Standardizer | None) -> Material:
+def gather(run: Run, manifest: Manifest, bags: Bags | CachedBags, standardizer: Standardizer | None) -> Material:
     """Reduced bags of all training videos with their labels, the validation split apart."""
     labels, held_out = training_labels(manifest, bags.video_ids, run.training), held_out_videos(run, manifest.split("train"))
     if not held_out:
@@ -202,7 +202,7 @@ def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: 
 
 
 def fit(
-    bags: Bags,
+    bags: Bags | CachedBags,
     labels: torch.Tensor,
     run: Run,
     classes: int,
@@ -246,7 +246,7 @@ def fit(
             view = torch.randint(views, (videos,), generator=generator)
             sums: dict[str, float] = {}
             for batch in batches:
-                output = head(bags.cues[batch, view[batch]], bags.patterns[batch, view[batch]])
+                output = head(*bags.take(batch, view[batch]))
                 terms = head.loss(output, labels[batch])
                 optimizer.zero_grad()
                 terms["total"].backward()

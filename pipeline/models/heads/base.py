@@ -35,12 +35,14 @@ class HeadOutput:
         segment_logits: (B, T, 1 + C); for `gig` phi2 of the pattern vectors.
         anomaly_logits: (B, T), a binary method's own score; None where the anomaly score is the best class's.
         parts: what the head's loss needs besides.
+        positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None of others.
     """
 
     video_logits: torch.Tensor
     segment_logits: torch.Tensor
     anomaly_logits: torch.Tensor | None = None
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    positions: torch.Tensor | None = None
 
     @property
     def video_scores(self) -> torch.Tensor:
@@ -82,6 +84,10 @@ class HeadModule(nn.Module):
     def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
         """Logits of cues (B, D) and vectors (B, T, D)."""
         raise NotImplementedError("a head gives logits")
+
+    def scale(self, cue: torch.Tensor) -> torch.Tensor | None:
+        """By what the head multiplies the channels of maps with these cues (B, D) before it reduces them; None for 1."""
+        return None
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Scalars by name: `total`, which is to be minimised, and its terms before weighting.

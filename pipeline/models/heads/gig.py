@@ -4,6 +4,9 @@ Lv, Xu, Cui, "Global Information Guided Video Anomaly Detection", 2020. CitySCEN
 
 Its parts can be switched off: `lambda0: 0` (no cue loss), `enhancement: false` (no eq. 2), `reduction: mean` or `max` (no spatial
 reasoning), `relation: dot`, and every other loss term by its lambda.
+
+Not in the paper: `channel_attention`. With frozen features nothing that l_g (eq. 4) trains is used for scores. A channel attention
+before eq. 1 is: X' = s * X with s = s(g), so g' = s * g, and eqs. 2 to 14 are those of X' and g'.
 """
 
 from __future__ import annotations
@@ -13,8 +16,31 @@ from torch import nn
 
 from pipeline.models.heads.base import HeadModule, HeadOutput, register
 from pipeline.models.losses import vs_loss
+from pipeline.models.reduction import pattern_vectors
 
-__all__ = ["GIGHead"]
+__all__ = ["ChannelAttention", "GIGHead"]
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze and excitation (Hu, Shen, Sun 2018): s = 2 sigmoid(W2 ReLU(W1 g + b1) + b2), (B, D) -> (B, D) in (0, 2).
+
+    Departures: the squeeze is the cue, a maximum over time and space, which the cache holds, in place of a mean; and twice the
+    sigmoid with W2 = b2 = 0 at the start, so that training begins at s = 1, the head without attention.
+
+    Args:
+        channels: D.
+        width: of the bottleneck.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(channels, width), nn.Linear(width, channels)
+        nn.init.zeros_(self.excite.weight)
+        nn.init.zeros_(self.excite.bias)
+
+    def forward(self, cue: torch.Tensor) -> torch.Tensor:
+        """The scale of every channel of bags with these cues."""
+        return 2 * torch.sigmoid(self.excite(torch.relu(self.squeeze(cue))))
 
 
 @register("gig")
@@ -28,6 +54,9 @@ class GIGHead(HeadModule):
         p: segments of the consensus, eq. 8.
         lambda0, lambda1, lambda2, lambda3: weights of the cue, segment, class and sparsity terms of eqs. 12 and 14; the paper has
             no lambda0.
+        channel_attention: width of the attention's bottleneck; 0 for none.
+        reduction, k, relation, enhancement: as `pipeline.models.reduction.pattern_vectors`; with a channel attention alone, for
+            then the maps are reduced here.
     """
 
     def __init__(
@@ -41,16 +70,36 @@ class GIGHead(HeadModule):
         lambda1: float = 1.0,
         lambda2: float = 0.5,
         lambda3: float = 0.1,
+        channel_attention: int = 0,
+        reduction: str = "spatial",
+        k: int = 8,
+        relation: str = "cosine",
+        enhancement: bool = True,
     ) -> None:
         super().__init__(channels, classes)
         self.dropout = nn.Dropout(dropout)
         self.phi1 = nn.Linear(channels, 1 + classes)
         self.phi2 = nn.Linear(channels, 1 + classes)
         self.terms = {"p": p, "lambda0": lambda0, "lambda1": lambda1, "lambda2": lambda2, "lambda3": lambda3}
+        self.attention = ChannelAttention(channels, channel_attention) if channel_attention else None
+        self.reduction = {"reduction": reduction, "k": k, "relation": relation, "enhancement": enhancement}
 
     def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
-        """Logits of cues (B, D) and pattern vectors (B, T, D)."""
-        return HeadOutput(self.phi1(self.dropout(cue)), self.phi2(self.dropout(patterns)))
+        """Logits of cues (B, D) and pattern vectors (B, T, D).
+
+        With a channel attention `patterns` are maps (B, T, H, W, D), or maps pooled without eq. 2 (B, T, D).
+        """
+        positions, scale = None, self.scale(cue)
+        if scale is not None:
+            maps = patterns if patterns.ndim == 5 else patterns[:, :, None, None]
+            cue = scale * cue
+            found = pattern_vectors(maps, cue, scale=scale, **self.reduction)
+            patterns, positions = found.vectors, found.positions
+        return HeadOutput(self.phi1(self.dropout(cue)), self.phi2(self.dropout(patterns)), positions=positions)
+
+    def scale(self, cue: torch.Tensor) -> torch.Tensor | None:
+        """The channel attention's, (B, D); None without one."""
+        return self.attention(cue) if self.attention else None
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Eqs. 4 and 8 to 14."""
