@@ -4,11 +4,12 @@ Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segmen
 
 - plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in full), forward
   and backward;
-- reduced: `reduce_bags` once, then `fit`, as the pipeline does.
+- reduced: `reduce_bags` once, then `fit`, as the pipeline does for one run;
+- stacked: `reduce_bags` once, then `fit_stack` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a 32nd.
 
 Each runs in a process of its own on one thread, whose peak memory is noted. Times are CPU seconds of that process, so that other
-work on the machine counts as little as it can. The plain way is measured over some steps and multiplied to all steps of the epochs;
-the reduced way is run in full. Many settings at once are timed by `benchmarks/sweep.py`.
+work on the machine counts as little as it can, from the moment torch's optimisers are imported. The plain way is measured over some
+steps and multiplied to all steps of the epochs; the others are run in full. `benchmarks/sweep.py` times `gig ablate` as a whole.
 
     python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 8
 """
@@ -36,9 +37,11 @@ from pipeline.config import Run
 from pipeline.models.heads.gig import GIGHead
 from pipeline.models.losses import vs_loss
 from pipeline.stages.reduce import reduce_bags
+from pipeline.stages.stack import fit_stack
 from pipeline.stages.train import fit
 
 SEGMENTS, SIDE, CHANNELS, VIEWS, CLASSES, BATCH, K = 8, 7, 2048, 2, 12, 8, 8
+STACK = 32
 
 
 def fill(folder: Path, videos: int) -> None:
@@ -73,7 +76,7 @@ def plain(folder: Path, steps: int) -> dict:
         batch = torch.randperm(len(ids), generator=generator)[:BATCH]
         view = torch.randint(VIEWS, (BATCH,), generator=generator)
         maps = [store.reader("maps", ids[i]).features(v) for i, v in zip(batch.tolist(), view.tolist(), strict=True)]
-        x = torch.from_numpy(np.stack(maps).astype(np.float32))
+        x = torch.from_numpy(np.stack(maps)).float()
         cue = x.amax(dim=(1, 2, 3))  # eq. 1
         enhanced = torch.sigmoid(cue)[:, None, None, None] * x + x  # eq. 2
         relation = torch.nn.functional.cosine_similarity(enhanced, cue[:, None, None, None], dim=-1)  # eq. 5
@@ -101,6 +104,20 @@ def reduced(folder: Path, epochs: int) -> dict:
     return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle, "epochs": epochs}
 
 
+def stacked(folder: Path, epochs: int) -> dict:
+    """Seconds of many settings trained as one, and of a run of them."""
+    store = FeatureStore.open(folder)
+    ids = sorted(store.list("maps"))
+    runs = [Run.model_validate({"head": {"k": K, "lambda3": i / STACK}, "training": {"epochs": epochs}}) for i in range(STACK)]
+    start = time.process_time()
+    bags = reduce_bags(store, "maps", ids, runs[0].head, None)
+    middle = time.process_time()
+    fit_stack(bags, labels_of(len(ids)), runs, CLASSES)
+    end = time.process_time()
+    times = {"reduction_s": middle - start, "epochs_s": end - middle, "epochs": epochs}
+    return times | {"runs": STACK, "seconds_a_run": (end - start) / STACK}
+
+
 def alone(way: str, *arguments: object) -> dict:
     """Run one way in a process of its own."""
     command = [sys.executable, __file__, "--way", way, *map(str, arguments)]
@@ -114,14 +131,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--plain-steps", type=int, default=8)
     parser.add_argument("--cache", type=Path, help="For the processes of their own.")
-    parser.add_argument("--way", choices=["plain", "reduced"], help="For the processes of their own.")
+    parser.add_argument("--way", choices=["plain", "reduced", "stacked"], help="For the processes of their own.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/head_training.json"))
     options = parser.parse_args()
     if options.way:
         torch.set_num_threads(1)
+        torch.optim.Adagrad([torch.zeros(1, requires_grad=True)])  # the first one imports a good deal of torch
         found = {
             "plain": lambda: plain(options.cache, options.plain_steps),
             "reduced": lambda: reduced(options.cache, options.epochs),
+            "stacked": lambda: stacked(options.cache, options.epochs),
         }[options.way]()
         print(json.dumps(found | {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         return
@@ -130,11 +149,13 @@ def main() -> None:
         print(f"cache of {options.videos} videos written", flush=True)
         one = alone("plain", "--cache", scratch, "--plain-steps", options.plain_steps)
         other = alone("reduced", "--cache", scratch, "--epochs", options.epochs)
+        many = alone("stacked", "--cache", scratch, "--epochs", options.epochs)
     steps = options.epochs * -(-options.videos // BATCH)
     one |= {"steps": steps, "seconds": steps * one["seconds_a_step"]}
     other["seconds"] = other["reduction_s"] + other["epochs_s"]
     size = {"videos": options.videos, "views": VIEWS, "segments": SEGMENTS, "map": [SIDE, SIDE, CHANNELS], "epochs": options.epochs}
-    document = {"size": size, "plain": one, "reduced": other, "ratio": one["seconds"] / other["seconds"]}
+    document = {"size": size, "plain": one, "reduced": other, "stacked": many}
+    document |= {"ratio": one["seconds"] / other["seconds"], "ratio_stacked": one["seconds"] / many["seconds_a_run"]}
     document |= {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     document["load_before"] = os.getloadavg()[0]
     options.out.parent.mkdir(parents=True, exist_ok=True)

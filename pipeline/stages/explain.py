@@ -110,7 +110,7 @@ def relation_maps(store: FeatureStore, namespace: str, video_id: str, head: Trai
     options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
     found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
     for number, window in enumerate(windows):
-        maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1))).astype(np.float32))[None]
+        maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
         if head.standardizer:
             maps = head.standardizer.maps(maps)
         found[number] = relation_map(maps, seen, scale=scale, **options)[0, 0].numpy()

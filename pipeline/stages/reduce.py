@@ -94,7 +94,7 @@ def fit_standardizer(
         reader = store.reader(namespace, video_id)
         for view in range(reader.shape[0]):
             for _, maps in reader.iter_clips(view, WINDOWS_AT_ONCE):
-                moments.update(torch.from_numpy(np.asarray(maps, dtype=np.float32)))
+                moments.update(torch.from_numpy(maps).float())
     return moments.finish(offset)
 
 
@@ -123,8 +123,8 @@ def reduce_bags(
         reader = store.reader(namespace, video_id)
         if reader.shape != shape:
             raise LengthMismatch(f"{namespace}/{video_id}: expected maps {shape}, as of {ordered[0]}, got {reader.shape}")
-        for view in range(views):
-            cue = video_cue(reader.cue()[view], standardizer)
+        for view, cached in enumerate(reader.cue()):
+            cue = video_cue(cached, standardizer)
             cues[number, view] = cue[0]
             done = 0
             for part in () if takes_maps else _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
@@ -188,7 +188,7 @@ def reduce_maps(maps: torch.Tensor, cue: torch.Tensor, head: Head) -> SpatialPat
 def _reduce(chunks: Iterator, cue: torch.Tensor, head: Head, standardizer: Standardizer | None) -> Iterator:
     with torch.inference_mode():
         for _, maps in chunks:
-            live = torch.from_numpy(np.asarray(maps, dtype=np.float32))[None]
+            live = torch.from_numpy(maps).float()[None]
             if standardizer:
                 live = standardizer.maps(live)
             yield reduce_maps(live, cue, head)

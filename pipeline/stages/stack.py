@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import dropout, logsigmoid, softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from pipeline.config import Run, digest
+from pipeline.models.heads.dropout import dropout
 from pipeline.models.heads.gig import GIGHead
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags
@@ -64,7 +65,7 @@ def fit_stack(
             view = torch.randint(views, (videos,), generator=generator)
             sums: dict[str, torch.Tensor] = {}
             for batch in batches:
-                cues, patterns = (dropout(seen, rate) for seen in bags.take(batch, view[batch]))
+                cues, patterns = (dropout(seen, rate) if rate else seen for seen in bags.take(batch, view[batch]))
                 for name, value in stack.step(cues, patterns, labels[batch]).items():
                     sums[name] = sums.get(name, 0) + value.double() * len(batch)
             stack.write(heads)

@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from pipeline.models.heads.base import BinaryHead, register
+from pipeline.models.heads.dropout import Dropout
 
 __all__ = ["Cleaner", "GcnLabelNoise", "symmetric"]
 
@@ -80,7 +81,7 @@ class GcnLabelNoise(BinaryHead):
     ) -> None:
         super().__init__(channels, classes)
         self.sure_share, self.warmup_steps, self.average = sure_share, warmup_steps, average
-        self.network = nn.Sequential(nn.Linear(channels, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, 1))
+        self.network = nn.Sequential(nn.Linear(channels, 128), nn.ReLU(), Dropout(dropout), nn.Linear(128, 1))
         self.cleaner = Cleaner(channels)
         self.slow = copy.deepcopy(self.cleaner).requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))

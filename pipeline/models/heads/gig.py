@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.models.heads.base import HeadModule, HeadOutput, register
+from pipeline.models.heads.dropout import Dropout
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import pattern_vectors
 
@@ -77,7 +78,7 @@ class GIGHead(HeadModule):
         enhancement: bool = True,
     ) -> None:
         super().__init__(channels, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.phi1 = nn.Linear(channels, 1 + classes)
         self.phi2 = nn.Linear(channels, 1 + classes)
         self.terms = {"p": p, "lambda0": lambda0, "lambda1": lambda1, "lambda2": lambda2, "lambda3": lambda3}

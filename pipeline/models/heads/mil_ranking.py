@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from pipeline.models.heads.base import BinaryHead, register
+from pipeline.models.heads.dropout import Dropout
 
 __all__ = ["MilRanking", "ranking_terms", "segment_network"]
 
@@ -52,7 +53,7 @@ class MilRanking(BinaryHead):
 
 def segment_network(channels: int, dropout: float) -> nn.Sequential:
     """D - 512 - 32 - 1, without the last sigmoid."""
-    layers = nn.Linear(channels, 512), nn.ReLU(), nn.Dropout(dropout), nn.Linear(512, 32), nn.Dropout(dropout), nn.Linear(32, 1)
+    layers = nn.Linear(channels, 512), nn.ReLU(), Dropout(dropout), nn.Linear(512, 32), Dropout(dropout), nn.Linear(32, 1)
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.xavier_normal_(layer.weight)  # Glorot, as in the authors' code

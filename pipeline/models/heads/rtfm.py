@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy
 
 from pipeline.models.heads.base import WINDOWS_IN_CONTEXT, BinaryHead, register
+from pipeline.models.heads.dropout import Dropout
 
 __all__ = ["Rtfm", "TemporalNetwork"]
 
@@ -74,14 +75,14 @@ class Rtfm(BinaryHead):
             raise ValueError(f"rtfm: expected channels in quarters, got {channels}")
         self.p, self.margin, self.alpha, self.smoothness, self.sparsity = p, margin, alpha, smoothness, sparsity
         self.temporal = TemporalNetwork(channels)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.network = nn.Sequential(
             nn.Linear(channels, 512),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(512, 128),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(128, 1),
         )
 

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
+from pipeline.models.heads.dropout import Dropout
+
 __all__ = ["TemporalEncoder"]
 
 WIDTH, LAYERS, HEADS, HEAD_WIDTH = 512, 2, 4, 128
@@ -48,7 +50,7 @@ class _Layer(nn.Module):
         self.project = nn.Linear(WIDTH, 4 * inner, bias=False)
         self.out = nn.Linear(2 * inner, WIDTH)
         self.wide, self.narrow = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         batch, segments, _ = features.shape
