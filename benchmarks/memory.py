@@ -33,9 +33,9 @@ from pipeline.config import Experiment, Scoring, load_experiment
 from pipeline.config_features import Paths, TestSampling
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.extract import Extractor
+from pipeline.stages.saved_heads import TrainedHead, make_head
 from pipeline.stages.score import score_video
 from pipeline.stages.sources import experiment_workers
-from pipeline.stages.train import TrainedHead, make_head
 
 CLASSES, SHORT_FRAMES, BITS_PER_PIXEL = ("a", "b", "c"), 250, 0.13
 

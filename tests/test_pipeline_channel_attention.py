@@ -18,8 +18,9 @@ from pipeline.models.heads import build_head
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
 from pipeline.stages.reduce import Bags, CachedBags, reduce_bags
+from pipeline.stages.saved_heads import make_head
 from pipeline.stages.select import Validation
-from pipeline.stages.train import fit, make_head
+from pipeline.stages.train import fit
 
 LABELS = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
 

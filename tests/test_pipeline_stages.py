@@ -29,9 +29,10 @@ from pipeline.stages.manifest import build_manifest
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reduce import Bags, reduce_bags
 from pipeline.stages.report import summary_table, write_summary
+from pipeline.stages.saved_heads import load_head
 from pipeline.stages.score import score_split, score_video, smooth
 from pipeline.stages.sources import experiment_workers
-from pipeline.stages.train import fit, load_head, train_head
+from pipeline.stages.train import fit, train_head
 
 
 def entry(video_id: str, split: str, *labels: str, packets: int = 20) -> VideoEntry:

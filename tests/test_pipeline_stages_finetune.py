@@ -32,7 +32,8 @@ from pipeline.stages.finetune import finetune
 from pipeline.stages.fitting import learning_rate_factor, make_optimizer
 from pipeline.stages.manifest import build_manifest, load_manifest
 from pipeline.stages.recipes import Recipes
-from pipeline.stages.train import load_head, train_head
+from pipeline.stages.saved_heads import load_head
+from pipeline.stages.train import train_head
 
 ROOT = Path(__file__).parent.parent
 MORE = {"train_normal": 5, "train_per_class": 2, "test_anomalous": 1, "test_normal": 1}

@@ -16,8 +16,9 @@ from sklearn.metrics import f1_score
 from pipeline.config import Run, load_experiment
 from pipeline.stages.recipes import Recipes
 from pipeline.stages.reduce import Bags
+from pipeline.stages.saved_heads import load_head
 from pipeline.stages.select import Validation, best_threshold, read_thresholds
-from pipeline.stages.train import fit, load_head
+from pipeline.stages.train import fit
 from tasks import Evaluate, EvaluateAll, Manifest, ScoreVideos
 
 ROOT = Path(__file__).parent.parent

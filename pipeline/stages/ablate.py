@@ -170,10 +170,11 @@ def _reduce_test(experiment: Experiment, run: str) -> None:
 
 def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     """Train some runs of one reduction, as a stack where they are several, or one that takes maps, and write their score tables."""
+    from pipeline.stages.material import check_shape, gather
     from pipeline.stages.reduced import read_training, read_windows
     from pipeline.stages.score import score_split
     from pipeline.stages.stack import fit_stack
-    from pipeline.stages.train import check_shape, gather, train_head, train_on, write_head, write_losses
+    from pipeline.stages.train import train_head, train_on, write_head, write_losses
 
     recipes, namespace = Recipes(experiment), Recipes(experiment).namespace("test")
     manifest = _manifest(recipes)

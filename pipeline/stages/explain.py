@@ -26,8 +26,8 @@ from pipeline.models.reduction import relation_map
 from pipeline.stages.explain_plots import Curve, Overlay, WindowView, draw_curve, draw_window
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import video_cue
+from pipeline.stages.saved_heads import TrainedHead, load_head
 from pipeline.stages.score import VideoScores, score_video
-from pipeline.stages.train import TrainedHead, load_head
 
 __all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]
 

@@ -27,10 +27,12 @@ from pipeline.stages.distributed import ALONE, Team, launch, team, tell
 from pipeline.stages.engine import check_precision
 from pipeline.stages.fitting import CHECKPOINTS, Fitting, LabelledVideos
 from pipeline.stages.manifest import load_manifest
+from pipeline.stages.material import held_out_videos, training_labels
 from pipeline.stages.outputs import check_space
 from pipeline.stages.recipes import TUNED_BACKBONE, Progress
+from pipeline.stages.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.sources import experiment_workers
-from pipeline.stages.train import TrainedHead, held_out_videos, load_head, save_head, training_labels, write_losses
+from pipeline.stages.train import write_losses
 
 __all__ = ["finetune"]
 

@@ -19,10 +19,10 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import Standardizer
+from pipeline.stages.material import held_out_videos, training_standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, Windows, reduce_bags, reduce_windows
-from pipeline.stages.train import held_out_videos, training_standardizer
 
 __all__ = ["read_training", "read_windows", "write_test", "write_training"]
 

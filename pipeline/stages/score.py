@@ -24,8 +24,8 @@ from pipeline.errors import PipelineError
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import Windows, in_parts, reduce_windows
+from pipeline.stages.saved_heads import TrainedHead, load_head
 from pipeline.stages.select import read_thresholds
-from pipeline.stages.train import TrainedHead, load_head
 
 __all__ = ["VideoScores", "score_files", "score_split", "score_video", "smooth"]
 

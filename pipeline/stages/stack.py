@@ -17,8 +17,9 @@ from pipeline.models.heads.dropout import dropout
 from pipeline.models.heads.gig import GIGHead
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags
+from pipeline.stages.saved_heads import make_head
 from pipeline.stages.select import Validation
-from pipeline.stages.train import draw_batches, make_head
+from pipeline.stages.train import draw_batches
 
 __all__ = ["fit_stack", "stack_key"]
 
