@@ -8,25 +8,23 @@ Damage is an error, or, where the caller brings a `Damage` to count it, passed o
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
+from pipeline.data.image_folder import decoded_images, image_files, read_image
+from pipeline.data.opening import opened, reason
 from pipeline.data.orientation import upright_image, upright_size
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 FOLDER_FPS = 25.0
 
 
@@ -78,12 +76,12 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
         DecodeError: the file is missing, empty, not a video, or its first frame cannot be decoded.
     """
     if path.is_dir():
-        images = _images(path)
-        width, height = upright_size(_read_image(images[0], 0))
+        images = image_files(path)
+        width, height = upright_size(read_image(images[0], 0))
         size = sum(image.stat().st_size for image in images)
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
     packets, first, failure = 0, None, None
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         for packet in _demuxed(container, stream):
             if isinstance(packet, Exception):
                 failure = packet
@@ -98,7 +96,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
                     failure = error
         fps, declared = _fps(stream), stream.frames
     if first is None:
-        detail = f": {_reason(failure)}" if failure else ""
+        detail = f": {reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
     return VideoHeader(path, *upright_size(first), fps, packets, path.stat().st_size, declared)
 
@@ -176,7 +174,7 @@ def _prepared(
         try:
             image = np.ascontiguousarray(prepare(frame))
         except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {_reason(error)}", frame=index) from error
+            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
         yield Frame(image, time_s)
 
 
@@ -187,10 +185,10 @@ def _fps(stream: av.VideoStream) -> float:
 def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame, float]]:
     """Frames as the decoder gives them, with the stream's frame rate."""
     if path.is_dir():
-        yield from ((image, FOLDER_FPS) for image in _decoded_images(path, damage))
+        yield from ((image, FOLDER_FPS) for image in decoded_images(path, damage))
         return
     count = 0
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
         # Several videos are decoded at once instead.
         stream.thread_type = "NONE"
@@ -204,8 +202,8 @@ def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame,
                 frames = packet.decode()
             except (av.error.FFmpegError, ValueError) as error:
                 if damage is None:
-                    raise DecodeError(f"{path}: decoding failed at frame {count}: {_reason(error)}", count) from error
-                damage.note(count, _reason(error))
+                    raise DecodeError(f"{path}: decoding failed at frame {count}: {reason(error)}", count) from error
+                damage.note(count, reason(error))
                 frames = []
             for frame in frames:
                 if frame.is_corrupt and damage is not None:
@@ -232,73 +230,6 @@ def _demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> 
             return
 
 
-def _decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame]:
-    count = 0
-    for index, path in enumerate(_images(folder)):
-        try:
-            frame = _read_image(path, index)
-        except DecodeError as error:
-            if damage is None:
-                raise
-            damage.note(count, str(error))
-            continue
-        yield frame
-        count += 1
-    if not count:
-        raise DecodeError(f"{folder}: none of its images could be decoded")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """An open container and its best video stream. Raises DecodeError."""
-    if not path.exists():
-        raise DecodeError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise DecodeError(f"{path}: the file is empty")
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"{path}: not a video that FFmpeg can open: {_reason(error)}") from error
-    with container:
-        stream = container.streams.best("video")
-        if stream is None or stream.disposition & Disposition.attached_pic:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-            raise DecodeError(f"{path}: expected a video stream, the file holds {kinds}")
-        yield container, stream
-
-
-def _reason(error: Exception) -> str:
-    """FFmpeg's message without its number and the path, which ours has already."""
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _images(folder: Path) -> list[Path]:
-    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none."""
-
-    def key(path: Path) -> tuple[list[str | int], str]:
-        parts = re.split(r"(\d+)", path.name)  # text and digits in turn
-        return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
-
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    images = sorted(found, key=key)
-    if not images:
-        raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
-    return images
-
-
-def _read_image(path: Path, index: int) -> av.VideoFrame:
-    """Frame `index` of a folder. Raises DecodeError."""
-    with _opened(path) as (container, stream):
-        try:
-            frame = next(container.decode(stream), None)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"{path}: frame {index} cannot be decoded: {_reason(error)}", frame=index) from error
-    if frame is None:
-        raise DecodeError(f"{path}: frame {index} cannot be decoded")
-    frame.pts = None
-    return frame
-
-
 def content_sha256(path: Path) -> str:
     """SHA-256 of a file's content, or of the names and contents of a folder's images in order; 64 hex digits.
 
@@ -308,6 +239,6 @@ def content_sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for image in _images(path):
+    for image in image_files(path):
         digest.update(image.name.encode() + b"\0" + bytes.fromhex(content_sha256(image)))
     return digest.hexdigest()

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.checks import Problems, escapes, validate
-from pipeline.data.decode import IMAGE_SUFFIXES, VideoHeader
+from pipeline.data.decode import VideoHeader
 from pipeline.data.headers import file_facts, read_headers
+from pipeline.data.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval, Manifest, Origin, SourceFile, VideoEntry
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError

@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.config import ShanghaiTechDataset
 from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
-from pipeline.data.decode import IMAGE_SUFFIXES
+from pipeline.data.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
