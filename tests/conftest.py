@@ -10,6 +10,13 @@ import av
 import numpy as np
 import pytest
 import yaml
+from mock_datasets import MOCKS
+from pydantic import TypeAdapter
+from small_dataset import entry, extract
+
+from pipeline.config import parse_experiment
+from pipeline.config_datasets import Dataset
+from pipeline.data.manifest import Interval, Manifest
 
 NANO = {
     "experiment": "nano",
@@ -70,6 +77,48 @@ def make_video(tmp_path: Path):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode(None))
         return path
+
+    return make
+
+
+@pytest.fixture
+def experiment(nano, tmp_path):
+    """The nano experiment on the videos of `manifest`."""
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
+    return parse_experiment(nano)
+
+
+@pytest.fixture
+def manifest(tmp_path, make_video):
+    """Five small videos of two classes."""
+    entries = (
+        entry("n1", "train"),
+        entry("f1", "train", "Fighting"),
+        entry("r1", "train", "Robbery"),
+        entry("t1", "test", "Fighting"),
+        entry("t2", "test"),
+    )
+    for number, video in enumerate(entries):
+        make_video(video.path, frames=20 + number)
+    return Manifest(tmp_path, ("Fighting", "Robbery"), entries, (Interval("t1", "Fighting", 5, 15),))
+
+
+@pytest.fixture
+def cached(experiment, manifest):
+    """The same with features in the namespaces `train` and `test`."""
+    for split in ("train", "test"):
+        extract(experiment, manifest, split, manifest.split(split), split)
+    return experiment, manifest
+
+
+@pytest.fixture
+def mock(tmp_path):
+    """The section of a mock in tmp_path/data, by name."""
+
+    def make(name: str, **settings):
+        root = tmp_path / "data"
+        data = MOCKS[name](root) if not root.exists() else {"adapter": name, "root": str(root)}
+        return TypeAdapter(Dataset).validate_python(data | settings)
 
     return make
 

@@ -116,3 +116,4 @@ def cityscene(root: Path) -> dict:
 
 
 MOCKS = {"ucf_crime": ucf_crime, "xd_violence": xd_violence, "shanghaitech": shanghaitech, "cityscene": cityscene}
+LISTS = {"ucf_crime": "Temporal_Anomaly_Annotation.txt", "shanghaitech": "SH_Test_NEW.txt"}

@@ -9,10 +9,11 @@ from pathlib import Path
 import av
 import pytest
 
-from pipeline.config import CsvDataset
+from pipeline.config import CsvDataset, parse_experiment
 from pipeline.data.datasets import build, listing, training_labels
 from pipeline.data.manifest import Interval
 from pipeline.errors import ManifestError
+from pipeline.stages.manifest import build_manifest
 
 CLASSES = ("Fight", "Fire")
 VIDEOS = """video_id,path,split,label,source,remark
@@ -218,3 +219,18 @@ def test_the_listing_follows_size_and_time_and_keeps_what_is_missing(root):
     assert after[1][2:] == ("v/a1.mp4", -1, -1)
     assert after[2:] == before[2:]
     assert listing(section(root, videos="nowhere.csv")) == []
+
+
+def test_ids_that_would_share_a_key_are_refused(nano, tmp_path, make_video, monkeypatch):
+    for name in ("a", "b", "c"):
+        make_video(f"{name}.mp4")
+    (tmp_path / "videos.csv").write_text(
+        "video_id,path,split,label\nCam/1,a.mp4,train,Fighting\ncam/1,b.mp4,train,Normal\nt,c.mp4,test,Normal\n"
+    )
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+    experiment = parse_experiment(nano)
+    build_manifest(experiment, tmp_path / "fine")  # ids that differ in case only have different keys
+    monkeypatch.setattr("pipeline.stages.manifest.escape", str.lower)
+    with pytest.raises(ManifestError, match="'cam/1' and 'Cam/1' have the same key 'cam/1'"):
+        build_manifest(experiment, tmp_path / "refused")
+    assert not list((tmp_path / "refused").iterdir())

@@ -9,30 +9,16 @@ from pathlib import Path
 import mock_datasets
 import numpy as np
 import pytest
-from mock_datasets import FRAMES, MOCKS, XD_TEST
+from mock_datasets import FRAMES, LISTS, MOCKS, XD_TEST
 from pydantic import TypeAdapter
 
-from pipeline.config import field_table, parse_experiment
-from pipeline.config_datasets import DATASETS, Dataset
+from pipeline.config_datasets import Dataset
 from pipeline.data.checks import Problems
 from pipeline.data.datasets import ADAPTERS, build, listing
 from pipeline.errors import ManifestError
-from pipeline.stages.recipes import Recipes
 
 OFFICIAL = Path(__file__).parent.parent.parent / "shared" / "data" / "annotations"
 needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not at hand")
-
-
-@pytest.fixture
-def mock(tmp_path):
-    """The section of a mock in tmp_path/data, by name."""
-
-    def make(name: str, **settings):
-        root = tmp_path / "data"
-        data = MOCKS[name](root) if not root.exists() else {"adapter": name, "root": str(root)}
-        return TypeAdapter(Dataset).validate_python(data | settings)
-
-    return make
 
 
 def problems(dataset) -> str:
@@ -50,6 +36,21 @@ def edit(dataset, name: str, old: str, new: str) -> None:
 
 def spans(manifest, video_id: str, label: str) -> list[tuple[int, int]]:
     return [(i.start_frame, i.end_frame) for i in manifest.intervals if (i.video_id, i.label) == (video_id, label)]
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def read_only(adapter: str, **settings):
+    """Videos, intervals and notes of an adapter that finds no problem; the videos may be empty files."""
+    dataset = TypeAdapter(Dataset).validate_python({"adapter": adapter, **settings})
+    found, notes = Problems(), []
+    videos = ADAPTERS[adapter].read_videos(dataset, found)
+    intervals = ADAPTERS[adapter].read_intervals(dataset, videos, found, notes)
+    assert found.lines == []
+    return videos, intervals, notes
 
 
 class TestUcfCrime:
@@ -296,106 +297,6 @@ class TestCityScene:
             "annotations.csv, row 6: t1: the interval [24, 99) ends past the video's 24 frames",
         ):
             assert expected in found
-
-
-def touch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-def read_only(adapter: str, **settings):
-    """Videos, intervals and notes of an adapter that finds no problem; the videos may be empty files."""
-    dataset = TypeAdapter(Dataset).validate_python({"adapter": adapter, **settings})
-    found, notes = Problems(), []
-    videos = ADAPTERS[adapter].read_videos(dataset, found)
-    intervals = ADAPTERS[adapter].read_intervals(dataset, videos, found, notes)
-    assert found.lines == []
-    return videos, intervals, notes
-
-
-def digests(nano: dict, dataset: dict) -> dict[str, str]:
-    recipes = Recipes(parse_experiment(nano | {"dataset": dataset}))
-    return {"files": recipes.files_digest, "labels": recipes.labels_digest, "all": recipes.manifest_digest}
-
-
-FILES, LABELS, ALL = {"files", "labels", "all"}, {"labels", "all"}, {"all"}
-FIELDS = {
-    ("ucf_crime", "name"): ("other", FILES),
-    ("ucf_crime", "root"): ("elsewhere", FILES),
-    ("ucf_crime", "train_list"): ("shorter.txt", FILES),
-    ("ucf_crime", "annotations"): ("changed.txt", ALL),
-    ("ucf_crime", "classes"): (["Vandalism", "Abuse"], LABELS),
-    ("ucf_crime", "ignored_folders"): (["Normal_Videos_for_Event_Recognition", "extra"], ALL),
-    ("xd_violence", "name"): ("other", FILES),
-    ("xd_violence", "root"): ("elsewhere", FILES),
-    ("xd_violence", "train"): ("train/1-1004", FILES),
-    ("xd_violence", "test"): ("train/2805-3319", FILES),
-    ("xd_violence", "annotations"): ("changed.txt", ALL),
-    ("xd_violence", "class_annotations"): ("changed.txt", ALL),
-    ("xd_violence", "classes"): (["Shooting", "Fighting", "Riot", "Abuse", "CarAccident", "Explosion"], LABELS),
-    ("shanghaitech", "name"): ("other", FILES),
-    ("shanghaitech", "root"): ("elsewhere", FILES),
-    ("shanghaitech", "train_list"): ("shorter.txt", FILES),
-    ("shanghaitech", "test_list"): ("changed.txt", ALL),
-    ("shanghaitech", "masks"): ("other_masks", ALL),
-    ("shanghaitech", "classes"): (["Abnormal"], LABELS),
-    ("cityscene", "name"): ("other", FILES),
-    ("cityscene", "root"): ("elsewhere", FILES),
-    ("cityscene", "train"): ("train/Fighting", FILES),
-    ("cityscene", "test"): ("test/deeper", FILES),
-    ("cityscene", "annotations"): ("changed.txt", ALL),
-    ("cityscene", "classes"): (["Robbery", "Fighting"], LABELS),
-}
-LISTS = {"ucf_crime": "Temporal_Anomaly_Annotation.txt", "shanghaitech": "SH_Test_NEW.txt"}
-LISTS |= {"xd_violence": "annotations.txt", "cityscene": "annotations.csv"}
-
-
-def test_every_field_of_the_published_data_sets_has_its_case():
-    keys = {key for key, _, _ in field_table() if key.startswith(tuple(f"dataset({name})" for name in MOCKS))}
-    assert keys == {f"dataset({a}).{f}" for a, f in FIELDS} | {f"dataset({name}).adapter" for name in MOCKS}
-    assert set(MOCKS) | {"csv", "synthetic", "synthetic_city"} == set(DATASETS)
-
-
-@pytest.mark.parametrize(("adapter", "field"), FIELDS)
-def test_a_field_moves_exactly_what_depends_on_it(mock, nano, adapter, field):
-    """Features depend on files only, heads on the labels of training videos too, figures on everything."""
-    dataset = mock(adapter)
-    (dataset.root / "elsewhere").mkdir()
-    (dataset.root / "changed.txt").write_text((dataset.root / LISTS[adapter]).read_text() + "\n")
-    if hasattr(dataset, "train_list"):
-        text = (dataset.root / dataset.train_list).read_text()
-        (dataset.root / "shorter.txt").write_text(text.split("\n", 1)[1])
-    value, moved = FIELDS[adapter, field]
-    plain = dataset.model_dump(mode="json")
-    before = digests(nano, plain)
-    after = digests(nano, plain | {field: str(dataset.root / value) if field == "root" else value})
-    assert {name for name in before if before[name] != after[name]} == moved
-
-
-@pytest.mark.parametrize("adapter", MOCKS)
-def test_corrected_test_annotations_train_nothing_anew(mock, nano, adapter):
-    dataset = mock(adapter)
-    plain = dataset.model_dump(mode="json")
-    before = digests(nano, plain)
-    if adapter == "shanghaitech":
-        np.save(dataset.root / "testing/test_frame_mask/01_0015.npy", np.ones(FRAMES))
-    else:
-        path = dataset.root / LISTS[adapter]
-        path.write_text(path.read_text() + "\n")
-    after = digests(nano, plain)
-    assert {name for name in before if before[name] != after[name]} == {"all"}
-
-
-@pytest.mark.parametrize("adapter", MOCKS)
-def test_the_listing_follows_the_files(mock, adapter):
-    dataset = mock(adapter)
-    before = listing(dataset)
-    assert [row[0] for row in before] == [v.video_id for v in build(dataset).videos]
-    assert all(row[3] > 0 for row in before)
-    first = dataset.root / before[0][2]
-    os.utime(next(first.iterdir()) if first.is_dir() else first, ns=(2**62, 2**62))
-    after = listing(dataset)
-    assert [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b] == [0]
 
 
 @pytest.mark.parametrize("adapter", MOCKS)
