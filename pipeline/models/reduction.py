@@ -150,7 +150,7 @@ class Standardizer:
 
     def maps(self, maps: torch.Tensor) -> torch.Tensor:
         """Standardised maps, (..., D)."""
-        return torch.relu((maps - self.mean) / self.std - self.offset)
+        return (maps - self.mean).div_(self.std).sub_(self.offset).relu_()
 
     def cue(self, cue: torch.Tensor) -> torch.Tensor:
         """The cue of standardised maps from the cue of raw ones: the map rises in every channel, so it commutes with max."""
