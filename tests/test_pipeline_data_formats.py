@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from pathlib import Path
 
@@ -149,6 +150,19 @@ def test_orientation(tmp_path, name):
     height, width = image.shape[:2]
     corners = [image[y, x].mean() for y in (height // 4, -height // 4) for x in (width // 4, -width // 4)]
     np.testing.assert_allclose(corners, [values[letter] for letter in expected], atol=12)
+
+
+def test_pictures_do_not_wait_for_the_garbage_collector(make_video):
+    path = make_video(frames=60)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in iter_raw_frames(path):
+            pass
+        left = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left < 10  # key frames
 
 
 def test_of_several_video_streams_the_default_one_is_taken_and_stays_the_same(tmp_path):

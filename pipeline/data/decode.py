@@ -14,13 +14,12 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
 from pipeline.data.image_folder import decoded_images, image_files, read_image
 from pipeline.data.opening import opened, reason
-from pipeline.data.orientation import upright_image, upright_size
+from pipeline.data.orientation import Upright
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
@@ -77,7 +76,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
     """
     if path.is_dir():
         images = image_files(path)
-        width, height = upright_size(read_image(images[0], 0))
+        width, height = Upright().size(read_image(images[0], 0))
         size = sum(image.stat().st_size for image in images)
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
     packets, first, failure = 0, None, None
@@ -98,7 +97,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
     if first is None:
         detail = f": {reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
-    return VideoHeader(path, *upright_size(first), fps, packets, path.stat().st_size, declared)
+    return VideoHeader(path, *Upright().size(first), fps, packets, path.stat().st_size, declared)
 
 
 def iter_frames(
@@ -132,11 +131,11 @@ def iter_frames(
         raise ValueError(f"crop: expected at most the short side of {short_side} pixels, got {crop}")
 
     def prepare(frame: av.VideoFrame) -> np.ndarray:
-        geometry = crop_geometry(*upright_size(frame), short_side, crop)
-        image = upright_image(frame, reformatter, geometry.width, geometry.height)
+        geometry = crop_geometry(*upright.size(frame), short_side, crop)
+        image = upright.image(frame, geometry.width, geometry.height)
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
-    reformatter = VideoReformatter()
+    upright = Upright()
     return _prepared(path, prepare, wanted, damage)
 
 
@@ -149,8 +148,8 @@ def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage:
     Raises:
         DecodeError: as `iter_frames`.
     """
-    reformatter = VideoReformatter()
-    return _prepared(path, lambda frame: upright_image(frame, reformatter, *upright_size(frame)), wanted, damage)
+    upright = Upright()
+    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage)
 
 
 def _prepared(

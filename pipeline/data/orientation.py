@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-__all__ = ["Orientation", "orientation", "upright_image", "upright_size"]
+__all__ = ["Orientation", "Upright", "orientation"]
+
+COLLECT_AFTER = 32
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,39 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     return Orientation(False, a < 0, d < 0)
 
 
-def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """(width, height) after rotation."""
-    return (frame.height, frame.width) if orientation(frame).transposed else (frame.width, frame.height)
+class Upright:
+    """Turns the frames of one video upright.
 
+    Once its side data are read, PyAV ties a frame to itself, and the picture stays in memory until the garbage collector comes: of
+    1080p that would be hundreds of MiB. So only key frames are asked; the others are as the key frame before them.
+    """
 
-def upright_image(frame: av.VideoFrame, reformatter: VideoReformatter, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8 RGB: resized in the frame's own orientation, then turned and mirrored."""
-    turn = orientation(frame)
-    if turn.transposed:
-        width, height = height, width
-    image = reformatter.reformat(
-        frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
-    ).to_ndarray()
-    if turn.transposed:
-        image = image.transpose(1, 0, 2)
-    if turn.left_right:
-        image = image[:, ::-1]
-    return image[::-1] if turn.upside_down else image
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._turn: Orientation | None = None
+        self._asked = 0
+
+    def size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """(width, height) after rotation."""
+        return (frame.height, frame.width) if self._orientation(frame).transposed else (frame.width, frame.height)
+
+    def image(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+        """(height, width, 3) uint8 RGB: resized in the frame's own orientation, then turned and mirrored."""
+        turn = self._orientation(frame)
+        if turn.transposed:
+            width, height = height, width
+        image = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
+        ).to_ndarray()
+        if turn.transposed:
+            image = image.transpose(1, 0, 2)
+        if turn.left_right:
+            image = image[:, ::-1]
+        return image[::-1] if turn.upside_down else image
+
+    def _orientation(self, frame: av.VideoFrame) -> Orientation:
+        if self._turn is None or frame.key_frame:
+            self._turn, self._asked = orientation(frame), self._asked + 1
+            if self._asked % COLLECT_AFTER == 0:  # videos of key frames alone
+                gc.collect()
+        return self._turn
