@@ -29,7 +29,7 @@ class Ablate(FolderTask):
     """
 
     config = luigi.Parameter(default="configs/ablations/fixture.yaml", description="The ablation, a YAML file: docs/ablations.md.")
-    workers = luigi.IntParameter(default=os.cpu_count() or 1, significant=False, description="Processes of the ablation.")
+    processes = luigi.IntParameter(default=os.cpu_count() or 1, significant=False, description="Processes of the ablation.")
 
     @property
     def recipes(self) -> Recipes:
@@ -45,6 +45,6 @@ class Ablate(FolderTask):
     def run(self) -> None:
         from pipeline.stages.ablate import run_ablation
 
-        folder = run_ablation(plan_for(self.config), self.workers, self.report, self.say)
+        folder = run_ablation(plan_for(self.config), self.processes, self.report, self.say)
         print((folder / "results.md").read_text(encoding="utf-8"))
         print(f"results: {folder}")

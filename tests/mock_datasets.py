@@ -116,4 +116,9 @@ def cityscene(root: Path) -> dict:
 
 
 MOCKS = {"ucf_crime": ucf_crime, "xd_violence": xd_violence, "shanghaitech": shanghaitech, "cityscene": cityscene}
-LISTS = {"ucf_crime": "Temporal_Anomaly_Annotation.txt", "shanghaitech": "SH_Test_NEW.txt"}
+LISTS = {
+    "ucf_crime": "Temporal_Anomaly_Annotation.txt",
+    "xd_violence": "annotations.txt",
+    "shanghaitech": "SH_Test_NEW.txt",
+    "cityscene": "annotations.csv",
+}

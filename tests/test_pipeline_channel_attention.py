@@ -18,7 +18,8 @@ from pipeline.models.heads import build_head
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
 from pipeline.stages.reduce import Bags, CachedBags, reduce_bags
-from pipeline.stages.saved_heads import make_head
+from pipeline.stages.saved_heads import load_head, make_head, save_head
+from pipeline.stages.score import score_video
 from pipeline.stages.select import Validation
 from pipeline.stages.train import fit
 
@@ -116,6 +117,30 @@ def test_maps_read_in_every_step_train_as_maps_in_memory(tmp_path):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.parametrize("changes", [{"k": 3}, {"reduction": "max"}])
+def test_a_saved_head_scores_a_long_video_by_the_equations(tmp_path, changes):
+    store, generator = FeatureStore.open(tmp_path / "cache"), np.random.default_rng(0)
+    stored = generator.random((70, 3, 3, 10), dtype=np.float32).astype(np.float16)  # more than are read at a time
+    frames = np.arange(70)[:, None] + np.arange(6)
+    with store.writer("maps", "v", views=1, rows=3, columns=3, channels=10, frames_per_clip=6) as writer:
+        writer.append(0, stored.astype(np.float32), frames)
+        writer.set_times(np.arange(75) / 25)
+        writer.commit({})
+    settings = parse_head({"channel_attention": 4} | changes)
+    module = attentive(
+        **{name: value for name, value in settings.options().items() if name not in ("channel_attention", "dropout")}
+    )
+    save_head(tmp_path / "head.safetensors", module, settings, None, ("a", "b"))
+    scores = score_video(store, "maps", "v", load_head(tmp_path / "head.safetensors"), Run().scoring)
+
+    maps = torch.from_numpy(stored).float()[None]
+    scaled = module.attention(global_pattern_cue(maps))[:, None, None, None] * maps
+    patterns = pattern_vectors(scaled, global_pattern_cue(scaled), reduction=settings.reduction, k=settings.k)
+    expected = torch.sigmoid(module.phi2(patterns.vectors))[0].detach().numpy()
+    np.testing.assert_allclose(scores.windows, expected, rtol=1e-5)
+    np.testing.assert_array_equal(scores.positions, patterns.positions[0].numpy())
+
+
 def test_finetuning_wants_none(nano):
     with pytest.raises(ConfigError, match="gig has a channel attention, which is for frozen features"):
         parse_experiment(nano | {"finetune": {"enabled": True}, "head": {"channel_attention": 4}})
@@ -124,7 +149,7 @@ def test_finetuning_wants_none(nano):
 @pytest.mark.slow
 def test_an_ablation_trains_it_as_the_single_command_does(nano, write_config, tmp_path):
     changes = {"channel_attention": 4}
-    nano["runs"] = {"attention": {"head": changes}}
+    nano["runs"] = {"spatial": {"head": changes}, "mean": {"head": changes | {"reduction": "mean"}}}
     config = write_config(nano)
     file = {"name": "attention", "base": str(config), "seeds": [0, 1]}
     file["list"] = {"gig": {}, "spatial": {"head": changes}, "mean": {"head": changes | {"reduction": "mean"}}}
@@ -135,12 +160,13 @@ def test_an_ablation_trains_it_as_the_single_command_does(nano, write_config, tm
     (table,) = output.glob("ablation-attention-*/results.json")
     rows = {row["setting"]: row["test"]["auc"]["values"] for row in json.loads(table.read_text())["settings"]}
     assert set(rows) == {"gig", "spatial", "mean"}
-    result = CliRunner().invoke(main, ["evaluate", "--config", str(config), "--run", "attention"])
-    assert result.exit_code == 0, result.output
-    (metrics,) = output.glob("evaluation-attention-*/metrics.json")
-    assert json.loads(metrics.read_text())["auc"] == pytest.approx(rows["spatial"][0])
+    for name in nano["runs"]:
+        result = CliRunner().invoke(main, ["evaluate", "--config", str(config), "--run", name])
+        assert result.exit_code == 0, result.output
+        (metrics,) = output.glob(f"evaluation-{name}-*/metrics.json")
+        assert json.loads(metrics.read_text())["auc"] == pytest.approx(rows[name][0])
     result = CliRunner().invoke(
-        main, ["explain", "test_Explosion_000", "--config", str(config), "--run", "attention", "--out", str(tmp_path / "why")]
+        main, ["explain", "test_Explosion_000", "--config", str(config), "--run", "spatial", "--out", str(tmp_path / "why")]
     )
     assert result.exit_code == 0, result.output
     (index,) = (json.loads(path.read_text()) for path in (tmp_path / "why").rglob("index.json"))

@@ -47,7 +47,6 @@ FIELDS = {
     ("cityscene", "annotations"): ("changed.txt", ALL),
     ("cityscene", "classes"): (["Robbery", "Fighting"], LABELS),
 }
-LISTS |= {"xd_violence": "annotations.txt", "cityscene": "annotations.csv"}
 
 
 def test_every_field_of_the_published_data_sets_has_its_case():

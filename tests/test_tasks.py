@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from luigi.cmdline_parser import CmdlineParser
 
+import tasks
 from pipeline.config import load_experiment
 from pipeline.stages.recipes import Recipes
 
@@ -101,6 +103,16 @@ def test_a_failed_task_makes_the_command_fail(nano, write_config, tmp_path, make
     process = luigi("EvaluateAll", "--config", str(write_config(nano)))
     assert process.returncode != 0
     assert "Dancing" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("name", sorted(set(tasks.__all__) - {"ExperimentTask"}))
+def test_every_task_can_be_given_on_the_command_line(name):
+    required = {"Evaluate": ["--run-name", "gig"], "ExtractFeatures": ["--split", "train"], "FineTune": []}
+    required |= {"ExtractShard": ["--split", "train", "--shard", "0", "--shards", "1"], "TrainHead": ["--run-name", "gig"]}
+    required["ScoreVideos"] = ["--run-name", "gig"]
+    options = ["--config", "configs/some.yaml", *required.get(name, [])]
+    with CmdlineParser.global_instance(["--module", "tasks", name, *options, "--workers", "2"]) as parser:
+        assert parser.get_task_obj().config == "configs/some.yaml"
 
 
 def test_missing_config_is_an_error_that_names_it():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,10 +31,8 @@ class Bags:
         video_ids: N ids, sorted, so that a result does not depend on the order of the manifest.
         cues: (N, V, D) float32, eq. 1.
         patterns: (N, V, T, D) float32, eq. 6 or pooled maps, as the head's settings have it.
-        at_once: bags that may be taken at a time; None for any number.
     """
 
-    at_once: ClassVar[int | None] = None
     video_ids: tuple[str, ...]
     cues: torch.Tensor
     patterns: torch.Tensor
@@ -48,6 +45,10 @@ class Bags:
         """What a head sees of some bags, by the numbers (B,) of video and view: cues (B, D) and patterns (B, T, D)."""
         return self.cues[videos, views], self.patterns[videos, views]
 
+    def parts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All bags as of `take`, view after view of video after video, as many at a time as memory is there for."""
+        yield self.cues.flatten(0, 1), self.patterns.flatten(0, 1)
+
 
 @dataclass(frozen=True)
 class CachedBags:
@@ -57,10 +58,8 @@ class CachedBags:
         store, namespace: where they lie.
         video_ids, cues: as of `Bags`.
         standardizer: of the maps, or None.
-        at_once: as of `Bags`.
     """
 
-    at_once: ClassVar[int | None] = 8
     store: FeatureStore
     namespace: str
     video_ids: tuple[str, ...]
@@ -77,6 +76,12 @@ class CachedBags:
         maps = [self.store.reader(self.namespace, v).features(view) for v, view in zip(names, views.tolist(), strict=True)]
         live = torch.from_numpy(np.stack(maps)).float()
         return self.cues[videos, views], self.standardizer.maps(live) if self.standardizer else live
+
+    def parts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """As of `Bags`, a video at a time."""
+        videos, views = self.cues.shape[:2]
+        for number in range(videos):
+            yield self.take(torch.full((views,), number), torch.arange(views))
 
 
 def _where(names: Sequence[str], chosen: torch.Tensor) -> tuple[str, ...]:

@@ -84,11 +84,9 @@ class Validation:
 
     def _segment_logits(self, head: torch.nn.Module) -> torch.Tensor:
         """(N, V, T, 1 + C)."""
-        videos, views = self.bags.cues.shape[:2]
-        which = torch.cartesian_prod(torch.arange(videos), torch.arange(views))
         with torch.inference_mode():
-            parts = [head(*self.bags.take(*part.T)).segment_logits for part in which.split(self.bags.at_once or len(which))]
-        return torch.cat(parts).unflatten(0, (videos, views))
+            logits = [head(cues, patterns).segment_logits for cues, patterns in self.bags.parts()]
+        return torch.cat(logits).unflatten(0, self.bags.cues.shape[:2])
 
 
 class LiveValidation(Validation):
