@@ -44,7 +44,7 @@ class Decoding(Section):
 
 
 class Preprocess(Section):
-    """From decoded frames to the backbone's input (METHOD, stage 1)."""
+    """From decoded frames to the backbone's input."""
 
     short_side: int = Field(default=256, ge=32, le=2048, description="Shorter side after resizing, pixels.")
     crop: int = Field(default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
@@ -62,7 +62,9 @@ class TrainSampling(Section):
     segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
     clip_frames: int = Field(default=6, ge=1, description="Frames of a clip. Paper: 6.")
     interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
-    clips_per_segment: int = Field(default=1, ge=1, description="Clips averaged for a segment (see METHOD).")
+    clips_per_segment: int = Field(
+        default=1, ge=1, description="Clips of a segment, whose maps are averaged. Paper: 1 or 6 (docs/method.md)."
+    )
     views: int = Field(default=2, ge=1, description="Random draws of every video kept in the cache; odd ones flipped.")
     seed: int = Field(default=0, ge=0, description="Seed of the random starts.")
 

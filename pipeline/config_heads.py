@@ -34,7 +34,7 @@ class Head(Section):
     standardize: bool = Field(
         default=False, description="Replace X by ReLU((X - mu) / sigma - standardize_offset); not in the paper."
     )
-    standardize_offset: float = Field(default=1.0, description="The b of METHOD's extension, in units of sigma.")
+    standardize_offset: float = Field(default=1.0, description="The b of standardize, in units of sigma.")
 
     @model_validator(mode="after")
     def _every_field_decides_something(self) -> Head:

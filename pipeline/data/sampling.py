@@ -1,4 +1,4 @@
-"""Which frames are used: pure index arithmetic (METHOD, stage 1)."""
+"""Which frames are used: pure index arithmetic; docs/method.md says what for."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def view_indices(
     """Clips of a training video, each from a random start in its segment.
 
     The start is drawn so that the clip fits, both ends included. The interval shrinks to floor((length - 1) / (L - 1)) in
-    a segment too short for it (METHOD has L = 6); at 0 the indices are consecutive, clamped to the segment's last frame.
+    a segment too short for it (L is 6 in the paper); at 0 the indices are consecutive, clamped to the segment's last frame.
 
     Args:
         n_frames: frames of the video, N.

@@ -137,7 +137,7 @@ def pattern_vectors(
 
 @dataclass(frozen=True)
 class Standardizer:
-    """The extension `standardize` (METHOD): X -> ReLU((X - mean) / std - offset), channel by channel.
+    """The extension `standardize`, which is not in the paper: X -> ReLU((X - mean) / std - offset), channel by channel.
 
     Attributes:
         mean, std: (D,) float32 over the unlabelled training maps; std is positive.

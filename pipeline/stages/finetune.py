@@ -1,4 +1,4 @@
-"""End to end: train the unfrozen backbone, and the head from the frozen stage's on, from video clips (METHOD, "End to end").
+"""End to end: train the unfrozen backbone, and the head from the frozen stage's on, from video clips.
 
 The loop is in `pipeline.stages.fitting`; this is what it starts from and what it leaves, in one process or several.
 """

@@ -1,4 +1,4 @@
-"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants (METHOD, fact 1).
+"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants (docs/method.md).
 
 Heads that change the maps before they reduce them (`channel_attention`) get the maps themselves, anew in every step.
 """
@@ -142,7 +142,7 @@ def reduce_windows(store: FeatureStore, namespace: str, video_id: str, head: Hea
     """Stream a test video: yields (cue (1, D), vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time; of pooled
     maps no positions are chosen, and k is 0. For a head that takes maps the vectors are maps (1, n, H, W, D), and k is 0.
 
-    The cue is the maximum over all windows, kept while the features were written (METHOD, fact 3).
+    The cue is the maximum over all windows, kept while the features were written (docs/method.md).
     """
     reader = store.reader(namespace, video_id)
     cue = video_cue(reader.cue()[0], standardizer)
