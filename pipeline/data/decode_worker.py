@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import importlib
 import mmap
-import os
-import select
 import sys
-import threading
 from multiprocessing.connection import Connection
 from types import ModuleType
 
 import numpy as np
 
 from pipeline.data.damage import Damage
+from pipeline.data.following import end_with
 from pipeline.data.streams import Job
 from pipeline.errors import PipelineError
 
@@ -25,7 +23,7 @@ ATTEMPTS = 3
 
 def main(descriptor: int, memory: int) -> None:
     """Serve jobs until the socket closes."""
-    threading.Thread(target=_follow, args=(descriptor,), daemon=True).start()
+    end_with(descriptor)
     connection = Connection(descriptor)
     decoder, short_side, crop, slots = connection.recv()
     size = crop * crop * 3
@@ -91,14 +89,6 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, i
             return
         planned = count
     raise PipelineError(f"{job.path}: decoding it {ATTEMPTS} times gave different numbers of frames")
-
-
-def _follow(descriptor: int) -> None:
-    """End this process, even one inside a decoder that hangs, when the other end of the socket is gone."""
-    watcher = select.poll()
-    watcher.register(descriptor, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
-    watcher.poll()
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe
@@ -20,6 +18,7 @@ from pathlib import Path
 import av
 from av.video.reformatter import VideoReformatter
 
+from pipeline.data.following import end_with
 from pipeline.data.scripts import Script
 from pipeline.errors import OutputError
 
@@ -120,7 +119,7 @@ class _Renderer:
 
 def _serve(descriptor: int) -> None:
     """Render what comes through the pipe; answer None, or the system's error (errno, message, file)."""
-    threading.Thread(target=_follow, args=(descriptor,), daemon=True).start()
+    end_with(descriptor)
     connection = Connection(descriptor)
     while True:
         job = connection.recv()
@@ -129,14 +128,6 @@ def _serve(descriptor: int) -> None:
             connection.send(None)
         except OSError as error:
             connection.send((error.errno, error.strerror, error.filename or str(job[1])))
-
-
-def _follow(descriptor: int) -> None:
-    """End this process when the other end of the pipe is gone."""
-    watcher = select.poll()
-    watcher.register(descriptor, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
-    watcher.poll()
-    os._exit(1)
 
 
 if __name__ == "__main__":

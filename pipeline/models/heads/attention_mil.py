@@ -15,38 +15,25 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
 
-from pipeline.models.heads.base import BinaryHead, register
-from pipeline.models.heads.mil_ranking import ranking_terms, segment_network
+from pipeline.models.heads.base import register
+from pipeline.models.heads.mil_ranking import MilRanking, ranking_terms
 
 __all__ = ["AttentionMil"]
 
 
 @register("attention_mil")
-class AttentionMil(BinaryHead):
-    """Args: channels, classes: D, C. normalize: unit vectors. dropout, smoothness, sparsity: as `mil_ranking`."""
+class AttentionMil(MilRanking):
+    """Args: as `MilRanking`."""
 
-    def __init__(
-        self,
-        channels: int,
-        classes: int,
-        *,
-        normalize: bool = True,
-        dropout: float = 0.6,
-        smoothness: float = 8e-5,
-        sparsity: float = 8e-5,
-    ) -> None:
-        super().__init__(channels, classes)
-        self.normalize, self.smoothness, self.sparsity = normalize, smoothness, sparsity
-        self.network = segment_network(channels, dropout)
+    def __init__(self, channels: int, classes: int, **options: float) -> None:
+        super().__init__(channels, classes, **options)
         # No bias at the end: a softmax over segments does not feel it.
         self.attention = nn.Sequential(nn.Linear(channels, 128), nn.Tanh(), nn.Linear(128, 1, bias=False))
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
         """logits and weights, (B, T)."""
-        vectors = normalize(vectors, dim=-1) if self.normalize else vectors
-        return {"logits": self.network(vectors)[..., 0], "weights": self.attention(vectors)[..., 0].softmax(dim=1)}
+        return super().method(vectors) | {"weights": self.attention(self.seen(vectors))[..., 0].softmax(dim=1)}
 
     def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
         """The module's equation."""

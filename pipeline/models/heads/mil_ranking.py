@@ -43,7 +43,11 @@ class MilRanking(BinaryHead):
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
         """logits (B, T)."""
-        return {"logits": self.network(normalize(vectors, dim=-1) if self.normalize else vectors)[..., 0]}
+        return {"logits": self.network(self.seen(vectors))[..., 0]}
+
+    def seen(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The vectors as the networks get them."""
+        return normalize(vectors, dim=-1) if self.normalize else vectors
 
     def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
         """The module's equation."""
