@@ -16,6 +16,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
+from cache import FeatureStore
 from pipeline.cli import main
 from pipeline.config import Run
 from pipeline.config_ablation import load_ablation
@@ -207,6 +208,22 @@ class TestRun:
         subprocess.run([*command, "--local-scheduler"], cwd=ROOT, check=True)
         assert run_ablation(plan, 1) == folder
         assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+@pytest.mark.slow
+def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
+    settings = {"base": {}, "segments": {"train_sampling": {"segments": 3}}, "views": {"train_sampling": {"views": 2}}}
+    path = write(list=settings | {"stride": {"test_sampling": {"stride_frames": 4}}})
+    result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    store = FeatureStore.open(tmp_path / "cache")
+    shapes = {store.reader(namespace, min(store.list(namespace))).shape[:2] for namespace in store.namespaces()}
+    assert {(1, 4), (1, 3), (2, 4)} < shapes  # views and segments; test windows besides
+    assert len(store.namespaces()) == 5
+    (table,) = (tmp_path / "var" / "nano").glob("ablation-*/results.json")
+    rows = json.loads(table.read_text())["settings"]
+    assert [row["setting"] for row in rows] == ["base", "segments", "views", "stride"]
+    assert all(0 <= row["test"]["auc"]["mean"] <= 1 for row in rows)
 
 
 def write_single(experiment, run: str, tmp_path: Path) -> Path:
