@@ -75,7 +75,7 @@ class GigHead(Head):
         default=0,
         ge=0,
         description="Width of a trainable channel attention before eq. 1, e.g. 128; with reduction spatial every step then reads "
-        "the maps, some 11 MiB a bag of 8 segments in memory, and the run cannot be fine-tuned. 0: none, as in the paper.",
+        "the maps, training.batch_bags of them at a time. Not for runs that are fine-tuned. 0: none, as in the paper.",
     )
 
     def options(self) -> dict[str, Any]:
