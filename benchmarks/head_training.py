@@ -4,14 +4,15 @@ Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segmen
 
 - plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in full), forward
   and backward;
-- reduced: `reduce_bags` once, then `fit`, as the pipeline does for one run;
+- reduced: `reduce_bags` once, then `fit`, as the pipeline does for one run; the runs of an ablation share the reduction;
 - stacked: `reduce_bags` once, then `fit_stack` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a 32nd.
 
-Each runs in a process of its own on one thread, whose peak memory is noted. Times are CPU seconds of that process, so that other
-work on the machine counts as little as it can, from the moment torch's optimisers are imported. The plain way is measured over some
-steps and multiplied to all steps of the epochs; the others are run in full. `benchmarks/sweep.py` times `gig ablate` as a whole.
+The ways alternate, each in a process of its own on one thread, whose peak memory is noted, and medians over the repeats are given.
+Times are CPU seconds of that process, so that other work on the machine counts as little as it can, from the moment torch's
+optimisers are imported. The plain way is measured over some steps and multiplied to all steps of the epochs; the others are run in
+full. `benchmarks/sweep.py` times `gig ablate` as a whole.
 
-    python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 8
+    python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 16 --repeats 5
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -88,7 +90,7 @@ def plain(folder: Path, steps: int) -> dict:
         loss.backward()
         optimizer.step()
         seconds.append(time.process_time() - start)
-    return {"steps_measured": steps, "seconds_a_step": float(np.median(seconds))}
+    return {"seconds_a_step": statistics.median(seconds)}
 
 
 def reduced(folder: Path, epochs: int) -> dict:
@@ -101,7 +103,7 @@ def reduced(folder: Path, epochs: int) -> dict:
     middle = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         fit(bags, labels_of(len(ids)), run, CLASSES, Path(scratch), checkpoint_epochs=epochs)
-    return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle, "epochs": epochs}
+    return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle}
 
 
 def stacked(folder: Path, epochs: int) -> dict:
@@ -113,9 +115,7 @@ def stacked(folder: Path, epochs: int) -> dict:
     bags = reduce_bags(store, "maps", ids, runs[0].head, None)
     middle = time.process_time()
     fit_stack(bags, labels_of(len(ids)), runs, CLASSES)
-    end = time.process_time()
-    times = {"reduction_s": middle - start, "epochs_s": end - middle, "epochs": epochs}
-    return times | {"runs": STACK, "seconds_a_run": (end - start) / STACK}
+    return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle}
 
 
 def alone(way: str, *arguments: object) -> dict:
@@ -129,7 +129,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--plain-steps", type=int, default=8)
+    parser.add_argument("--plain-steps", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cache", type=Path, help="For the processes of their own.")
     parser.add_argument("--way", choices=["plain", "reduced", "stacked"], help="For the processes of their own.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/head_training.json"))
@@ -147,15 +148,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="head-training-") as scratch:
         fill(Path(scratch), options.videos)
         print(f"cache of {options.videos} videos written", flush=True)
-        one = alone("plain", "--cache", scratch, "--plain-steps", options.plain_steps)
-        other = alone("reduced", "--cache", scratch, "--epochs", options.epochs)
-        many = alone("stacked", "--cache", scratch, "--epochs", options.epochs)
+        found: dict[str, list[dict]] = {"plain": [], "reduced": [], "stacked": []}
+        for _ in range(options.repeats):
+            for way, results in found.items():
+                settings = ["--plain-steps", options.plain_steps] if way == "plain" else ["--epochs", options.epochs]
+                results.append(alone(way, "--cache", scratch, *settings))
+                print(way, json.dumps(results[-1]), flush=True)
     steps = options.epochs * -(-options.videos // BATCH)
-    one |= {"steps": steps, "seconds": steps * one["seconds_a_step"]}
-    other["seconds"] = other["reduction_s"] + other["epochs_s"]
-    size = {"videos": options.videos, "views": VIEWS, "segments": SEGMENTS, "map": [SIDE, SIDE, CHANNELS], "epochs": options.epochs}
-    document = {"size": size, "plain": one, "reduced": other, "stacked": many}
-    document |= {"ratio": one["seconds"] / other["seconds"], "ratio_stacked": one["seconds"] / many["seconds_a_run"]}
+    size = {"videos": options.videos, "views": VIEWS, "segments": SEGMENTS, "map": [SIDE, SIDE, CHANNELS]}
+    document = {"size": size | {"epochs": options.epochs, "steps": steps, "stack": STACK}, "repeats": options.repeats}
+    for way, results in found.items():
+        document[way] = {name: statistics.median(each[name] for each in results) for name in results[0]}
+    plain_s, alone_, stack = steps * document["plain"]["seconds_a_step"], document["reduced"], document["stacked"]
+    document["plain"]["seconds"] = plain_s
+    document["ratios"] = {
+        "run_on_a_shared_reduction": plain_s / alone_["epochs_s"],
+        "run_with_its_reduction": plain_s / (alone_["reduction_s"] + alone_["epochs_s"]),
+        "run_of_a_stack_with_its_share_of_the_reduction": plain_s * STACK / (stack["reduction_s"] + stack["epochs_s"]),
+    }
     document |= {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     document["load_before"] = os.getloadavg()[0]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,10 @@ from pipeline.models.heads.base import HeadOutput
 from pipeline.models.heads.bn_wvad import divergence, select
 from pipeline.models.heads.dropout import Dropout
 from pipeline.models.heads.gcn_label_noise import symmetric
+from pipeline.stages.learner import draw_batches
 from pipeline.stages.reduce import Bags, in_parts
 from pipeline.stages.saved_heads import make_head
-from pipeline.stages.train import draw_batches, fit
+from pipeline.stages.train import fit
 
 LEARNT = [name for name in SETTINGS if name != "pattern_norm"]
 BINARY = [name for name in LEARNT if name != "gig"]

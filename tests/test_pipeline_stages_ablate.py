@@ -21,6 +21,7 @@ from pipeline.cli import main
 from pipeline.config import Run
 from pipeline.config_ablation import load_ablation
 from pipeline.errors import ConfigError
+from pipeline.stages import train
 from pipeline.stages.ablate import ablation_folder, run_ablation
 from pipeline.stages.ablation_table import write_table
 from pipeline.stages.recipes import Recipes
@@ -115,7 +116,8 @@ class TestStack:
         )
     )
 
-    def test_a_stack_is_the_single_trainings(self, tmp_path):
+    def test_a_stack_is_the_single_trainings_by_autograd(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(train, "stack_key", lambda run: None)
         fitted, labels = bags()
         held_out = fitted.subset(torch.arange(24) < 6), labels[:6]
         assert len({stack_key(run) for run in self.runs}) == 1
@@ -131,6 +133,12 @@ class TestStack:
             with (folder / "losses.csv").open() as stream:
                 for row, means in zip(csv.DictReader(stream), history, strict=True):
                     assert {name: float(row[name]) for name in means} == pytest.approx(means, abs=2e-6)
+
+    def test_one_run_trained_alone_is_a_stack_of_one(self, tmp_path):
+        fitted, labels = bags()
+        (head, _), single = fit_stack(fitted, labels, self.runs[:1], 2)[0], fit(fitted, labels, self.runs[0], 2, tmp_path)
+        for name, value in single.state_dict().items():
+            assert torch.equal(head.state_dict()[name], value)
 
     @pytest.mark.parametrize(
         "change",

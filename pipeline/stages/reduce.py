@@ -43,7 +43,8 @@ class Bags:
 
     def take(self, videos: torch.Tensor, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What a head sees of some bags, by the numbers (B,) of video and view: cues (B, D) and patterns (B, T, D)."""
-        return self.cues[videos, views], self.patterns[videos, views]
+        rows = videos * self.cues.shape[1] + views
+        return self.cues.flatten(0, 1).index_select(0, rows), self.patterns.flatten(0, 1).index_select(0, rows)
 
     def parts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All bags as of `take`, view after view of video after video, as many at a time as memory is there for."""

@@ -1,8 +1,9 @@
-"""Many `gig` heads trained as one tensor program.
+"""`gig` heads trained as one tensor program, without autograd.
 
 Runs that see the same bags in the same order with the same dropout differ only in lambdas, p and learning rate. Their heads are
 rows of one matrix, so that a step costs a few large products in place of many small ones. A sum of their losses has the gradients
-of each, and the optimiser works element by element: the result is that of training them one by one, up to the order of sums.
+of each, and the optimiser works element by element: the result is that of training them one by one, up to the order of sums. One
+run is a stack of one.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import logsigmoid, softplus
 
 from pipeline.config import Run, digest
 from pipeline.models.heads.dropout import dropout
 from pipeline.models.heads.gig import GIGHead
+from pipeline.models.vs_gradients import SegmentWeights, segment_gradient, video_gradient
+from pipeline.stages.heap import heap_kept
+from pipeline.stages.learner import epochs
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags
 from pipeline.stages.saved_heads import make_head
 from pipeline.stages.select import Validation
-from pipeline.stages.train import draw_batches
 
-__all__ = ["fit_stack", "stack_key"]
+__all__ = ["Stack", "fit_stack", "stack_key"]
 
 EPSILON = 1e-10  # Adagrad's, as in torch
 
@@ -53,25 +55,15 @@ def fit_stack(
     Returns:
         For every run its head, in evaluation mode, and the mean loss terms of every epoch.
     """
-    training, rate = runs[0].training, runs[0].head.dropout
+    training = runs[0].training
     heads = [make_head(run.head, run.training, bags.cues.shape[-1], classes) for run in runs]
-    stack = _Stack(heads, runs)
-    videos, views = bags.cues.shape[:2]
     generator = torch.Generator().manual_seed(training.seed)
     histories: list[list[dict[str, float]]] = [[] for _ in runs]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), heap_kept(torch.device("cpu")):
         torch.manual_seed(training.seed)
-        for epoch in range(1, training.epochs + 1):
-            batches = draw_batches(labels, training.batch_bags, False, generator)
-            view = torch.randint(views, (videos,), generator=generator)
-            sums: dict[str, torch.Tensor] = {}
-            for batch in batches:
-                cues, patterns = (dropout(seen, rate) if rate else seen for seen in bags.take(batch, view[batch]))
-                for name, value in stack.step(cues, patterns, labels[batch]).items():
-                    sums[name] = sums.get(name, 0) + value.double() * len(batch)
-            stack.write(heads)
+        for epoch, means in epochs(Stack(heads, runs), bags, labels, training, generator):
             for r, history in enumerate(histories):
-                history.append({name: value[r].item() / videos for name, value in sums.items()})
+                history.append({name: value[r].item() for name, value in means.items()})
             for head, validation in zip(heads, validations or (), strict=False):
                 validation.consider(head)
             if progress:
@@ -82,85 +74,83 @@ def fit_stack(
     return [(head.eval(), history) for head, history in zip(heads, histories, strict=True)]
 
 
-class _Stack:
-    """Parameters of R heads, their Adagrad, and the VS loss of all.
+class Stack:
+    """R heads and their Adagrad, a `Learner`.
 
     phi1 learns from l_g alone: runs of one lambda0 and learning rate have one phi1, which is kept once.
+
+    Args:
+        heads: R, with which training begins, and which `write` brings up to date.
+        runs: their settings, of one `stack_key`.
     """
 
+    pairs = False
+
     def __init__(self, heads: Sequence[GIGHead], runs: Sequence[Run]) -> None:
+        self.heads = heads
+        self.rate, self.decay = runs[0].head.dropout, runs[0].training.weight_decay
         cues = [(run.head.lambda0, run.training.learning_rate) for run in runs]
         kept = list(dict.fromkeys(cues))
-        self.cue_of = [kept.index(pair) for pair in cues]  # (R,) rows of phi1
-        firsts = [cues.index(pair) for pair in kept]
-        self.outputs = heads[0].phi2.out_features
+        self.cue_of = [kept.index(pair) for pair in cues]  # (R,) which phi1
+        layers = [heads[cues.index(pair)].phi1 for pair in kept] + [head.phi2 for head in heads]
+        self.outputs = layers[0].out_features
+        self.cue_rows = len(kept) * self.outputs  # all phi1 lie before all phi2
+        self.weight = torch.cat([layer.weight.detach() for layer in layers])
+        self.bias = torch.cat([layer.bias.detach() for layer in layers])
+        self.gradients = torch.empty_like(self.weight), torch.empty_like(self.bias)
+        self.squares = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        speeds = [speed for _, speed in kept] + [run.training.learning_rate for run in runs]
+        self.speeds = torch.tensor(speeds).repeat_interleave(self.outputs)
+        self.lambda0, self.cue_weights = (torch.tensor([pair[0] for pair in pairs]) for pairs in (cues, kept))
+        names = ("p", "lambda1", "lambda2", "lambda3")
+        self.weights = SegmentWeights(*(torch.tensor([float(getattr(run.head, name)) for run in runs]) for name in names))
 
-        def rows(layers: list[torch.nn.Linear]) -> list[torch.Tensor]:
-            weight, bias = torch.cat([x.weight.data for x in layers]), torch.cat([x.bias.data for x in layers])
-            return [weight.requires_grad_(), bias.requires_grad_()]
-
-        self.phi1, self.phi2 = rows([heads[i].phi1 for i in firsts]), rows([head.phi2 for head in heads])
-        self.squares = [torch.zeros_like(value) for value in (*self.phi1, *self.phi2)]
-        self.decay = runs[0].training.weight_decay
-        speed = torch.tensor([run.training.learning_rate for run in runs])
-        self.speeds = [self._spread(speed[firsts]), self._spread(speed)]
-
-        def column(name: str) -> torch.Tensor:
-            return torch.tensor([float(getattr(run.head, name)) for run in runs])
-
-        self.p = column("p")
-        self.lambdas = {name: column(f"lambda{i}") for i, name in enumerate(("video", "segment", "classes", "sparse"))}
-        self.firsts = firsts
-
-    def _spread(self, values: torch.Tensor) -> torch.Tensor:
-        """A value a run as a value a row."""
-        return values.repeat_interleave(self.outputs)
-
+    @torch.inference_mode()
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One step of all runs on cues (B, D) and patterns (B, T, D) after dropout; returns the loss terms, each (R,)."""
-        video = (cues @ self.phi1[0].T + self.phi1[1]).unflatten(-1, (-1, self.outputs))  # (B, phi1s, 1 + C)
-        segments = (patterns @ self.phi2[0].T + self.phi2[1]).unflatten(-1, (-1, self.outputs))  # (B, T, R, 1 + C)
-        anomalous = (1 - labels[:, 0])[:, None]
-        best = video[..., 1:].amax(dim=-1)
-        terms = {"video": (softplus(best) - anomalous * best).mean(dim=0)}  # eq. 4
-        positive, negative = self._consensus(segments)  # (B, R, 1 + C)
-        top = positive[..., 1:].argmax(dim=-1, keepdim=True)
-        log_score, log_rest = (x[..., 1:].gather(-1, top)[..., 0] for x in (positive, negative))
-        terms["segment"] = -(anomalous * log_score + (1 - anomalous) * log_rest).mean(dim=0)  # eq. 10
-        wanted = labels[:, None]
-        terms["classes"] = -(wanted * positive + (1 - wanted) * negative).mean(dim=(0, 2))  # eq. 11
-        terms["sparse"] = torch.sigmoid(segments[..., 1:].amax(dim=-1)).sum(dim=1).mean(dim=0)  # eq. 13
-        # phi1's gradient counts once for every phi1, however many runs share it.
-        loss = (self.lambdas["video"][self.firsts] * terms["video"]).sum()
-        loss = loss + sum((self.lambdas[name] * terms[name]).sum() for name in ("segment", "classes", "sparse"))
-        parameters = [*self.phi1, *self.phi2]
-        gradients = torch.autograd.grad(loss, parameters)
-        with torch.no_grad():
-            speeds = self.speeds[0][:, None], self.speeds[0], self.speeds[1][:, None], self.speeds[1]
-            for value, gradient, squares, speed in zip(parameters, gradients, self.squares, speeds, strict=True):
-                if self.decay:
-                    gradient = gradient + self.decay * value
-                squares.addcmul_(gradient, gradient)
-                value.sub_(gradient.mul_(speed).div_(squares.sqrt().add_(EPSILON)))
-            terms = {name: value.detach() for name, value in terms.items()}
-            terms["video"] = terms["video"][self.cue_of]
-            total = sum(self.lambdas[name] * value for name, value in terms.items())
-        return {"total": total} | terms
+        """As `Learner`; patterns are (B, T, D)."""
+        if self.rate:
+            cues, patterns = dropout(cues, self.rate), dropout(patterns, self.rate)
+        segments = patterns.flatten(0, 1)
+        parts = slice(self.cue_rows), slice(self.cue_rows, None)
+        seen = cues, segments
+        logits = [torch.addmm(self.bias[rows], x, self.weight[rows].T) for rows, x in zip(parts, seen, strict=True)]
+        video, by_video = video_gradient(logits[0].unflatten(1, (-1, self.outputs)), 1 - labels[:, 0], self.cue_weights)
+        shape = *patterns.shape[:2], -1, self.outputs
+        terms, by_segments = segment_gradient(logits[1].view(shape), labels, self.weights)
+        for rows, x, slope in zip(parts, seen, (by_video.flatten(1), by_segments.view(len(segments), -1)), strict=True):
+            torch.mm(slope.T, x, out=self.gradients[0][rows])
+            torch.sum(slope, dim=0, out=self.gradients[1][rows])
+        self._update(self.weight, self.gradients[0], self.squares[0], self.speeds[:, None])
+        self._update(self.bias, self.gradients[1], self.squares[1], self.speeds)
+        video, (segment, classes, sparse), weights = video[self.cue_of], terms, self.weights
+        total = self.lambda0 * video + weights.lambda1 * segment + weights.lambda2 * classes + weights.lambda3 * sparse
+        return {"total": total, "video": video, "segment": segment, "classes": classes, "sparse": sparse}
 
-    def _consensus(self, segments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """log S_c and log(1 - S_c) of eq. 8; every run has its own p."""
-        most = int(self.p.max())
-        top = segments.topk(most, dim=1).values
-        unused = torch.arange(most)[:, None] >= self.p[None, :]  # (P, R)
-        mask = torch.zeros(most, len(self.p)).masked_fill(unused, -torch.inf)[None, ..., None]
-        size = torch.log(self.p)[None, :, None]
-        return tuple(torch.logsumexp(logsigmoid(sign * top) + mask, dim=1) - size for sign in (1, -1))
+    def _update(self, values: torch.Tensor, gradient: torch.Tensor, squares: torch.Tensor, speeds: torch.Tensor) -> None:
+        """Adagrad (Duchi, Hazan, Singer 2011), as in torch; the gradient is used up."""
+        if self.decay:
+            gradient.add_(values, alpha=self.decay)
+        squares.addcmul_(gradient, gradient)
+        values.addcdiv_(gradient.mul_(speeds), squares.sqrt().add_(EPSILON), value=-1)
 
-    def write(self, heads: Sequence[GIGHead]) -> None:
-        """Copy every run's rows into its head."""
-        with torch.no_grad():
-            for r, head in enumerate(heads):
-                for layer, (weight, bias), i in ((head.phi1, self.phi1, self.cue_of[r]), (head.phi2, self.phi2, r)):
-                    rows = slice(i * self.outputs, (i + 1) * self.outputs)
-                    layer.weight.copy_(weight[rows])
-                    layer.bias.copy_(bias[rows])
+    @torch.no_grad()
+    def write(self) -> None:
+        """As `Learner`."""
+        weights, biases = self.weight.split(self.outputs), self.bias.split(self.outputs)
+        first = self.cue_rows // self.outputs
+        for r, head in enumerate(self.heads):
+            for layer, i in ((head.phi1, self.cue_of[r]), (head.phi2, first + r)):
+                layer.weight.copy_(weights[i])
+                layer.bias.copy_(biases[i])
+
+    def state_dict(self) -> dict:
+        """As `Learner`."""
+        return {"weight": self.weight, "bias": self.bias, "squares": list(self.squares)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        """As `Learner`."""
+        saved = state["weight"], state["bias"], *state["squares"]
+        for own, value in zip((self.weight, self.bias, *self.squares), saved, strict=True):
+            own.copy_(value)
+        self.write()

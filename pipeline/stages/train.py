@@ -1,6 +1,6 @@
 """Stage 2: train a head on the cached features.
 
-One pass reduces the maps to bags; the epochs then run on those. The training loop is all of `fit`.
+One pass reduces the maps to bags; the epochs then run on those (`pipeline.stages.learner`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from cache import FeatureStore
-from pipeline.config import Experiment, Run, Training, to_yaml
+from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
-from pipeline.errors import ConfigError
 from pipeline.models.heads import HeadModule
+from pipeline.stages.heap import heap_kept
+from pipeline.stages.learner import Learner, ModuleLearner, epochs
 from pipeline.stages.material import Material, check_shape, gather, held_out_videos, training_standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, CachedBags, reduce_bags
 from pipeline.stages.saved_heads import make_head, save_head
 from pipeline.stages.select import Validation
+from pipeline.stages.stack import Stack, stack_key
 
-__all__ = ["TERMS", "draw_batches", "fit", "train_head", "train_on", "write_head", "write_losses"]
+__all__ = ["TERMS", "fit", "train_head", "train_on", "write_head", "write_losses"]
 
 CHECKPOINT = "checkpoint.pt"
 TERMS = ("total", "video", "segment", "classes", "sparse")  # of the VS loss
@@ -77,40 +79,6 @@ def write_head(
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 
 
-def make_optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the settings name."""
-    kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[training.optimizer]
-    return kind(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-
-
-def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: torch.Generator) -> list[torch.Tensor]:
-    """One epoch's batches, as indices of bags.
-
-    Args:
-        labels: (N, 1 + C), column 0 Normal.
-        batch_bags: bags of a batch.
-        pairs: every batch holds as many normal as anomalous bags, batch_bags // 2 of each (at least one), the normal ones first.
-            Of the kind with more bags each comes once; of the other some come again, in a new order.
-        generator: of the order.
-
-    Raises:
-        ConfigError: pairs of one kind alone.
-    """
-    if not pairs:
-        return list(torch.randperm(len(labels), generator=generator).split(batch_bags))
-    normal = labels[:, 0] > 0
-    kinds = [torch.nonzero(which)[:, 0] for which in (normal, ~normal)]
-    if not len(kinds[0]) or not len(kinds[1]):
-        raise ConfigError(f"training: this head needs normal and anomalous videos, got {len(kinds[0])} and {len(kinds[1])}")
-    longest = max(map(len, kinds))
-    orders = []
-    for kind in kinds:
-        rounds = -(-longest // len(kind))
-        order = torch.cat([kind[torch.randperm(len(kind), generator=generator)] for _ in range(rounds)])
-        orders.append(order[:longest].split(max(1, batch_bags // 2)))
-    return [torch.cat(both) for both in zip(*orders, strict=True)]
-
-
 def fit(
     bags: Bags | CachedBags,
     labels: torch.Tensor,
@@ -140,38 +108,27 @@ def fit(
     """
     training = run.training
     head = make_head(run.head, training, bags.cues.shape[-1], classes)
-    parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    videos, views = bags.cues.shape[:2]
     generator = torch.Generator().manual_seed(training.seed)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    with torch.random.fork_rng(devices=[]), SummaryWriter(folder / "tensorboard") as board:
+    history: list[dict[str, float]] = []
+    generators = torch.random.fork_rng(devices=[])
+    with generators, heap_kept(torch.device("cpu")), SummaryWriter(folder / "tensorboard") as board:
         torch.manual_seed(training.seed)  # dropout draws from the global generator
-        optimizer = make_optimizer(training, parameters) if parameters else None
-        history = _resume(folder / CHECKPOINT, head, optimizer, generator, validation) if optimizer else []
-        for epoch, means in enumerate(history, start=1):
-            _plot(board, epoch, means)
-        head.train()
-        for epoch in range(len(history) + 1, training.epochs + 1 if optimizer else 0):
-            batches = draw_batches(labels, training.batch_bags, head.pairs, generator)
-            view = torch.randint(views, (videos,), generator=generator)
-            sums: dict[str, float] = {}
-            for batch in batches:
-                output = head(*bags.take(batch, view[batch]))
-                terms = head.loss(output, labels[batch])
-                optimizer.zero_grad()
-                terms["total"].backward()
-                optimizer.step()
-                for term, value in terms.items():
-                    sums[term] = sums.get(term, 0.0) + value.item() * len(batch)
-            seen = sum(map(len, batches))
-            history.append({term: value / seen for term, value in sums.items()})
-            _plot(board, epoch, history[-1])
-            if validation:
-                validation.consider(head)
-            if epoch % checkpoint_epochs == 0 and epoch < training.epochs:
-                _checkpoint(folder / CHECKPOINT, head, optimizer, generator, validation, history)
-            if progress:
-                progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
+        if any(parameter.requires_grad for parameter in head.parameters()):
+            learner = Stack([head], [run]) if stack_key(run) else ModuleLearner(head, training)
+            history = _resume(folder / CHECKPOINT, learner, generator, validation)
+            for epoch, means in enumerate(history, start=1):
+                _plot(board, epoch, means)
+            head.train()
+            for epoch, means in epochs(learner, bags, labels, training, generator, len(history) + 1):
+                history.append({term: value.item() for term, value in means.items()})
+                _plot(board, epoch, history[-1])
+                if validation:
+                    validation.consider(head)
+                if epoch % checkpoint_epochs == 0 and epoch < training.epochs:
+                    _checkpoint(folder / CHECKPOINT, learner, generator, validation, history)
+                if progress:
+                    progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
     write_losses(folder, history)
     if validation and validation.state:
         head.load_state_dict(validation.state)
@@ -193,16 +150,14 @@ def _plot(board: SummaryWriter, epoch: int, means: dict[str, float]) -> None:
 
 def _checkpoint(
     path: Path,
-    head: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     generator: torch.Generator,
     validation: Validation | None,
     history: list[dict[str, float]],
 ) -> None:
     """All that the next epochs depend on, in one file that is replaced in one step."""
     state = {
-        "head": head.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "learner": learner.state_dict(),
         "order": generator.get_state(),
         "dropout": torch.get_rng_state(),
         "validation": validation.checkpoint() if validation else None,
@@ -214,18 +169,16 @@ def _checkpoint(
 
 def _resume(
     path: Path,
-    head: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     generator: torch.Generator,
     validation: Validation | None,
 ) -> list[dict[str, float]]:
     """Take up a checkpoint where there is a readable one; returns the loss terms of the epochs done."""
     try:
         state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
-        return []  # none, or one cut short: begin at the beginning
-    head.load_state_dict(state["head"])
-    optimizer.load_state_dict(state["optimizer"])
+        learner.load_state_dict(state["learner"])
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        return []  # none, one cut short, or of another version: begin at the beginning
     generator.set_state(state["order"])
     torch.set_rng_state(state["dropout"])
     if validation:
