@@ -8,7 +8,9 @@
     python benchmarks/extraction.py --windows 25 --repeats 3
 
 writes benchmarks/results/extraction_<backbone>_<device>.json. The video is generated noise over a moving pattern at a bit rate that
-surveillance cameras have; (b) decodes it on the cores that the model uses, (c) does not.
+surveillance cameras have; (b) decodes it on the cores that the model uses, (c) does not. With --videos, (b) and (c) get that many
+copies of it, as there are many decoders and each reads one video; (a) gets one. On a GPU the kernels of (c) are profiled as well,
+and its FLOP/s compared with those of a large matrix product in the same precision.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import sys
 import tempfile
@@ -33,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.gpu import ceiling, kernels
 from cache import FeatureStore
 from pipeline.config import parse_experiment
 from pipeline.data.decode import iter_frames, iter_raw_frames
@@ -56,7 +60,7 @@ def make_video(path: Path, width: int, height: int, frames: int, bits_per_pixel:
     """H.264, 30 frames/s, of a drifting pattern under noise."""
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 12, (8, height, width, 1))
-    y, x = np.mgrid[:height, :width]
+    y, x = np.arange(height)[:, None], np.arange(width)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -101,41 +105,44 @@ def theirs(name: str, device: torch.device) -> Callable[[Path], int]:
     return run
 
 
-def ours(extractor: Extractor, folder: Path) -> Callable[[Path], int]:
-    """(b): from the file to committed features; returns the windows."""
+def ours(extractor: Extractor, folder: Path, videos: int) -> Callable[[Path], int]:
+    """(b): from the files to committed features; returns the windows."""
 
     def run(video: Path) -> int:
-        store = FeatureStore.open(folder / "cache")
+        store, names = FeatureStore.open(folder / "cache"), [f"video-{number}" for number in range(videos)]
         with experiment_workers(extractor.experiment) as workers:
-            (outcome,) = extractor.extract([("video", video)], "test", store, "ns", workers)
-        assert outcome.error is None, outcome.error
-        windows = store.reader("ns", "video").shape[1]
-        store.withdraw("ns", "video")
-        return windows
+            outcomes = list(extractor.extract([(name, video) for name in names], "test", store, "ns", workers))
+        assert all(outcome.error is None for outcome in outcomes), outcomes
+        return sum(store.reader("ns", name).shape[1] for name in names)
 
     return run
 
 
-def limit(extractor: Extractor) -> Callable[[Path], int]:
+def limit(extractor: Extractor, videos: int) -> Callable[[Path], int]:
     """(c): cropped frames in memory, features dropped; the frames are decoded outside the clock."""
-    kept: dict[Path, list[np.ndarray]] = {}
+    kept: dict[Path, list[torch.Tensor]] = {}
+    engine = extractor.engine
 
     def run(video: Path) -> int:
         if video not in kept:
             kept.clear()
-            kept[video] = [frame.image for frame in iter_frames(video)]
+            images = [frame.image for frame in iter_frames(video)]
+            batches = [images[start : start + engine.batch_frames] for start in range(0, len(images), engine.batch_frames)]
+            kept[video] = [engine.room(images[0].shape)[: len(batch)] for batch in batches]
+            for room, batch in zip(kept[video], batches, strict=True):
+                np.stack(batch, out=room.numpy())
             return 0
-        batcher, sink, count = ClipBatcher(extractor.engine), Dropped(), 0
-        assembler = WindowAssembler(window_frames=6, stride_frames=3, interval_frames=1)
-        size = extractor.engine.batch_clips
-        for start in range(0, len(kept[video]), size):
-            for features in extractor.engine.frames(kept[video][start : start + size]):
-                for indices, window in assembler.push(features):
-                    batcher.add(sink, Clip(0, tuple(window), indices))
-                    count += 1
-        for indices, window in assembler.finish():
-            batcher.add(sink, Clip(0, tuple(window), indices))
-            count += 1
+        batcher, sink, count = ClipBatcher(engine, torch.float16), Dropped(), 0
+        for _ in range(videos):
+            assembler = WindowAssembler(window_frames=6, stride_frames=3, interval_frames=1)
+            for room in kept[video]:
+                for features in engine.frames(room):
+                    for indices, window in assembler.push(features):
+                        batcher.add(sink, Clip(0, tuple(window), indices))
+                        count += 1
+            for indices, window in assembler.finish():
+                batcher.add(sink, Clip(0, tuple(window), indices))
+                count += 1
         batcher.flush()
         return count
 
@@ -167,9 +174,12 @@ def main() -> None:
     parser.add_argument("--backbone", default="tpn_slowonly_r50", choices=["tpn_slowonly_r50", "tpn_tiny"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--windows", type=int, default=25, help="Windows of the video.")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--windows", type=int, nargs="+", default=[25], help="Windows of the video, once or for each size.")
+    parser.add_argument("--batch", type=int, default=0, help="Clips at once; 0: as extraction chooses.")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--videos", type=int, default=1, help="Copies of the video for (b) and (c).")
+    parser.add_argument("--ways", nargs="+", default=["a_mmaction2", "b_ours", "c_limit"], help="Which of the three.")
+    parser.add_argument("--compile", action="store_true", help="(b) and (c) with torch.compile.")
     parser.add_argument("--sizes", nargs="+", default=["340x256", "1920x1080"])
     parser.add_argument("--bits-per-pixel", type=float, default=0.13, help="Of the video; 0.13 is 8 Mbit/s at 1080p, 30 frames/s.")
     parser.add_argument("--out", type=Path)
@@ -181,7 +191,7 @@ def main() -> None:
                 "experiment": "benchmark",
                 "dataset": {"adapter": "csv", "name": "none", "root": scratch, "classes": ["none"]},
                 "backbone": {"name": options.backbone, "weights": "random", "precision": options.precision},
-                "machine": {"device": options.device, "batch_clips": options.batch},
+                "machine": {"device": options.device, "batch_clips": options.batch, "compile": options.compile},
                 "paths": {"output": scratch, "cache": f"{scratch}/cache"},
             }
         )
@@ -189,15 +199,21 @@ def main() -> None:
         per_window = flops(extractor, options.backbone)
         ways = {
             "a_mmaction2": theirs(options.backbone, extractor.engine.device),
-            "b_ours": ours(extractor, folder),
-            "c_limit": limit(extractor),
+            "b_ours": ours(extractor, folder, options.videos),
+            "c_limit": limit(extractor, options.videos),
         }
-        results = [measure(ways, per_window, size, folder, options) for size in options.sizes]
+        ways = {name: ways[name] for name in options.ways}
+        on_gpu = extractor.engine.device.type == "cuda"
+        matrix_product = ceiling(extractor.engine.device, getattr(torch, extractor.precision)) if on_gpu else None
+        lengths = options.windows * (len(options.sizes) if len(options.windows) == 1 else 1)
+        sizes = zip(options.sizes, lengths, strict=True)
+        results = [measure(ways, per_window, size, windows, folder, options, matrix_product) for size, windows in sizes]
     document = {
         "command": f"python benchmarks/extraction.py {' '.join(sys.argv[1:])}".strip(),
         "backbone": options.backbone,
         "precision": options.precision,
-        "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else "cpu",
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "matrix_product_tflop_per_s": round(matrix_product / 1e12, 1) if on_gpu else None,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}",
         "gflop_per_window": {way: round(value / 1e9, 2) for way, value in per_window.items()},
         "sizes": results,
@@ -209,44 +225,64 @@ def main() -> None:
 
 
 def measure(
-    ways: dict[str, Callable[[Path], int]], per_window: dict[str, float], size: str, folder: Path, options: argparse.Namespace
+    ways: dict[str, Callable[[Path], int]],
+    per_window: dict[str, float],
+    size: str,
+    windows: int,
+    folder: Path,
+    options: argparse.Namespace,
+    matrix_product: float | None,
 ) -> dict:
-    """All three ways on a video of one size, alternating; medians."""
+    """All ways on a video of one size, alternating; medians."""
     width, height = map(int, size.split("x"))
-    frames = 3 * options.windows + 3
+    frames = 3 * windows + 3
     video = folder / f"{size}.mp4"
     make_video(video, width, height, frames, options.bits_per_pixel)
     device = torch.device(options.device)
     times: dict[str, list[float]] = {name: [] for name in ways}
+    copies = {name: 1 if name == "a_mmaction2" else options.videos for name in ways}
     for repeat in range(options.repeats + 1):  # the first round warms up
         for name, way in ways.items():
             start = time.monotonic()
             with heap_kept(device) if name == "c_limit" else nullcontext():  # as extraction has it
-                windows = way(video)
-            if options.device.startswith("cuda"):
+                made = way(video)
+            if device.type == "cuda":
                 torch.cuda.synchronize()
+            seconds = time.monotonic() - start
+            shutil.rmtree(folder / "cache", ignore_errors=True)
+            if not repeat and name == "c_limit":
+                way(video)  # the first call read the video
             if repeat:
-                assert windows == options.windows, (name, windows)
-                times[name].append(time.monotonic() - start)
-                print(f"{size} {name}: {times[name][-1]:.2f} s", flush=True)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+                assert made == windows * copies[name], (name, made)
+                times[name].append(seconds)
+                print(f"{size} {name}: {seconds:.2f} s", flush=True)
     line = {
         "size": size,
         "mbit_per_s": round(8e-6 * video.stat().st_size * 30 / frames, 2),
         "frames": frames,
-        "windows": options.windows,
+        "windows": windows,
         "seconds": {n: [round(t, 3) for t in v] for n, v in times.items()},
     }
-    for name, seconds in medians.items():
-        work = per_window["mmaction2" if name == "a_mmaction2" else "ours"]
+    rates = {}
+    for name in ways:
+        rates[name] = windows * copies[name] / statistics.median(times[name])
+        work = rates[name] * per_window["mmaction2" if name == "a_mmaction2" else "ours"]
         line[name] = {
-            "windows_per_s": round(options.windows / seconds, 2),
-            "video_frames_per_s": round(frames / seconds, 2),
-            "gflop_per_s": round(options.windows * work / seconds / 1e9, 1),
+            "windows_per_s": round(rates[name], 2),
+            "video_frames_per_s": round(rates[name] * frames / windows, 2),
+            "gflop_per_s": round(work / 1e9, 1),
         }
-    line["ratio_a_over_b_time"] = round(medians["a_mmaction2"] / medians["b_ours"], 2)
-    line["ratio_b_over_c_speed"] = round(medians["c_limit"] / medians["b_ours"], 3)
+        if matrix_product:
+            line[name]["share_of_matrix_product"] = round(work / matrix_product, 3)
+    if {"a_mmaction2", "b_ours"} <= set(rates):
+        line["ratio_a_over_b_time"] = round(rates["b_ours"] / rates["a_mmaction2"], 2)
+    if {"b_ours", "c_limit"} <= set(rates):
+        line["ratio_b_over_c_speed"] = round(rates["b_ours"] / rates["c_limit"], 3)
     line["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    if device.type == "cuda":
+        line["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        if "c_limit" in ways:
+            line["c_limit"]["profile"] = kernels(lambda: ways["c_limit"](video))
     print(json.dumps(line))
     return line
 

@@ -5,7 +5,8 @@ ours:  what `gig finetune` runs: fast form, reduction without X~, decoding ahead
 
     python benchmarks/finetune.py --backbone tpn_tiny --bags 16 --repeats 3
 
-writes benchmarks/results/finetune_<backbone>_<device>.json; --checkpointing adds the peak memory with and without on a GPU.
+writes benchmarks/results/finetune_<backbone>_<device>.json. --checkpointing adds ours with activations computed twice. On a GPU
+there is also the peak of each way's memory, its weights and optimiser's state included and those of the others not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,18 +90,20 @@ class Plain:
                 maps = self.network(torch.from_numpy(clips).to(self.device))
                 (plain_loss(maps, self.head, self.labels[video_id].to(self.device), run) / len(batch)).backward()
             self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
 class Ours:
     """The same passes by the parts that `gig finetune` is made of."""
 
-    def __init__(self, experiment, manifest: Manifest, labels: dict[str, torch.Tensor], device: torch.device, workers) -> None:
+    def __init__(
+        self, experiment, manifest: Manifest, labels: dict[str, torch.Tensor], device: torch.device, workers, checkpointing: bool
+    ) -> None:
         self.experiment, self.labels = experiment, labels
         settings, tuning = experiment.backbone, experiment.finetune
         network = build_backbone(settings.name, settings.weights)
         unfreeze(network, tuning.unfreeze)
         head, precision = build_head("gig", channels=2048, classes=CLASSES), getattr(torch, tuning.precision)
-        checkpointing = experiment.machine.activation_checkpointing
         k = experiment.head.k
         self.model = LiveModel(network, head, None, k, precision=precision, checkpointing=checkpointing).to(device)
         self.optimizer = make_optimizer(self.model, tuning)
@@ -114,6 +118,15 @@ class Ours:
             run, at_once = self.experiment.run("gig"), self.experiment.machine.finetune_bags
             accumulate(self.model, clips, batch, self.labels, run, batch=len(batch), draw=f"0 {number}", at_once=at_once)
             self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def allocated(device: torch.device) -> int:
+    """Bytes of a GPU in use, from where its peak is counted from now on; 0 for a CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
 
 
 def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
@@ -130,7 +143,6 @@ def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
     data = {"experiment": "bench", "dataset": dataset, "backbone": {"name": arguments.backbone, "weights": weights}}
     data["finetune"] = {"enabled": True, "unfreeze": unfrozen, "precision": arguments.precision, "backbone_learning_rate": 1e-5}
     data["machine"] = {"device": arguments.device, "finetune_bags": arguments.bags_at_once}
-    data["machine"]["activation_checkpointing"] = arguments.checkpointing
     experiment, device = parse_experiment(data), pick_device(arguments.device)
     if not (folder / "manifest").is_dir():
         build_manifest(experiment, folder / "manifest")
@@ -139,24 +151,31 @@ def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
     labels = {v.video_id: torch.from_numpy(manifest.video_labels(v)) for v in entries}
     video_ids = [v.video_id for v in entries]
     with experiment_workers(experiment) as workers:
-        ways = {"plain": Plain(experiment, manifest, labels, device), "ours": Ours(experiment, manifest, labels, device, workers)}
+        ours = partial(Ours, experiment, manifest, labels, device, workers)
+        makers = {"plain": partial(Plain, experiment, manifest, labels, device), "ours": partial(ours, checkpointing=False)}
+        makers |= {"ours_checkpointing": partial(ours, checkpointing=True)} if arguments.checkpointing else {}
+        ways, resident, peaks = {}, {}, {}
+        for name, make in makers.items():
+            before = allocated(device)
+            ways[name] = make()
+            resident[name] = allocated(device) - before
         rates: dict[str, list[float]] = {name: [] for name in ways}
-        peaks = {}
         for number in range(arguments.repeats + 1):
             for name, way in ways.items():
-                if device.type == "cuda":
-                    torch.cuda.reset_peak_memory_stats(device)
+                others = allocated(device) - resident[name]
                 started = time.perf_counter()
                 way.epoch(video_ids, number)
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
-                    peaks[name] = torch.cuda.max_memory_allocated(device)
+                    peaks[name] = torch.cuda.max_memory_allocated(device) - others
                 if number:
                     rates[name].append(len(video_ids) * 8 / (time.perf_counter() - started))
+    batch = experiment.finetune.batch_bags
     ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["plain"], strict=True)]
     return {
         "unfreeze": unfrozen,
         "clips_per_s": {name: round(statistics.median(values), 3) for name, values in rates.items()},
+        "steps_per_s": {name: round(statistics.median(values) / (8 * batch), 4) for name, values in rates.items()},
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(value, 3) for value in ratios],
         "peak_gpu_bytes": peaks or None,
@@ -173,15 +192,22 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--bags-at-once", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--unfreeze", nargs="+", default=["neck", "last_stage+neck", "all"])
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         lines = [measure(arguments, parts, Path(folder)) for parts in arguments.unfreeze]
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
-    result = {"machine": machine, "torch": torch.__version__, "backbone": arguments.backbone, "bags": arguments.bags}
+    result = {
+        "command": f"python benchmarks/finetune.py {' '.join(sys.argv[1:])}".strip(),
+        "machine": machine,
+        "torch": torch.__version__,
+        "backbone": arguments.backbone,
+        "bags": arguments.bags,
+    }
     result |= {"precision": arguments.precision, "bags_at_once": arguments.bags_at_once, "checkpointing": arguments.checkpointing}
-    out = Path(__file__).parent / "results" / f"finetune_{arguments.backbone}_{device.type}.json"
+    out = arguments.out or Path(__file__).parent / "results" / f"finetune_{arguments.backbone}_{device.type}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result | {"lines": lines}, indent=1) + "\n", encoding="utf-8")
     print(out.read_text(encoding="utf-8"))

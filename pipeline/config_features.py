@@ -105,7 +105,7 @@ class Machine(Section):
     """What the work runs on, and what it puts up with. In no digest: none of it decides a result beyond rounding."""
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    batch_clips: int = Field(default=8, ge=1, description="Clips the backbone sees at once.")
+    batch_clips: int = Field(default=0, ge=0, description="Clips the backbone sees at once; 0: 8 on a CPU, 32 on a GPU.")
     compile: bool = Field(
         default=False,
         description="Have torch.compile make code for this machine: minutes at the start, for speed after. Needs a C++ compiler.",

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 import yaml
 from mock_datasets import MOCKS
 from pydantic import TypeAdapter
@@ -40,6 +41,14 @@ NANO = {
     "runs": {"gig": {}, "untrained": {"head": {"name": "pattern_norm"}}},
     "machine": {"device": "cpu"},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a CUDA device are skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture

@@ -125,8 +125,9 @@ def test_a_tuned_network_is_a_checkpoint_of_the_whole_recogniser(name, tmp_path)
 @pytest.mark.gpu
 def test_mixed_precision_on_a_gpu_is_close_to_float32(tiny):
     losses = []
+    head = build_head("gig", channels=2048, classes=2)
     for precision in (torch.float32, torch.bfloat16, torch.float16):
-        model = LiveModel(thawed(tiny, "all"), build_head("gig", channels=2048, classes=2), None, 2, precision=precision).cuda()
+        model = LiveModel(thawed(tiny, "all"), copy.deepcopy(head), None, 2, precision=precision).cuda()
         (output,) = model.outputs(clips(4, 6, 64)[None, :, None].cuda(), ["a"])
         total = vs_loss(output, torch.tensor([[0.0, 1.0, 0.0]]).cuda(), **WEIGHTS).total
         total.backward()

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, pick_device
+from pipeline.models.backbone import build_backbone
+from pipeline.models.fast_tpn import FastTPN
+from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_batch, pick_device
 from pipeline.stages.writing import WriteBehind
 
 
@@ -112,6 +114,59 @@ def test_halving_in_the_middle_of_a_batch_loses_no_clip():
     assert [first for _, _, first in sink.got] == list(range(11))
 
 
+def test_a_room_gives_what_single_images_give():
+    engine = Engine(Network(), torch.device("cpu"), 4)
+    room = engine.room((4, 4, 3))
+    assert (tuple(room.shape), room.dtype) == ((12, 4, 4, 3), torch.uint8)
+    room[:] = torch.arange(12)[:, None, None, None]
+    for count, sizes in ((12, [12]), (8, [4, 4]), (3, [4])):
+        engine.network.sizes.clear()
+        assert [float(f.max()) for f in engine.frames(room[:count])] == list(range(count))
+        assert engine.network.sizes == sizes
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@pytest.fixture(scope="module")
+def moving() -> np.ndarray:
+    """Pictures (48, 224, 224, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (48, 224, 224, 3), dtype=np.uint8)
+
+
+def maps_of(device: str, pictures: np.ndarray, precision: str = "float32", batch: int = 8, say=lambda message: None) -> np.ndarray:
+    network = FastTPN(build_backbone("tpn_tiny", "bundled"))
+    network.set_precision(getattr(torch, precision))
+    engine = Engine(network, torch.device(device), batch, say)
+    frames = engine.frames(pictures)
+    return engine.clips([frames[start : start + 6] for start in range(0, len(frames) - 5, 3)]).numpy()
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_features_of_a_cpu(moving):
+    expected = maps_of("cpu", moving)
+    assert relative(maps_of("cuda", moving), expected) < 1e-5  # float32 is no TF32
+    assert relative(maps_of("cuda", moving, "bfloat16"), expected) < 0.03
+    assert relative(maps_of("cuda", moving, "float16"), expected) < 0.005
+    np.testing.assert_array_equal(maps_of("cuda", moving), maps_of("cuda", moving))
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_is_too_small_for_the_batch_gets_smaller_ones(moving):
+    total, said = torch.cuda.mem_get_info()[1], []
+    expected = maps_of("cuda", moving)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
+    try:
+        found = maps_of("cuda", moving, batch=1024, say=said.append)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert said
+    assert all("too little memory" in message for message in said)
+    assert relative(found, expected) < 1e-5
+
+
 def test_a_precision_without_instructions_is_refused(monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     check_precision("float32", torch.device("cpu"))
@@ -119,6 +174,11 @@ def test_a_precision_without_instructions_is_refused(monkeypatch):
         check_precision("bfloat16", torch.device("cpu"))
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     check_precision("bfloat16", torch.device("cpu"))
+
+
+def test_the_batch_that_is_chosen():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [choose_batch(0, cpu), choose_batch(0, gpu), choose_batch(5, cpu), choose_batch(5, gpu)] == [8, 32, 5, 5]
 
 
 def test_a_device_that_is_not_there_is_refused():

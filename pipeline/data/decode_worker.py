@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.following import end_with
-from pipeline.data.streams import Job
+from pipeline.data.streams import FREED_AT_ONCE, Job
 from pipeline.errors import PipelineError
 
 ATTEMPTS = 3
@@ -63,7 +63,7 @@ class _Sender:
         if image is not None:
             while self._used == len(self._ring) or self._connection.poll():
                 self._connection.recv()
-                self._used -= 1
+                self._used -= FREED_AT_ONCE
             slot = self._slot = (self._slot + 1) % len(self._ring)
             self._ring[slot] = image
             self._used += 1

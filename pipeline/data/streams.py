@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -25,6 +27,7 @@ from pipeline.errors import DecodeError
 __all__ = ["Job", "Receiver", "Select", "VideoStream", "Worker"]
 
 SLOTS = 64
+FREED_AT_ONCE = 16
 
 Select = Callable[[int], Sequence[int]]
 
@@ -52,7 +55,7 @@ class Receiver(Protocol):
         """The frames follow, from the first on; said again where the decoder yielded another number of them than was planned."""
 
     def frame(self, frame: Frame) -> None:
-        """The next frame."""
+        """The next frame. Its picture is overwritten once this returns, so what is kept of it is copied."""
 
 
 class VideoStream:
@@ -130,7 +133,8 @@ class VideoStream:
                 receiver.begin()
             elif kind == "frame":
                 time_s, slot = values
-                receiver.frame(Frame(self.worker.take(slot) if slot >= 0 else None, time_s))
+                receiver.frame(Frame(self.worker.picture(slot) if slot >= 0 else None, time_s))
+                self.worker.free(slot)
             if self.closed or not self.worker.has_sent():
                 return
 
@@ -201,31 +205,45 @@ class Worker:
             theirs.close()
         self.connection = Connection(ours.detach())
         self.connection.send((decoder, short_side, crop, SLOTS))
+        self._read = 0
+        self._poll = select.poll()  # kept: the connection's own poll makes one for every question
+        self._poll.register(self.connection.fileno(), select.POLLIN)
 
     def send(self, job: Job) -> None:
+        self._read = 0
         with suppress(OSError):  # it has died; `receive` says so with the video's name
             self.connection.send(job)
 
     def has_sent(self) -> bool:
         """Whether `receive` would return, or raise, at once."""
-        return self.connection.poll(0)
+        return bool(self._poll.poll(0))
 
     def receive(self, path: Path, decoded: int, wait_s: float, timeout_s: float) -> tuple:
         """The next message. Raises DecodeError when the process has died or says nothing for too long."""
         try:
-            if self.connection.poll(wait_s):
+            if self._poll.poll(math.ceil(1000 * wait_s)):
                 return self.connection.recv()
             what = f"the decoder gave no sign of life for {timeout_s:g} s"
         except (EOFError, OSError):
             what = f"the decoder's process died ({_cause(self.process.wait())})"
         raise DecodeError(f"{path}: {what}, at frame {decoded}", frame=decoded)
 
+    def picture(self, slot: int) -> np.ndarray:
+        """The picture at a place of the ring (S, S, 3) uint8, until the place is free."""
+        return np.frombuffer(self._ring, np.uint8, self._slot_bytes, slot * self._slot_bytes).reshape(self._shape)
+
+    def free(self, slot: int) -> None:
+        """A picture has been read; -1 for a frame that came without one. The process is told of several at once."""
+        self._read += slot >= 0
+        if self._read == FREED_AT_ONCE:
+            self._read = 0
+            with suppress(OSError):
+                self.connection.send("free")
+
     def take(self, slot: int) -> np.ndarray:
         """A copy of a picture; its place in the ring is free again."""
-        view = np.frombuffer(self._ring, np.uint8, self._slot_bytes, slot * self._slot_bytes)
-        picture = view.reshape(self._shape).copy()
-        with suppress(OSError):
-            self.connection.send("free")
+        picture = self.picture(slot).copy()
+        self.free(slot)
         return picture
 
     def kill(self) -> None:

@@ -1,8 +1,9 @@
 """The fast form of TPN on SlowOnly: the loaded module's own weights, arranged for speed. Knows no mmaction2.
 
 - Batch norms are folded into the convolutions before them: once where the weights are frozen, in every pass where they are trained.
-- Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are three
-  1 x 1 convolutions of the frames before, at and after, added up.
+- Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are 2-D ones
+  too, on one picture that is as high as the clip is long and as wide as there are positions.
+- On a CUDA device, where nothing is trained, bias, sum with the block's input and ReLU are part of the convolution's kernel.
 - Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes them once
   a frame, whatever the number of windows it lies in, and `clips` does the rest.
 
@@ -110,18 +111,20 @@ class _Convolution(nn.Module):
 
     Attributes:
         taps: temporal kernel, 1 or 3.
-        weights: (taps, O, I / groups, k, k).
+        weights: (O, I / groups, k, k), or (O, I / groups, 3, 1) of a temporal kernel of 3.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         conv, norm = module.conv, getattr(module, "bn", None)
         self.taps = conv.kernel_size[0]
-        side = conv.kernel_size[1:]
-        steps_in_time = conv.stride[0] == 1 and conv.dilation == (1, 1, 1) and conv.padding[0] == self.taps // 2
-        if self.taps not in (1, 3) or (self.taps == 3 and side != (1, 1)) or not steps_in_time:
-            raise ValueError(f"expected a convolution (1, k, k) or (3, 1, 1) that keeps the time steps, got {conv}")
         self.stride, self.padding, self.groups = conv.stride[1:], conv.padding[1:], conv.groups
+        steps_in_time = conv.stride[0] == 1 and conv.dilation == (1, 1, 1) and conv.padding[0] == self.taps // 2
+        positions_apart = (conv.kernel_size[1:], self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
+        if self.taps not in (1, 3) or (self.taps == 3 and not positions_apart) or not steps_in_time:
+            raise ValueError(f"expected a convolution (1, k, k) or (3, 1, 1) that keeps the time steps, got {conv}")
+        if self.taps == 3:
+            self.padding = (1, 0)
         self.relu = getattr(module, "activate", None) is not None
         trained = any(p.requires_grad for p in module.parameters())
         self._sources = (conv, norm) if trained else None  # a tuple, so that they are no second parameters of ours
@@ -135,29 +138,52 @@ class _Convolution(nn.Module):
         """Of the input."""
         return torch.float32 if self._sources else self.weights.dtype
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
+        """`plus`, of the output's shape, is added, and ReLU then comes last."""
         weights, bias = _folded(*self._sources, torch.float32) if self._sources else (self.weights, self.bias)
-        output = self._convolve(maps, weights[self.taps // 2], bias)
-        if self.taps == 3 and len(maps) > 1:
-            output[1:] += self._convolve(maps[:-1], weights[0])
-            output[:-1] += self._convolve(maps[1:], weights[2])
-        return output.relu_() if self.relu else output
+        pictures, shape = self._pictures(maps), (self.stride, self.padding, (1, 1), self.groups)
+        added = None if plus is None else self._pictures(plus)
+        relu = self.relu or plus is not None
+        if not (relu and self._fused(maps)):
+            output = conv2d(pictures, weights, bias, *shape)
+            output = output if added is None else output.add_(added)
+            output = output.relu_() if relu else output
+        elif added is None:
+            output = torch.cudnn_convolution_relu(pictures, weights, bias, *shape)
+        else:
+            output = torch.cudnn_convolution_add_relu(pictures, weights, added, 1.0, bias, *shape)
+        return self._maps(output, maps.shape)
 
-    def _convolve(self, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        flat = conv2d(maps.flatten(0, 1), weight, bias, self.stride, self.padding, groups=self.groups)
-        return flat.unflatten(0, maps.shape[:2])
+    def _pictures(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps (L, N, C, h, w) as what the 2-D convolution sees: (L N, C, h, w), or (1, C, L, N h w) for time steps as rows."""
+        if self.taps == 1:
+            return maps.flatten(0, 1)
+        return maps.permute(0, 1, 3, 4, 2).flatten(1, 3).permute(2, 0, 1)[None]
+
+    def _maps(self, pictures: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """`_pictures` undone, for maps of a shape (L, N, _, h, w) before the convolution."""
+        if self.taps == 1:
+            return pictures.unflatten(0, shape[:2])
+        return pictures[0].permute(1, 2, 0).unflatten(1, (shape[1], *shape[3:])).permute(0, 1, 4, 2, 3)
+
+    def _fused(self, maps: torch.Tensor) -> bool:
+        """Whether there is one kernel for all of it: on CUDA, without gradients, and not while torch.compile makes its own."""
+        if torch.compiler.is_compiling() or not maps.is_cuda or not torch.is_inference_mode_enabled():
+            return False
+        return self.groups == 1 and self._sources is None and not torch.is_autocast_enabled("cuda")
 
 
 def _folded(conv: nn.Module, norm: nn.Module | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (taps, O, I / groups, k, k) and bias (O,) of a convolution and the norm after it, as one; differentiable."""
+    """Weights, channels last, and bias (O,) of a convolution and the norm after it, as one; differentiable."""
     weight = conv.weight.to(dtype)
     bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.to(dtype)
     if norm is not None:
         scale = norm.weight.to(dtype) / (norm.running_var.to(dtype) + norm.eps).sqrt()
         weight = weight * scale.view(-1, 1, 1, 1, 1)
         bias = norm.bias.to(dtype) + (bias - norm.running_mean.to(dtype)) * scale
-    taps = [tap.contiguous(memory_format=torch.channels_last) for tap in weight.unbind(2)]
-    return torch.stack(taps), bias
+    # One of the kernel's time and height is 1, or its height and width are.
+    weight = weight.squeeze(2) if weight.shape[2] == 1 else weight.squeeze(4)
+    return weight.contiguous(memory_format=torch.channels_last), bias
 
 
 class _Block(nn.Module):
@@ -166,11 +192,12 @@ class _Block(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         names = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
-        self.path = nn.Sequential(*(_Convolution(getattr(block, name)) for name in names))
+        *first, last = (_Convolution(getattr(block, name)) for name in names)
+        self.path, self.last = nn.Sequential(*first), last
         self.shortcut = _Convolution(block.downsample) if block.downsample is not None else nn.Identity()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return self.path(maps).add_(self.shortcut(maps)).relu_()
+        return self.last(self.path(maps), plus=self.shortcut(maps))
 
 
 class _Neck(nn.Module):

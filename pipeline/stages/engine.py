@@ -18,7 +18,7 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.models.fast_tpn import FastTPN
 
-__all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink", "check_precision", "choose_precision", "pick_device"]
+__all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink", "check_precision", "choose_batch", "choose_precision", "pick_device"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -35,6 +35,11 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"machine.device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)")
     return device
+
+
+def choose_batch(clips: int, device: torch.device) -> int:
+    """The clips of a batch, where 0 stands for 32 on a CUDA device and 8 elsewhere."""
+    return clips or (32 if device.type == "cuda" else 8)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
@@ -125,16 +130,20 @@ class Engine:
             self._frames, self._clips = (torch.compile(step, dynamic=False) for step in (network.frames, network.clips))
         self._say = say
 
-    def frames(self, images: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """The early layers' outputs (C, h, w) of images (S, S, 3) uint8, on the device."""
+    def room(self, shape: Sequence[int]) -> torch.Tensor:
+        """Unset memory for a batch of pictures: (n, *shape) uint8, from which they go to the device while the host goes on."""
+        return torch.empty((self.batch_frames, *shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+
+    def frames(self, images: torch.Tensor | Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """The early layers' outputs (C, h, w), on the device, of images (S, S, 3) uint8: part of a `room`, or one by one."""
         outputs: list[torch.Tensor] = []
         while rest := len(images) - len(outputs):
             # What does not fill a large batch goes in small ones, so that little is padded.
             size = self.batch_frames if rest >= self.batch_frames else min(self.batch_clips, self.batch_frames)
             batch = images[len(outputs) : len(outputs) + size]
 
-            def run(batch: Sequence[np.ndarray] = batch, size: int = size) -> torch.Tensor:
-                return self._frames(self._stacked(batch, size).to(self.device, non_blocking=True))
+            def run(batch: torch.Tensor | Sequence[np.ndarray] = batch, size: int = size) -> torch.Tensor:
+                return self._frames(self._full(batch, size).to(self.device, non_blocking=True))
 
             if (found := self._attempt(run, size)) is not None:
                 outputs += found[: len(batch)].unbind()
@@ -161,10 +170,12 @@ class Engine:
                 self._say(f"the device has too little memory: from now on {self.batch_clips} clips at once")
         return Maps(outputs, dtype)
 
-    def _stacked(self, images: Sequence[np.ndarray], size: int) -> torch.Tensor:
-        """`size` images as one tensor; for CUDA in pinned memory, which is copied to the device while the host goes on."""
-        stacked = torch.empty((size, *images[0].shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        np.stack(_padded(images, size), out=stacked.numpy())
+    def _full(self, images: torch.Tensor | Sequence[np.ndarray], size: int) -> torch.Tensor:
+        """`size` images as one tensor on the host."""
+        if isinstance(images, torch.Tensor) and len(images) == size:
+            return images
+        stacked = self.room(images[0].shape)[:size]
+        np.stack(_padded([np.asarray(image) for image in images], size), out=stacked.numpy())
         return stacked
 
     def _attempt(self, run: Callable[[], torch.Tensor], size: int) -> torch.Tensor | None:

@@ -26,7 +26,7 @@ from pipeline.data.workers import DecodeWorkers, Job, VideoStream
 from pipeline.errors import DecodeError
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
-from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_precision, pick_device
+from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.feeding import ViewFeed, WindowFeed
 from pipeline.stages.heap import heap_kept
 from pipeline.stages.progress import VideoProgress
@@ -148,7 +148,7 @@ class Extractor:
         if network is None:
             network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))
             network.set_precision(getattr(torch, self.precision))
-        self.engine = Engine(network, device, machine.batch_clips, say, compiled=machine.compile)
+        self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)
 
     def job(self, path: Path, video_id: str, split: str) -> Job:
         """What a decoder must do for a video: all frames of a test video, those of its clips of a training video."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from pipeline.config import TestSampling, TrainSampling
 from pipeline.data.decode import Frame
@@ -30,15 +31,20 @@ class WindowFeed:
         self.times: list[float] = []
         self._engine, self._queue = engine, queue
         self._assembler = WindowAssembler(**sampling.model_dump())
-        self._images: list[np.ndarray] = []
+        self._room = torch.empty(0)
+        self._pictures, self._filled = self._room.numpy(), 0
 
     def begin(self) -> None:
         """Nothing to do: all frames of a test video are wanted, so they come once."""
 
     def frame(self, frame: Frame) -> None:
+        if not self._filled:
+            self._room = self._engine.room(frame.image.shape)
+            self._pictures = self._room.numpy()
         self.times.append(frame.time_s)
-        self._images.append(frame.image)
-        if len(self._images) >= self._engine.batch_frames:
+        self._pictures[self._filled] = frame.image
+        self._filled += 1
+        if self._filled == len(self._room):
             self._run()
 
     def end(self) -> None:
@@ -48,10 +54,10 @@ class WindowFeed:
             self._queue(Clip(0, tuple(window), indices))
 
     def _run(self) -> None:
-        for features in self._engine.frames(self._images):
+        for features in self._engine.frames(self._room[: self._filled]):
             for indices, window in self._assembler.push(features):
                 self._queue(Clip(0, tuple(window), indices))
-        self._images.clear()
+        self._filled = 0
 
 
 class ViewFeed:
@@ -72,7 +78,7 @@ class ViewFeed:
 
     def frame(self, frame: Frame) -> None:
         if frame.image is not None:
-            self._pictures[len(self.times)] = frame.image
+            self._pictures[len(self.times)] = frame.image.copy()
         self.times.append(frame.time_s)
 
     def end(self) -> None:
