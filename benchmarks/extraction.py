@@ -154,7 +154,7 @@ def flops(extractor: Extractor, name: str) -> dict[str, float]:
     network, device = extractor.engine.network, extractor.engine.device
     clip = torch.zeros(1, 6, 224, 224, 3, dtype=torch.uint8, device=device)
     found = {}
-    with torch.inference_mode():
+    with torch.no_grad():  # in inference mode a GPU has fused kernels, which are not counted
         module = backbone_module.build_backbone(name, "random").to(device)
         with FlopCounterMode(display=False) as counter:
             module(clip)

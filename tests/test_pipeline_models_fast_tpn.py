@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.models.backbone import Backbone, build_backbone
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.fast_tpn import FastTPN, _Convolution, _folded
 
 
 def unsettled(network: Backbone) -> Backbone:
@@ -75,6 +75,22 @@ def test_overlapping_windows_from_shared_frames_are_exact(tiny):
         for start in (0, 3, 6):
             shared = fast.clips(frames[start : start + 6, None])
             assert torch.equal(shared[0], fast(video[None, start : start + 6])[0])
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_a_grouped_convolution_as_matrix_products(taps):
+    module = torch.nn.Module()
+    module.conv = torch.nn.Conv3d(12, 8, (taps, 1, 1), padding=(taps // 2, 0, 0), groups=4)
+    module.bn = torch.nn.BatchNorm3d(8)
+    module.bn.running_mean.normal_()
+    convolution, maps = _Convolution(module.eval()), torch.randn(5, 2, 12, 3, 4)
+    weights, bias = _folded(module.conv, module.bn, torch.float32)
+    found, expected = convolution._by_group(maps, weights, bias), convolution(maps)
+    assert convolution.by_group
+    assert relative(found.detach(), expected.detach()) < 1e-5
+    assert found.permute(0, 1, 3, 4, 2).is_contiguous()
+    theirs, ours = (torch.autograd.grad(output.square().sum(), list(module.parameters())) for output in (expected, found))
+    assert all(relative(a, b) < 1e-4 for a, b in zip(ours, theirs, strict=True))
 
 
 def test_the_module_is_left_as_it_was(tiny):

@@ -3,7 +3,8 @@
 - Batch norms are folded into the convolutions before them: once where the weights are frozen, in every pass where they are trained.
 - Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are 2-D ones
   too, on one picture that is as high as the clip is long and as wide as there are positions.
-- On a CUDA device, where nothing is trained, bias, sum with the block's input and ReLU are part of the convolution's kernel.
+- On a CUDA device, where nothing is trained, bias, sum with the block's input and ReLU are part of the convolution's kernel, and
+  the neck's grouped convolutions are matrix products.
 - Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes them once
   a frame, whatever the number of windows it lies in, and `clips` does the rest.
 
@@ -125,6 +126,7 @@ class _Convolution(nn.Module):
             raise ValueError(f"expected a convolution (1, k, k) or (3, 1, 1) that keeps the time steps, got {conv}")
         if self.taps == 3:
             self.padding = (1, 0)
+        self.by_group = self.groups > 1 and positions_apart
         self.relu = getattr(module, "activate", None) is not None
         trained = any(p.requires_grad for p in module.parameters())
         self._sources = (conv, norm) if trained else None  # a tuple, so that they are no second parameters of ours
@@ -144,6 +146,9 @@ class _Convolution(nn.Module):
         pictures, shape = self._pictures(maps), (self.stride, self.padding, (1, 1), self.groups)
         added = None if plus is None else self._pictures(plus)
         relu = self.relu or plus is not None
+        if maps.is_cuda and self.by_group:
+            output = self._by_group(maps, weights, bias)
+            return output.relu_() if relu else output
         if not (relu and self._fused(maps)):
             output = conv2d(pictures, weights, bias, *shape)
             output = output if added is None else output.add_(added)
@@ -165,6 +170,20 @@ class _Convolution(nn.Module):
         if self.taps == 1:
             return pictures.unflatten(0, shape[:2])
         return pictures[0].permute(1, 2, 0).unflatten(1, (shape[1], *shape[3:])).permute(0, 1, 4, 2, 3)
+
+    def _by_group(self, maps: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """The convolution as a matrix product for each group, where a position of a step sees no other position."""
+        (steps, clips), side = maps.shape[:2], maps.shape[3:]
+        rows = maps.permute(0, 1, 3, 4, 2).flatten(0, 3).unflatten(1, (self.groups, -1)).transpose(0, 1)
+        taps = weights.squeeze(3).unflatten(0, (self.groups, -1)).permute(0, 2, 3, 1)  # (groups, I / groups, taps, O / groups)
+        parts = torch.bmm(rows, taps.flatten(2)).unflatten(2, taps.shape[2:]).unflatten(1, (steps, -1))
+        output = parts[..., self.taps // 2, :]
+        if self.taps == 3:
+            output = output.clone()
+            output[:, 1:] += parts[:, :-1, :, 0]
+            output[:, :-1] += parts[:, 1:, :, 2]
+        output = output.permute(1, 2, 0, 3).flatten(2) + bias.to(output.dtype)
+        return output.unflatten(1, (clips, *side)).permute(0, 1, 4, 2, 3)
 
     def _fused(self, maps: torch.Tensor) -> bool:
         """Whether there is one kernel for all of it: on CUDA, without gradients, and not while torch.compile makes its own."""
