@@ -24,7 +24,10 @@ def ceiling(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def kernels(run: Callable[[], object]) -> dict:
-    """Where the time of a call goes on a GPU: the share of it in which kernels ran, and of that every kernel's, the largest 20."""
+    """Where the time of a call goes on a GPU: the kernels' time over the call's, and of it every kernel's share, the largest 20.
+
+    Kernels that ran side by side count each, so `busy_share` can be above 1.
+    """
     activities = [torch.profiler.ProfilerActivity.CUDA]
     start = time.monotonic()
     with torch.profiler.profile(activities=activities) as profile:
