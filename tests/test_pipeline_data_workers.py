@@ -147,6 +147,32 @@ class Frames:
         self.values.append(None if frame.image is None else int(frame.image[0, 0, 0]))
 
 
+NUMBERED = """
+from pipeline.data.decode import Frame, VideoHeader
+import numpy as np
+
+def read_header(path, alive=None):
+    return VideoHeader(path, 8, 8, 10.0, 250, 1)
+
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+    for index in range(250):
+        yield Frame(np.full((crop, crop, 3), index, np.uint8), index / 10)
+"""
+
+
+def test_no_picture_is_overwritten_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "decoder_numbered.py").write_text(NUMBERED)
+    monkeypatch.syspath_prepend(tmp_path)
+    with DecodeWorkers(1, crop=8, short_side=8, decoder="decoder_numbered") as workers:
+        for stream in workers.streams([Job(Path("a.mp4"))] * 3):
+            found = []
+            for frame in stream.frames():  # 250 is no multiple of the places freed at once
+                if len(found) % 50 == 0:
+                    time.sleep(0.1)  # the decoder fills the ring meanwhile
+                found.append(int(frame.image.max()))
+            assert found == list(range(250))
+
+
 def read_together(workers, jobs, most=8) -> list[list[int | None] | str]:
     """What becomes of every job when all streams are read as they can be."""
     received, errors = {}, {}

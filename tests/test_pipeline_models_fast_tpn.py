@@ -89,6 +89,10 @@ def test_a_grouped_convolution_as_matrix_products(taps):
     assert convolution.by_group
     assert relative(found.detach(), expected.detach()) < 1e-5
     assert found.permute(0, 1, 3, 4, 2).is_contiguous()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = convolution._by_group(maps, weights, bias)
+    assert half.dtype == torch.bfloat16
+    assert relative(half.detach().float(), expected.detach()) < 0.02
     theirs, ours = (torch.autograd.grad(output.square().sum(), list(module.parameters())) for output in (expected, found))
     assert all(relative(a, b) < 1e-4 for a, b in zip(ours, theirs, strict=True))
 

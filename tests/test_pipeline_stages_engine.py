@@ -149,7 +149,8 @@ def test_a_gpu_gives_the_features_of_a_cpu(moving):
     assert relative(maps_of("cuda", moving), expected) < 1e-5  # float32 is no TF32
     assert relative(maps_of("cuda", moving, "bfloat16"), expected) < 0.03
     assert relative(maps_of("cuda", moving, "float16"), expected) < 0.005
-    np.testing.assert_array_equal(maps_of("cuda", moving), maps_of("cuda", moving))
+    for precision in ("float32", "bfloat16", "float16"):
+        np.testing.assert_array_equal(maps_of("cuda", moving, precision), maps_of("cuda", moving, precision))
 
 
 @pytest.mark.gpu

@@ -130,9 +130,10 @@ class TestExtraction:
         Quarantine(experiment.paths.output / "quarantine").clear(["t1"])
         assert extract(experiment, manifest, "test", manifest.split("test"), "ns").extracted == ("t1",)
 
-    def test_views_are_random_draws_and_odd_ones_are_flipped(self, nano, manifest, tmp_path):
+    def test_views_are_random_draws_and_odd_ones_are_flipped(self, nano, manifest, tmp_path, make_video):
         nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
-        nano["train_sampling"] = {"segments": 2, "views": 2, "interval_frames": 1, "clip_frames": 2}
+        nano["train_sampling"] = {"segments": 40, "views": 2, "interval_frames": 1, "clip_frames": 2}
+        make_video("n1.mp4", frames=160)  # of which more are wanted than the decoder's ring holds
         experiment = parse_experiment(nano)
         extractor = Extractor(experiment)
         path, clips = manifest.video_path("n1"), []
@@ -141,10 +142,10 @@ class TestExtraction:
             for _, stream in workers.readable([extractor.job(path, "n1", "train")]):
                 stream.advance(feed, 8)
         feed.end()
-        assert [clip.view for clip in clips] == [0, 0, 1, 1]
-        assert len(feed.times) == 20
+        assert [clip.view for clip in clips] == [0] * 40 + [1] * 40
+        assert len(feed.times) == 160
         frames = [f.image for f in iter_frames(path)]
-        for clip in clips:
+        for clip in clips[::7]:
             for number, features in zip(clip.indices, clip.features, strict=True):
                 image = frames[number][:, ::-1] if clip.view else frames[number]
                 expected = extractor.engine.frames([np.ascontiguousarray(image)])[0]

@@ -216,12 +216,12 @@ class Worker:
 
     def has_sent(self) -> bool:
         """Whether `receive` would return, or raise, at once."""
-        return bool(self._poll.poll(0))
+        return self.connection.closed or bool(self._poll.poll(0))
 
     def receive(self, path: Path, decoded: int, wait_s: float, timeout_s: float) -> tuple:
         """The next message. Raises DecodeError when the process has died or says nothing for too long."""
         try:
-            if self._poll.poll(math.ceil(1000 * wait_s)):
+            if self.connection.closed or self._poll.poll(math.ceil(1000 * wait_s)):
                 return self.connection.recv()
             what = f"the decoder gave no sign of life for {timeout_s:g} s"
         except (EOFError, OSError):

@@ -3,8 +3,8 @@
 - Batch norms are folded into the convolutions before them: once where the weights are frozen, in every pass where they are trained.
 - Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are 2-D ones
   too, on one picture that is as high as the clip is long and as wide as there are positions.
-- On a CUDA device, where nothing is trained, bias, sum with the block's input and ReLU are part of the convolution's kernel, and
-  the neck's grouped convolutions are matrix products.
+- On a CUDA device the neck's grouped convolutions are matrix products; in bfloat16, where nothing is trained, bias, sum with the
+  block's input and ReLU are part of the convolution's kernel.
 - Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes them once
   a frame, whatever the number of windows it lies in, and `clips` does the rest.
 
@@ -144,20 +144,19 @@ class _Convolution(nn.Module):
         """`plus`, of the output's shape, is added, and ReLU then comes last."""
         weights, bias = _folded(*self._sources, torch.float32) if self._sources else (self.weights, self.bias)
         pictures, shape = self._pictures(maps), (self.stride, self.padding, (1, 1), self.groups)
-        added = None if plus is None else self._pictures(plus)
         relu = self.relu or plus is not None
+        if relu and self._fused(maps):
+            if plus is None:
+                output = torch.cudnn_convolution_relu(pictures, weights, bias, *shape)
+            else:
+                output = torch.cudnn_convolution_add_relu(pictures, weights, self._pictures(plus), 1.0, bias, *shape)
+            return self._maps(output, maps.shape)
         if maps.is_cuda and self.by_group:
             output = self._by_group(maps, weights, bias)
-            return output.relu_() if relu else output
-        if not (relu and self._fused(maps)):
-            output = conv2d(pictures, weights, bias, *shape)
-            output = output if added is None else output.add_(added)
-            output = output.relu_() if relu else output
-        elif added is None:
-            output = torch.cudnn_convolution_relu(pictures, weights, bias, *shape)
         else:
-            output = torch.cudnn_convolution_add_relu(pictures, weights, added, 1.0, bias, *shape)
-        return self._maps(output, maps.shape)
+            output = self._maps(conv2d(pictures, weights, bias, *shape), maps.shape)
+        output = output if plus is None else output.add_(plus)
+        return output.relu_() if relu else output
 
     def _pictures(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps (L, N, C, h, w) as what the 2-D convolution sees: (L N, C, h, w), or (1, C, L, N h w) for time steps as rows."""
@@ -186,10 +185,14 @@ class _Convolution(nn.Module):
         return output.unflatten(1, (clips, *side)).permute(0, 1, 4, 2, 3)
 
     def _fused(self, maps: torch.Tensor) -> bool:
-        """Whether there is one kernel for all of it: on CUDA, without gradients, and not while torch.compile makes its own."""
+        """Whether there is one kernel for all of it: on CUDA, without gradients, and not while torch.compile makes its own.
+
+        In bfloat16 alone: its range is that of float32. In float16 a value can overflow, and the kernel's ReLU need not keep the
+        NaN that comes of it; in float32 the kernels are no faster (docs/gpu.md).
+        """
         if torch.compiler.is_compiling() or not maps.is_cuda or not torch.is_inference_mode_enabled():
             return False
-        return self.groups == 1 and self._sources is None and not torch.is_autocast_enabled("cuda")
+        return self.groups == 1 and self.dtype == torch.bfloat16 and not torch.is_autocast_enabled("cuda")
 
 
 def _folded(conv: nn.Module, norm: nn.Module | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+import torch
 
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
@@ -40,11 +39,9 @@ class BagSource:
         shape = self._sampling.model_dump(exclude={"views", "seed"})
         options = [shape | {"video_id": v, "epoch": epoch, "seed": self._seed} for v in video_ids]
         jobs = zip(video_ids, (partial(epoch_frames, **chosen) for chosen in options), strict=True)
-        yield from _ahead(
-            bag
-            for stream, chosen in zip(self._streams(jobs), options, strict=True)
-            for bag in _bags(stream, lambda frames, chosen=chosen: [epoch_clips(frames, **chosen)])
-        )
+        for stream, chosen in zip(self._streams(jobs), options, strict=True):
+            (bag,) = _bags(stream, lambda frames, chosen=chosen: [epoch_clips(frames, **chosen)])
+            yield bag
 
     def views(self, video_ids: Sequence[str]) -> Iterator[np.ndarray]:
         """The views (V, T, c, L, S, S, 3) uint8 of every video that extraction keeps in the cache. Raises DecodeError."""
@@ -57,15 +54,6 @@ class BagSource:
         return self._workers.streams(Job(self._manifest.video_path(video_id), select) for video_id, select in jobs)
 
 
-def _ahead(items: Iterator[np.ndarray], most: int = 2) -> Iterator[np.ndarray]:
-    """The items; a thread makes the next ones while one is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="bags") as pool:
-        coming = deque(pool.submit(next, items, None) for _ in range(most))
-        while (item := coming.popleft().result()) is not None:
-            coming.append(pool.submit(next, items, None))
-            yield item
-
-
 def _flipped_views(options: dict, frames: int) -> list[tuple[np.ndarray, bool]]:
     return [(plan, view % 2 == 1) for view, plan in enumerate(plan_views(frames, **options))]
 
@@ -75,4 +63,5 @@ def _bags(stream: VideoStream, plan: Plan) -> Iterator[np.ndarray]:
     times, pictures = stream.collect()
     for indices, flipped in plan(len(times)):
         clips = np.stack([pictures[i] for i in indices.ravel().tolist()])
-        yield np.ascontiguousarray(clips[:, :, ::-1] if flipped else clips).reshape(*indices.shape, *clips.shape[1:])
+        clips = torch.from_numpy(clips).flip(2).numpy() if flipped else clips  # numpy would copy it pixel by pixel
+        yield clips.reshape(*indices.shape, *clips.shape[1:])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -192,11 +192,19 @@ class Engine:
         return None
 
 
-def _exact(device: torch.device) -> AbstractContextManager[None]:
+@contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
     """float32 is float32, not TF32, and one machine gives one result: no choice of algorithms by timing."""
     if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        products.allow_tf32 = before
 
 
 def _sent(maps: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:

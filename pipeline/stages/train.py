@@ -176,9 +176,10 @@ def _resume(
     """Take up a checkpoint where there is a readable one; returns the loss terms of the epochs done."""
     try:
         state = torch.load(path, weights_only=True)
-        learner.load_state_dict(state["learner"])
+        learned = state["learner"]
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
         return []  # none, one cut short, or of another version: begin at the beginning
+    learner.load_state_dict(learned)
     generator.set_state(state["order"])
     torch.set_rng_state(state["dropout"])
     if validation:
