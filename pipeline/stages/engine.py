@@ -198,13 +198,13 @@ def _exact(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    products = torch.backends.cuda.matmul
-    before, products.allow_tf32 = products.allow_tf32, False
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
     finally:
-        products.allow_tf32 = before
+        torch.set_float32_matmul_precision(before)
 
 
 def _sent(maps: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
