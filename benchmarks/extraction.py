@@ -9,8 +9,10 @@
 
 writes benchmarks/results/extraction_<backbone>_<device>.json. The video is generated noise over a moving pattern at a bit rate that
 surveillance cameras have; (b) decodes it on the cores that the model uses, (c) does not. With --videos, (b) and (c) get that many
-copies of it, as there are many decoders and each reads one video; (a) gets one. On a GPU the kernels of (c) are profiled as well,
-and its FLOP/s compared with those of a large matrix product in the same precision.
+copies of it, as there are many decoders and each reads one video; (a) gets one. With --files, the same is done with real videos,
+which are easier to decode than noise. On a GPU the kernels of (c) are profiled as well, and its FLOP/s compared with those of a
+large matrix product in the same precision. With --turns 1 the three take turns of a second instead of whole runs, which a CPU whose
+speed wavers needs (benchmarks/turns.py).
 """
 
 from __future__ import annotations
@@ -19,14 +21,13 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import av
@@ -37,10 +38,12 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.gpu import ceiling, kernels
+from benchmarks.turns import Lap, Turns, alternate, serve
 from cache import FeatureStore
 from pipeline.config import parse_experiment
-from pipeline.data.decode import iter_frames, iter_raw_frames
-from pipeline.data.sampling import WindowAssembler
+from pipeline.data.decode import iter_frames, iter_raw_frames, read_header
+from pipeline.data.sampling import WindowAssembler, window_indices
+from pipeline.data.workers import DecodeWorkers
 from pipeline.models import backbone as backbone_module
 from pipeline.stages.engine import Clip, ClipBatcher, Maps
 from pipeline.stages.extract import Extractor
@@ -105,13 +108,13 @@ def theirs(name: str, device: torch.device) -> Callable[[Path], int]:
     return run
 
 
-def ours(extractor: Extractor, folder: Path, videos: int) -> Callable[[Path], int]:
-    """(b): from the files to committed features; returns the windows."""
+def ours(extractor: Extractor, workers: DecodeWorkers, folder: Path, videos: int) -> Callable[[Path], int]:
+    """(b): from the files to committed features; returns the windows. The decoders' processes are there, as in a long run."""
 
     def run(video: Path) -> int:
+        shutil.rmtree(folder / "cache", ignore_errors=True)
         store, names = FeatureStore.open(folder / "cache"), [f"video-{number}" for number in range(videos)]
-        with experiment_workers(extractor.experiment) as workers:
-            outcomes = list(extractor.extract([(name, video) for name in names], "test", store, "ns", workers))
+        outcomes = list(extractor.extract([(name, video) for name in names], "test", store, "ns", workers))
         assert all(outcome.error is None for outcome in outcomes), outcomes
         return sum(store.reader("ns", name).shape[1] for name in names)
 
@@ -124,14 +127,17 @@ def limit(extractor: Extractor, videos: int) -> Callable[[Path], int]:
     engine = extractor.engine
 
     def run(video: Path) -> int:
-        if video not in kept:
+        with heap_kept(engine.device):  # as extraction has it
+            return extracted(video)
+
+    def extracted(video: Path) -> int:
+        if video not in kept:  # in the round that warms up
             kept.clear()
             images = [frame.image for frame in iter_frames(video)]
             batches = [images[start : start + engine.batch_frames] for start in range(0, len(images), engine.batch_frames)]
             kept[video] = [engine.room(images[0].shape)[: len(batch)] for batch in batches]
             for room, batch in zip(kept[video], batches, strict=True):
                 np.stack(batch, out=room.numpy())
-            return 0
         batcher, sink, count = ClipBatcher(engine, torch.float16), Dropped(), 0
         for _ in range(videos):
             assembler = WindowAssembler(window_frames=6, stride_frames=3, interval_frames=1)
@@ -180,11 +186,15 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=1, help="Copies of the video for (b) and (c).")
     parser.add_argument("--ways", nargs="+", default=["a_mmaction2", "b_ours", "c_limit"], help="Which of the three.")
     parser.add_argument("--compile", action="store_true", help="(b) and (c) with torch.compile.")
-    parser.add_argument("--sizes", nargs="+", default=["340x256", "1920x1080"])
+    parser.add_argument("--sizes", nargs="*", default=["340x256", "1920x1080"], help="Of generated videos.")
+    parser.add_argument("--files", type=Path, nargs="*", default=[], help="Further videos, whole.")
     parser.add_argument("--bits-per-pixel", type=float, default=0.13, help="Of the video; 0.13 is 8 Mbit/s at 1080p, 30 frames/s.")
+    parser.add_argument("--turns", type=float, default=0, help="Seconds a turn, on a CPU; 0: one whole run after the other.")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)  # the way that this process of --turns is
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
         folder = Path(scratch)
         experiment = parse_experiment(
             {
@@ -196,18 +206,31 @@ def main() -> None:
             }
         )
         extractor = Extractor(experiment)
-        per_window = flops(extractor, options.backbone)
-        ways = {
-            "a_mmaction2": theirs(options.backbone, extractor.engine.device),
-            "b_ours": ours(extractor, folder, options.videos),
-            "c_limit": limit(extractor, options.videos),
+        workers = stack.enter_context(experiment_workers(experiment))
+        makers = {
+            "a_mmaction2": lambda: theirs(options.backbone, extractor.engine.device),
+            "b_ours": lambda: ours(extractor, workers, folder, options.videos),
+            "c_limit": lambda: limit(extractor, options.videos),
         }
-        ways = {name: ways[name] for name in options.ways}
+        if options.serve:
+            serve(makers[options.serve]())
+            return
+        if options.turns:
+            command = [sys.executable, __file__, *sys.argv[1:], "--serve"]
+            laps = stack.enter_context(Turns({name: [*command, name] for name in options.ways}, options.turns))
+        else:
+            ways = {name: makers[name]() for name in options.ways}
+            laps = partial(alternate, ways)
+        per_window = flops(extractor, options.backbone)
         on_gpu = extractor.engine.device.type == "cuda"
         matrix_product = ceiling(extractor.engine.device, getattr(torch, extractor.precision)) if on_gpu else None
         lengths = options.windows * (len(options.sizes) if len(options.windows) == 1 else 1)
-        sizes = zip(options.sizes, lengths, strict=True)
-        results = [measure(ways, per_window, size, windows, folder, options, matrix_product) for size, windows in sizes]
+        results = []
+        for size, windows in zip(options.sizes, lengths, strict=True):
+            video = folder / f"{size}.mp4"
+            make_video(video, *map(int, size.split("x")), 3 * windows + 3, options.bits_per_pixel)
+            results.append(measure(laps, per_window, video, size, options, matrix_product))
+        results += [measure(laps, per_window, file, file.name, options, matrix_product) for file in options.files]
     document = {
         "command": f"python benchmarks/extraction.py {' '.join(sys.argv[1:])}".strip(),
         "backbone": options.backbone,
@@ -225,46 +248,36 @@ def main() -> None:
 
 
 def measure(
-    ways: dict[str, Callable[[Path], int]],
+    laps: Callable[[Path], dict[str, Lap]],
     per_window: dict[str, float],
-    size: str,
-    windows: int,
-    folder: Path,
+    video: Path,
+    label: str,
     options: argparse.Namespace,
     matrix_product: float | None,
 ) -> dict:
-    """All ways on a video of one size, alternating; medians."""
-    width, height = map(int, size.split("x"))
-    frames = 3 * windows + 3
-    video = folder / f"{size}.mp4"
-    make_video(video, width, height, frames, options.bits_per_pixel)
+    """All ways on one video; medians, of ratios those of the rounds'."""
+    header, frames = read_header(video), sum(1 for _ in iter_frames(video, wanted=()))
+    windows = len(window_indices(frames, window_frames=6, stride_frames=3, interval_frames=1))
     device = torch.device(options.device)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    copies = {name: 1 if name == "a_mmaction2" else options.videos for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in options.ways}
+    copies = {name: 1 if name == "a_mmaction2" else options.videos for name in options.ways}
     for repeat in range(options.repeats + 1):  # the first round warms up
-        for name, way in ways.items():
-            start = time.monotonic()
-            with heap_kept(device) if name == "c_limit" else nullcontext():  # as extraction has it
-                made = way(video)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.monotonic() - start
-            shutil.rmtree(folder / "cache", ignore_errors=True)
-            if not repeat and name == "c_limit":
-                way(video)  # the first call read the video
+        found = laps(video)
+        for name, (seconds, made, _) in found.items():
+            assert made == windows * copies[name], (name, made)
             if repeat:
-                assert made == windows * copies[name], (name, made)
                 times[name].append(seconds)
-                print(f"{size} {name}: {seconds:.2f} s", flush=True)
+                print(f"{label} {name}: {seconds:.2f} s", flush=True)
     line = {
-        "size": size,
-        "mbit_per_s": round(8e-6 * video.stat().st_size * 30 / frames, 2),
+        "video": label,
+        "size": f"{header.width}x{header.height}",
+        "mbit_per_s": round(8e-6 * header.bytes * header.fps / frames, 2),
         "frames": frames,
         "windows": windows,
         "seconds": {n: [round(t, 3) for t in v] for n, v in times.items()},
     }
     rates = {}
-    for name in ways:
+    for name in options.ways:
         rates[name] = windows * copies[name] / statistics.median(times[name])
         work = rates[name] * per_window["mmaction2" if name == "a_mmaction2" else "ours"]
         line[name] = {
@@ -274,15 +287,15 @@ def measure(
         }
         if matrix_product:
             line[name]["share_of_matrix_product"] = round(work / matrix_product, 3)
-    if {"a_mmaction2", "b_ours"} <= set(rates):
-        line["ratio_a_over_b_time"] = round(rates["b_ours"] / rates["a_mmaction2"], 2)
-    if {"b_ours", "c_limit"} <= set(rates):
-        line["ratio_b_over_c_speed"] = round(rates["b_ours"] / rates["c_limit"], 3)
-    line["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    for ratio, way in (("ratio_a_over_b_time", "a_mmaction2"), ("ratio_b_over_c_speed", "c_limit")):
+        if {way, "b_ours"} <= set(rates):
+            rounds = zip(times[way], times["b_ours"], strict=True)
+            line[ratio] = round(copies["b_ours"] / copies[way] * statistics.median(theirs / ours for theirs, ours in rounds), 3)
+    line["peak_memory_mib"] = {name: peak for name, (_, _, peak) in found.items()}
     if device.type == "cuda":
         line["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
-        if "c_limit" in ways:
-            line["c_limit"]["profile"] = kernels(lambda: ways["c_limit"](video))
+        if options.ways[-1:] == ["c_limit"] and isinstance(laps, partial):
+            line["c_limit"]["profile"] = kernels(lambda: laps.args[0]["c_limit"](video))
     print(json.dumps(line))
     return line
 

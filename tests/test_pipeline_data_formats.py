@@ -9,9 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.data.damage import Damage
 from pipeline.data.decode import iter_frames, iter_raw_frames, read_header
+from pipeline.data.orientation import Upright
 from pipeline.errors import DecodeError
 
 FRAMES = 24
@@ -150,6 +152,18 @@ def test_orientation(tmp_path, name):
     height, width = image.shape[:2]
     corners = [image[y, x].mean() for y in (height // 4, -height // 4) for x in (width // 4, -width // 4)]
     np.testing.assert_allclose(corners, [values[letter] for letter in expected], atol=12)
+
+
+@pytest.mark.parametrize(
+    "pixels", ["yuv420p", "yuvj420p", "yuv422p", "nv12", "yuv420p10le", "gray", "rgb24", "yuva420p", "yuyv422"]
+)
+@pytest.mark.parametrize("size", [(534, 300), (1920, 1080), (455, 256), (17, 16), (455, 300), (534, 256), (300, 534)])
+def test_planes_give_the_pixels_of_a_packed_picture(pixels, size):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    frame = VideoReformatter().reformat(av.VideoFrame.from_ndarray(noise, format="rgb24"), *size, pixels, threads=1)
+    for width, height in ((455, 256), (341, 256), (340, 256), (257, 455)):
+        packed = VideoReformatter().reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+        np.testing.assert_array_equal(Upright().image(frame, width, height), packed.to_ndarray())
 
 
 def test_pictures_do_not_wait_for_the_garbage_collector(make_video):

@@ -55,8 +55,11 @@ class Upright:
         turn = self._orientation(frame)
         if turn.transposed:
             width, height = height, width
+        # At an odd width, as 16:9 comes to, libswscale has a chroma value a pixel in either format and filters planes faster. Where
+        # it enlarges or keeps a side, its planes differ from its packed pixels. One thread: videos are decoded side by side.
+        planar = width % 2 and width < frame.width and height < frame.height
         image = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
+            frame, width, height, "gbrp" if planar else "rgb24", interpolation=Interpolation.BILINEAR, threads=1
         ).to_ndarray()
         if turn.transposed:
             image = image.transpose(1, 0, 2)
