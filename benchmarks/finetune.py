@@ -35,7 +35,7 @@ from pipeline.data.sampling import epoch_clips
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
-from pipeline.stages.bags import BagSource
+from pipeline.stages.bags import Ahead, BagSource
 from pipeline.stages.engine import pick_device
 from pipeline.stages.fitting import accumulate, make_optimizer
 from pipeline.stages.manifest import build_manifest, load_manifest
@@ -111,7 +111,8 @@ class Ours:
 
     def epoch(self, video_ids: list[str], number: int) -> None:
         """One pass over the videos."""
-        clips, size = self.source.epoch(video_ids, number), self.experiment.finetune.batch_bags
+        device, size = next(self.model.parameters()).device, self.experiment.finetune.batch_bags
+        clips = Ahead(self.source.epoch(video_ids, number), device)
         for start in range(0, len(video_ids), size):
             batch = video_ids[start : start + size]
             self.optimizer.zero_grad()

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from cache import FeatureStore
-from pipeline.config import parse_experiment
+from pipeline.config import Run, parse_experiment
 from pipeline.data.sampling import epoch_clips, view_indices
 from pipeline.data.workers import Job
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel
 from pipeline.models.losses import vs_loss
-from pipeline.stages.bags import BagSource
+from pipeline.stages.bags import Ahead, BagSource
 from pipeline.stages.extract import extract_split
+from pipeline.stages.fitting import accumulate
 from pipeline.stages.manifest import build_manifest, load_manifest
 from pipeline.stages.recipes import Recipes
 from pipeline.stages.reduce import reduce_bags
@@ -65,6 +66,48 @@ def test_the_number_of_decoders_and_the_order_of_videos_change_nothing(source):
     for video_id, bag in found[0].items():
         assert bag.shape == (4, 1, 6, 224, 224, 3)
         assert np.array_equal(bag, found[1][video_id])
+
+
+def test_bags_are_made_ahead_in_order_and_no_more_than_asked_for():
+    made = []
+
+    def numbered():
+        for number in range(5):
+            made.append(number)
+            yield np.full((1, 1, 2, 4, 4, 3), number, np.uint8)
+
+    bags = Ahead(numbered(), torch.device("cpu"))
+    bags.prepare(2)
+    assert made == [0, 1]
+    assert bags.take(1).unique().tolist() == [0]
+    bags.prepare(2)
+    assert made == [0, 1, 2]
+    found = bags.take(3)
+    assert found.shape == (3, 1, 1, 2, 4, 4, 3)
+    assert found.amax(dim=(1, 2, 3, 4, 5, 6)).tolist() == [1, 2, 3]
+    bags.prepare(2)  # one is left
+    assert bags.take(1).unique().tolist() == [4]
+    with pytest.raises(IndexError):
+        bags.take(1)
+
+
+def test_the_next_bags_are_made_before_the_loss_is_waited_for():
+    order = []
+
+    def noted():
+        for number in range(6):
+            order.append(number)
+            yield np.zeros((3, 1, 2, 64, 64, 3), np.uint8)
+
+    class Noting(LiveModel):
+        def outputs(self, clips, seeds):
+            order.append(f"bags {seeds}")
+            return super().outputs(clips, seeds)
+
+    model = Noting(build_backbone("tpn_tiny", "bundled"), build_head("gig", channels=2048, classes=2, dropout=0.0), None, 2)
+    bags, labels = Ahead(noted(), torch.device("cpu")), dict.fromkeys("abc", torch.tensor([0, 1.0, 0]))
+    accumulate(model, bags, "abc", labels, Run(), batch=3, draw="0", at_once=2)
+    assert order == [0, 1, "bags ['0 a', '0 b']", 2, 3, "bags ['0 c']", 4]
 
 
 def test_flipped_bags_are_mirrored(source):

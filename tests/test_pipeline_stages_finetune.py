@@ -210,6 +210,7 @@ from pipeline.config import Run
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
+from pipeline.stages.bags import Ahead
 from pipeline.stages.distributed import ALONE, team
 from pipeline.stages.fitting import accumulate, trained
 
@@ -223,7 +224,8 @@ with (nullcontext(ALONE) if len(sys.argv) > 2 else team("cpu")) as member:
     bags = {n: np.random.default_rng(i).integers(0, 256, (3, 1, 6, 64, 64, 3), dtype=np.uint8) for i, n in enumerate(names)}
     labels = {n: torch.tensor([[1.0, 0, 0], [0, 1.0, 0]][i % 2]) for i, n in enumerate(names)}
     mine = member.share(names)
-    sums = accumulate(model, (bags[n] for n in mine), mine, labels, Run(), batch=5, draw="0 1", at_once=1)
+    clips = Ahead((bags[n] for n in mine), torch.device("cpu"))
+    sums = accumulate(model, clips, mine, labels, Run(), batch=5, draw="0 1", at_once=1)
     total = sum(part["total"] for part in member.gather(sums))
     member.sum_gradients(trained(model).values())
     if member.rank == 0:

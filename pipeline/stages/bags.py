@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -14,7 +15,7 @@ from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, traini
 from pipeline.data.streams import Job, Select, VideoStream
 from pipeline.data.workers import DecodeWorkers
 
-__all__ = ["BagSource"]
+__all__ = ["Ahead", "BagSource"]
 
 Plan = Callable[[int], Iterable[tuple[np.ndarray, bool]]]
 
@@ -52,6 +53,32 @@ class BagSource:
 
     def _streams(self, jobs: Iterable[tuple[str, Select]]) -> Iterator[VideoStream]:
         return self._workers.streams(Job(self._manifest.video_path(video_id), select) for video_id, select in jobs)
+
+
+class Ahead:
+    """Bags on a device, of which the next ones can be made while it is at work on those before.
+
+    Args:
+        bags: clips (T, c, L, S, S, 3) uint8, in order.
+        device: where they are wanted.
+    """
+
+    def __init__(self, bags: Iterator[np.ndarray], device: torch.device) -> None:
+        self._bags, self._device = bags, device
+        self._ready: deque[torch.Tensor] = deque()
+
+    def prepare(self, count: int) -> None:
+        """Have so many bags ready, or those that are left. A GPU works on meanwhile, if it was given work before."""
+        while len(self._ready) < count and (bag := next(self._bags, None)) is not None:
+            self._ready.append(self._sent(torch.from_numpy(bag)))
+
+    def take(self, count: int) -> torch.Tensor:
+        """The next bags (count, T, c, L, S, S, 3), made now if need be. Raises DecodeError, and IndexError at the end."""
+        self.prepare(count)
+        return torch.stack([self._ready.popleft() for _ in range(count)])
+
+    def _sent(self, bag: torch.Tensor) -> torch.Tensor:
+        return bag.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else bag
 
 
 def _flipped_views(options: dict, frames: int) -> list[tuple[np.ndarray, bool]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.config import Experiment, Finetune, Run
 from pipeline.errors import PipelineError
 from pipeline.models.live import LiveModel
 from pipeline.models.losses import vs_loss
-from pipeline.stages.bags import BagSource
+from pipeline.stages.bags import Ahead, BagSource
 from pipeline.stages.checkpoints import latest_checkpoint, save_checkpoint
 from pipeline.stages.distributed import Team
 from pipeline.stages.recipes import Progress
@@ -105,7 +105,8 @@ class Fitting:
         order = np.random.default_rng([settings.seed, state.epoch]).permutation(len(self.data.fitting))
         names = [self.data.fitting[i] for i in order]
         batches = [names[i : i + settings.batch_bags] for i in range(0, len(names), settings.batch_bags)][state.done :]
-        clips = self.source.epoch([v for batch in batches for v in member.share(batch)], state.epoch)
+        bags = self.source.epoch([v for batch in batches for v in member.share(batch)], state.epoch)
+        clips = Ahead(bags, self.device)
         for batch in batches:
             started = time.monotonic()
             for group in self.optimizer.param_groups:
@@ -196,7 +197,7 @@ class Fitting:
 
 def accumulate(
     model: LiveModel,
-    clips: Iterator[np.ndarray],
+    clips: Ahead,
     video_ids: Sequence[str],
     labels: Mapping[str, torch.Tensor],
     run: Run,
@@ -210,7 +211,7 @@ def accumulate(
 
     Args:
         model: what is trained.
-        clips: the bags (T, c, L, S, S, 3) uint8, in the order of `video_ids`.
+        clips: the bags, in the order of `video_ids`; while a GPU computes, the next ones are made, beyond `video_ids` too.
         video_ids: of these bags.
         labels: (1 + C,) float32 by id.
         run: its head's settings weigh the loss.
@@ -226,15 +227,13 @@ def accumulate(
     sums = dict.fromkeys(TERMS, 0.0)
     for i in range(0, len(video_ids), at_once):
         some = video_ids[i : i + at_once]
-        images = torch.from_numpy(np.stack([next(clips) for _ in some]))
-        if device.type == "cuda":
-            images = images.pin_memory()
-        outputs = model.outputs(images.to(device, non_blocking=True), [f"{draw} {v}" for v in some])
-        terms = [
-            vs_loss(output, labels[v][None].to(device), **loss_options(run.head)) for output, v in zip(outputs, some, strict=True)
-        ]
+        wanted = torch.stack([labels[v] for v in some]).to(device)  # waits for a GPU, so it comes first
+        outputs = model.outputs(clips.take(len(some)), [f"{draw} {v}" for v in some])
+        options = loss_options(run.head)
+        terms = [vs_loss(output, label[None], **options) for output, label in zip(outputs, wanted, strict=True)]
         loss = sum(term.total for term in terms) / batch
         (scaler.scale(loss) if scaler else loss).backward()
+        clips.prepare(at_once)
         found = torch.stack([torch.stack([getattr(t, term).detach() for t in terms]).sum() for term in TERMS]).tolist()
         sums = {term: sums[term] + value for term, value in zip(TERMS, found, strict=True)}
     return sums
