@@ -108,7 +108,7 @@ class Machine(Section):
     batch_clips: int = Field(default=0, ge=0, description="Clips the backbone sees at once; 0: 8 on a CPU, 32 on a GPU.")
     compile: bool = Field(
         default=False,
-        description="Have torch.compile make code for this machine: a slower start, seldom faster after it. Needs a C++ compiler.",
+        description="Have torch.compile make code for this machine: a slow start, no faster on an H100 (docs/gpu.md). Needs g++.",
     )
     threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
     shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
