@@ -58,7 +58,7 @@ def double(tmp_path, monkeypatch) -> str:
 
 def outcome(stream) -> int | str:
     try:
-        return sum(1 for _ in stream.frames())
+        return len(stream.collect()[0])
     except DecodeError as error:
         return str(error)
 
@@ -69,11 +69,11 @@ def test_frames_are_those_of_the_decoder(make_video):
     with DecodeWorkers(1) as workers:
         for stream in workers.streams([Job(path)]):
             assert stream.header() == read_header(path)
-            found = list(stream.frames())
-    assert len(found) == 90
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ours.image, theirs.image)
-        assert ours.time_s == theirs.time_s
+            times, pictures = stream.collect()
+    assert times == [frame.time_s for frame in expected]
+    assert list(pictures) == list(range(90))
+    for ours, theirs in zip(pictures.values(), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs.image)
 
 
 def test_streams_come_in_the_order_of_the_jobs(make_video):
@@ -143,34 +143,68 @@ class Frames:
     def begin(self):
         self.values, self.begun = [], self.begun + 1
 
-    def frame(self, frame):
-        self.values.append(None if frame.image is None else int(frame.image[0, 0, 0]))
+    def frames(self, times_s, pictured, pictures):
+        assert len(pictured) == len(pictures)
+        values = dict(zip(pictured, pictures[:, 0, 0, 0].tolist(), strict=True))
+        self.values += [values.get(position) for position in range(len(times_s))]
 
 
 NUMBERED = """
+import time
 from pipeline.data.decode import Frame, VideoHeader
 import numpy as np
 
 def read_header(path, alive=None):
-    return VideoHeader(path, 8, 8, 10.0, 250, 1)
+    return VideoHeader(path, 8, 8, 10.0, int(path.stem), 1)
 
 def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
-    for index in range(250):
-        yield Frame(np.full((crop, crop, 3), index, np.uint8), index / 10)
+    for index in range(int(path.stem)):
+        image = np.full((crop, crop, 3), index % 256, np.uint8) if wanted is None or index in wanted else None
+        yield Frame(image, index / 10)
 """
 
 
-def test_no_picture_is_overwritten_before_it_is_read(tmp_path, monkeypatch):
+@pytest.fixture
+def numbered(tmp_path, monkeypatch) -> str:
+    """A decoder whose pictures are their frames' numbers, with as many frames as the file's name says."""
     (tmp_path / "decoder_numbered.py").write_text(NUMBERED)
     monkeypatch.syspath_prepend(tmp_path)
-    with DecodeWorkers(1, crop=8, short_side=8, decoder="decoder_numbered") as workers:
-        for stream in workers.streams([Job(Path("a.mp4"))] * 3):
-            found = []
-            for frame in stream.frames():  # 250 is no multiple of the places freed at once
-                if len(found) % 50 == 0:
+    return "decoder_numbered"
+
+
+def test_no_picture_is_overwritten_before_it_is_read(numbered):
+    with DecodeWorkers(1, crop=8, short_side=8, decoder=numbered) as workers:
+        for stream in workers.streams([Job(Path("250.mp4"))] * 3):  # no multiple of what is sent at once
+            frames, reads = Frames(), 0
+            while not stream.closed:
+                if reads % 3 == 0:
                     time.sleep(0.1)  # the decoder fills the ring meanwhile
-                found.append(int(frame.image.max()))
-            assert found == list(range(250))
+                stream.advance(frames, 1)
+                reads += 1
+            assert frames.values == list(range(250))
+            assert reads < 100  # several frames come at once
+
+
+def every_third(frames: int) -> list[int]:
+    return list(range(0, frames, 3))
+
+
+@pytest.mark.parametrize("select", [None, every_third, last_frame])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, SLOTS - 1, SLOTS, SLOTS + 1, 5 * SLOTS + 3])
+def test_every_picture_comes_with_its_frame_wherever_the_ring_ends(numbered, monkeypatch, count, select):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    wanted = range(count) if select is None else select(count)
+    expected = [number % 256 if number in wanted else None for number in range(count)]
+    with DecodeWorkers(1, crop=8, short_side=8, decoder=numbered) as workers:
+        assert read_together(workers, [Job(Path(f"{count}.mp4"), select)] * 3, most=1) == [expected] * 3
+
+
+def test_a_slow_decoder_is_not_taken_for_one_that_hangs(tmp_path, monkeypatch):
+    """Its frames are sent before there are as many as are sent at once otherwise."""
+    (tmp_path / "decoder_slow.py").write_text(NUMBERED.replace("        image =", "        time.sleep(0.5)\n        image =", 1))
+    monkeypatch.syspath_prepend(tmp_path)
+    with DecodeWorkers(1, 2.5, crop=8, short_side=8, decoder="decoder_slow") as workers:
+        assert read_together(workers, [Job(Path("9.mp4"))]) == [list(range(9))]
 
 
 def read_together(workers, jobs, most=8) -> list[list[int | None] | str]:
@@ -292,7 +326,7 @@ def test_a_stream_left_unread_does_not_disturb_the_next(make_video):
     paths = [make_video(f"{n}.mp4", frames=n) for n in (80, 6)]
     with DecodeWorkers(1) as workers:
         streams = workers.streams(Job(p) for p in paths)
-        next(iter(next(streams).frames()))
+        next(streams).advance(Frames(), 1)
         assert outcome(next(streams)) == 6
 
 
@@ -317,10 +351,10 @@ def test_a_worker_ends_with_the_process_that_made_it(double, tmp_path):
         from pipeline.data.workers import DecodeWorkers, Job
         workers = DecodeWorkers(1, crop=8, short_side=8, decoder="decoder_double")
         stream = next(iter(workers.streams([Job(Path("hang.mp4"))])))
-        for index, _ in enumerate(stream.frames()):
-            if index == 2:
-                print(stream.worker.process.pid, flush=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+        while stream.worker.decoded < 3:
+            time.sleep(0.01)
+        print(stream.worker.process.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
         """)
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}

@@ -119,9 +119,7 @@ def test_flipped_bags_are_mirrored(source):
     video_id, epoch = next((v, e) for v in ids for e, plan in enumerate(plans[v], 1) if plan[1])
     with workers:
         (bag,) = bags.epoch([video_id], epoch)
-        pictures = {
-            i: frame.image for i, frame in enumerate(next(iter(workers.streams([Job(manifest.video_path(video_id))]))).frames())
-        }
+        _, pictures = next(iter(workers.streams([Job(manifest.video_path(video_id))]))).collect()
     indices = plans[video_id][epoch - 1][0]
     assert np.array_equal(bag[2, 0, 3], pictures[int(indices[2, 0, 3])][:, ::-1])
 

@@ -6,8 +6,8 @@ python -m pipeline.data.decode_worker SOCKET MEMORY     (numbers of inherited fi
 from __future__ import annotations
 
 import importlib
-import mmap
 import sys
+import time
 from multiprocessing.connection import Connection
 from types import ModuleType
 
@@ -15,10 +15,11 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.following import end_with
-from pipeline.data.streams import FREED_AT_ONCE, Job
+from pipeline.data.streams import SENT_AT_ONCE, Job, shared
 from pipeline.errors import PipelineError
 
 ATTEMPTS = 3
+PATIENCE_S = 0.1
 
 
 def main(descriptor: int, memory: int) -> None:
@@ -26,10 +27,8 @@ def main(descriptor: int, memory: int) -> None:
     end_with(descriptor)
     connection = Connection(descriptor)
     decoder, short_side, crop, slots = connection.recv()
-    size = crop * crop * 3
-    ring = np.frombuffer(mmap.mmap(memory, slots * size), np.uint8).reshape(slots, crop, crop, 3)
     module = importlib.import_module(decoder)
-    sender = _Sender(connection, ring)
+    sender = _Sender(connection, *shared(memory, crop, slots))
     while True:
         job = sender.next_job()
         try:
@@ -38,15 +37,18 @@ def main(descriptor: int, memory: int) -> None:
             ours = isinstance(error, PipelineError)
             origin = error.__cause__ if ours else error
             library = f"{type(origin).__name__}: {origin}" if origin else None
-            connection.send(("error", str(error) if ours else f"{job.path}: {library}", library))
+            sender.send("error", str(error) if ours else f"{job.path}: {library}", library)
 
 
 class _Sender:
-    """Puts pictures into the ring, waiting for a free place."""
+    """Puts pictures into the ring, waiting for a free place, and tells of several frames at once."""
 
-    def __init__(self, connection: Connection, ring: np.ndarray) -> None:
-        self._connection, self._ring = connection, ring
+    def __init__(self, connection: Connection, counter: np.ndarray, ring: np.ndarray) -> None:
+        self._connection, self._counter, self._ring = connection, counter, ring
         self._used = self._slot = 0
+        self._times: list[float] = []
+        self._pictured: list[int] = []
+        self._since = 0.0
 
     def next_job(self) -> Job:
         while True:
@@ -56,18 +58,35 @@ class _Sender:
                 return message
 
     def send(self, *message: object) -> None:
+        self._send_frames()
         self._connection.send(message)
 
+    def begin(self, planned: int) -> None:
+        self.send("begin", planned)
+        self._counter[0] = 0
+
     def frame(self, time_s: float, image: np.ndarray | None) -> None:
-        slot = -1
+        self._counter[0] += 1
         if image is not None:
+            if self._used == len(self._ring):
+                self._send_frames()  # else the reader would not know that it has some to free
             while self._used == len(self._ring) or self._connection.poll():
-                self._connection.recv()
-                self._used -= FREED_AT_ONCE
-            slot = self._slot = (self._slot + 1) % len(self._ring)
-            self._ring[slot] = image
+                self._used -= self._connection.recv()
+            self._ring[self._slot + len(self._pictured)] = image
+            self._pictured.append(len(self._times))
             self._used += 1
-        self._connection.send(("frame", time_s, slot))
+        if not self._times:
+            self._since = time.monotonic()
+        self._times.append(time_s)
+        at_the_ring_s_end = self._slot + len(self._pictured) == len(self._ring)
+        if at_the_ring_s_end or len(self._times) == SENT_AT_ONCE or time.monotonic() - self._since > PATIENCE_S:
+            self._send_frames()
+
+    def _send_frames(self) -> None:
+        if self._times:
+            self._connection.send(("frames", self._times, self._pictured, self._slot))
+            self._slot = (self._slot + len(self._pictured)) % len(self._ring)
+            self._times, self._pictured = [], []
 
 
 def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, int]) -> None:
@@ -79,7 +98,7 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, i
     planned = max(1, header.packets)
     for _ in range(ATTEMPTS):
         wanted = None if job.select is None else frozenset(job.select(planned))
-        sender.send("begin", planned)
+        sender.begin(planned)
         count, damage = 0, Damage()
         for frame in decoder.iter_frames(job.path, wanted=wanted, damage=damage, **options):
             sender.frame(frame.time_s, frame.image)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -21,13 +21,14 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.data.damage import Damage
-from pipeline.data.decode import Frame, VideoHeader
+from pipeline.data.decode import VideoHeader
 from pipeline.errors import DecodeError
 
-__all__ = ["Job", "Receiver", "Select", "VideoStream", "Worker"]
+__all__ = ["Collected", "Job", "Receiver", "Select", "VideoStream", "Worker"]
 
 SLOTS = 64
-FREED_AT_ONCE = 16
+SENT_AT_ONCE = 16
+COUNTER_BYTES = 64
 
 Select = Callable[[int], Sequence[int]]
 
@@ -54,12 +55,40 @@ class Receiver(Protocol):
     def begin(self) -> None:
         """The frames follow, from the first on; said again where the decoder yielded another number of them than was planned."""
 
-    def frame(self, frame: Frame) -> None:
-        """The next frame. Its picture is overwritten once this returns, so what is kept of it is copied."""
+    def frames(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
+        """The next frames.
+
+        Args:
+            times_s: when each is shown.
+            pictured: which of these have pictures, from 0, rising.
+            pictures: (len(pictured), S, S, 3) uint8, overwritten once this returns: what is kept is copied.
+        """
+
+
+class Collected:
+    """A receiver that keeps everything.
+
+    Attributes:
+        times: presentation times of the frames so far, seconds.
+        pictures: (S, S, 3) uint8, by frame number.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what has come: another number of frames needs other pictures."""
+        self.times: list[float] = []
+        self.pictures: dict[int, np.ndarray] = {}
+
+    def frames(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
+        numbers = [len(self.times) + position for position in pictured]
+        self.pictures.update(zip(numbers, pictures.copy(), strict=True))
+        self.times += times_s
 
 
 class VideoStream:
-    """One video as it is being decoded elsewhere; read it once: with `frames` or `collect`, which wait, or with `advance`.
+    """One video as it is being decoded elsewhere; read it once: with `collect`, which waits, or with `advance`.
 
     Attributes:
         job: what is decoded, and how.
@@ -73,7 +102,6 @@ class VideoStream:
         self.job, self.worker, self.finished, self.closed, self.damage = job, worker, False, False, Damage()
         self._timeout_s = timeout_s
         self._header: VideoHeader | None = None
-        self._decoded = 0
         self._silent_since: float | None = None
 
     def header(self) -> VideoHeader:
@@ -90,51 +118,30 @@ class VideoStream:
         """Read no more of it."""
         self.closed = True
 
-    def frames(self) -> Iterator[Frame]:
-        """All frames in order. Raises DecodeError, after the frames before it."""
-        self.header()
-        self._receive("begin")
-        while True:
-            kind, values = self._next()
-            if kind == "end":
-                return
-            time_s, slot = values
-            yield Frame(self.worker.take(slot), time_s)
-
-    def collect(self, report: Callable[[int], None] | None = None) -> tuple[list[float], dict[int, np.ndarray]]:
+    def collect(self) -> tuple[list[float], dict[int, np.ndarray]]:
         """Decode to the end: presentation times of all frames, seconds, and the selected pictures by frame number.
 
-        `report` is told the number of frames so far, after every frame. Raises DecodeError.
+        Raises DecodeError.
         """
-        self.header()
-        times: list[float] = []
-        pictures: dict[int, np.ndarray] = {}
-        while True:
-            kind, values = self._next()
-            if kind == "end":
-                return times, pictures
-            if kind == "begin":  # once more, if the decoder yielded another number of frames than was planned
-                times, pictures = [], {}
-                continue
-            time_s, slot = values
-            if slot >= 0:
-                pictures[len(times)] = self.worker.take(slot)
-            times.append(time_s)
-            if report:
-                report(len(times))
+        collected = Collected()
+        while not self.closed:
+            self.advance(collected, SLOTS)
+        return collected.times, collected.pictures
 
     def advance(self, receiver: Receiver, most: int) -> None:
-        """Hand over what has come, `most` frames at most. Waits only where nothing has come yet. Raises DecodeError."""
-        for _ in range(most):
+        """Hand over what has come, about `most` frames at most. Waits only where nothing has come yet. Raises DecodeError."""
+        handed = 0
+        while handed < most:
             kind, values = self._message()
             if kind == "header":
                 self._header = values[0]
             elif kind == "begin":
                 receiver.begin()
-            elif kind == "frame":
-                time_s, slot = values
-                receiver.frame(Frame(self.worker.picture(slot) if slot >= 0 else None, time_s))
-                self.worker.free(slot)
+            elif kind == "frames":
+                times_s, pictured, slot = values
+                receiver.frames(times_s, pictured, self.worker.pictures(slot, len(pictured)))
+                self.worker.free(len(pictured))
+                handed += len(times_s)
             if self.closed or not self.worker.has_sent():
                 return
 
@@ -166,34 +173,39 @@ class VideoStream:
 
     def _message(self) -> tuple[str, tuple]:
         try:
-            kind, *values = self.worker.receive(self.job.path, self._decoded, self.patience_s(), self._timeout_s)
+            kind, *values = self.worker.receive(self.job.path, self.patience_s(), self._timeout_s)
         except DecodeError:
             self.closed = True
             raise
         self._silent_since = None
-        if kind == "begin":
-            self._decoded = 0
-        elif kind == "frame":
-            self._decoded += 1
-        elif kind == "end":
+        if kind == "end":
             self.finished, self.closed, self.damage = True, True, values[1]
         elif kind == "error":
             self.finished, self.closed = True, True
-            raise DecodeError(values[0], frame=self._decoded, library=values[1])
+            raise DecodeError(values[0], frame=self.worker.decoded, library=values[1])
         return kind, tuple(values)
+
+
+def shared(memory: int, crop: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The memory that a worker and its reader have in common, by its descriptor.
+
+    Returns:
+        The number of frames decoded so far, (1,) int64, and the ring of pictures (slots, crop, crop, 3) uint8.
+    """
+    content = mmap.mmap(memory, os.fstat(memory).st_size)
+    pictures = np.frombuffer(content, np.uint8, slots * crop * crop * 3, offset=COUNTER_BYTES)
+    return np.frombuffer(content, np.int64, 1), pictures.reshape(slots, crop, crop, 3)
 
 
 class Worker:
     """One process, its ring of pictures and its socket."""
 
     def __init__(self, decoder: str, short_side: int, crop: int) -> None:
-        self._shape = (crop, crop, 3)
-        self._slot_bytes = crop * crop * 3
         memory = os.memfd_create("gig-frames")
         ours, theirs = socket.socketpair()
         try:
-            os.ftruncate(memory, SLOTS * self._slot_bytes)
-            self._ring = mmap.mmap(memory, SLOTS * self._slot_bytes)
+            os.ftruncate(memory, COUNTER_BYTES + SLOTS * crop * crop * 3)
+            self._counter, self._ring = shared(memory, crop, SLOTS)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.data.decode_worker", str(theirs.fileno()), str(memory)],
                 pass_fds=(theirs.fileno(), memory),
@@ -205,12 +217,16 @@ class Worker:
             theirs.close()
         self.connection = Connection(ours.detach())
         self.connection.send((decoder, short_side, crop, SLOTS))
-        self._read = 0
         self._poll = select.poll()  # kept: the connection's own poll makes one for every question
         self._poll.register(self.connection.fileno(), select.POLLIN)
 
+    @property
+    def decoded(self) -> int:
+        """The frames of the video that have been decoded, sent or not."""
+        return int(self._counter[0])
+
     def send(self, job: Job) -> None:
-        self._read = 0
+        self._counter[0] = 0
         with suppress(OSError):  # it has died; `receive` says so with the video's name
             self.connection.send(job)
 
@@ -218,7 +234,7 @@ class Worker:
         """Whether `receive` would return, or raise, at once."""
         return self.connection.closed or bool(self._poll.poll(0))
 
-    def receive(self, path: Path, decoded: int, wait_s: float, timeout_s: float) -> tuple:
+    def receive(self, path: Path, wait_s: float, timeout_s: float) -> tuple:
         """The next message. Raises DecodeError when the process has died or says nothing for too long."""
         try:
             if self.connection.closed or self._poll.poll(math.ceil(1000 * wait_s)):
@@ -226,25 +242,17 @@ class Worker:
             what = f"the decoder gave no sign of life for {timeout_s:g} s"
         except (EOFError, OSError):
             what = f"the decoder's process died ({_cause(self.process.wait())})"
-        raise DecodeError(f"{path}: {what}, at frame {decoded}", frame=decoded)
+        raise DecodeError(f"{path}: {what}, at frame {self.decoded}", frame=self.decoded)
 
-    def picture(self, slot: int) -> np.ndarray:
-        """The picture at a place of the ring (S, S, 3) uint8, until the place is free."""
-        return np.frombuffer(self._ring, np.uint8, self._slot_bytes, slot * self._slot_bytes).reshape(self._shape)
+    def pictures(self, slot: int, count: int) -> np.ndarray:
+        """Pictures at neighbouring places of the ring (count, S, S, 3) uint8, until the places are free."""
+        return self._ring[slot : slot + count]
 
-    def free(self, slot: int) -> None:
-        """A picture has been read; -1 for a frame that came without one. The process is told of several at once."""
-        self._read += slot >= 0
-        if self._read == FREED_AT_ONCE:
-            self._read = 0
+    def free(self, pictures: int) -> None:
+        """So many have been read."""
+        if pictures:
             with suppress(OSError):
-                self.connection.send("free")
-
-    def take(self, slot: int) -> np.ndarray:
-        """A copy of a picture; its place in the ring is free again."""
-        picture = self.picture(slot).copy()
-        self.free(slot)
-        return picture
+                self.connection.send(pictures)
 
     def kill(self) -> None:
         self.process.kill()

@@ -6,10 +6,9 @@ frames of its clips, a test video one batch of frames and a window's worth of fe
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,6 @@ import torch
 
 from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import Experiment
-from pipeline.data.damage import Damage
-from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import training_frames
 from pipeline.data.workers import DecodeWorkers, Job, VideoStream
@@ -30,6 +27,7 @@ from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, c
 from pipeline.stages.feeding import ViewFeed, WindowFeed
 from pipeline.stages.heap import heap_kept
 from pipeline.stages.progress import VideoProgress
+from pipeline.stages.provenance import provenance
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Progress, weights_identity
 from pipeline.stages.sources import ExtractReport, check_damage, experiment_workers, find_imported, is_current
@@ -256,44 +254,9 @@ class Extractor:
         header, frames = stream.header(), len(video.feed.times)
         if loss := check_damage(header, frames, stream.damage, self.experiment.decoding):
             say(f"{video.sink.video_id} is damaged and kept: {loss}")
-        facts = partial(self._provenance, stream.job.path, header, split, frames, stream.damage)
+        origin = stream.job.path, header, frames, stream.damage
+        facts = partial(provenance, self.experiment, self.engine, self.precision, split, *origin)
         video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
-
-    def _provenance(self, path: Path, header: VideoHeader, split: str, decoded: int, damage: Damage) -> dict:
-        """What the commit record says of a video's origin: enough to make its features again."""
-        facts = path.stat()
-        experiment = self.experiment
-        sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
-        return {
-            "source": {
-                "path": path.name,
-                "bytes": header.bytes,
-                "mtime_ns": facts.st_mtime_ns,
-                "sha256": content_sha256(path),
-                "packets": header.packets,
-                "declared_frames": header.declared,
-                "decoded_frames": decoded,
-                "damage": asdict(damage) if damage else None,
-                "fps": header.fps,
-                "width": header.width,
-                "height": header.height,
-            },
-            "backbone": {
-                "name": self.engine.network.name,
-                "weights": experiment.backbone.weights,
-                "weights_sha256": self.engine.network.weights_sha256,
-                "precision": self.precision,
-                "compiled": self.engine.compiled,
-                "batch_clips": self.engine.batch_clips,
-                "batch_frames": self.engine.batch_frames,
-            },
-            "decoding": experiment.decoding.model_dump(),
-            "preprocess": experiment.preprocess.model_dump(),
-            "sampling": sampling.model_dump(),
-            "split": split,
-            "device": self.engine.device.type,
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "mmaction2", "av", "numpy")},
-        }
 
 
 def _outcome(sink: VideoSink) -> Outcome:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from pipeline.config import TestSampling, TrainSampling
-from pipeline.data.decode import Frame
 from pipeline.data.sampling import WindowAssembler, plan_views
+from pipeline.data.streams import Collected
 from pipeline.stages.engine import Clip, Engine
 
 __all__ = ["ViewFeed", "WindowFeed"]
@@ -31,21 +31,22 @@ class WindowFeed:
         self.times: list[float] = []
         self._engine, self._queue = engine, queue
         self._assembler = WindowAssembler(**sampling.model_dump())
-        self._room = torch.empty(0)
-        self._pictures, self._filled = self._room.numpy(), 0
+        self._room, self._filled = torch.empty(0), 0
 
     def begin(self) -> None:
         """Nothing to do: all frames of a test video are wanted, so they come once."""
 
-    def frame(self, frame: Frame) -> None:
-        if not self._filled:
-            self._room = self._engine.room(frame.image.shape)
-            self._pictures = self._room.numpy()
-        self.times.append(frame.time_s)
-        self._pictures[self._filled] = frame.image
-        self._filled += 1
-        if self._filled == len(self._room):
-            self._run()
+    def frames(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
+        self.times += times_s
+        while len(pictures):
+            if not self._filled:
+                self._room = self._engine.room(pictures.shape[1:])
+            some = pictures[: len(self._room) - self._filled]
+            self._room.numpy()[self._filled : self._filled + len(some)] = some
+            self._filled += len(some)
+            pictures = pictures[len(some) :]
+            if self._filled == len(self._room):
+                self._run()
 
     def end(self) -> None:
         """All frames have come."""
@@ -60,32 +61,21 @@ class WindowFeed:
         self._filled = 0
 
 
-class ViewFeed:
+class ViewFeed(Collected):
     """The clips of a training video, view by view, from the frames that they need; odd views are flipped.
 
-    Arguments and attributes as those of WindowFeed; the clips follow from the number of frames, so they come at the end.
+    Arguments as those of WindowFeed; the clips follow from the number of frames, so they come at the end.
     """
 
     def __init__(self, engine: Engine, sampling: TrainSampling, video_id: str, queue: Callable[[Clip], None]) -> None:
-        self.times: list[float] = []
+        super().__init__()
         self._engine, self._queue, self._video_id, self._sampling = engine, queue, video_id, sampling
-        self._pictures: dict[int, np.ndarray] = {}
-
-    def begin(self) -> None:
-        """Forget what has come: another number of frames needs other pictures."""
-        self.times.clear()
-        self._pictures.clear()
-
-    def frame(self, frame: Frame) -> None:
-        if frame.image is not None:
-            self._pictures[len(self.times)] = frame.image.copy()
-        self.times.append(frame.time_s)
 
     def end(self) -> None:
         """All frames have come."""
         for view, plan in enumerate(plan_views(len(self.times), video_id=self._video_id, **self._sampling.model_dump())):
             numbers = np.unique(plan).tolist()
-            images = [self._pictures[number][:, ::-1] if view % 2 else self._pictures[number] for number in numbers]
+            images = [self.pictures[number][:, ::-1] if view % 2 else self.pictures[number] for number in numbers]
             features = dict(zip(numbers, self._engine.frames(images), strict=True))
             for indices in plan.reshape(-1, plan.shape[-1]):
                 self._queue(Clip(view, tuple(features[number] for number in indices.tolist()), indices))
