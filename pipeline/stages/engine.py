@@ -17,6 +17,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.models.fast_tpn import FastTPN
+from pipeline.stages.replay import Replayed
 
 __all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink", "check_precision", "choose_batch", "choose_precision", "pick_device"]
 
@@ -125,9 +126,10 @@ class Engine:
     ) -> None:
         self.network, self.device, self.compiled = network.to(device), device, compiled
         self.batch_clips, self.batch_frames = batch_clips, 3 * batch_clips
-        self._frames, self._clips = network.frames, network.clips
+        steps = (network.frames, network.clips)
         if compiled:
-            self._frames, self._clips = (torch.compile(step, dynamic=False) for step in (network.frames, network.clips))
+            steps = tuple(torch.compile(step, dynamic=False) for step in steps)
+        self._frames, self._clips = (Replayed(step, device) for step in steps)
         self._say = say
 
     def room(self, shape: Sequence[int]) -> torch.Tensor:
@@ -143,7 +145,7 @@ class Engine:
             batch = images[len(outputs) : len(outputs) + size]
 
             def run(batch: torch.Tensor | Sequence[np.ndarray] = batch, size: int = size) -> torch.Tensor:
-                return self._frames(self._full(batch, size).to(self.device, non_blocking=True))
+                return self._frames(self._full(batch, size))
 
             if (found := self._attempt(run, size)) is not None:
                 outputs += found[: len(batch)].unbind()
@@ -187,6 +189,8 @@ class Engine:
             if size == 1:
                 raise
         # Outside the handler, so that the failed call's tensors are gone when the memory is given back.
+        self._frames.forget()
+        self._clips.forget()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
