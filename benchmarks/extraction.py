@@ -30,7 +30,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.gpu import ceiling, kernels
 from benchmarks.turns import Lap, Turns, alternate, serve
+from benchmarks.videos import make_video
 from cache import FeatureStore
 from pipeline.config import parse_experiment
 from pipeline.data.decode import iter_frames, iter_raw_frames, read_header
@@ -52,27 +52,20 @@ from pipeline.stages.sources import experiment_workers
 
 
 class Dropped:
-    """A sink that keeps nothing."""
+    """A sink that keeps nothing, and lets a GPU go on with the next batch while the maps of one come."""
+
+    def __init__(self) -> None:
+        self._coming: Maps | None = None
 
     def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None:
-        """Let the maps go, when they are there."""
-        maps.numpy()
+        """Let the maps before these go, when they are there."""
+        self.wait()
+        self._coming = maps
 
-
-def make_video(path: Path, width: int, height: int, frames: int, bits_per_pixel: float) -> None:
-    """H.264, 30 frames/s, of a drifting pattern under noise."""
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 12, (8, height, width, 1))
-    y, x = np.arange(height)[:, None], np.arange(width)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.bit_rate = int(30 * width * height * bits_per_pixel)
-        for index in range(frames):
-            wave = np.stack([np.sin((x + shift * index) / 23) + np.sin((y - shift * index) / 31) for shift in (1, 2, 3)], axis=-1)
-            image = np.clip(128 + 45 * wave + noise[index % 8], 0, 255).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
+    def wait(self) -> None:
+        """All have come."""
+        if self._coming:
+            self._coming.numpy()
 
 
 def theirs(name: str, device: torch.device) -> Callable[[Path], int]:
@@ -150,6 +143,7 @@ def limit(extractor: Extractor, videos: int) -> Callable[[Path], int]:
                 batcher.add(sink, Clip(0, tuple(window), indices))
                 count += 1
         batcher.flush()
+        sink.wait()
         return count
 
     return run

@@ -27,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.extraction import make_video
+from benchmarks.videos import make_video
 from cache import FeatureStore
 from pipeline.config import Experiment, Scoring, load_experiment
 from pipeline.config_features import Paths, TestSampling
