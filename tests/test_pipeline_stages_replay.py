@@ -31,6 +31,15 @@ def test_a_cpu_takes_every_step_itself():
 
 
 @pytest.mark.gpu
+def test_a_step_is_not_recorded_where_it_should_not_be():
+    step, calls = counted(lambda inputs: inputs + 1)
+    replayed = Replayed(step, torch.device("cuda"), recording=False)
+    for value in range(4):
+        assert replayed(torch.full((2,), float(value))).tolist() == [value + 1] * 2
+    assert len(calls) == 4
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_recording_gives_what_the_step_gives(precision):
     network = FastTPN(build_backbone("tpn_tiny", "bundled")).cuda()

@@ -129,7 +129,7 @@ class Engine:
         steps = (network.frames, network.clips)
         if compiled:
             steps = tuple(torch.compile(step, dynamic=False) for step in steps)
-        self._frames, self._clips = (Replayed(step, device) for step in steps)
+        self._frames, self._clips = (Replayed(step, device, recording=not compiled) for step in steps)
         self._say = say
 
     def room(self, shape: Sequence[int]) -> torch.Tensor:

@@ -20,17 +20,18 @@ class Replayed:
     Args:
         step: from a tensor on the device to another; does the same for all values of one shape, and does not wait for the device.
         device: where it runs.
+        recording: False to have every step taken from Python.
     """
 
-    def __init__(self, step: Step, device: torch.device) -> None:
-        self._step, self._device = step, device
+    def __init__(self, step: Step, device: torch.device, *, recording: bool = True) -> None:
+        self._step, self._device, self._recording = step, device, recording and device.type == "cuda"
         self._recordings: dict[Hashable, _Recording | None] = {}
         self._seen: set[Hashable] = set()
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """The step's result for inputs on the device or, to be copied there, on the host. Raises torch.cuda.OutOfMemoryError."""
         shape = (inputs.shape, inputs.stride(), inputs.dtype)
-        if self._device.type == "cuda" and shape in self._seen:
+        if self._recording and shape in self._seen:
             if shape not in self._recordings:
                 self._recordings[shape] = self._recorded(inputs)
             if recording := self._recordings[shape]:
