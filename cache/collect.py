@@ -4,6 +4,8 @@ A payload is removed when no record refers to it, nothing has been written to it
 process holds its lock. A writer holds the lock from before its first byte to after its commit, and the system lets go of it
 when the process dies, so age 0 is safe there. An object store has no locks: the age must exceed the longest time that a
 writer takes from one chunk to the next, and the clocks of the machine and the store must agree to well within it.
+
+What a writer that was killed right after its commit left beside the payload goes too.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import datetime
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,17 +53,30 @@ def collect(store: FeatureStore, namespace: str, older_than_s: float, dry_run: b
             if not dry_run:
                 for leftover in (folder, f"{folder}.json", f"{folder}.lock"):
                     store.objects.remove(leftover)
+    for payload, suffixes in [] if dry_run else list(_listed(store, namespace)):
+        folder = f"{namespace}/{payload}"
+        if suffixes == {""} or not _referred(store, namespace, payload):
+            continue
+        with store.objects.unheld(f"{folder}.lock") as free:
+            for suffix in sorted(suffixes - {""}) if free else ():
+                store.objects.remove(f"{folder}{suffix}")
     return removed
 
 
 def unreferenced(store: FeatureStore, namespace: str) -> list[str]:
     """Payloads that no commit record refers to, live writers' among them; those of an unreadable record are not listed."""
+    return [payload for payload, _ in _listed(store, namespace) if not _referred(store, namespace, payload)]
+
+
+def _listed(store: FeatureStore, namespace: str) -> Iterator[tuple[str, set[str]]]:
+    """Payloads, and with which endings they are there: none for the payload itself, those of its lock and unfinished record."""
     base = f"{check_namespace(namespace)}/payloads"
-    found = []
     for key in store.objects.names(base):
-        names = {match[1] for name in store.objects.names(f"{base}/{key}") if (match := NAME.match(name))}
-        found += [p for p in (f"payloads/{key}/{name}" for name in sorted(names)) if not _referred(store, namespace, p)]
-    return found
+        found: dict[str, set[str]] = {}
+        for name in store.objects.names(f"{base}/{key}"):
+            if match := NAME.match(name):
+                found.setdefault(match[1], set()).add(match[2] or "")
+        yield from ((f"payloads/{key}/{name}", found[name]) for name in sorted(found))
 
 
 def _referred(store: FeatureStore, namespace: str, payload: str) -> bool:

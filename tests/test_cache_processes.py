@@ -156,6 +156,22 @@ def test_the_collector_leaves_a_live_writer_alone_however_old_its_payload(tmp_pa
     np.testing.assert_array_equal(store.reader("ns", "live").features(0), values_of(0)[0])
 
 
+def test_the_lock_of_a_writer_killed_right_after_its_commit_is_collected(tmp_path):
+    store = FeatureStore.open(tmp_path)
+    write_video(store, "v1", 1)
+    (record,) = store.records("ns")
+    lock = f"ns/{record.payload}.lock"
+    with store.objects.held(lock):  # it lives
+        assert store.gc("ns", older_than_s=0) == []
+        assert leftovers(tmp_path) == [tmp_path / lock]
+    (tmp_path / lock).touch()  # it does not
+    assert store.gc("ns", older_than_s=0, dry_run=True) == []
+    assert leftovers(tmp_path) == [tmp_path / lock]
+    assert store.gc("ns", older_than_s=0) == []
+    assert leftovers(tmp_path) == []
+    assert check_visible(store) == {"v1"}
+
+
 def test_what_was_replaced_stays_for_its_readers_until_it_is_old(tmp_path):
     store = FeatureStore.open(tmp_path)
     write_video(store, "v1", 1)
