@@ -22,21 +22,21 @@ def counted(step):
     return run, calls
 
 
-def test_a_cpu_takes_every_step_itself():
+def takes_every_step_itself(device: str, **options) -> bool:
     step, calls = counted(lambda inputs: inputs + 1)
-    replayed = Replayed(step, torch.device("cpu"))
-    for value in range(4):
-        assert replayed(torch.full((2,), float(value))).tolist() == [value + 1] * 2
-    assert len(calls) == 4
+    replayed = Replayed(step, torch.device(device), **options)
+    results = [replayed(torch.full((2,), float(value))).tolist() for value in range(4)]
+    return results == [[value + 1] * 2 for value in range(4)] and len(calls) == 4
+
+
+def test_a_cpu_takes_every_step_itself():
+    assert takes_every_step_itself("cpu")
 
 
 @pytest.mark.gpu
 def test_a_step_is_not_recorded_where_it_should_not_be():
-    step, calls = counted(lambda inputs: inputs + 1)
-    replayed = Replayed(step, torch.device("cuda"), recording=False)
-    for value in range(4):
-        assert replayed(torch.full((2,), float(value))).tolist() == [value + 1] * 2
-    assert len(calls) == 4
+    assert takes_every_step_itself("cuda", recording=False)
+    assert not takes_every_step_itself("cuda")
 
 
 @pytest.mark.gpu
@@ -63,11 +63,7 @@ def test_without_memory_for_a_recording_the_step_goes_on(monkeypatch):
         raise torch.cuda.OutOfMemoryError("no more memory")
 
     monkeypatch.setattr(replay, "_Recording", full)
-    step, calls = counted(lambda inputs: inputs + 1)
-    replayed = Replayed(step, torch.device("cuda"))
-    for value in range(4):
-        assert replayed(torch.full((2,), float(value))).tolist() == [value + 1] * 2
-    assert len(calls) == 4
+    assert takes_every_step_itself("cuda")
 
 
 @pytest.mark.gpu
