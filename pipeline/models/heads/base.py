@@ -158,7 +158,7 @@ class BinaryHead(HeadModule):
         share = share - share.amax(dim=-1, keepdim=True)
         product = (logsigmoid(own)[..., None] + share).clamp_max(-1e-7)
         others = product - torch.log(-torch.expm1(product))
-        return torch.where(share == 0, own[..., None], torch.minimum(others, own[..., None]))  # rounding must not lift them above it
+        return torch.where(share == 0, own[..., None], torch.minimum(others, own[..., None]))  # rounding must lift none above it
 
 
 def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:
