@@ -149,7 +149,7 @@ class TestExtraction:
             for number, features in zip(clip.indices, clip.features, strict=True):
                 image = frames[number][:, ::-1] if clip.view else frames[number]
                 expected = extractor.engine.frames([np.ascontiguousarray(image)])[0]
-                assert torch.equal(features, expected)
+                torch.testing.assert_close(features, expected)  # another size of batch, other code of a library
 
     def test_features_are_those_of_the_module_whatever_windows_share(self, experiment, manifest):
         extract(experiment, manifest, "test", manifest.split("test"), "ns")
