@@ -173,6 +173,7 @@ def _evaluate_run(recipes: Recipes, run: str) -> None:
     from pipeline.stages.score import score_split
 
     experiment = recipes.experiment
+    experiment.run(run)  # an unknown name is an error before the work
     ensure_features(recipes, "test")
     head = ensure_head(recipes, run)
     manifest = ensure_manifest(recipes)

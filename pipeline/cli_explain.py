@@ -51,6 +51,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
     from pipeline.stages.explain import Request, explain_cached, explain_file
     from pipeline.stages.manifest import load_manifest
 
+    recipes.experiment.run(run)  # an unknown name is an error before the work
     manifest = ensure_manifest(recipes)
     ids = [entry.video_id for entry in manifest.split("test")]
     known, file = video in ids, Path(video)

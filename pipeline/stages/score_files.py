@@ -214,7 +214,7 @@ class _Scoring:
             self._quarantine.clear([name])
 
     def _fail(self, name: str, file: Path, error: Exception) -> None:
-        self._quarantine.add(name, str(file), "test", error)
+        self._quarantine.add(name, str(file.resolve()), "test", error)
         self._failed[name] = str(error)
         self._say(f"{name} cannot be scored: {error}")
 
@@ -224,13 +224,14 @@ def _named(files: Sequence[Path], say: Say) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for file in files:
         name = Path(os.path.abspath(file)).name
-        before = named.setdefault(name, file)
-        if before.resolve() != file.resolve():
+        before = named.get(name)
+        if before and before.resolve() != file.resolve():
             raise PipelineError(
                 f"{before} and {file}: two videos of one name would share a score table; score them into different --out folders"
             )
-        if before is not file:
+        if before:
             say(f"{file} was given twice; it is scored once")
+        named[name] = file
     return named
 
 
