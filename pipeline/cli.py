@@ -214,7 +214,7 @@ def with_quarantine(function: Callable) -> Callable:
     @click.option("--scores", type=FOLDER, help="A folder that `gig score` wrote, in place of an experiment.")
     @functools.wraps(function)
     def wrapper(config: Path, scores: Path | None, *args: object, **kwargs: object) -> object:
-        from pipeline.stages.score_files import quarantine_of
+        from pipeline.stages.score_loose import quarantine_of
 
         if scores:
             return function(quarantine_of(scores), *args, **kwargs)

@@ -27,7 +27,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
     A video that cannot be read does not keep the others from being scored; it is named at the end, and the command fails. Tables
     of videos that have not changed are kept. index.json in --out says which table is which file's, and how it was made.
     """
-    from pipeline.stages.score_files import quarantine_of, score_files
+    from pipeline.stages.score_loose import quarantine_of, score_files
 
     reasons = warn_of_stand_in(recipes)
     head = head or ensure_head(recipes, run)

@@ -17,10 +17,10 @@ from pipeline.config import parse_experiment
 from pipeline.config_heads import parse_head
 from pipeline.config_runs import Training
 from pipeline.errors import OutputError, PipelineError
-from pipeline.stages import score_files as module
+from pipeline.stages import score_loose as module
 from pipeline.stages.recipes import file_sha256
 from pipeline.stages.saved_heads import make_head, save_head
-from pipeline.stages.score_files import quarantine_of, score_files
+from pipeline.stages.score_loose import quarantine_of, score_files
 from pipeline.stages.tables import read_scores
 
 CLASSES = ("Explosion", "Fighting", "Accident")
@@ -69,6 +69,8 @@ def damage(path: Path) -> None:
 def test_a_bad_file_costs_its_own_table_only(scoring, make_video, tmp_path):
     files = [make_video(f"{name}.mp4", frames=7 + number) for number, name in enumerate("abc")]
     files[1].write_bytes(files[0].read_bytes()[:200])
+    thresholds = dict(zip(CLASSES, (0.3, None, 0.4), strict=True))
+    (scoring.head / "selection.json").write_text(json.dumps({"thresholds": thresholds}))
     report, said = scoring(*files)
     assert (report.scored, report.kept, list(report.failed)) == (("a.mp4", "c.mp4"), (), ["b.mp4"])
     assert [path.name for path in report.tables] == ["a.mp4.parquet", "c.mp4.parquet"]
@@ -84,6 +86,7 @@ def test_a_bad_file_costs_its_own_table_only(scoring, make_video, tmp_path):
         "bytes": files[2].stat().st_size,
         "sha256": file_sha256(files[2]),
     }
+    assert index["thresholds"] == [0.3, None, 0.4]
     assert index["head"]["path"] == str(scoring.head / "head.safetensors")
     assert index["made_with"]["head"]["sha256"] == file_sha256(scoring.head / "head.safetensors")
 
