@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config_datasets import Section
 
-__all__ = ["Backbone", "Decoding", "Features", "Machine", "Paths", "Preprocess", "Storage", "TestSampling", "TrainSampling"]
+__all__ = [
+    "Backbone",
+    "Decoding",
+    "Features",
+    "Machine",
+    "Paths",
+    "Preprocess",
+    "Storage",
+    "TestSampling",
+    "TrainSampling",
+    "check_cache_url",
+    "url_scheme",
+]
 
 NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 
@@ -147,3 +160,29 @@ class Paths(Section):
 
     output: Path = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
     cache: str = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _local(cls, value: object) -> object:
+        if scheme := url_scheme(value):
+            raise ValueError(f"expected a folder of this machine, got {str(value)!r}; only paths.cache can lie on {scheme}")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _whole_url(cls, value: str) -> str:
+        check_cache_url(value)
+        return value
+
+
+def check_cache_url(value: str) -> None:
+    """Raise ValueError for what would become a folder named like a scheme, such as s3:/bucket."""
+    scheme = url_scheme(value)
+    if scheme and not value.startswith(f"{scheme}://"):
+        raise ValueError(f"expected a folder, or a URL such as {scheme}://bucket/prefix, got {value!r}")
+
+
+def url_scheme(value: object) -> str | None:
+    """The scheme of what looks like a URL, such as s3; None for a path. `s3:/bucket` is what a path makes of a URL."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(value))
+    return found[1] if found else None
