@@ -16,6 +16,7 @@ from pipeline.cli_ablate import ablate
 from pipeline.cli_cache import cache
 from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli_explain import explain
+from pipeline.cli_manifest import manifest
 from pipeline.cli_steps import (
     Group,
     bar,
@@ -47,6 +48,7 @@ main.add_command(cache)
 main.add_command(compare)
 main.add_command(explain)
 main.add_command(export_submission)
+main.add_command(manifest)
 
 
 @main.group()
