@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli_ablate import ablate
 from pipeline.cli_cache import cache
-from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli_evaluate import FOLDER, SCORES, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli_explain import explain
 from pipeline.cli_manifest import manifest
 from pipeline.cli_steps import (
@@ -34,6 +35,9 @@ from pipeline.cli_steps import (
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.errors import PipelineError
 from pipeline.stages.recipes import Recipes
+
+if TYPE_CHECKING:
+    from pipeline.stages.tables import ScoreForm
 
 __all__ = ["main"]
 
@@ -162,7 +166,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
 )
 @with_run
 @click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
-@click.option("--scores", type=FOLDER, help="Evaluate the score tables of this folder, of any system, and nothing else.")
+@click.option("--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else.")
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
 @with_tables
@@ -173,16 +177,15 @@ def evaluate(
     scores: Path | None,
     truth: Path | None,
     out: Path | None,
-    stride: int,
-    tail: str,
-    lengths: Path | None,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
 ) -> None:
     """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
     if scores:
-        evaluate_folder(scores, truth, out, settings(config, run), stride, tail, lengths)
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
         return
-    if truth or out or lengths or (stride, tail) != (1, "exact"):
-        raise PipelineError("--truth, --out, --stride, --tail and --lengths go with --scores")
+    if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
+        raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
     recipes = Recipes(load_experiment(config or Path("configs/fixture.yaml")))
     _evaluate_run(recipes.finetuned if finetuned else recipes, run)
 

@@ -32,7 +32,7 @@ VERSIONS = {
     "head": 2,
     "finetune": 1,
     "scores": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "summary": 3,
     "ablation": 1,
 }
