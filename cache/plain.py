@@ -21,9 +21,9 @@ CLIP_AXIS = {"T,D": 0, "crop:T,D": 0, "T,crops,D": 0, "crops,T,D": 1, "videos,T,
 class PlainLayout:
     """What arrays that carry no record hold.
 
-    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. Where the number of frames is
-    known, the last row also stands for those that are left over, and not for those that the video does not have; else a video
-    counts as having as many frames as its clips.
+    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. What a video has beyond the last
+    clip is not in its features, so it counts as having as many frames as its clips; a last clip that was filled up ends with the
+    video where its number of frames is known.
 
     Attributes:
         fps: frames a second of the videos; None where `video_fps` has those of every one.
@@ -123,13 +123,16 @@ def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str
     """What the record says of a plain video. It is the same as long as the file and the layout are, and nothing else."""
     facts = [array.path.stat() for array in video.arrays]
     clips, first = video.shape[CLIP_AXIS[axes]], video.arrays[0]
-    known = layout.frame_counts is not None
+    frames = clips * layout.frames_per_clip
+    known = layout.frame_counts[video.video_id] if layout.frame_counts is not None else None
+    if known is not None:
+        frames = known if layout.equal_parts else min(known, frames)
     return {
         "source": {
             "path": first.path.name,
             "bytes": facts[0].st_size,
             "mtime_ns": facts[0].st_mtime_ns,
-            "decoded_frames": layout.frame_counts[video.video_id] if known else clips * layout.frames_per_clip,
+            "decoded_frames": frames,
             "fps": layout.fps_of(video.video_id),
         },
         "imported": {
@@ -145,7 +148,7 @@ def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str
             "clips": clips,
             "frames_per_clip": layout.frames_per_clip,
             "equal_parts": layout.equal_parts,
-            "frames_known": known,
+            "video_frames": known,
             "segments": layout.segments,
         },
     }
@@ -204,6 +207,4 @@ def _row_frames(clips: int, frames: int, layout: PlainLayout) -> tuple[np.ndarra
     if layout.equal_parts:
         starts = np.minimum(rows * frames // clips, frames - 1)
         return starts, np.minimum(np.maximum(starts + 1, (rows + 1) * frames // clips), frames)
-    starts, ends = rows * layout.frames_per_clip, (rows + 1) * layout.frames_per_clip
-    ends[-1] = frames
-    return starts, ends
+    return rows * layout.frames_per_clip, np.minimum((rows + 1) * layout.frames_per_clip, frames)

@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.stages.tables import ScoreForm, cover_videos, export_submission, read_tables
+from pipeline.stages.tables import ScoreForm, ScoreTables, end_with_videos, export_submission, read_tables
 
 CLASSES = ("Fight", "Fire")
 LENGTHS = {"a": 40, "b": 33, "c": 5}
@@ -88,12 +88,16 @@ def test_class_scores_one_after_the_other(tmp_path):
 
 
 class TestLengths:
-    @pytest.mark.parametrize(("count", "last"), [(32, 31), (48, 39), (40, 39)])
-    def test_scores_of_whole_clips_end_before_the_video_or_go_beyond_it(self, count, last):
-        found = ScoreForm(clip_frames=16).to_frames("a", np.arange(count, dtype=float), 40)
-        assert len(found) == 40
-        assert found[-1] == last
-        assert found[:32].tolist() == list(range(32))
+    @pytest.mark.parametrize(
+        ("count", "kept", "note"), [(32, 32, "a: 32 scores, 40 frames"), (48, 40, "a: 48 scores"), (40, 40, "")]
+    )
+    def test_scores_of_whole_clips_end_before_the_video_or_go_beyond_it(self, tmp_path, count, kept, note):
+        np.save(tmp_path / "a.npy", np.arange(count))
+        tables = read_tables(tmp_path, CLASSES, {"a": 40}, ScoreForm(clip_frames=16))
+        assert tables.general["a"].tolist() == list(range(kept))
+        assert tables.video_frames == {"a": 40}
+        assert note in "".join(tables.notes)
+        assert bool(note) == bool(tables.notes)
 
     def test_another_length_is_an_error_that_names_those_that_fit(self):
         with pytest.raises(LengthMismatch, match="a: 16 scores for 40 frames; whole clips of 16 frames need 32 or 40 or 48"):
@@ -113,8 +117,7 @@ class TestLengths:
         form = ScoreForm(clip_frames=16, order=tmp_path / "order.txt")
         tables = read_tables(tmp_path / "all.npy", CLASSES, LENGTHS, form)
         for video_id, frames in LENGTHS.items():
-            expected = values[video_id][np.minimum(np.arange(frames), counts[video_id] - 1)]
-            np.testing.assert_array_equal(tables.general[video_id], expected)
+            np.testing.assert_array_equal(tables.general[video_id], values[video_id][:frames])
 
     def test_joined_scores_of_32_parts_a_video(self, tmp_path):
         np.save(tmp_path / "all.npy", np.arange(96.0))
@@ -204,15 +207,16 @@ class TestRefused:
             read_tables(source, CLASSES, LENGTHS)
 
 
-def test_tables_of_imported_features_cover_the_video():
-    from pipeline.stages.tables import ScoreTables
-
-    tables = ScoreTables({"a": np.arange(4.0), "b": np.arange(4.0), "c": np.arange(4.0)}, {v: np.ones((4, 2)) for v in "abc"})
-    covered = cover_videos(tables, {"a": 6, "b": 3, "c": 0})
-    assert [covered.general[v].tolist() for v in "abc"] == [[0, 1, 2, 3, 3, 3], [0, 1, 2], [0, 1, 2, 3]]
-    assert covered.classwise["a"].shape == (6, 2)
-    assert "2 video(s) are of another number of frames than the video (a: 4 of 6, b: 4 of 3)" in covered.notes[0]
-    assert cover_videos(tables, dict.fromkeys("abc", 4)).notes == ()
+def test_tables_of_clips_end_with_the_videos():
+    tables = ScoreTables({v: np.arange(4.0) for v in "abc"}, {v: np.ones((4, 2)) for v in "abc"})
+    within = end_with_videos(tables, {"a": 6, "b": 3, "c": 0})
+    assert [within.general[v].tolist() for v in "abc"] == [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3]]
+    assert within.classwise["b"].shape == (3, 2)
+    assert within.video_frames == {"a": 6, "b": 3, "c": 4}
+    short, beyond = within.notes
+    assert "have no score and are in no figure, in 1 video(s): a: 4 scores, 6 frames" in short
+    assert "left out, in 1 video(s): b: 4 scores, 3 frames" in beyond
+    assert end_with_videos(tables, dict.fromkeys("abc", 4)).notes == ()
 
 
 def test_a_submission_of_another_system(tmp_path):

@@ -23,7 +23,7 @@ from pipeline.metrics.bootstrap import LEVEL, Figures
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.stages.localisation import localisation
 from pipeline.stages.manifest import load_manifest
-from pipeline.stages.tables import ScoreForm, ScoreTables, cover_videos, read_scores, read_tables, resolve_thresholds
+from pipeline.stages.tables import ScoreForm, ScoreTables, end_with_videos, read_scores, read_tables, resolve_thresholds
 
 __all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "judge_folder", "read_scores"]
 
@@ -90,7 +90,7 @@ def evaluate_run(
     manifest = load_manifest(experiment, manifest_folder, truth=True).without(quarantined)
     lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, lengths)
-    judged = _judge(cover_videos(tables, lengths) if experiment.features.test else tables, manifest, run.evaluation)
+    judged = _judge(end_with_videos(tables, lengths) if experiment.features.test else tables, manifest, run.evaluation)
     facts = {
         "run": run_name,
         "head": run.head.name,
@@ -182,13 +182,14 @@ def judge_folder(
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)
-    return manifest, _judge(cover_videos(tables, frames) if imported else tables, manifest, evaluation)
+    return manifest, _judge(end_with_videos(tables, frames) if imported else tables, manifest, evaluation)
 
 
 def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> Judged:
     """Put the truth beside the scores and set up every figure that they allow."""
     counts = {video_id: len(scores) for video_id, scores in tables.general.items()}
-    truth = {video_id: manifest.frame_labels(video_id, count) for video_id, count in counts.items()}
+    frames = counts | (tables.video_frames or {})
+    truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
     warnings = list(tables.notes)
     warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
     groups: list[Figures] = [FrameFigures(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})]

@@ -26,7 +26,7 @@ class ScoreForm:
         stride: frames that a score stands for; 1 is a score a frame.
         tail: what the last frames get, as `per_frame`.
         clip_frames: scores are one a frame, of whole clips of so many frames: those of a video end with its last whole clip, and
-            the frames after it get the score before them; or the last clip was filled up, and the surplus goes.
+            the frames after it have none; or the last clip was filled up, and the surplus is left out.
         equal_parts: scores are of equal parts of a video, however long it is.
         suffix: end of the names of files, or of arrays in a file, that is not part of the video id, such as `_pred`.
         order: a list of the videos whose scores lie one after the other in a single array.
@@ -50,16 +50,6 @@ class ScoreForm:
         if sum(ways) > 1:
             raise PipelineError("scores are of a stride, of whole clips, or of equal parts of a video: give one of the three")
 
-    @property
-    def is_per_frame(self) -> bool:
-        """Whether there is a score for every frame."""
-        return self.lengths_only == ScoreForm()
-
-    @property
-    def lengths_only(self) -> ScoreForm:
-        """The part that says what scores stand for, without how files are read."""
-        return ScoreForm(self.stride, self.tail, self.clip_frames, self.equal_parts)
-
     def facts(self) -> dict:
         """For a report: what was asked for beside stride and tail."""
         plain = asdict(self) | {"order": self.order and self.order.name}
@@ -79,7 +69,10 @@ class ScoreForm:
         return () if expected is None else (expected,)
 
     def to_frames(self, video_id: str, scores: np.ndarray, frames: int) -> np.ndarray:
-        """A score for every frame, (n, ...) -> (N, ...). Raises LengthMismatch for another number of scores than it may have."""
+        """A score for every frame, (n, ...) -> (N, ...); with `clip_frames` as they are, which may be fewer or more.
+
+        Raises LengthMismatch for another number of scores than there may be.
+        """
         if self.equal_parts:
             return _by_proportion(scores, frames)
         if not self.clip_frames:
@@ -89,7 +82,7 @@ class ScoreForm:
             raise LengthMismatch(
                 f"{video_id}: {len(scores)} scores for {frames} frames; whole clips of {self.clip_frames} frames need {needed}"
             )
-        return scores[np.minimum(np.arange(frames), len(scores) - 1)]
+        return scores
 
 
 def per_frame(video_id: str, scores: np.ndarray, frames: int, stride: int, tail: str) -> np.ndarray:

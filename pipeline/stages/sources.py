@@ -83,8 +83,8 @@ def _length(record: CommitRecord, entry: VideoEntry) -> str | None:
     """What is wrong where a video and its features differ by a clip, or a part of equal length, or more."""
     frames, facts = record.shapes["times"][0], record.provenance.get("imported", {})
     clips, length = facts.get("clips"), record.shapes["frames"][2]
-    if clips and not facts["equal_parts"] and not facts["frames_known"]:
-        return (problem := length_problem(clips, length, entry.packets)) and f"{entry.video_id}: {problem}"
+    if clips and not facts["equal_parts"]:
+        return (problem := length_problem(clips, facts["frames_per_clip"], entry.packets)) and f"{entry.video_id}: {problem}"
     reach = -(-frames // clips) if clips and facts["equal_parts"] else length
     if abs(frames - entry.packets) < max(1, reach):
         return None

@@ -24,7 +24,7 @@ from pipeline.stages.score_form import ScoreForm, per_frame
 __all__ = [
     "ScoreForm",
     "ScoreTables",
-    "cover_videos",
+    "end_with_videos",
     "export_submission",
     "per_frame",
     "read_lengths",
@@ -43,12 +43,14 @@ class ScoreTables:
         classwise: video id -> (N, C) float64; None where the tables hold no classes.
         thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None without one.
         notes: what was not read of the files, or done to the scores.
+        video_frames: video id -> frames of the video, where scores may end before it does; None where there is one for each.
     """
 
     general: dict[str, np.ndarray]
     classwise: dict[str, np.ndarray] | None
     thresholds: tuple[float | None, ...] | None = None
     notes: tuple[str, ...] = ()
+    video_frames: Mapping[str, int] | None = None
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
@@ -114,7 +116,8 @@ def read_tables(source: Path, classes: Sequence[str], lengths: Mapping[str, int]
     if classwise and len(classwise) < len(general):
         missing = sorted(set(general) - set(classwise))
         raise PipelineError(f"{source}: the tables of {', '.join(missing)} hold no classes, those of other videos do")
-    return ScoreTables(general, classwise or None, notes=found.notes)
+    tables = ScoreTables(general, classwise or None, notes=found.notes)
+    return end_with_videos(tables, lengths) if form.clip_frames else tables
 
 
 def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form: ScoreForm) -> ScoreTables:
@@ -123,31 +126,33 @@ def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form:
     general, scores, _ = _indexed(folder, classes)
     _same_videos(folder, scores, lengths)
     if form.clip_frames:
-        general, scores = ({v: form.to_frames(v, values, lengths[v]) for v, values in one.items()} for one in (general, scores))
+        for video_id, values in general.items():
+            form.to_frames(video_id, values, lengths[video_id])
     thresholds = _index(folder).get("thresholds")
-    return ScoreTables(general, scores, None if thresholds is None else tuple(thresholds))
+    tables = ScoreTables(general, scores, None if thresholds is None else tuple(thresholds))
+    return end_with_videos(tables, lengths) if form.clip_frames else tables
 
 
-def cover_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTables:
-    """Tables of imported features, whose clips end before or after the video does, with a score for every frame of it.
+def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTables:
+    """Tables of clips, which end with the last whole clip of a video or go beyond its last frame, within the videos.
 
-    Frames without features get the score before them, and scores of frames that the video does not have are left out; a note says
-    of which videos. A length of 0 is not known and changes nothing.
+    Scores of frames that a video does not have are left out; frames without a score are in no figure. Notes say of which videos.
+    A length of 0 is not known and changes nothing.
     """
-    off = {v: (len(scores), lengths[v]) for v, scores in tables.general.items() if lengths[v] not in (0, len(scores))}
-    if not off:
-        return tables
-
-    def covered(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            v: values[np.minimum(np.arange(off[v][1]), len(values) - 1)] if v in off else values for v, values in scores.items()
-        }
-
-    some = ", ".join(f"{v}: {n} of {frames}" for v, (n, frames) in list(off.items())[:5]) + (", ..." if len(off) > 5 else "")
-    note = f"the imported features of {len(off)} video(s) are of another number of frames than the video ({some}); "
-    note += "frames after the last clip have its score, and scores after the last frame are left out"
-    classwise = tables.classwise and covered(tables.classwise)
-    return replace(tables, general=covered(tables.general), classwise=classwise, notes=(*tables.notes, note))
+    frames = {v: lengths[v] or len(scores) for v, scores in tables.general.items()}
+    beyond = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) > frames[v]}
+    short = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) < frames[v]}
+    notes = list(tables.notes)
+    for off, what in (
+        (short, "frames after the last clip have no score and are in no figure"),
+        (beyond, "scores after the last frame are left out"),
+    ):
+        if off:
+            some = ", ".join(f"{v}: {n} scores, {count} frames" for v, (n, count) in list(off.items())[:5])
+            notes.append(f"{what}, in {len(off)} video(s): {some}{', ...' if len(off) > 5 else ''}")
+    general = {v: scores[: frames[v]] for v, scores in tables.general.items()}
+    classwise = tables.classwise and {v: scores[: frames[v]] for v, scores in tables.classwise.items()}
+    return replace(tables, general=general, classwise=classwise, notes=tuple(notes), video_frames=frames)
 
 
 def resolve_thresholds(chosen: Sequence[float | None] | None, default: float, classes: int) -> list[float]:
