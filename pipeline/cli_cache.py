@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from cache import FeatureStore, Finding, InvalidImport, NamespaceStats, NotCached, PlainLayout
+from cache import FeatureStore, Finding, NamespaceStats, NotCached, PlainLayout
 from cache.plain import CLIP_AXIS
 
 __all__ = ["cache"]
@@ -193,42 +193,20 @@ def import_features(
     crop a view; they are named by their video id. Videos that are there already, unchanged, are left alone.
     """
     from cache.importing import import_features as load
+    from pipeline.data.frame_counts import known_lengths
+    from pipeline.data.order import read_order
 
     plain = None
     if fps or manifest or frame_counts:
-        plain = PlainLayout(fps=fps, **_lengths(manifest, frame_counts), **_ordered(order, layout))
+        known = dict(zip(("frame_counts", "video_fps"), known_lengths(manifest, frame_counts), strict=True))
+        ids = read_order(order, suffix=str(layout["suffix"])) if order else ()
+        plain = PlainLayout(fps=fps, order=ids, **known, **layout)
     with _bar(f"import {namespace}") as line:
         report = load(store, namespace, source, plain, functools.partial(_advance, line))
     for note in report.notes:
         click.echo(note, err=True)
     there = f"; {len(report.present)} were there already, unchanged" if report.present else ""
     _print_ids(report.video_ids, as_json, f"{len(report.imported)} video(s) imported to {store.url}/{namespace}{there}")
-
-
-def _lengths(manifest: Path | None, frame_counts: Path | None) -> dict[str, dict]:
-    """What is known of the videos: their frames, and frames a second where they are stated."""
-    from pipeline.data.checks import Problems
-    from pipeline.data.frame_counts import read_frame_counts
-    from pipeline.data.manifest import load
-
-    if manifest and frame_counts:
-        raise InvalidImport("--manifest and --frame-counts both say how long the videos are: give one of them")
-    if manifest:
-        facts = [(entry.video_id, entry.packets, entry.fps) for entry in load(manifest).videos]
-    elif frame_counts:
-        problems = Problems()
-        facts = [(row.video_id, row.frames, row.fps) for row in read_frame_counts(frame_counts, problems).values()]
-        problems.raise_any()
-    else:
-        return {}
-    return {"frame_counts": {name: n for name, n, _ in facts}, "video_fps": {name: fps for name, _, fps in facts if fps}}
-
-
-def _ordered(order: Path | None, layout: dict) -> dict:
-    """The options of a layout with the list of videos read."""
-    from pipeline.data.order import read_order
-
-    return layout | {"order": read_order(order, suffix=str(layout["suffix"])) if order else ()}
 
 
 @cache.command()

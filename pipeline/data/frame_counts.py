@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.checks import Problems
+from pipeline.data.manifest import load
+from pipeline.errors import ManifestError
 
-__all__ = ["CountedVideo", "read_frame_counts"]
+__all__ = ["CountedVideo", "known_lengths", "read_frame_counts"]
 
 PUBLISHED = (
     re.compile(r"(?P<name>\S+)\s+(?P<frames>-?\d+)\s+[A-Za-z]+(\s+-?\d+){4}"),
@@ -61,6 +63,22 @@ def read_frame_counts(file: Path, problems: Problems) -> dict[str, CountedVideo]
         return _collect(_published_rows(file, lines, problems), problems)
     problems.add(f"{file}, row 1", f"expected {FORMS}, got {lines[0].strip() if lines else 'nothing'!r}")
     return {}
+
+
+def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, int] | None, dict[str, float]]:
+    """Frames of videos by id, from the folder of a manifest or from a table, and frames a second where they are stated.
+
+    None and nothing without either. Raises ManifestError for both, or for one that cannot be read.
+    """
+    if manifest and table:
+        raise ManifestError(f"{manifest} and {table} both say how long the videos are: give one of them")
+    problems = Problems()
+    if manifest:
+        facts = [(entry.video_id, entry.packets, entry.fps) for entry in load(manifest).videos]
+    else:
+        facts = [(row.video_id, row.frames, row.fps) for row in read_frame_counts(table, problems).values()] if table else []
+    problems.raise_any()
+    return {name: frames for name, frames, _ in facts} if manifest or table else None, {name: fps for name, _, fps in facts if fps}
 
 
 def _table_rows(file: Path, lines: list[str], header: list[str], problems: Problems) -> Iterable[CountedVideo]:

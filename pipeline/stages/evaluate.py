@@ -175,10 +175,7 @@ def judge_folder(
     lengths: dict[str, int] | None = None,
     imported: bool = False,
 ) -> tuple[Manifest, Judged]:
-    """The score tables of a folder beside the truth; arguments and errors as `evaluate_tables`.
-
-    `imported` is whether the tables are of imported features, whose clips need not end with the video.
-    """
+    """Scores beside the truth; arguments and errors as `evaluate_tables`. `imported`: of clips that need not end with the video."""
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)

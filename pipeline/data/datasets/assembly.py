@@ -213,6 +213,8 @@ def _headers(
             continue
         headers[index] = replace(headers[index], bytes=size)
         present.append(index)
+    if videos and not present:
+        problems.add(str(root), "no listed video is there; for features or scores without the videos see dataset.frame_counts")
     found = read_headers([headers[index].path for index in present], workers, journal, progress)
     for index, header in zip(present, found, strict=True):
         if not isinstance(header, DecodeError):
