@@ -49,6 +49,7 @@ def validate(
     manifest: Manifest,
     problems: Problems | None = None,
     *,
+    splits: Sequence[str] = SPLITS,
     normal_label: str = "Normal",
     video_places: Sequence[str] = (),
     interval_places: Sequence[str] = (),
@@ -59,6 +60,7 @@ def validate(
     Args:
         manifest: the tables to check; nothing on disk is looked at.
         problems: what the adapter has found already; raised with the rest.
+        splits: those that must be there.
         normal_label: the name that no class may have.
         video_places: where each video was listed ("videos.csv, row 3"), parallel to manifest.videos.
         interval_places: the same for manifest.intervals.
@@ -100,7 +102,7 @@ def validate(
         bare = [label for label in entry.labels if (entry.video_id, label) not in annotated]
         if entry.split == "test" and bare:
             problems.add(place, f"{entry.video_id} is a test video of {', '.join(bare)} without an interval of it")
-    check_splits(manifest.videos, problems)
+    check_splits(manifest.videos, problems, splits)
     problems.raise_any()
 
 
@@ -146,9 +148,9 @@ def _check_overlaps(intervals: Sequence[Interval], places: Sequence[str], proble
                 start, reach = next_start, next_end
 
 
-def check_splits(videos: Sequence[VideoEntry], problems: Problems) -> None:
-    """A training and a test split are there, and the former has something to learn from."""
-    for split in SPLITS:
+def check_splits(videos: Sequence[VideoEntry], problems: Problems, splits: Sequence[str] = SPLITS) -> None:
+    """The splits are there, and that for training has something to learn from."""
+    for split in splits:
         if not any(entry.split == split for entry in videos):
             problems.add("split", f"no {split} video")
     train = [bool(entry.labels) for entry in videos if entry.split == "train"]

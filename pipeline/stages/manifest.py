@@ -25,7 +25,12 @@ def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
 
 
 def build_manifest(
-    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+    experiment: Experiment,
+    folder: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    *,
+    test_only: bool = False,
 ) -> Manifest:
     """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
 
@@ -34,6 +39,7 @@ def build_manifest(
         folder: of the manifest.
         progress: told what goes on.
         say: told every warning; they are in manifest.json too.
+        test_only: leave the training videos out: such a manifest serves the evaluation of score tables alone.
 
     Raises:
         ManifestError: listing every problem of the annotation files at once.
@@ -51,7 +57,7 @@ def build_manifest(
         dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
     machine = experiment.machine
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s)
-    manifest = build(dataset, workers=workers, journal=journal, progress=counted("reading headers"))
+    manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=counted("reading headers"))
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and progress:

@@ -28,6 +28,8 @@ INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
 def annotation_files(dataset: CsvDataset) -> list[Path]:
     """What labels and intervals are read from."""
     files = [dataset.root / dataset.videos]
+    if dataset.frame_counts:
+        files.append(dataset.root / dataset.frame_counts)
     return [*files, dataset.root / dataset.annotations] if dataset.annotations else files
 
 
@@ -35,7 +37,9 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
     """The rows of the video list."""
     file = dataset.root / dataset.videos
     before = len(problems.lines)
-    rows = _read(file, VIDEO_COLUMNS, problems)
+    # Where the videos are not at hand, neither is a path.
+    columns = tuple(name for name in VIDEO_COLUMNS if name != "path") if dataset.frame_counts else VIDEO_COLUMNS
+    rows = _read(file, columns, problems)
     if not rows and len(problems.lines) == before:
         problems.add(str(file), "holds no rows")
     videos = []
@@ -43,7 +47,8 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
         place = f"{file}, row {row}"
         labels = _labels(values["label"], dataset.normal_label, place, problems)
         source = values.get("source") or None
-        videos.append(ListedVideo(place, values["video_id"], values["path"], values["split"], labels, source))
+        path = values.get("path") or (values["video_id"] if dataset.frame_counts else "")
+        videos.append(ListedVideo(place, values["video_id"], path, values["split"], labels, source))
     return videos
 
 
