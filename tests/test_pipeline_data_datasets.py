@@ -13,8 +13,8 @@ from mock_datasets import FRAMES, LISTS, MOCKS, XD_TEST
 from pydantic import TypeAdapter
 
 from pipeline.config_datasets import Dataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets import ADAPTERS, build, listing
+from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
 
 OFFICIAL = Path(__file__).parent.parent.parent / "shared" / "data" / "annotations"

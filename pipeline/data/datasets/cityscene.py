@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import CitySceneDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, video_files
 from pipeline.data.datasets.csv import read_interval_table
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -32,7 +32,7 @@ def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVid
     intervals = read_interval_table(dataset.root / dataset.annotations, Problems())
     videos = []
     for split, folder in (("train", dataset.root / dataset.train), ("test", dataset.root / dataset.test)):
-        for path in video_files(folder):
+        for path in video_files(folder, problems):
             place, video_id = str(path), path.stem if path.is_file() else path.name
             if split == "train":
                 names = path.relative_to(folder).parts[0].split(";")
