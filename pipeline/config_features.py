@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config_datasets import Section
+from pipeline.config_datasets import Section, UserPath
 
 __all__ = ["Backbone", "Decoding", "Features", "Machine", "Paths", "Preprocess", "Storage", "TestSampling", "TrainSampling"]
+
+UserText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or something else, such as a URL; a path may begin with `~`."""
 
 NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 
@@ -20,7 +24,7 @@ class Backbone(Section):
     name: Literal["tpn_slowonly_r50", "tpn_tiny"] = Field(
         default="tpn_slowonly_r50", description="TPN on ResNet-50 SlowOnly, as in the paper, or the small stand-in."
     )
-    weights: str = Field(
+    weights: UserText = Field(
         description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
         "which must be asked for. The paper: Kinetics-400.",
     )
@@ -145,5 +149,5 @@ class Machine(Section):
 class Paths(Section):
     """Where things go. In no digest."""
 
-    output: Path = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
-    cache: str = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
+    output: UserPath = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
+    cache: UserText = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
