@@ -20,6 +20,7 @@ from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
+from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress, file_sha256
@@ -118,7 +119,7 @@ def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequ
         path = path.with_suffix(".csv")
         with path.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
-            table.writerow(columns)
+            table.writerow(safe_row(columns))
             table.writerows(zip(*(column.to_pylist() for column in columns.values()), strict=True))
     return path
 

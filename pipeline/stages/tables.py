@@ -19,6 +19,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from cache.names import escape
+from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.metrics.temporal import runs
 
@@ -165,7 +166,7 @@ def read_lengths(file: Path) -> dict[str, int]:
     """Frames of videos from a CSV file with the columns video_id and frames, such as the per_video.csv of an evaluation."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            return {row["video_id"]: int(row["frames"]) for row in csv.DictReader(stream)}
+            return {read_cell(row["video_id"]): int(row["frames"]) for row in csv.DictReader(stream)}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{file}: expected a CSV file with the columns video_id and frames ({error!r})") from error
 
@@ -193,10 +194,11 @@ def export_submission(folder: Path, out: Path, threshold: float) -> tuple[Path, 
         specific.writerow(("video", "class", "start", "end", "score"))
         for video_id in sorted(scores):
             table = scores[video_id]
-            general.writerows((video_id, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
-            for c, label in enumerate(classes):
+            name, *labels = safe_row([video_id, *classes])
+            general.writerows((name, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
+            for c, label in enumerate(labels):
                 for start, end in runs(table[:, c] >= limits[c]):
-                    specific.writerow((video_id, label, start, end, f"{table[start:end, c].mean():.6f}"))
+                    specific.writerow((name, label, start, end, f"{table[start:end, c].mean():.6f}"))
     return paths
 
 
@@ -263,7 +265,10 @@ def _read(video_id: str, path: Path, classes: Sequence[str]) -> tuple[np.ndarray
 
 def _open(video_id: str, path: Path) -> pa.Table:
     try:
-        return pc.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+        if path.suffix != ".csv":
+            return pq.read_table(path)
+        table = pc.read_csv(path)
+        return table.rename_columns([read_cell(name) for name in table.column_names])
     except (OSError, pa.ArrowException) as error:
         raise PipelineError(f"{video_id}: the score table {path} cannot be read ({error})") from error
 
