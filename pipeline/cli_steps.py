@@ -20,6 +20,7 @@ from pipeline.stages.recipes import FinetunedRecipes, Progress, Recipes
 __all__ = [
     "Group",
     "bar",
+    "check_files",
     "check_quarantine",
     "ensure_features",
     "ensure_finetuned",
@@ -102,6 +103,36 @@ def make(final: Path, build: Callable[[Path], object]) -> None:
 
 def say(message: str) -> None:
     click.echo(message, err=True)
+
+
+def check_files(recipes: Recipes) -> list[str]:
+    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are kept for them.
+
+    Returns what was found, in lines. Raises PipelineError with every problem.
+    """
+    from pipeline.stages.manifest import check_data_set
+
+    experiment, found, problems = recipes.experiment, [], []
+    try:
+        with bar("check") as progress:
+            manifest = check_data_set(experiment, recipes.folder, progress, say)
+        if manifest:
+            splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
+            found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} intervals")
+    except (PipelineError, OSError) as error:
+        problems.append(str(error))
+    if not (experiment.features.train and experiment.features.test):
+        from pipeline.models.backbone import build_backbone
+
+        settings = experiment.backbone
+        try:
+            loaded = build_backbone(settings.name, settings.weights, seed=settings.seed)
+            found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
+        except PipelineError as error:
+            problems.append(str(error))
+    if problems:
+        raise PipelineError("\n".join(problems))
+    return found
 
 
 def ensure_manifest(recipes: Recipes, left_out: bool = False):

@@ -64,7 +64,7 @@ class TrainSampling(Section):
     """Clips of a training video."""
 
     segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
-    clip_frames: int = Field(default=6, ge=1, description="Frames of a clip. Paper: 6.")
+    clip_frames: int = Field(default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6.")
     interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
     clips_per_segment: int = Field(
         default=1, ge=1, description="Clips of a segment, whose maps are averaged. Paper: 1 or 6 (docs/method.md)."
@@ -76,7 +76,7 @@ class TrainSampling(Section):
 class TestSampling(Section):
     """Sliding windows over a test video."""
 
-    window_frames: int = Field(default=6, ge=1, description="Frames of a window. Paper: 6.")
+    window_frames: int = Field(default=6, ge=1, le=8, description="Frames of a window; the backbone takes up to 8. Paper: 6.")
     stride_frames: int = Field(default=3, ge=1, description="Frames from one window's start to the next. Paper: 3.")
     interval_frames: int = Field(default=1, ge=1, description="Distance between a window's frames. Paper: consecutive.")
 
