@@ -118,7 +118,7 @@ def check_files(recipes: Recipes) -> list[str]:
             manifest = check_data_set(experiment, recipes.folder, progress, say)
         if manifest:
             splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
-            found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} intervals")
+            found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
     except (PipelineError, OSError) as error:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):

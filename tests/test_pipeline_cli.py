@@ -74,7 +74,7 @@ def own_videos(nano, tmp_path, make_video) -> dict:
 def test_config_check_looks_at_data_set_annotations_and_weights(own_videos, write_config, tmp_path):
     result = gig("config", "check", "--config", write_config(own_videos))
     assert result.exit_code == 0
-    assert "data set: 2 train and 2 test videos, 1 intervals" in result.stdout
+    assert "data set: 2 train and 2 test videos, 1 interval(s)" in result.stdout
     assert "weights: bundled, sha256 " in result.stdout
     assert [path.name for path in (tmp_path / "var").rglob("*.*")] == ["headers.jsonl"]  # what the manifest need not read again
 

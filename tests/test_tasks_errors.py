@@ -112,6 +112,11 @@ BEFORE_THE_WORK = {
         "no normal training video",
         "",
     ),
+    "a validation split that cannot be made": (
+        set_in("selection", "validation_share", 0.2),
+        "selection: no anomalous video would be left for validation: 3 training videos of 3 source(s)",
+        "",
+    ),
     "no video list": (lambda e, f: (f / "data/videos.csv").unlink(), "videos.csv", "No such file"),
     "missing weights": (set_in("backbone", "weights", "w.pth"), "w.pth: no such weight file", "gig weights fetch"),
 }

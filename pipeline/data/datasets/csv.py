@@ -1,9 +1,9 @@
 """The CSV adapter: any videos, listed in one file, the test intervals in another.
 
-videos.csv has the columns video_id, path (relative to the root), split (train or test), label (several separated by `;`, or
-the normal label; `labels` is accepted as its name) and optionally source; other columns are ignored. annotations.csv has
-video_id, label, start_frame, end_frame: frames are counted from 0 and the end is not part of the interval. A row's number in
-a message is its line in the file, the header being line 1.
+videos.csv has the columns video_id, path (relative to the root, or in full and below it), split (train or test), label (several
+separated by `;`, or the normal label; `labels` is accepted as its name) and optionally source; other columns are ignored. How the
+text is read is said in `pipeline.data.tables`. annotations.csv has video_id, label, start_frame, end_frame: frames are counted from
+0 and the end is not part of the interval. A row's number in a message is its line in the file, the header being line 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.data.tables import read_rows
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_interval_table", "read_intervals", "read_videos"]
 
-VERSION = 1
+VERSION = 2
 PUBLISHED = False
 VIDEO_COLUMNS = ("video_id", "path", "split", "label")
 INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
