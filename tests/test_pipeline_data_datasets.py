@@ -200,6 +200,7 @@ class TestXdViolence:
         for line in (folder / "annotations.txt").read_text().splitlines():
             if line.strip():
                 touch(tmp_path / "test" / f"{line.split()[0].removesuffix('.mp4')}.mp4")
+        (tmp_path / "train").mkdir()
         names = {"annotations": folder / "annotations.txt", "class_annotations": folder / "annotations_multiclasses.txt"}
         videos, intervals, notes = read_only("xd_violence", root=tmp_path, **names)
         assert len(videos) == 500
