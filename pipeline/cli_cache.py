@@ -13,6 +13,9 @@ import click
 from tqdm import tqdm
 
 from cache import FeatureStore, Finding, NamespaceStats, NotCached, PlainLayout
+from pipeline.cli_steps import LocalPath
+from pipeline.config_features import check_cache_url
+from pipeline.errors import ConfigError
 
 __all__ = ["cache"]
 
@@ -26,6 +29,10 @@ def with_store(function: Callable) -> Callable:
     @click.option("--cache", "url", default="var/cache", show_default=True, help="The cache: a folder or an fsspec URL.")
     @functools.wraps(function)
     def wrapper(url: str, *args: object, **kwargs: object) -> object:
+        try:
+            check_cache_url(url)
+        except ValueError as error:
+            raise ConfigError(f"--cache: {error}") from error
         return function(FeatureStore.open(url), *args, **kwargs)
 
     return wrapper
@@ -129,7 +136,7 @@ def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: 
 @cache.command("export")
 @with_store
 @click.argument("namespace")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["h5", "npy"]), required=True, help="One HDF5 file, or a folder of .npy.")
 @as_json
 def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, as_json: bool) -> None:

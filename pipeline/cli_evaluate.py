@@ -8,13 +8,12 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli_steps import FOLDER, say
 from pipeline.config import Evaluation, load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
 
 __all__ = ["compare", "evaluate_folder", "export_submission", "with_tables"]
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def with_tables(function: Callable) -> Callable:
@@ -40,7 +39,10 @@ def with_tables(function: Callable) -> Callable:
 
 def settings(config: Path | None, run: str) -> Evaluation:
     """The evaluation section of a configuration's run, or the defaults."""
-    return load_experiment(config).run(run).evaluation if config else Evaluation()
+    if config is None:
+        say("no --config given: working with the default evaluation settings")
+        return Evaluation()
+    return load_experiment(config).run(run).evaluation
 
 
 def evaluate_folder(

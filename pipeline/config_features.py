@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.config_datasets import Section, UserPath
 
-__all__ = ["Backbone", "Decoding", "Features", "Machine", "Paths", "Preprocess", "Storage", "TestSampling", "TrainSampling"]
+__all__ = [
+    "Backbone",
+    "Decoding",
+    "Features",
+    "Machine",
+    "Paths",
+    "Preprocess",
+    "Storage",
+    "TestSampling",
+    "TrainSampling",
+    "check_cache_url",
+    "url_scheme",
+]
 
 UserText = Annotated[str, AfterValidator(os.path.expanduser)]
 """A path or something else, such as a URL; a path may begin with `~`."""
@@ -151,3 +164,29 @@ class Paths(Section):
 
     output: UserPath = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
     cache: UserText = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _local(cls, value: object) -> object:
+        if scheme := url_scheme(value):
+            raise ValueError(f"expected a folder of this machine, got {str(value)!r}; only paths.cache can lie on {scheme}")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _whole_url(cls, value: str) -> str:
+        check_cache_url(value)
+        return value
+
+
+def check_cache_url(value: str) -> None:
+    """Raise ValueError for what would become a folder named like a scheme, such as s3:/bucket."""
+    scheme = url_scheme(value)
+    if scheme and not value.startswith(f"{scheme}://"):
+        raise ValueError(f"expected a folder, or a URL such as {scheme}://bucket/prefix, got {value!r}")
+
+
+def url_scheme(value: object) -> str | None:
+    """The scheme of what looks like a URL, such as s3; None for a path. `s3:/bucket` is what a path makes of a URL."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(value))
+    return found[1] if found else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import uuid
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random inputs are the same in every run, so that a test that fails here fails here again."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the generator of libraries that take none
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from pipeline.data.manifest import Interval, Manifest, Origin, VideoEntry, save
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.stages.evaluate import compare_tables, evaluate_tables
 from pipeline.stages.report import write_summary
-from pipeline.stages.score import VideoScores, write_scores
+from pipeline.stages.score import VideoScores, write_csv, write_scores
 from pipeline.stages.tables import export_submission, per_frame, read_lengths, read_tables
 
 ROOT = Path(__file__).parent.parent
@@ -320,8 +320,9 @@ class TestNamesThatASpreadsheetWouldRun:
     def test_a_score_table_is_read_back(self, tmp_path):
         scores = np.random.default_rng(0).random((8, 2)).astype(np.float32)
         video = VideoScores(scores, scores.max(axis=1), np.arange(8.0), np.zeros((1, 3)), np.zeros((1, 2)), np.zeros((1, 1), int))
-        write_scores(tmp_path, "a", video, self.CLASSES, as_csv=True)
-        (tmp_path / "frames/a.parquet").unlink()
+        table = write_scores(tmp_path, "a", video, self.CLASSES)
+        write_csv(table)
+        table.unlink()
         assert self.cells(tmp_path / "frames/a.csv")[:5] == ["frame", "time_s", "score", "'=Fight", "'@Fire"]
         found = read_tables(tmp_path / "frames", self.CLASSES, {"a": 8})
         np.testing.assert_allclose(found.classwise["a"], scores, rtol=1e-6)

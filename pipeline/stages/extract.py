@@ -116,7 +116,8 @@ def extract_split(
             bad.append(entry.video_id)
             status.say(f"{entry.video_id} goes to quarantine: {outcome.error}")
     status.say("extracted")
-    return ExtractReport(tuple(extracted), tuple(cached), tuple(bad))
+    new, left_out = (tuple(v.video_id for v in videos if v.video_id in ids) for ids in (extracted, bad))
+    return ExtractReport(new, tuple(cached), left_out)
 
 
 class Extractor:
@@ -167,10 +168,10 @@ class Extractor:
         say: Say = _nothing,
         watch: Watch = _nothing,
     ) -> Iterator[Outcome]:
-        """Extract videos, (id, path) each, and commit them; outcomes come in their order.
+        """Extract videos, (id, path) each, and commit them; a video's outcome comes as soon as it is settled.
 
         As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind the
-        model, so a video's outcome comes when others are under way.
+        model, so a video's outcome comes when others are under way, and a short video's before that of a long one before it.
 
         Args:
             videos: which; not in the store's namespace already.
@@ -184,7 +185,6 @@ class Extractor:
         """
         batcher = ClipBatcher(self.engine, self._map_dtype(split))
         under_way: dict[int, _UnderWay] = {}
-        reported = 0
         with ExitStack() as stack:
             stack.enter_context(heap_kept(self.engine.device))
             lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
@@ -194,9 +194,8 @@ class Extractor:
                         sink = self._sink(videos[number][0], split, store, namespace, lanes[number % len(lanes)])
                         under_way[number] = self._under_way(sink, split, batcher)
                     self._advance(under_way[number], stream, split, batcher, say, watch)
-                    while reported in under_way and under_way[reported].sink.settled.is_set():
-                        yield _outcome(under_way.pop(reported).sink)
-                        reported += 1
+                    for settled in [n for n, video in under_way.items() if video.sink.settled.is_set()]:
+                        yield _outcome(under_way.pop(settled).sink)
                 batcher.flush()
                 for number in sorted(under_way):
                     under_way[number].sink.settled.wait()
