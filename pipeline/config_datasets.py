@@ -67,6 +67,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
+FRAME_COUNTS = Field(
+    default=None,
+    description="A table of frame counts (docs/cache-analyst.md), relative to root, in place of the videos, which then need not be "
+    "there; for imported features and for score tables of other systems.",
+)
+
+
 class CsvDataset(Section):
     """Videos listed in a CSV file (columns video_id, path, split, label, optional source)."""
 
@@ -83,6 +90,7 @@ class CsvDataset(Section):
     whole_video_anomalous: bool = Field(
         default=False, description="All frames of an anomalous test video that has no interval count as anomalous."
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class UcfCrimeDataset(Section):
@@ -101,6 +109,7 @@ class UcfCrimeDataset(Section):
         default=("Normal_Videos_for_Event_Recognition",),
         description="Names of folders with other videos: the official archive holds normal ones under names of the lists.",
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class XdViolenceDataset(Section):
@@ -119,6 +128,7 @@ class XdViolenceDataset(Section):
         default=("Fighting", "Shooting", "Riot", "Abuse", "CarAccident", "Explosion"),
         description="Anomaly classes (codes B1, B2, B4, B5, B6, G) in the order of the head's outputs 1..C.",
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class ShanghaiTechDataset(Section):
@@ -135,6 +145,7 @@ class ShanghaiTechDataset(Section):
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = Field(
         default=("Anomaly",), description="The name of the only class."
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class CitySceneDataset(Section):
@@ -150,6 +161,7 @@ class CitySceneDataset(Section):
         description="Intervals of the test videos: video_id, label, start_frame, end_frame, half-open.",
     )
     classes: ClassNames = Field(default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C.")
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class SyntheticDataset(Section):

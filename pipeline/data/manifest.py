@@ -212,9 +212,9 @@ class Manifest:
         return [interval for interval in self.intervals if interval.video_id == video_id]
 
 
-def check_splits(videos: Sequence[VideoEntry], problems: Problems) -> None:
-    """A training and a test split are there, and the former has something to learn from."""
-    for split in SPLITS:
+def check_splits(videos: Sequence[VideoEntry], problems: Problems, splits: Sequence[str] = SPLITS) -> None:
+    """The splits are there, and that for training has something to learn from."""
+    for split in splits:
         if not any(entry.split == split for entry in videos):
             problems.add("split", f"no {split} video")
     train = [bool(entry.labels) for entry in videos if entry.split == "train"]

@@ -35,7 +35,8 @@ def setting_figures(setting: Setting, path: Path) -> None:
         return
     recipes = Recipes(setting.experiment)
     evaluation = setting.experiment.run(setting.runs[0]).evaluation
-    judged = [judge_folder(recipes.scores_folder(run), recipes.manifest_folder(), evaluation)[1] for run in setting.runs]
+    manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
+    judged = [judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs]
     groups = [_mean([one.groups[i] for one in judged]) for i in range(len(judged[0].groups))]
     options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": judged[0].needs}
     found = estimate(groups, len(judged[0].truth), **options)

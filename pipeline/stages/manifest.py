@@ -26,7 +26,12 @@ def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
 
 
 def build_manifest(
-    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+    experiment: Experiment,
+    folder: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    *,
+    test_only: bool = False,
 ) -> Manifest:
     """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
 
@@ -35,6 +40,7 @@ def build_manifest(
         folder: of the manifest.
         progress: told what goes on.
         say: told every warning; they are in manifest.json too.
+        test_only: leave the training videos out: such a manifest serves the evaluation of score tables alone.
 
     Raises:
         ManifestError: listing every problem of the annotation files at once.
@@ -45,7 +51,7 @@ def build_manifest(
         synthetic.generate(synthetic_spec(dataset), folder, _counted(progress, "rendering"))
         files = {"root": folder, "annotations": Path("annotations.csv")}
         dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
-    manifest = _checked(experiment, dataset, journal, progress, say)
+    manifest = _checked(experiment, dataset, journal, progress, say, test_only)
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
@@ -87,11 +93,12 @@ def _checked(
     journal: Path | None,
     progress: Progress | None,
     say: Callable[[str], None] | None,
+    test_only: bool = False,
 ) -> Manifest:
     machine = experiment.machine
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s)
-    told = _counted(progress, "reading headers")
-    manifest = build(dataset, workers=workers, journal=journal, progress=told, selections=_selections(experiment))
+    told, selections = _counted(progress, "reading headers"), _selections(experiment)
+    manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections)
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and progress:

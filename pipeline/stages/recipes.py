@@ -32,7 +32,7 @@ VERSIONS = {
     "head": 3,
     "finetune": 2,
     "scores": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "summary": 3,
     "ablation": 1,
 }

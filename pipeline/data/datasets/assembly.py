@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.config import CitySceneDataset, XdViolenceDataset
 from pipeline.data.checks import escapes, validate
 from pipeline.data.datasets.paths import missing_hint
 from pipeline.data.decode import VideoHeader
 from pipeline.data.duplicates import same_content
+from pipeline.data.frame_counts import CountedVideo, read_frame_counts
 from pipeline.data.headers import file_facts, read_headers
 from pipeline.data.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import SPLITS, Interval, Manifest, Origin, SourceFile, VideoEntry
@@ -25,7 +27,17 @@ from pipeline.data.tables import read_text
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError
 
-__all__ = ["NORMAL", "VIDEO_SUFFIXES", "ListedInterval", "ListedVideo", "assemble", "read_lines", "source_files", "video_files"]
+__all__ = [
+    "NORMAL",
+    "VIDEO_SUFFIXES",
+    "ListedInterval",
+    "ListedVideo",
+    "assemble",
+    "listed_files",
+    "read_lines",
+    "source_files",
+    "video_files",
+]
 
 NORMAL = "Normal"
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v", ".ts")
@@ -67,6 +79,8 @@ def assemble(
     notes: list[str],
     origin: Origin,
     *,
+    counts: Mapping[str, CountedVideo] | None = None,
+    splits: Sequence[str] = SPLITS,
     normal_label: str = NORMAL,
     workers: DecodeWorkers | None = None,
     journal: Path | None = None,
@@ -87,6 +101,8 @@ def assemble(
             are among them.
         origin: adapter, version and files. Where `clip_past_end` is set, intervals past the end are warnings, and what `validate`
             says; else they are problems.
+        counts: what a table says of videos that are not looked for; None looks for them.
+        splits: those that must be there.
         normal_label: the name that no class may have.
         workers: what reads the videos; None makes some.
         journal: where headers are kept, see `pipeline.data.headers.read_headers`.
@@ -96,9 +112,14 @@ def assemble(
     Raises:
         ManifestError: with every problem found, by file and row.
     """
-    with workers or DecodeWorkers() as decoders:
-        headers = _headers(root, videos, problems, decoders, journal, progress)
-        _check_ends(root, videos, headers, intervals, problems, notes if origin.clip_past_end else None, decoders)
+    past_end = notes if origin.clip_past_end else None
+    if counts is None:
+        with workers or DecodeWorkers() as decoders:
+            headers = _headers(root, videos, problems, decoders, journal, progress)
+            _check_ends(root, videos, headers, intervals, problems, past_end, decoders)
+    else:
+        headers = _counted_headers(root, videos, counts, problems, notes)
+        _check_ends(root, videos, headers, intervals, problems, past_end, None)
     for video, header in zip(videos, headers, strict=True):
         if video.stated_frames is not None and header.packets not in (0, video.stated_frames):
             what = f"{video.stated_frames} frames stated, the file has {header.packets}"
@@ -125,6 +146,7 @@ def assemble(
         manifest,
         problems,
         normal_label=normal_label,
+        splits=splits,
         video_places=[video.place for video in videos],
         interval_places=[listed.place for listed in intervals],
         notes=notes,
@@ -170,6 +192,22 @@ def _loops(path: Path, top: Path) -> bool:
     return any(os.path.join(os.path.realpath(place), "").startswith(target) for place in through)
 
 
+def listed_files(dataset: XdViolenceDataset | CitySceneDataset, split: str, folder: Path, problems: Problems) -> list[Path]:
+    """The videos in the folder of a split, or where they are not at hand those that the table of frame counts has of the split.
+
+    The table then has the column split, and where folders are classes the column label.
+    """
+    if not dataset.frame_counts:
+        return video_files(dataset.root / folder, problems)
+    found = []
+    for row in read_frame_counts(dataset.root / dataset.frame_counts, Problems()).values():  # `build` says what is wrong with it
+        if row.split == split:
+            found.append(dataset.root / folder / row.label / f"{row.video_id}.mp4")
+        elif row.split not in SPLITS and split == "train":
+            problems.add(row.place, f"{row.video_id}: column split: expected one of {', '.join(SPLITS)}, got {row.split!r}")
+    return found
+
+
 def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
     """The annotation files that are there, with their hashes."""
     found = []
@@ -202,11 +240,38 @@ def _headers(
             continue
         headers[index] = replace(headers[index], bytes=size)
         present.append(index)
+    if videos and not present:
+        problems.add(str(root), "no listed video is there; for features or scores without the videos see dataset.frame_counts")
     found = read_headers([headers[index].path for index in present], workers, journal, progress)
     for index, header in zip(present, found, strict=True):
         if not isinstance(header, DecodeError):
             headers[index] = header
     return headers
+
+
+def _counted_headers(
+    root: Path, videos: Sequence[ListedVideo], counts: Mapping[str, CountedVideo], problems: Problems, notes: list[str]
+) -> list[VideoHeader]:
+    """What the table, or else the list itself, says of every video; a problem for a test video of which neither says anything."""
+    headers, unknown = [], []
+    for video in videos:
+        row = counts.get(video.video_id)
+        frames = row.frames if row else video.stated_frames or 0
+        if not frames and video.split == "train":
+            unknown.append(video.video_id)
+        elif not frames:
+            problems.add(video.place, f"{video.video_id}: no number of frames in the table of frame counts, nor here")
+        headers.append(VideoHeader(root / video.path, width=0, height=0, fps=row.fps if row else 0.0, packets=frames, bytes=0))
+    if unknown:
+        what = f"{len(unknown)} training video(s) have no frame count, so the length of their features is not checked"
+        notes.append(f"frame counts: {what}: {_some(unknown)}")
+    if surplus := sorted(set(counts) - {video.video_id for video in videos}):
+        notes.append(f"frame counts: {len(surplus)} row(s) are of no listed video: {_some(surplus)}")
+    return headers
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _check_ends(
@@ -216,9 +281,12 @@ def _check_ends(
     intervals: Sequence[ListedInterval],
     problems: Problems,
     notes: list[str] | None,
-    workers: DecodeWorkers,
+    workers: DecodeWorkers | None,
 ) -> None:
-    """Intervals that end past a video's packets are checked against its decoded frames, which alone count."""
+    """Intervals that end past a video's packets are checked against its decoded frames, which alone count.
+
+    Without `workers` the planned number is known to be that of the frames.
+    """
     lengths = {video.video_id: (root / video.path, header.packets) for video, header in zip(videos, headers, strict=True)}
     decoded: dict[str, int] = {}
     for listed in intervals:
@@ -228,7 +296,7 @@ def _check_ends(
             continue
         if interval.video_id not in decoded:
             try:
-                decoded[interval.video_id] = workers.count_frames(path)
+                decoded[interval.video_id] = workers.count_frames(path) if workers else planned
             except DecodeError:
                 continue  # it cannot be read: the extraction says so
         frames = decoded[interval.video_id]

@@ -29,6 +29,8 @@ INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
 def annotation_files(dataset: CsvDataset) -> list[Path]:
     """What labels and intervals are read from."""
     files = [dataset.root / dataset.videos]
+    if dataset.frame_counts:
+        files.append(dataset.root / dataset.frame_counts)
     return [*files, dataset.root / dataset.annotations] if dataset.annotations else files
 
 
@@ -36,12 +38,14 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
     """The rows of the video list."""
     file = dataset.root / dataset.videos
     before = len(problems.lines)
-    rows = read_rows(file, VIDEO_COLUMNS, problems, other_names={"labels": "label"})
+    # Where the videos are not at hand, neither is a path.
+    columns = tuple(name for name in VIDEO_COLUMNS if name != "path") if dataset.frame_counts else VIDEO_COLUMNS
+    rows = read_rows(file, columns, problems, other_names={"labels": "label"})
     if not rows and len(problems.lines) == before:
         problems.add(str(file), "holds no rows")
     videos = []
     for place, values in rows:
-        if values["split"] not in SPLITS and {values["path"], values["label"]} & set(SPLITS):
+        if values["split"] not in SPLITS and {values.get("path"), values["label"]} & set(SPLITS):
             shifted = f"the cells are not in their columns, split is {values['split']!r}"
             problems.add(place, f"{shifted}; a cell with a comma in it is put in double quotes")
             continue
@@ -49,7 +53,7 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
         source = values.get("source") or None
         if source and (label := same_but_capitals(source, [*dataset.classes, dataset.normal_label])):
             problems.add(place, f"source is {source!r}, the class {label}: several labels are separated by ';', not by a comma")
-        path = below_root(dataset.root, values["path"])
+        path = below_root(dataset.root, values.get("path") or (values["video_id"] if dataset.frame_counts else ""))
         videos.append(ListedVideo(place, values["video_id"], path, values["split"], labels, source))
     return videos
 
