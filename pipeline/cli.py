@@ -26,6 +26,7 @@ from pipeline.cli_steps import (
     FOLDER,
     Group,
     bar,
+    check_files,
     check_quarantine,
     ensure_features,
     ensure_finetuned,
@@ -76,10 +77,14 @@ def show(recipes: Recipes) -> None:
 
 @config.command()
 @with_config
-def check(recipes: Recipes) -> None:
-    """Validate the configuration; exit 1 with every problem when it is wrong."""
+@click.option("--no-data", is_flag=True, help="Look at the configuration alone, not at the files that it names.")
+def check(recipes: Recipes, no_data: bool) -> None:
+    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem."""
     experiment = recipes.experiment
+    found = [] if no_data else check_files(recipes)
     click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
+    for line in found:
+        click.echo(f"    {line}")
 
 
 @config.command()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "DATASETS",
@@ -17,8 +18,12 @@ __all__ = [
     "SyntheticCityDataset",
     "SyntheticDataset",
     "UcfCrimeDataset",
+    "UserPath",
     "XdViolenceDataset",
 ]
+
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+"""A path that may begin with `~`, as in a shell."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -74,7 +79,7 @@ class CsvDataset(Section):
 
     adapter: Literal["csv"]
     name: str = Field(pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that the paths of the video list are relative to.")
+    root: UserPath = Field(description="Folder that the paths of the video list are relative to.")
     videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
     annotations: Path | None = Field(
         default=None,
@@ -93,7 +98,7 @@ class UcfCrimeDataset(Section):
 
     adapter: Literal["ucf_crime"]
     name: str = Field(default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
+    root: UserPath = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
     train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
     annotations: Path = Field(
         default=Path("Temporal_Anomaly_Annotation.txt"),
@@ -112,7 +117,7 @@ class XdViolenceDataset(Section):
 
     adapter: Literal["xd_violence"]
     name: str = Field(default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that all else is relative to.")
+    root: UserPath = Field(description="Folder that all else is relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, in any folders below.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos, in any folders below.")
     annotations: Path = Field(default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included.")
@@ -133,7 +138,7 @@ class ShanghaiTechDataset(Section):
     name: str = Field(
         default="shanghaitech", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: Path = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
+    root: UserPath = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
     train_list: Path = Field(default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root.")
     test_list: Path = Field(default=Path("SH_Test_NEW.txt"), description="Test videos, labels and lengths, relative to root.")
     masks: Path = Field(default=Path("testing/test_frame_mask"), description="Folder of the frame masks, relative to root.")
@@ -148,7 +153,7 @@ class CitySceneDataset(Section):
 
     adapter: Literal["cityscene"]
     name: str = Field(default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that all else is relative to.")
+    root: UserPath = Field(description="Folder that all else is relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, a folder a class below.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos.")
     annotations: Path = Field(

@@ -17,6 +17,7 @@ from pipeline.config import parse_experiment
 from pipeline.data.decode import iter_frames
 from pipeline.data.sampling import window_indices
 from pipeline.data.workers import DecodeWorkers
+from pipeline.errors import ManifestError
 from pipeline.models.backbone import build_backbone
 from pipeline.stages.extract import Extractor
 from pipeline.stages.feeding import ViewFeed
@@ -124,6 +125,16 @@ class TestExtraction:
             assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames could be decoded", record.reason)
             assert record.frame > 30
             assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_a_validation_split_that_cannot_be_made_stops_before_any_video(self, nano, manifest, tmp_path, split):
+        """A manifest may be older than the setting."""
+        nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
+        nano["selection"] = {"validation_share": 0.5}
+        experiment = parse_experiment(nano)
+        with pytest.raises(ManifestError, match="selection: no .* video would be left for"):
+            extract(experiment, manifest, split, manifest.split(split), "ns")
+        assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
 
     def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
         (tmp_path / "t1.mp4").write_text("this is no video")

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.checks import Problems
 from pipeline.data.manifest import load
+from pipeline.data.problems import Problems
+from pipeline.data.tables import read_cell, read_text
 from pipeline.errors import ManifestError
 
 __all__ = ["CountedVideo", "known_lengths", "read_frame_counts"]
@@ -50,10 +51,8 @@ class CountedVideo:
 
 def read_frame_counts(file: Path, problems: Problems) -> dict[str, CountedVideo]:
     """The rows of a table by video id; a problem for every row that cannot be read."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(str(file), f"the table of frame counts cannot be read: {error}")
+    text = read_text(file, problems)
+    if text is None:
         return {}
     lines = text.splitlines()
     header = [cell.strip() for cell in next(csv.reader(lines[:1]), [])]
@@ -85,7 +84,7 @@ def _table_rows(file: Path, lines: list[str], header: list[str], problems: Probl
     reader = csv.reader(lines[1:])
     for cells in reader:
         place = f"{file}, row {reader.line_num + 1}"
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+        row = {name: read_cell(cell.strip()) for name, cell in zip(header, cells, strict=False)}
         if not any(row.values()):
             continue
         frames, fps = row.get("frames", ""), row.get("fps") or "0"

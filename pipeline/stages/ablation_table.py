@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.config import to_yaml
 from pipeline.config_ablation import Plan, Setting
+from pipeline.data.tables import safe_row
 from pipeline.metrics import estimate
 from pipeline.metrics.bootstrap import Figures
 from pipeline.stages.evaluate import judge_folder
@@ -67,7 +68,7 @@ def write_table(plan: Plan, figures: Sequence[Path], folder: Path) -> None:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, fieldnames=list(lines[0]))
         table.writeheader()
-        table.writerows(lines)
+        table.writerows(dict(zip(line, safe_row(line.values()), strict=True)) for line in lines)
     (folder / "results.md").write_text(_markdown(rows, best), encoding="utf-8")
     (folder / "ablation.yaml").write_text(to_yaml(plan.ablation), encoding="utf-8")
     _draw(rows, best, folder / "results.png")

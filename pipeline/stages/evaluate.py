@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
 from pipeline.data.manifest import Manifest, load
+from pipeline.data.tables import safe_rows
 from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate, frame_auc
 from pipeline.metrics.bootstrap import LEVEL, Figures
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
@@ -297,4 +298,4 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> N
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(header)
-        table.writerows(rows)
+        table.writerows(safe_rows(rows))

@@ -26,6 +26,7 @@ from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.feeding import ViewFeed, WindowFeed
 from pipeline.stages.heap import heap_kept
+from pipeline.stages.manifest import check_validation
 from pipeline.stages.progress import VideoProgress
 from pipeline.stages.provenance import provenance
 from pipeline.stages.quarantine import Quarantine
@@ -81,6 +82,7 @@ def extract_split(
     Imported features are only looked for, and held against the lengths of the videos.
 
     Raises:
+        ManifestError: a run asks for a validation split that the training videos do not allow.
         NotCached: imported features lack a video.
         LengthMismatch: imported features are not those of a video of such a length.
         ConfigError: features are to be extracted and there are no videos.
@@ -101,6 +103,7 @@ def extract_split(
     todo = [v for v in videos if v.video_id not in {*cached, *bad}]
     if not todo:
         return ExtractReport((), tuple(cached), tuple(bad))
+    check_validation(experiment, manifest.videos)
     entries = {v.video_id: v for v in todo}
     status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, len(cached) + len(bad))
     status.say("loading the backbone")

@@ -26,7 +26,7 @@ __all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_id
 
 # Raised when the code changes what a stage writes for the same configuration.
 VERSIONS = {
-    "manifest": 2,
+    "manifest": 3,
     "features": 2,
     "reduced": 1,
     "head": 3,

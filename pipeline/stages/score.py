@@ -19,6 +19,7 @@ from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
+from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
 from pipeline.stages.feature_recipe import recipe_of
 from pipeline.stages.outputs import whole_file
@@ -147,7 +148,7 @@ def write_csv(table: Path) -> Path:
     final = table.with_suffix(".csv")
     with whole_file(final) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         lines = csv.writer(stream)
-        lines.writerow(columns.column_names)
+        lines.writerow(safe_row(columns.column_names))
         lines.writerows(zip(*(column.to_pylist() for column in columns.columns), strict=True))
     return final
 

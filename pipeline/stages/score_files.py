@@ -22,6 +22,7 @@ from cache.arrays import LazyArray, npy_array, npz_arrays
 from cache.errors import CacheError
 from cache.names import escape
 from pipeline.data.order import read_order
+from pipeline.data.tables import read_cell
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.stages.score_form import ScoreForm
 
@@ -165,7 +166,7 @@ def _long_table(path: Path, classes: Sequence[str], frames: Mapping[str, int]) -
     name = next((name for name in ("video_id", "video") if name in table.column_names), None)
     if name is None:
         raise PipelineError(f"{path}: one table of all videos needs a column video_id, got {', '.join(table.column_names)}")
-    ids = [str(value) for value in table[name].to_pylist()]
+    ids = [read_cell(str(value)) for value in table[name].to_pylist()]
     rows: dict[str, list[int]] = {}
     for row, video_id in enumerate(ids):
         rows.setdefault(video_id, []).append(row)
@@ -243,7 +244,10 @@ def _mat_arrays(path: Path) -> list[LazyArray]:
 def open_table(video_id: str, path: Path) -> pa.Table:
     """A Parquet or CSV file. Raises PipelineError."""
     try:
-        return pc.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+        if path.suffix != ".csv":
+            return pq.read_table(path)
+        table = pc.read_csv(path)
+        return table.rename_columns([read_cell(name) for name in table.column_names])
     except (OSError, pa.ArrowException) as error:
         raise PipelineError(f"{video_id}: the score table {path} cannot be read ({error})") from error
 

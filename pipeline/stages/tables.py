@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.checks import Problems
 from pipeline.data.frame_counts import read_frame_counts
+from pipeline.data.problems import Problems
+from pipeline.data.tables import safe_row
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.metrics.temporal import runs
 from pipeline.stages.score_files import columns_of, open_table, read_score_files
@@ -205,10 +206,11 @@ def export_submission(
         specific.writerow(("video", "class", "start", "end", "score"))
         for video_id in sorted(scores):
             table = scores[video_id]
-            general.writerows((video_id, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
-            for c, label in enumerate(classes):
+            name, *labels = safe_row([video_id, *classes])
+            general.writerows((name, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
+            for c, label in enumerate(labels):
                 for start, end in runs(table[:, c] >= limits[c]):
-                    specific.writerow((video_id, label, start, end, f"{table[start:end, c].mean():.6f}"))
+                    specific.writerow((name, label, start, end, f"{table[start:end, c].mean():.6f}"))
     return paths
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import CitySceneDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, listed_files
 from pipeline.data.datasets.csv import read_interval_table
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 

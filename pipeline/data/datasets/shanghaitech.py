@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import ShanghaiTechDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
 from pipeline.data.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -43,7 +43,7 @@ def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[Listed
     """The videos of the two lists; what lies in the folders and is not listed is a problem."""
     found: dict[str, str] = {}
     for folder in () if dataset.frame_counts else FOLDERS:
-        for path in video_files(dataset.root / folder):
+        for path in video_files(dataset.root / folder, problems) if (dataset.root / folder).exists() else ():
             name = path.stem if path.is_file() else path.name
             found.setdefault(name, path.relative_to(dataset.root).as_posix())
     label, videos, listed = dataset.classes[0], [], set()

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.config import UcfCrimeDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, read_lines, video_files
 from pipeline.data.manifest import Interval
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -36,7 +36,7 @@ def annotation_files(dataset: UcfCrimeDataset) -> list[Path]:
 def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVideo]:
     """The videos of the two lists, found by name below the root; what is there and not listed is a problem."""
     found: dict[str, list[str]] = {}
-    for path in [] if dataset.frame_counts else video_files(dataset.root, dataset.ignored_folders):
+    for path in [] if dataset.frame_counts else video_files(dataset.root, problems, dataset.ignored_folders):
         found.setdefault(path.name, []).append(path.relative_to(dataset.root).as_posix())
     videos, listed = [], set()
     lines = [(place, "train", line, None, None) for place, line in read_lines(dataset.root / dataset.train_list, problems)]

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import XdViolenceDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, listed_files, read_lines
 from pipeline.data.manifest import Interval
+from pipeline.data.problems import Problems
 
 __all__ = ["CODES", "PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
