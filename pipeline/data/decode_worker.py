@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import ModuleType
 
@@ -111,4 +112,5 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, i
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    with suppress(EOFError, ConnectionError):  # nobody reads any longer
+        main(int(sys.argv[1]), int(sys.argv[2]))

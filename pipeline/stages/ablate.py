@@ -9,16 +9,16 @@ content, so another ablation with some of the same settings takes them up too.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from pipeline.config import Experiment, digest
 from pipeline.config_ablation import Plan, Setting
+from pipeline.data.following import end_with_parent
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
@@ -70,7 +70,7 @@ def run_ablation(plan: Plan, workers: int, progress: Progress | None = None, say
         training += [(own.experiment, run) for run in reductions]
         testing += [(own.experiment, run) for run in reductions]
         heads += [(own.experiment, stack) for stack in _stacks(own, runs, workers)]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,)) as pool:
+    with _processes(workers) as pool:
         _all(pool, _reduce_training, training, progress, "reductions of training videos")
         _all(pool, _reduce_test, testing, progress, "reductions of test videos")
         _all(pool, _train_and_score, heads, progress, "groups of heads")
@@ -114,6 +114,20 @@ def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[st
     return stacks
 
 
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes are ended at once when the block is left by an error or by Ctrl-C."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,)) as pool:
+        before = set(multiprocessing.active_children())
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            raise
+
+
 def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], progress: Progress | None, what: str) -> None:
     """Run a job for all arguments. The first error ends the rest that has not begun, and is raised."""
     futures = [pool.submit(job, *each) for each in arguments]
@@ -133,14 +147,8 @@ def _start(workers: int) -> None:
     """Give a worker its share of the cores, and have it end when the process that made it does, however that ends."""
     import torch
 
-    threading.Thread(target=_follow, daemon=True).start()
-
+    end_with_parent()
     torch.set_num_threads(max(1, multiprocessing.cpu_count() // workers))
-
-
-def _follow() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _manifest(recipes: Recipes) -> Manifest:
