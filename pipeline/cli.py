@@ -31,6 +31,7 @@ from pipeline.cli_steps import (
     with_stage,
 )
 from pipeline.config import field_table, load_experiment, to_yaml
+from pipeline.config_published import training_warnings
 from pipeline.errors import PipelineError
 from pipeline.stages.recipes import Recipes
 
@@ -64,8 +65,10 @@ def show(recipes: Recipes) -> None:
 @config.command()
 @with_config
 def check(recipes: Recipes) -> None:
-    """Validate the configuration; exit 1 with every problem when it is wrong."""
+    """Validate the configuration; exit 1 with every problem when it is wrong. What is only doubtful is a warning."""
     experiment = recipes.experiment
+    for warning in training_warnings(experiment):
+        say(f"warning: {warning}")
     click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
 
 

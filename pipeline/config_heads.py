@@ -133,8 +133,10 @@ class BnWvadHead(Head):
     """Zhou et al. 2024."""
 
     name: Literal["bn_wvad"] = Field(description="Divergence from the mean of BatchNorm.")
-    sample_share: float = Field(default=0.1, ge=0, le=1, description="Share of a bag's segments selected. Paper: 0.1.")
-    batch_share: float = Field(default=0.2, ge=0, le=1, description="Share of the batch's anomalous segments selected. Paper: 0.2.")
+    sample_share: float = Field(default=0.2, ge=0, le=1, description="Share of a bag's segments selected. Released code: 0.2.")
+    batch_share: float = Field(
+        default=0.4, ge=0, le=1, description="Share of the batch's anomalous segments selected. Released code: 0.4."
+    )
     margin: Weight = Field(default=1.0, description="Margin of the pull-push loss. Paper: 1.")
     weight1: Weight = Field(default=5.0, description="Weight of the pull-push loss of the first norm. Paper: 5.")
     weight2: Weight = Field(default=20.0, description="Weight of the pull-push loss of the second norm. Paper: 20.")
@@ -159,8 +161,13 @@ class GcnLabelNoiseHead(Head):
     """Zhong et al. 2019."""
 
     name: Literal["gcn_label_noise"] = Field(description="A graph network that cleans segment labels, beside a classifier.")
-    dropout: Dropout = Field(default=0.6, description="Dropout in the classifier.")
-    sure_share: float = Field(default=0.3, gt=0, le=0.5, description="Share of a bag's segments, of highest and of lowest score.")
+    dropout: Dropout = Field(default=0.6, description="Dropout in classifier and cleaner. Released code: 0.6 in the cleaner.")
+    sure_share: float = Field(
+        default=0.15,
+        gt=0,
+        le=0.5,
+        description="Share of a bag's segments, of highest and of lowest score. Released code: 0.3 in all.",
+    )
     warmup_steps: int = Field(default=100, ge=0, description="Steps of the classifier on the labels as they are.")
     average: float = Field(default=0.95, ge=0, lt=1, description="Of the slow cleaner's weights, what is kept from step to step.")
 

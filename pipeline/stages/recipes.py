@@ -29,12 +29,12 @@ VERSIONS = {
     "manifest": 2,
     "features": 2,
     "reduced": 1,
-    "head": 2,
-    "finetune": 1,
+    "head": 3,
+    "finetune": 2,
     "scores": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "summary": 3,
-    "ablation": 1,
+    "ablation": 2,
 }
 
 TUNED_BACKBONE = "backbone.safetensors"
