@@ -77,11 +77,11 @@ def training_warnings(experiment: Experiment) -> list[str]:
         if published and all(getattr(training, field) == published[field] for field in ("optimizer", "learning_rate")):
             continue
         whose = f"those set for {other}" if head != other else "the defaults, which are of gig"
-        advice = (
-            f"its authors' are {published['optimizer']}, {published['learning_rate']:g}: `training: {NAME}` in the run sets them"
-        )
+        advice = "choose them for it in the run's `training`"
+        if published:
+            rate = published["learning_rate"]
+            advice = f"its authors' are {published['optimizer']}, {rate:g}: `training: {NAME}` in the run sets them"
         lines.append(
-            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; "
-            + (advice if published else "choose them for it in the run's `training`")
+            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; {advice}"
         )
     return lines

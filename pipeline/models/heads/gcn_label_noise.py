@@ -27,8 +27,8 @@ Departures: where p is sure is, in the release, the 30 % of segments where it va
 classifier on the noisy labels, not in rounds of full trainings. c' comes from an average of the cleaner's weights, not of its
 predictions for each video: a head is not told which video a bag is. The loss is a mean over bags, not their sum, as that of other
 heads. The cleaned probability is taken as it is, not stretched to 0 and 1 in every video. The classifier is a network D - 128 - 1
-on cached features, so what is published of training applies to none of this, and `training: paper` is refused. Batches hold both kinds
-in pairs; the graphs are those of one bag.
+on cached features, so what is published of training applies to none of this, and `training: paper` is refused. Batches hold both
+kinds in pairs; the graphs are those of one bag.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ the form of the authors' released code: every anomalous bag a with every normal 
 ones. In the paper the bags come in single pairs.
 
 In the released code (Keras 1.1, Theano): Adagrad, learning rate 0.01, 30 bags of each kind a batch, 20,000 steps, 32 segments of
-C3D features, 0.001 times the sum of the squared weights added to the loss. torch's weight decay is the factor of the gradient, twice as
-much: 0.002.
+C3D features, 0.001 times the sum of the squared weights added to the loss. torch's weight decay is the factor of the gradient,
+twice as much: 0.002.
 
 Compared with custom_objective of the released code, written in numpy as there is no Theano here, on the same scores (32 segments,
 30 + 30 bags): total and every term within 1e-7 of their size.
