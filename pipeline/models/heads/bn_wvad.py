@@ -18,8 +18,8 @@ In the released code, which is for XD-Violence: shares of 0.2 and 0.4, Adam, lea
 clipped at a norm of 1, 64 bags of each kind a batch, T = 200, 1,000 steps. `training.clip_norm` is that clipping.
 
 Compared with the released models and losses on the same tensors (D = 1024, T = 40, 3 + 3 bags, the same weights, float32 on a CPU;
-the release lacks its transformer, for which UR-DMU's stood in, whose arguments it has): total and every
-term of the loss within 2e-7 of their size, also after four steps of Adam with the clipping, a within 4e-7 of its size.
+the release lacks its transformer, for which UR-DMU's stood in, whose arguments it has): total and every term of the loss within
+2e-7 of their size, also after four steps of Adam with the clipping; the anomaly score within 4e-7 of its size.
 
 Departures: the score is not bounded; a = s (d_1 + d_2) is written as a / (1 + a), which keeps every order and so every AUC. At
 least one segment of a bag is selected, for a short bag's share may be none. Views take the place of crops. A video is scored in

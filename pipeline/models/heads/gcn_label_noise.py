@@ -20,7 +20,7 @@ of 32 videos added up, 20 epochs, a tenth of the rate after every 5 (RGB: 8); th
 
 Compared with the released pygcn/models.py, layers.py and experiment_c3d.py on the same tensors (D = 4096, one normal and one
 anomalous video of 24 segments, the same weights and sure segments, no dropout, float32 on a CPU): logits of the cleaner within
-2e-7, direct and indirect loss within 3e-7 of their size.
+2e-7, direct and indirect loss, there summed over the videos, within 3e-7 of their size.
 
 Departures: where p is sure is, in the release, the 30 % of segments where it varies least over ten crops; without crops, here, the
 `sure_share` highest and lowest of a bag, 15 % each. Classifier and cleaner alternate within every step, after `warmup_steps` of the

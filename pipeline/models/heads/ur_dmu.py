@@ -21,8 +21,8 @@ bags of kind X (n, a) by memory Y,
 In the released code: Adam, learning rate 1e-4, weight decay 5e-5, 64 bags of each kind a batch, T = 200, 3,000 steps.
 
 Compared with the released model.py, memory.py, translayer.py and train.py on the same tensors (D = 1024, T = 40, 3 + 3 bags, the
-same weights and noise, no dropout, float32 on a CPU): every term of the loss and
-their total within 2e-7 of its size, scores within 1e-7 in training and in scoring.
+same weights and noise, no dropout, float32 on a CPU): total and every term of the loss within 2e-7 of their size, scores
+within 1e-7 in training and in scoring.
 
 Departures: a video is scored in parts of at most about 512 windows, so that memory is bounded. Nothing is averaged over crops;
 views take their place, one an epoch.
