@@ -39,6 +39,7 @@ from pipeline.cli_steps import (
     with_run,
 )
 from pipeline.config import field_table, load_experiment, to_yaml
+from pipeline.config_published import training_warnings
 from pipeline.errors import PipelineError
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Recipes
@@ -79,8 +80,13 @@ def show(recipes: Recipes) -> None:
 @with_config
 @click.option("--no-data", is_flag=True, help="Look at the configuration alone, not at the files that it names.")
 def check(recipes: Recipes, no_data: bool) -> None:
-    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem."""
+    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem.
+
+    What is only doubtful is a warning.
+    """
     experiment = recipes.experiment
+    for warning in training_warnings(experiment):
+        say(f"warning: {warning}")
     found = [] if no_data else check_files(recipes)
     click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
     for line in found:

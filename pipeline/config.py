@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.config_datasets import (
     DATASETS,
@@ -42,6 +42,7 @@ from pipeline.config_features import (
 )
 from pipeline.config_finetune import Finetune
 from pipeline.config_heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config_published import presets_spelled_out, published_training
 from pipeline.config_runs import Evaluation, Run, Scoring, Selection, Training
 from pipeline.config_text import read_yaml
 from pipeline.config_wording import key_of, wording
@@ -88,11 +89,17 @@ class Experiment(Section):
     evaluation: Evaluation = Evaluation()
     runs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], dict[str, dict[str, Any]]] = Field(
         default={"gig": {}},
-        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation.",
+        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation. "
+        "`training: paper` is the training that was published for the run's head.",
     )
     finetune: Finetune = Finetune()
     machine: Machine = Machine()
     paths: Paths = Paths()
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _presets(cls, runs: Any) -> Any:
+        return {name: presets_spelled_out(changes) for name, changes in runs.items()} if isinstance(runs, dict) else runs
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -140,6 +147,11 @@ class Experiment(Section):
             if section not in base:
                 raise ValueError(f"runs.{name}.{section}: a run changes only {', '.join(base)}")
             base[section] = switch_head(base[section], values) if section == "head" else base[section] | values
+        if "training" in changes:
+            try:
+                base["training"] = published_training(base["head"]["name"], self.training.model_dump(), changes["training"])
+            except ValueError as error:
+                raise ValueError(f"runs.{name}.{error}") from error
         try:
             return Run.model_validate(base)
         except ValidationError as error:

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config import Experiment, Run, digest, parse_experiment
 from pipeline.config_datasets import NAME_PATTERN, Section, UserPath
+from pipeline.config_published import presets_spelled_out
 from pipeline.config_text import read_yaml
 from pipeline.config_wording import key_of, wording
 from pipeline.errors import ConfigError
@@ -44,6 +45,13 @@ class Ablation(Section):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="training.seed of every setting.")
     list: dict[str, dict[str, dict[str, Any]]] = Field(default={"base": {}}, min_length=1, description="Settings by name.")
     grid: dict[str, tuple[Any, ...]] = Field(default={}, description="Dotted field -> values, crossed with the list.")
+
+    @field_validator("list", mode="before")
+    @classmethod
+    def _presets(cls, settings: Any) -> Any:
+        return (
+            {name: presets_spelled_out(sections) for name, sections in settings.items()} if isinstance(settings, dict) else settings
+        )
 
 
 @dataclass(frozen=True)

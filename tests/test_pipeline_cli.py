@@ -39,6 +39,14 @@ def test_config_check_says_where_results_go(nano, write_config, tmp_path):
     assert str(tmp_path / "var" / "nano") in result.stdout
 
 
+def test_config_check_warns_of_another_methods_optimiser(nano, write_config):
+    nano["runs"] = {"bn": {"head": {"name": "bn_wvad"}}}
+    result = gig("config", "check", "--config", write_config(nano))
+    assert result.exit_code == 0
+    assert "warning: runs.bn: bn_wvad trains with adagrad" in result.stderr
+    assert result.stdout.startswith("ok: ")
+
+
 def test_config_check_fails_with_the_nearest_key(nano, write_config):
     nano["training"]["epoch"] = 3
     result = gig("config", "check", "--config", write_config(nano))

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config_ablation import Ablation
+from pipeline.config_published import PUBLISHED, training_warnings
 from pipeline.config_text import read_yaml
 from pipeline.config_wording import EXPECTED
 from pipeline.errors import ConfigError
@@ -224,3 +225,75 @@ def test_digest_follows_content(nano):
 def test_every_field_is_documented():
     undocumented = [key for key, _, text in field_table() if not text and not key.endswith(".adapter")]
     assert undocumented == []
+
+
+class TestPublishedTraining:
+    def test_a_run_takes_all_of_it_and_can_change_some(self, nano):
+        nano["training"] = {"learning_rate": 0.5, "weight_decay": 0.1, "seed": 3}
+        head = {"name": "bn_wvad"}
+        nano["runs"] = {
+            "whole": {"training": "paper", "head": head},
+            "part": {"head": head, "training": {"preset": "paper", "steps": 5}},
+        }
+        experiment = parse_experiment(nano)
+        whole, part = (experiment.run(name).training for name in nano["runs"])
+        assert (whole.optimizer, whole.learning_rate, whole.weight_decay, whole.clip_norm) == ("adam", 1e-4, 5e-5, 1.0)
+        assert (whole.batch_bags, whole.steps, whole.seed) == (128, 1000, 3)
+        assert part == whole.model_copy(update={"steps": 5})
+        assert parse_experiment(yaml.safe_load(to_yaml(experiment))) == experiment
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_every_one_is_valid(self, nano, name):
+        nano["runs"] = {"it": {"head": {"name": name}, "training": "paper"}}
+        training = parse_experiment(nano).run("it").training
+        assert all(getattr(training, field) == value for field, value in PUBLISHED[name].items())
+
+    @pytest.mark.parametrize(
+        ("runs", "expected"),
+        [
+            ({"gig": {"training": "papr"}}, "runs.gig.training.preset: there is only 'paper', got 'papr'"),
+            (
+                {"a": {"head": {"name": "attention_mil"}, "training": "paper"}},
+                "runs.a.training: paper: no training of attention_mil",
+            ),
+            ({"a": {"training": {"preset": "paper", "stps": 3}}}, "runs.a.training.stps: unknown key; did you mean 'steps'?"),
+        ],
+    )
+    def test_what_there_is_not_is_named(self, nano, runs, expected):
+        nano["runs"] = runs
+        with pytest.raises(ConfigError) as error:
+            parse_experiment(nano)
+        assert expected in str(error.value)
+
+    def test_it_is_for_runs(self, nano):
+        nano["training"] = "paper"
+        with pytest.raises(ConfigError, match="a run can say `paper`: runs.<name>.training: paper"):
+            parse_experiment(nano)
+
+    def test_settings_that_nobody_chose_for_a_method_are_a_warning(self, nano):
+        nano["training"] = {"learning_rate": 0.02}
+        nano["runs"] = {
+            "gig": {},
+            "norm": {"head": {"name": "pattern_norm"}},
+            "ranking": {"head": {"name": "mil_ranking"}},
+            "cleaner": {"head": {"name": "gcn_label_noise"}, "training": {"epochs": 3}},
+            "chosen": {"head": {"name": "rtfm", "p": 2}, "training": {"optimizer": "adam"}},
+            "published": {"head": {"name": "ur_dmu"}, "training": "paper"},
+        }
+        ranking, cleaner = training_warnings(parse_experiment(nano))
+        assert ranking.startswith(
+            "runs.ranking: mil_ranking trains with adagrad, learning rate 0.02, those set for gig; its authors' are"
+        )
+        assert "adagrad, 0.01: `training: paper`" in ranking
+        assert cleaner.startswith(
+            "runs.cleaner: gcn_label_noise trains with adagrad, learning rate 0.02, those set for gig; choose"
+        )
+
+    def test_the_defaults_are_those_of_gig(self, nano):
+        del nano["training"]
+        nano["head"] = {"name": "bn_wvad"}
+        nano["runs"] = {"it": {}}
+        (line,) = training_warnings(parse_experiment(nano))
+        assert "bn_wvad trains with adagrad, learning rate 0.001, the defaults, which are of gig" in line
+        nano["head"] = {"k": 8}
+        assert training_warnings(parse_experiment(nano)) == []

@@ -35,6 +35,10 @@ class TestEvaluation:
         evaluate(experiment, manifest, scores, tmp_path)
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert (metrics["videos"], metrics["frames"], metrics["anomalous_frames"]) == (2, 23 + 24, 10)
+        alone = metrics["figures"]["false_alarm_rate"]  # of one normal video
+        assert (alone["low"], alone["high"]) == (None, None)
+        assert alone["reason"] == "the interval is not defined: the figure rests on one video"
+        assert "reason" not in metrics["figures"]["frame_auc"]
         assert (tmp_path / "out" / "per_class.csv").read_text().splitlines()[0].startswith("class,precision")
         assert len((tmp_path / "out" / "per_video.csv").read_text().splitlines()) == 3
 

@@ -195,6 +195,7 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
             make_folder(recipes.head_folder(name), partial(train_head, *facts, recipes.namespace("train")))
             make_folder(recipes.scores_folder(name), partial(score_split, *facts, namespace, recipes.head_folder(name)))
         return
+    failed: dict[str, PipelineError] = {}
     missing = {name: run for name, run in runs.items() if not recipes.head_folder(name).is_dir()}
     if missing:
         first = next(iter(missing))
@@ -208,7 +209,11 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
         judges = [material.validation(run.head) for run in missing.values()]
         validations = judges if material.held_out else None
         trained = fit_stack(material.bags, material.labels, list(missing.values()), len(manifest.classes), validations)
-        for (name, run), (module, history), judge in zip(missing.items(), trained, judges, strict=True):
+        for (name, run), result, judge in zip(missing.items(), trained, judges, strict=True):
+            if isinstance(result, PipelineError):
+                failed[name] = result
+                continue
+            module, history = result
 
             def build(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
                 write_losses(folder, history)
@@ -216,6 +221,8 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
 
             make_folder(recipes.head_folder(name), build)
     for name, run in runs.items():
+        if name in failed:
+            continue
         make_folder(recipes.head_folder(name), lambda folder, run=run: train_on(experiment, run, manifest, material, folder))
         windows = recipes.reduced_folder(name, "test")
         facts = experiment, name, manifest, namespace, recipes.head_folder(name)
@@ -224,6 +231,8 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
             score_split(*facts, folder, reduced=lambda video_id: read_windows(windows, video_id))
 
         make_folder(recipes.scores_folder(name), score)
+    if failed:
+        raise PipelineError("\n".join(str(error) for error in failed.values()))
 
 
 def setting_runs(setting: Setting) -> list[tuple[Path, Path]]:

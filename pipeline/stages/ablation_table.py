@@ -50,7 +50,7 @@ def setting_figures(setting: Setting, path: Path) -> None:
         value = found.get(name)
         defined = value is not None and value.value is not None
         values = [each[name] for each in seeds] if defined else []
-        ends = {"low": value.low, "high": value.high} if defined else {}
+        ends = {"low": value.low, "high": value.high, "reason": value.reason} if defined else {}
         row["test"][short] = (_spread(values) | ends) if defined else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
@@ -90,7 +90,7 @@ def _validation_auc(head: Path) -> float | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    return found["video_auc"][found["epoch"] - 1] if found["epoch"] else None
+    return found["video_auc"][found["best_epoch"] - 1] if found["best_epoch"] else None
 
 
 def _spread(values: Sequence[float]) -> dict:
@@ -116,8 +116,7 @@ def _markdown(rows: Sequence[dict], best: str | None) -> str:
         cells = [name, str(row["seeds"]), _cell(row["validation_auc"])]
         for short in FIGURES:
             value = row["test"][short]
-            ends = value and value["low"] is not None
-            cells += [_cell(value), f"{value['low']:.3f} to {value['high']:.3f}" if ends else "-"]
+            cells += [_cell(value), _interval(value)]
         lines.append("| " + " | ".join(cells) + " |")
     chosen = f"In bold: the best on the validation split, {best}." if best else "Without a validation split nothing is chosen."
     text = "Mean over seeds, with their standard deviation; intervals are the bootstrap's over test videos, of the mean over seeds."
@@ -128,6 +127,12 @@ def _cell(value: dict | None) -> str:
     if value is None:
         return "-"
     return f"{value['mean']:.3f}" + ("" if value["std"] is None else f" ± {value['std']:.3f}")
+
+
+def _interval(value: dict | None) -> str:
+    if value is None or value["low"] is None:
+        return "not defined" if value and value["reason"] else "-"
+    return f"{value['low']:.3f} to {value['high']:.3f}"
 
 
 def _draw(rows: Sequence[dict], best: str | None, path: Path) -> None:

@@ -281,10 +281,11 @@ def _write_curves(path: Path, judged: Judged) -> None:
 
 
 def _plain(value: Estimate) -> dict:
-    """For JSON: a value with its interval, or the reason why there is none."""
+    """For JSON: a value with its interval, or the reason why there is none of them."""
     if value.value is None:
         return {"value": None, "reason": value.reason}
-    return {"value": value.value, "low": value.low, "high": value.high, "resamples": value.resamples}
+    plain = {"value": value.value, "low": value.low, "high": value.high, "resamples": value.resamples}
+    return plain | ({"reason": value.reason} if value.reason else {})
 
 
 def _version() -> str:

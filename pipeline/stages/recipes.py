@@ -34,7 +34,7 @@ VERSIONS = {
     "scores": 2,
     "evaluation": 3,
     "summary": 3,
-    "ablation": 1,
+    "ablation": 2,
 }
 
 TUNED_BACKBONE = "backbone.safetensors"

@@ -20,7 +20,17 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax, logsigmoid
 
-__all__ = ["HEADS", "BinaryHead", "HeadModule", "HeadOutput", "build_head", "register", "top_mean"]
+__all__ = [
+    "HEADS",
+    "BinaryHead",
+    "HeadModule",
+    "HeadOutput",
+    "build_head",
+    "normal_bags",
+    "register",
+    "strongest",
+    "top_mean",
+]
 
 HEADS: dict[str, Callable[..., HeadModule]] = {}
 WINDOWS_IN_CONTEXT = 512
@@ -164,6 +174,28 @@ class BinaryHead(HeadModule):
 def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:
     """Mean of the `count` largest of every row, (B, T) -> (B,)."""
     return values.topk(count, dim=1).values.mean(dim=1)
+
+
+def strongest(features: torch.Tensor, ranks: torch.Tensor, count: int) -> torch.Tensor:
+    """Mean of the features at the `count` segments of highest rank, (B, T, D), (B, T) -> (B, D)."""
+    chosen = ranks.topk(count, dim=1).indices
+    return features.gather(1, chosen[..., None].expand(-1, -1, features.shape[-1])).mean(dim=1)
+
+
+def normal_bags(name: str, anomalous: torch.Tensor) -> int:
+    """How many bags of a batch are normal, for a head that pairs them in order with the anomalous ones.
+
+    Args:
+        name: of the head, for the error.
+        anomalous: (B,) bool.
+
+    Raises:
+        ValueError: the first half of the bags is not the normal ones, the second half the anomalous ones.
+    """
+    half = len(anomalous) // 2
+    if anomalous[:half].any() or not anomalous[half:].all() or len(anomalous) != 2 * half:
+        raise ValueError(f"{name}: expected as many normal as anomalous bags, the normal ones first")
+    return half
 
 
 def register(name: str) -> Callable[[type[HeadModule]], type[HeadModule]]:
