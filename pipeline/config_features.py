@@ -54,6 +54,21 @@ class Decoding(Section):
     keep_share: float = Field(
         default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
     )
+    max_megapixels: float = Field(
+        default=64.0,
+        gt=0,
+        le=2000,
+        description="Million pixels that a picture may have; videos of larger ones go to quarantine.",
+    )
+
+    @property
+    def max_pixels(self) -> int:
+        """The same in pixels."""
+        return round(self.max_megapixels * 1e6)
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide what features are. The limit on pixels only decides which videos have some."""
+        return self.model_dump(mode="json", exclude={"max_megapixels"})
 
 
 class Preprocess(Section):

@@ -8,6 +8,7 @@ Damage is an error, or, where the caller brings a `Damage` to count it, passed o
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
-from pipeline.data.image_folder import decoded_images, image_files, read_image
-from pipeline.data.opening import opened, reason
+from pipeline.data.image_folder import decoded_images, first_image, image_files
+from pipeline.data.opening import check_pixels, opened, reason
 from pipeline.data.orientation import Upright
 from pipeline.errors import DecodeError
 
@@ -76,8 +77,8 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
     """
     if path.is_dir():
         images = image_files(path)
-        width, height = Upright().size(read_image(images[0], 0))
-        size = sum(image.stat().st_size for image in images)
+        width, height = Upright().size(first_image(images))
+        size = sum(image.stat().st_size for image in images if image.exists())
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
     packets, first, failure = 0, None, None
     with opened(path) as (container, stream):
@@ -132,6 +133,8 @@ def iter_frames(
 
     def prepare(frame: av.VideoFrame) -> np.ndarray:
         geometry = crop_geometry(*upright.size(frame), short_side, crop)
+        what = f"at a short side of {short_side} pixels its pictures would be"
+        check_pixels(path, geometry.width, geometry.height, what)
         image = upright.image(frame, geometry.width, geometry.height)
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
@@ -239,5 +242,6 @@ def content_sha256(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for image in image_files(path):
-        digest.update(image.name.encode() + b"\0" + bytes.fromhex(content_sha256(image)))
+        content = bytes.fromhex(content_sha256(image)) if image.exists() else b""  # a link that leads nowhere
+        digest.update(os.fsencode(image.name) + b"\0" + content)
     return digest.hexdigest()

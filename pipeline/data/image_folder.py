@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -12,7 +12,7 @@ from pipeline.data.damage import Damage
 from pipeline.data.opening import opened, reason
 from pipeline.errors import DecodeError
 
-__all__ = ["IMAGE_SUFFIXES", "decoded_images", "image_files", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "read_image"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
@@ -46,6 +46,17 @@ def image_files(folder: Path) -> list[Path]:
     if not images:
         raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return images
+
+
+def first_image(images: Sequence[Path]) -> av.VideoFrame:
+    """The first of a folder's images that can be read; the rest are looked at only for want of it. Raises DecodeError."""
+    failure = None
+    for index, path in enumerate(images):
+        try:
+            return read_image(path, index)
+        except DecodeError as error:
+            failure = failure or error
+    raise DecodeError(f"{images[0].parent}: none of its images could be decoded: {failure}") from failure
 
 
 def read_image(path: Path, index: int) -> av.VideoFrame:

@@ -50,7 +50,7 @@ def build_manifest(
         files = {"root": folder, "annotations": Path("annotations.csv")}
         dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
     machine = experiment.machine
-    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s)
+    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
     manifest = build(dataset, workers=workers, journal=journal, progress=counted("reading headers"))
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)

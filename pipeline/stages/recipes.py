@@ -108,7 +108,7 @@ class Recipes:
             experiment.backbone.name,
             self.precision,
             self.weights_digest,
-            experiment.decoding,
+            experiment.decoding.deciding(),
             experiment.preprocess,
             experiment.storage,
             sampling,

@@ -29,7 +29,12 @@ def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.dec
     """Decoder processes as the experiment's machine and preprocessing sections have them."""
     machine, shape = experiment.machine, experiment.preprocess
     return DecodeWorkers(
-        machine.decode_workers, machine.decode_timeout_s, short_side=shape.short_side, crop=shape.crop, decoder=decoder
+        machine.decode_workers,
+        machine.decode_timeout_s,
+        short_side=shape.short_side,
+        crop=shape.crop,
+        max_pixels=experiment.decoding.max_pixels,
+        decoder=decoder,
     )
 
 
