@@ -21,6 +21,7 @@ from pipeline.data.geometry import crop_geometry
 from pipeline.data.image_folder import decoded_images, first_image, image_files
 from pipeline.data.opening import check_pixels, opened, reason
 from pipeline.data.orientation import Upright
+from pipeline.data.times import Pace, timed
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
@@ -56,7 +57,7 @@ class Frame:
 
     Attributes:
         image: (height, width, 3) uint8 RGB; None where the picture was not asked for.
-        time_s: seconds from the video's first frame, never falling.
+        time_s: seconds from the video's first frame, rising, see `pipeline.data.times`.
     """
 
     image: np.ndarray | None
@@ -161,15 +162,8 @@ def _prepared(
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
 ) -> Iterator[Frame]:
-    origin = time_s = None
-    for index, (frame, fps) in enumerate(_decoded(path, damage)):
-        expected = 0.0 if time_s is None else time_s + 1 / fps
-        if frame.pts is None or frame.time_base is None:
-            time_s = expected
-        else:
-            seconds = float(frame.pts * frame.time_base)
-            origin = seconds - expected if origin is None else origin
-            time_s = max(seconds - origin, time_s or 0.0)
+    stamped = ((frame, pace.stamp_s(frame), pace) for frame, pace in _decoded(path, damage))
+    for index, (frame, time_s) in enumerate(timed(stamped)):
         if wanted is not None and index not in wanted:
             yield Frame(None, time_s)
             continue
@@ -184,17 +178,17 @@ def _fps(stream: av.VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
 
 
-def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Frames as the decoder gives them, with the stream's frame rate."""
+def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame, Pace]]:
+    """Frames as the decoder gives them, and how the video tells their times."""
     if path.is_dir():
-        yield from ((image, FOLDER_FPS) for image in decoded_images(path, damage))
+        yield from ((image, Pace(FOLDER_FPS)) for image in decoded_images(path, damage))
         return
     count = 0
     with opened(path) as (container, stream):
         # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
         # Several videos are decoded at once instead.
         stream.thread_type = "NONE"
-        fps = _fps(stream)
+        pace = Pace.of(container, _fps(stream))
         packets = 0
         for packet in _demuxed(container, stream):
             try:
@@ -210,7 +204,7 @@ def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame,
             for frame in frames:
                 if frame.is_corrupt and damage is not None:
                     damage.note(count, "the decoder calls the frame corrupt", corrupt=True)
-                yield frame, fps
+                yield frame, pace
                 count += 1
         if damage is not None and "mov" in container.format.name and packets < stream.frames:
             # An MP4 lists its packets, so this one was cut; the counts of other containers are only claims.

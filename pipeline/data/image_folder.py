@@ -68,5 +68,5 @@ def read_image(path: Path, index: int) -> av.VideoFrame:
             raise DecodeError(f"{path}: frame {index} cannot be decoded: {reason(error)}", frame=index) from error
     if frame is None:
         raise DecodeError(f"{path}: frame {index} cannot be decoded")
-    frame.pts = None
+    frame.pts = frame.dts = None
     return frame
