@@ -53,6 +53,23 @@ def read_only(adapter: str, **settings):
     return videos, intervals, notes
 
 
+def test_a_link_that_leads_back_is_named(mock):
+    dataset = mock("ucf_crime")
+    folder = next(path for path in sorted(dataset.root.iterdir()) if path.is_dir())
+    (folder / "again").symlink_to(dataset.root)
+    with pytest.raises(ManifestError, match=rf"{folder.name}/again: this link leads back to {dataset.root}"):
+        build(dataset)
+
+
+def test_links_to_other_folders_are_followed(mock, tmp_path):
+    dataset = mock("ucf_crime")
+    before = build(dataset).videos
+    folder = next(path for path in sorted(dataset.root.iterdir()) if path.is_dir())
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert build(dataset).videos == before
+
+
 class TestUcfCrime:
     def test_all_public_forms_of_the_files_are_read(self, mock):
         manifest = build(mock("ucf_crime"))

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.data.damage import Damage
 from pipeline.data.decode import content_sha256, iter_frames, iter_raw_frames, read_header
+from pipeline.data.image_folder import missing_numbers
 from pipeline.data.opening import MAX_PIXELS, limit_pixels
 from pipeline.data.workers import DecodeWorkers, Job
 from pipeline.errors import DecodeError
@@ -267,3 +268,23 @@ def test_a_damaged_first_image_is_damage_like_any_other(tmp_path):
         (folder / f"{n}.jpg").write_bytes(b"")
     with pytest.raises(DecodeError, match=r"none of its images could be decoded: .*0\.jpg: no such file"):
         read_header(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["img_00000.jpg", "img_00001.jpg", "img_00002.jpg", "img_00004.png", "img_00005.jpg"], [[3]]),
+        (["9.jpg", "10.jpg", "11.jpg", "20.jpg", "21.jpg"], [list(range(12, 20))]),
+        (["cam2_7.jpg", "cam2_8.jpg", "cam2_9.jpg"], []),
+        ([f"{n}.jpg" for n in (0, 5, 10, 25, 30, 35)], [[15, 20]]),  # every fifth frame
+        (["1.jpg", "1.png", "2.jpg", "2.png", "3.jpg"], []),
+        (["1.jpg", "17.jpg", "30.jpg", "80.jpg"], []),  # no step prevails
+        (["a1.jpg", "b2.jpg", "b9.jpg"], []),  # of two kinds
+        (["10-01.jpg", "10-02.jpg", "11-09.jpg"], []),  # two numbers
+        (["only.jpg"], []),
+        (["1.jpg"], []),
+        (["²1.jpg", "²2.jpg", "²3.jpg", "²5.jpg"], [[4]]),
+    ],
+)
+def test_numbers_that_an_image_folder_lacks(names, missing):
+    assert [list(gap) for gap in missing_numbers([Path(name) for name in names])] == missing

@@ -16,10 +16,10 @@ from pathlib import Path
 from pipeline.data.checks import Problems, escapes, validate
 from pipeline.data.decode import VideoHeader
 from pipeline.data.headers import file_facts, read_headers
-from pipeline.data.image_folder import IMAGE_SUFFIXES
+from pipeline.data.image_folder import IMAGE_SUFFIXES, image_files, missing_numbers
 from pipeline.data.manifest import Interval, Manifest, Origin, SourceFile, VideoEntry
 from pipeline.data.workers import DecodeWorkers
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, ManifestError
 
 __all__ = ["NORMAL", "VIDEO_SUFFIXES", "ListedInterval", "ListedVideo", "assemble", "read_lines", "source_files", "video_files"]
 
@@ -96,6 +96,8 @@ def assemble(
         if video.stated_frames is not None and header.packets not in (0, video.stated_frames):
             what = f"{video.stated_frames} frames stated, the file has {header.packets}"
             notes.append(f"{video.place}: {video.video_id}: {what}; the decoded frames count")
+        if header.packets and header.path.is_dir() and (gaps := missing_numbers(image_files(header.path))):
+            notes.append(f"{video.place}: {video.video_id}: {_gaps(gaps)}; the images that are there are its frames")
     entries = tuple(
         VideoEntry(
             video_id=video.video_id,
@@ -134,15 +136,26 @@ def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
 
 
 def video_files(folder: Path, ignored: Sequence[str] = ()) -> list[Path]:
-    """Video files and folders of images below a folder, sorted, links followed; hidden and `ignored` folders are passed over."""
+    """Video files and folders of images below a folder, sorted, links followed; hidden and `ignored` folders are passed over.
+
+    Raises ManifestError where a link leads back to a folder that it lies in.
+    """
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
+        _check_loop(Path(place))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ignored)
         visible = [name for name in files if not name.startswith(".")]
         found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder:
             found.append(Path(place))
     return sorted(found)
+
+
+def _check_loop(place: Path) -> None:
+    if place.is_symlink():
+        above = next((p for p in place.parents if p.samefile(place)), None)
+        if above is not None:
+            raise ManifestError(f"{place}: this link leads back to {above}, in which it lies: below it there is no end; remove it")
 
 
 def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
@@ -153,6 +166,12 @@ def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
             name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
             found.append(SourceFile(name, hashlib.sha256(file.read_bytes()).hexdigest()))
     return tuple(found)
+
+
+def _gaps(gaps: Sequence[range]) -> str:
+    """What an image folder lacks, in words."""
+    named = [str(gap[0]) if len(gap) == 1 else f"{gap[0]} to {gap[-1]}" for gap in gaps[:5]] + ["..."] * (len(gaps) > 5)
+    return f"images are missing between the others: number {', '.join(named)} ({sum(map(len, gaps))} in all)"
 
 
 def _headers(
