@@ -36,10 +36,13 @@ class Decoding(Section):
     """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
 
     on_damage: Literal["keep", "quarantine"] = Field(
-        default="keep", description="keep: the frames before and after the damage are used, and the commit record says so."
+        default="keep", description="keep: the frame before a lost one stands in for it, and the commit record says which are lost."
     )
     keep_share: float = Field(
-        default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Share of the declared frames that must be there without damage; with fewer, quarantine.",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +45,14 @@ class ScoreTables:
         general: video id -> (N,) float64, how anomalous a frame is.
         classwise: video id -> (N, C) float64; None where the tables hold no classes.
         thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None without one.
+        lost: video id -> ranges (first, one after the last) of frames that could not be decoded and have the scores of those before
+            them; of videos that have any, where the tables say so.
     """
 
     general: dict[str, np.ndarray]
     classwise: dict[str, np.ndarray] | None
     thresholds: tuple[float | None, ...] | None = None
+    lost: dict[str, list[list[int]]] = field(default_factory=dict)
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
@@ -106,8 +109,10 @@ def read_tables(
             raise PipelineError(f"{folder}: these tables hold a score for every frame; a stride or tail is for others")
         general, scores, _ = _indexed(folder, classes)
         _same_videos(folder, scores, lengths)
-        thresholds = _index(folder).get("thresholds")
-        return ScoreTables(general, scores, None if thresholds is None else tuple(thresholds))
+        index = _index(folder)
+        thresholds = index.get("thresholds")
+        lost = {video_id: facts["lost_frames"] for video_id, facts in index["videos"].items() if "lost_frames" in facts}
+        return ScoreTables(general, scores, None if thresholds is None else tuple(thresholds), lost)
     general, classwise = {}, {}
     for video_id, path in _files(folder, lengths).items():
         one, several = _read(video_id, path, classes)

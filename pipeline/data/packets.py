@@ -1,0 +1,176 @@
+"""A file's packets, what FFmpeg says of the file while they are read, and how much of it was there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.logging
+
+from pipeline.data.opening import reason
+from pipeline.data.pictures import Pictures
+
+__all__ = ["Demuxed", "Packets"]
+
+EMPTY_SHARE = 0.05
+GUESSED_DURATION = ("mpegts", "mpeg")  # which say none, so that FFmpeg takes the one of the packets that it finds
+SAMPLES, SAMPLE_BYTES = 16, 1024
+
+
+@dataclass(frozen=True)
+class Demuxed:
+    """One packet of the video stream, or what FFmpeg said where there was none.
+
+    Attributes:
+        packet: None where the file could not be read on, or where another stream's packet was complained of.
+        shown: whether a player shows a picture for it, see `Pictures`.
+        complaint: what FFmpeg said of the file since the packet before; None where nothing.
+        error: why the file cannot be read on; the last that comes. `complaint` says it in words.
+    """
+
+    packet: av.Packet | None
+    shown: bool = False
+    complaint: str | None = None
+    error: Exception | None = None
+
+
+class Packets:
+    """The packets of the video stream, in the order of the file; iterate once.
+
+    Packets of other streams are passed over, but their times say how long the file is.
+
+    Attributes:
+        shown: packets so far for which a picture is shown.
+        complaint: the first that FFmpeg said of the file; an error of the format's reader, not of the decoder.
+    """
+
+    def __init__(self, path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        self.shown = 0
+        self.complaint: str | None = None
+        self._path, self._container, self._stream = path, container, stream
+        self._pictures = Pictures(stream)
+        self._indexed = len(stream.index_entries)
+        self._all = self._with_picture = 0
+        self._end_s = self._end_byte = 0.0
+        self._cut: dict[int, bool] = {}
+
+    def __iter__(self) -> Iterator[Demuxed]:
+        packets = self._container.demux()
+        name = self._container.format.name
+        while True:
+            error = None
+            with _listening() as said:
+                try:
+                    packet = next(packets, None)
+                except (av.error.FFmpegError, ValueError) as failure:
+                    packet, error = None, failure
+            complaint = next((text.strip() for _, source, text in said if source == name), None)
+            if error:
+                complaint = complaint or reason(error)
+            self.complaint = self.complaint or complaint
+            if error:
+                yield Demuxed(None, complaint=complaint, error=error)
+                return
+            if packet is None:
+                if complaint:
+                    yield Demuxed(None, complaint=complaint)
+                return
+            self._measure(packet)
+            if packet.stream.index == self._stream.index:
+                shown = self._pictures.shown(packet)
+                self.shown += shown
+                yield Demuxed(packet, shown, complaint)
+            elif complaint:
+                yield Demuxed(None, complaint=complaint)
+
+    def _measure(self, packet: av.Packet) -> None:
+        if not packet.size:
+            return
+        self._cut[packet.stream.index] = packet.is_corrupt
+        if packet.stream.index == self._stream.index:
+            self._all += 1
+            self._with_picture += not packet.is_discard
+        if packet.pts is not None and packet.time_base:
+            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.pos is not None:
+            self._end_byte = max(self._end_byte, packet.pos + packet.size)
+
+    def fault(self) -> str | None:
+        """Why the file is not whole, once all packets have been read; None where nothing speaks against it."""
+        if self.complaint:
+            return self.complaint
+        if any(self._cut.values()):  # the last packet of a stream
+            return "the file ends in the middle of a packet"
+        if self._lists_more():
+            return f"the file ends after {self.shown} of {self.declared()} frames"
+        if self._ends_in_zeros():
+            return f"the file holds nothing but zeros from byte {self._end_byte:.0f} on"
+        return None
+
+    def declared(self, fps: float = 0.0) -> int:
+        """Frames that the file says are shown, once all packets have been read; 0 where it says nothing.
+
+        An MP4's index lists every packet, and an AVI announces their number. Of a file of another kind that is not whole, the
+        duration announced tells how many frames are missing, or, where the rest of it is zeros, its size.
+
+        Args:
+            fps: frames a second.
+        """
+        if self._is("mov"):
+            listed = sum(entry.size > 0 and not entry.is_discard for entry in self._stream.index_entries)
+            return round(listed * self.shown / self._with_picture) if self._with_picture else listed
+        if self._stream.frames:
+            return self._all if self._is("avi") and self._indexed >= self._all else self._stream.frames
+        if self.fault() is None:
+            return 0
+        missing = 0
+        if not any(self._is(kind) for kind in GUESSED_DURATION):
+            start_s = (self._container.start_time or 0) / av.time_base
+            missing_s = (self._container.duration or 0) / av.time_base - (self._end_s - start_s)
+            missing = max(0, round(missing_s * fps))
+        if not missing and self._ends_in_zeros():
+            missing = round(self.shown * (self._size() / self._end_byte - 1))
+        return self.shown + missing if missing else 0
+
+    def _lists_more(self) -> bool:
+        """Whether the index lists packets that are not there. An AVI whose index is complete is whole whatever it announces."""
+        if self._is("mov"):
+            return self.shown < self.declared()
+        return self._is("avi") and self._indexed < self._all < self._stream.frames
+
+    def _ends_in_zeros(self) -> bool:
+        """Whether a good part of the file follows its last packet, and is nothing but zeros: it was never written."""
+        size = self._size()
+        rest = size - self._end_byte
+        if self._is("mov") or not self._end_byte or rest < EMPTY_SHARE * size or rest < 2 * SAMPLES * SAMPLE_BYTES:
+            return False
+        middle = int(self._end_byte + rest / 2)
+        with self._path.open("rb") as file:
+            for number in range(SAMPLES):
+                file.seek(middle + number * ((size - middle - SAMPLE_BYTES) // (SAMPLES - 1)))
+                if any(file.read(SAMPLE_BYTES)):
+                    return False
+        return True
+
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+    def _is(self, kind: str) -> bool:
+        return kind in self._container.format.name.split(",")
+
+
+@contextmanager
+def _listening() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg logs as an error meanwhile: (level, source, text) each."""
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # else what was said of another file before would not be said again
+    try:
+        with av.logging.Capture() as said:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
