@@ -19,9 +19,9 @@ import numpy as np
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
 from pipeline.data.image_folder import decoded_images, image_files, read_image
-from pipeline.data.opening import opened, reason
+from pipeline.data.opening import reason
 from pipeline.data.orientation import Upright
-from pipeline.data.packets import Packets
+from pipeline.data.packets import open_packets
 from pipeline.data.positions import Positions
 from pipeline.errors import DecodeError
 
@@ -86,8 +86,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
         size = sum(image.stat().st_size for image in images)
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
     first = failure = None
-    with opened(path) as (container, stream):
-        packets = Packets(path, container, stream)
+    with open_packets(path) as (_, stream, packets):
         for count, demuxed in enumerate(packets, start=1):
             failure = demuxed.error or failure
             if alive and count % 1000 == 0:
@@ -97,8 +96,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
                     first = next(iter(demuxed.packet.decode()), None)
                 except (av.error.FFmpegError, ValueError) as error:
                     failure = error
-        fps = _fps(stream)
-        counts = packets.shown, path.stat().st_size, packets.declared(fps), packets.fault()
+        fps, counts = _fps(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
     if first is None:
         detail = f": {reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
@@ -228,13 +226,13 @@ def _from_folder(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFr
 def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, int | None, float]]:
     """Frames as the decoder gives them, None where one is lost, with presentation times and the stream's frame rate."""
     count = 0
-    with opened(path) as (container, stream):
+    with open_packets(path) as (container, stream, packets):
         # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
         # Several videos are decoded at once instead.
         stream.thread_type = "NONE"
         fps = _fps(stream)
         positions = Positions(stream, fps, timed=container.format.name != "avi")
-        for demuxed in Packets(path, container, stream):
+        for demuxed in packets:
             if damage is not None and demuxed.complaint:
                 damage.note(count, demuxed.complaint)
             elif demuxed.error:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import av.logging
 
-from pipeline.data.opening import reason
+from pipeline.data.opening import opened, reason
 from pipeline.data.pictures import Pictures
 
-__all__ = ["Demuxed", "Packets"]
+__all__ = ["Demuxed", "Packets", "open_packets"]
 
 EMPTY_SHARE = 0.05
 GUESSED_DURATION = ("mpegts", "mpeg")  # which say none, so that FFmpeg takes the one of the packets that it finds
 SAMPLES, SAMPLE_BYTES = 16, 1024
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Demuxed:
     """One packet of the video stream, or what FFmpeg said where there was none.
 
     Attributes:
-        packet: None where the file could not be read on, or where another stream's packet was complained of.
+        packet: None where the file could not be read on, or where the complaint is not of a packet of this stream.
         shown: whether a player shows a picture for it, see `Pictures`.
         complaint: what FFmpeg said of the file since the packet before; None where nothing.
         error: why the file cannot be read on; the last that comes. `complaint` says it in words.
@@ -35,6 +35,15 @@ class Demuxed:
     shown: bool = False
     complaint: str | None = None
     error: Exception | None = None
+
+
+@contextmanager
+def open_packets(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Packets]]:
+    """An open container, its best video stream, and the packets. Raises DecodeError."""
+    with ExitStack() as stack:
+        with _Ear() as said:  # opening reads the first packets already
+            container, stream = stack.enter_context(opened(path))
+        yield container, stream, Packets(path, container, stream, said)
 
 
 class Packets:
@@ -47,27 +56,37 @@ class Packets:
         complaint: the first that FFmpeg said of the file; an error of the format's reader, not of the decoder.
     """
 
-    def __init__(self, path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+    def __init__(
+        self,
+        path: Path,
+        container: av.container.InputContainer,
+        stream: av.VideoStream,
+        said: list[tuple[int, str, str]],
+    ) -> None:
         self.shown = 0
-        self.complaint: str | None = None
         self._path, self._container, self._stream = path, container, stream
+        # Opening an MP4 reads no more than its index.
+        self.complaint = None if self._is("mov") else self._about_the_file(said)
         self._pictures = Pictures(stream)
         self._indexed = len(stream.index_entries)
         self._all = self._with_picture = 0
-        self._end_s = self._end_byte = 0.0
+        self._end_byte = 0
+        self._ends: dict[int, int] = {}
         self._cut: dict[int, bool] = {}
 
     def __iter__(self) -> Iterator[Demuxed]:
         packets = self._container.demux()
-        name = self._container.format.name
+        own, ear = self._stream.index, _Ear()
+        if self.complaint:
+            yield Demuxed(None, complaint=self.complaint)
         while True:
             error = None
-            with _listening() as said:
+            with ear as said:
                 try:
                     packet = next(packets, None)
                 except (av.error.FFmpegError, ValueError) as failure:
                     packet, error = None, failure
-            complaint = next((text.strip() for _, source, text in said if source == name), None)
+            complaint = self._about_the_file(said) if said else None
             if error:
                 complaint = complaint or reason(error)
             self.complaint = self.complaint or complaint
@@ -79,24 +98,32 @@ class Packets:
                     yield Demuxed(None, complaint=complaint)
                 return
             self._measure(packet)
-            if packet.stream.index == self._stream.index:
+            if packet.stream.index == own:
                 shown = self._pictures.shown(packet)
                 self.shown += shown
                 yield Demuxed(packet, shown, complaint)
             elif complaint:
                 yield Demuxed(None, complaint=complaint)
 
+    def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
+        """The first that the format's reader said; what was said is forgotten."""
+        name = self._container.format.name
+        complaint = next((text.strip() for _, source, text in said if source == name), None)
+        said.clear()
+        return complaint
+
     def _measure(self, packet: av.Packet) -> None:
         if not packet.size:
             return
-        self._cut[packet.stream.index] = packet.is_corrupt
-        if packet.stream.index == self._stream.index:
+        index, pts, place = packet.stream.index, packet.pts, packet.pos
+        self._cut[index] = packet.is_corrupt
+        if index == self._stream.index:
             self._all += 1
             self._with_picture += not packet.is_discard
-        if packet.pts is not None and packet.time_base:
-            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        if packet.pos is not None:
-            self._end_byte = max(self._end_byte, packet.pos + packet.size)
+        if pts is not None:
+            self._ends[index] = max(self._ends.get(index, 0), pts + (packet.duration or 0))
+        if place is not None:
+            self._end_byte = max(self._end_byte, place + packet.size)
 
     def fault(self) -> str | None:
         """Why the file is not whole, once all packets have been read; None where nothing speaks against it."""
@@ -107,17 +134,14 @@ class Packets:
         if self._lists_more():
             return f"the file ends after {self.shown} of {self.declared()} frames"
         if self._ends_in_zeros():
-            return f"the file holds nothing but zeros from byte {self._end_byte:.0f} on"
+            return f"the file holds nothing but zeros from byte {self._end_byte} on"
         return None
 
-    def declared(self, fps: float = 0.0) -> int:
+    def declared(self) -> int:
         """Frames that the file says are shown, once all packets have been read; 0 where it says nothing.
 
         An MP4's index lists every packet, and an AVI announces their number. Of a file of another kind that is not whole, the
         duration announced tells how many frames are missing, or, where the rest of it is zeros, its size.
-
-        Args:
-            fps: frames a second.
         """
         if self._is("mov"):
             listed = sum(entry.size > 0 and not entry.is_discard for entry in self._stream.index_entries)
@@ -127,10 +151,12 @@ class Packets:
         if self.fault() is None:
             return 0
         missing = 0
-        if not any(self._is(kind) for kind in GUESSED_DURATION):
+        if self._ends and not any(self._is(kind) for kind in GUESSED_DURATION):
             start_s = (self._container.start_time or 0) / av.time_base
-            missing_s = (self._container.duration or 0) / av.time_base - (self._end_s - start_s)
-            missing = max(0, round(missing_s * fps))
+            ends_s = {i: float(end * self._container.streams[i].time_base) - start_s for i, end in self._ends.items()}
+            missing_s = (self._container.duration or 0) / av.time_base - max(ends_s.values())
+            own_s = ends_s.get(self._stream.index, 0.0)
+            missing = max(0, round(missing_s * self.shown / own_s)) if own_s > 0 else 0
         if not missing and self._ends_in_zeros():
             missing = round(self.shown * (self._size() / self._end_byte - 1))
         return self.shown + missing if missing else 0
@@ -162,15 +188,20 @@ class Packets:
         return kind in self._container.format.name.split(",")
 
 
-@contextmanager
-def _listening() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg logs as an error meanwhile: (level, source, text) each."""
-    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # else what was said of another file before would not be said again
-    try:
-        with av.logging.Capture() as said:
-            yield said
-    finally:
+class _Ear:
+    """Hears what FFmpeg logs as an error within its `with` block, which gives (level, source, text) each; used again and again."""
+
+    def __init__(self) -> None:
+        self._capture = av.logging.Capture()
+
+    def __enter__(self) -> list[tuple[int, str, str]]:
+        self._before = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)  # else what was said of another file before would not be said again
+        return self._capture.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._capture.__exit__(*error)
+        level, skip = self._before
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)

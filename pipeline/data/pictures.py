@@ -17,6 +17,7 @@ __all__ = ["Pictures"]
 HEAD_BYTES = 48
 SLICES = (1, 5)
 SEQUENCE = 7
+UNREAD = (-1, -1)
 WITH_CHROMA = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
 
 
@@ -34,6 +35,7 @@ class Pictures:
         self._length_bytes = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
         self._sequence = _described(extradata, self._length_bytes) if self._codec == "h264" else None
         self._open: tuple[int, int] | None = None
+        self._second: int | None = 1  # which of an interlaced picture's fields comes second; None where whole frames are coded
 
     def shown(self, packet: av.Packet) -> bool:
         """Whether a player shows a picture for the packet. One that cannot be understood is taken to be shown."""
@@ -55,16 +57,21 @@ class Pictures:
         except ValueError:
             fields = set()
         opened, self._open = self._open, None
-        if len(fields) != 1:
-            return True  # a whole frame, both fields, or nothing that can be read
+        if not fields and self._second is not None:  # one that cannot be read, among fields
+            self._open = None if opened else UNREAD
+            return opened is None
+        if len(fields) != 1 or None in fields:
+            self._second = None
+            return True  # a whole frame, or both fields
         ((number, bottom),) = fields
-        if opened == (number, 1 - bottom):
+        if opened == (number, 1 - bottom) or (opened == UNREAD and bottom == self._second):
+            self._second = bottom
             return False
         self._open = (number, bottom)
         return True
 
-    def _fields(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """(frame number, 1 for the bottom field) of every slice of a field."""
+    def _fields(self, data: bytes) -> Iterator[tuple[int, int] | None]:
+        """(frame number, 1 for the bottom field) of every slice of a field, None of one of a frame. Raises ValueError."""
         for unit in _units(data, self._length_bytes):
             if unit[:1] and unit[0] & 31 in SLICES:
                 bits = _Bits(_plain(unit[1:HEAD_BYTES]))
@@ -72,8 +79,7 @@ class Pictures:
                     bits.exponential()
                 bits.read(self._sequence.planes_bits)
                 number = bits.read(self._sequence.number_bits)
-                if bits.read(1):
-                    yield number, bits.read(1)
+                yield (number, bits.read(1)) if bits.read(1) else None
 
 
 @dataclass(frozen=True)

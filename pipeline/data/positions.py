@@ -19,6 +19,7 @@ import av
 __all__ = ["Positions"]
 
 REORDERED = 16  # packets by which a frame without times can be late, as many as H.264 allows
+PROBED = 250  # packets that FFmpeg may have read while it opened a file, so that what it said then may be of any of them
 LONGEST_GAP_S = 10.0  # a longer one is a clock that jumped
 
 
@@ -54,9 +55,9 @@ class Positions:
 
     def __init__(self, stream: av.VideoStream, fps: float, *, timed: bool) -> None:
         stream.codec_context.copy_opaque = True
-        self._frame_ticks = 1 / (fps * stream.time_base) if stream.time_base and fps else 0.0
-        self._ordered, self._even = timed, timed
-        self._longest_gap = LONGEST_GAP_S * fps
+        ticks = float(1 / stream.time_base) if stream.time_base else 0.0  # a second
+        self._expected_step, self._longest_gap = ticks / fps, ticks * LONGEST_GAP_S
+        self._ordered, self._even, self._step = timed, timed, 0.0
         self._count = self._segment = 0
         self._last_dts: int | None = None
         self._sent: _Mark | None = None
@@ -68,7 +69,7 @@ class Positions:
 
     def complained(self) -> None:
         """FFmpeg complained of the file: packets may be missing before the next one."""
-        self._trouble = self._count
+        self._trouble = self._count or PROBED
 
     def sent(self, packet: av.Packet, shown: bool) -> None:
         """Mark a packet that is about to be decoded.
@@ -118,11 +119,12 @@ class Positions:
         self._suspects = [other for other in self._suspects if other is not mark]
         if self._out and mark.key < self._out.key and mark.key[0] == self._out.key[0]:
             self._ordered = self._even = False
+        if self.is_corrupt(frame):
+            self._trouble = max(self._trouble or 0, mark.number + 1)
         lost = self._take(mark)
         lost = self._gap(mark, len(lost)) or lost
         self._out = mark
-        sound = frame.key_frame and not frame.is_corrupt and not mark.corrupt
-        if self._trouble is not None and sound and mark.number >= self._trouble:
+        if frame.key_frame and self._trouble is not None and mark.number >= self._trouble:
             self._trouble = None
         return lost
 
@@ -152,13 +154,18 @@ class Positions:
     def _gap(self, mark: _Mark, known: int) -> list[int | None]:
         """All lost frames, where some of their packets are not there, by the time since the frame before; else none."""
         before = self._out
-        if before is None or before.pts is None or mark.pts is None or not self._frame_ticks or before.key[0] != mark.key[0]:
+        if before is None or before.pts is None or mark.pts is None or before.key[0] != mark.key[0]:
             return []
-        steps = (mark.pts - before.pts) / self._frame_ticks
+        step = mark.pts - before.pts
+        if not self._step and (self._trouble is None or 0.5 < step / self._expected_step < 1.5):
+            self._step = step
+        if not self._even or self._step <= 0:
+            return []
+        steps = step / self._step
         if self._trouble is None and not known:
-            self._even = self._even and 0.5 < steps < 1.5
+            self._even = 0.5 < steps < 1.5
             return []
         missing = round(steps) - 1 - known
-        if not self._even or not 0 < missing <= self._longest_gap:
+        if missing <= 0 or step > self._longest_gap:
             return []
-        return [round(mark.pts - step * self._frame_ticks) for step in range(known + missing, 0, -1)]
+        return [round(mark.pts - number * self._step) for number in range(known + missing, 0, -1)]

@@ -210,7 +210,7 @@ def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> J
 def _lost(video_id: str, spans: Sequence[Sequence[int]], frames: int) -> str:
     count = sum(stop - start for start, stop in spans)
     places = ", ".join(f"{start} to {stop - 1}" if stop - start > 1 else str(start) for start, stop in spans)
-    return f"{video_id}: {count} of {frames} frames could not be decoded; those before them stand in for frames {places}"
+    return f"{video_id}: {count} of {frames} frames could not be decoded ({places}); each has the score of the frame before it"
 
 
 def _theta(tables: ScoreTables, evaluation: Evaluation, manifest: Manifest) -> list[float]:
