@@ -114,12 +114,13 @@ class TestExtraction:
         if kept:
             assert report.extracted == ("t1",)
             source = FeatureStore.open(experiment.paths.cache).record("ns", "t1").provenance["source"]
-            assert (source["decoded_frames"], source["declared_frames"], source["damage"]["errors"]) == (39, 40, 1)
-            assert any("t1 is damaged and kept: 39 of 40 frames could be decoded" in message for message in said)
+            assert (source["frames"], source["decoded_frames"], source["declared_frames"]) == (40, 39, 40)
+            assert (source["damage"]["errors"], len(source["damage"]["lost"])) == (1, 1)
+            assert any("t1 is damaged and kept: 39 of 40 frames are sound, 1 lost" in message for message in said)
         else:
             assert report.quarantined == ("t1",)
             (record,) = Quarantine(experiment.paths.output / "quarantine").records()
-            assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames could be decoded", record.reason)
+            assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames are sound, 1 lost", record.reason)
             assert record.frame > 30
             assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
 

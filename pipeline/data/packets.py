@@ -65,8 +65,10 @@ class Packets:
     ) -> None:
         self.shown = 0
         self._path, self._container, self._stream = path, container, stream
-        # Opening an MP4 reads no more than its index.
-        self.complaint = None if self._is("mov") else self._about_the_file(said)
+        # Opening an MP4 reads no more than its index, and for a duration FFmpeg looks at a file's end.
+        elsewhere = any(self._is(kind) for kind in ("mov", *GUESSED_DURATION))
+        self.complaint = None if elsewhere else self._about_the_file(said)
+        said.clear()
         self._pictures = Pictures(stream)
         self._indexed = len(stream.index_entries)
         self._all = self._with_picture = 0
@@ -87,6 +89,7 @@ class Packets:
                 except (av.error.FFmpegError, ValueError) as failure:
                     packet, error = None, failure
             complaint = self._about_the_file(said) if said else None
+            said.clear()
             if error:
                 complaint = complaint or reason(error)
             self.complaint = self.complaint or complaint
@@ -106,11 +109,8 @@ class Packets:
                 yield Demuxed(None, complaint=complaint)
 
     def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
-        """The first that the format's reader said; what was said is forgotten."""
-        name = self._container.format.name
-        complaint = next((text.strip() for _, source, text in said if source == name), None)
-        said.clear()
-        return complaint
+        """The first that the format's reader said."""
+        return next((text.strip() for _, source, text in said if source == self._container.format.name), None)
 
     def _measure(self, packet: av.Packet) -> None:
         if not packet.size:
