@@ -42,14 +42,20 @@ def packets(path: Path) -> list[av.Packet]:
         return [packet for packet in container.demux(video=0) if packet.size]
 
 
-def erase(path: Path, numbers: Iterable[int], keep: int = 0) -> None:
-    """Zeros in place of some packets, in the order of the file, but for their first bytes."""
+def erase(path: Path, numbers: Iterable[int]) -> None:
+    """Zeros in place of some packets, in the order of the file; what the container has around them stays."""
     data = bytearray(path.read_bytes())
     found = packets(path)
     for number in numbers:
-        start, size = found[number].pos, found[number].size
-        data[start + keep : start + size] = bytes(size - keep)
+        start = data.index(bytes(found[number]), found[number].pos)
+        data[start : start + found[number].size] = bytes(found[number].size)
     path.write_bytes(data)
+
+
+def b_frame(path: Path) -> int:
+    """The number of a packet that is shown before the one it follows in the file."""
+    pts = [packet.pts for packet in packets(path)]
+    return next(number for number in range(20, len(pts)) if pts[number] < pts[number - 1])
 
 
 def watch(path: Path) -> tuple[np.ndarray, list[float], Damage]:
@@ -64,16 +70,16 @@ def others(lost: Iterable[int]) -> np.ndarray:
 
 class TestLostFrames:
     @pytest.mark.parametrize(
-        ("name", "codec", "keep"), [("a.mp4", "libx264", 0), ("a.mkv", "libx264", 12), ("a.avi", "mjpeg", 0), ("a.mov", "mpeg4", 0)]
+        ("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mjpeg"), ("a.mov", "mpeg4")]
     )
-    def test_keep_their_places_and_the_one_before_stands_in(self, tmp_path, name, codec, keep):
+    def test_keep_their_places_and_the_one_before_stands_in(self, tmp_path, name, codec):
         path = write(tmp_path / name, codec, INTRA)
-        erase(path, range(20, 25), keep)
+        erase(path, range(20, 25))
         seen, times, damage = watch(path)
         assert damage.lost == [(20, 25)]
         assert (damage.errors, damage.lost_frames, damage.first_frame) == (5, 5, 20)
         rest = others(range(20, 25))
-        np.testing.assert_allclose(seen[rest], LEVELS[rest], atol=2.5)
+        np.testing.assert_allclose(seen[rest], LEVELS[rest], atol=4)
         np.testing.assert_array_equal(seen[20:25], seen[19])
         np.testing.assert_allclose(times, np.arange(FRAMES) / 25, atol=2e-3)
 
@@ -88,7 +94,7 @@ class TestLostFrames:
     def test_among_b_frames_the_place_is_that_of_the_time_not_of_the_packet(self, tmp_path):
         path = write(tmp_path / "a.mp4", stream={"bf": "3", "b_strategy": "0", "x264-params": "b-pyramid=none:scenecut=0"})
         found = packets(path)
-        number = next(i for i, packet in enumerate(found) if i > 20 and packet.is_disposable)
+        number = b_frame(path)
         place = sorted(packet.pts for packet in found).index(found[number].pts)
         assert place != number
         erase(path, [number])
@@ -187,7 +193,7 @@ def test_a_file_of_which_the_end_is_missing_is_not_whole(tmp_path, name, codec, 
 class TestHiddenPackets:
     def trimmed(self, path: Path, share: float) -> Path:
         """The edit list says that the last frames are not shown."""
-        write(path, stream={"g": "20", "bf": "2"})
+        write(path, stream={"g": "60", "bf": "2", "b_strategy": "0", "x264-params": "b-pyramid=none:scenecut=0"})
         data = bytearray(path.read_bytes())
         place = data.index(b"elst") + 12
         duration = int.from_bytes(data[place : place + 4], "big")
@@ -204,8 +210,7 @@ class TestHiddenPackets:
 
     def test_nor_when_another_packet_is_damaged(self, tmp_path):
         path = self.trimmed(tmp_path / "a.mp4", 0.5)
-        number = next(i for i, packet in enumerate(packets(path)) if i > 10 and packet.is_disposable)
-        erase(path, [number])
+        erase(path, [b_frame(path)])
         header, (seen, _, damage) = read_header(path), watch(path)
         assert check_damage(header, len(seen), damage, policy()) == "29 of 30 frames are sound, 1 lost, 1 errors"
 

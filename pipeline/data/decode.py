@@ -237,7 +237,7 @@ def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFram
                 damage.note(count, demuxed.complaint)
             elif demuxed.error:
                 raise DecodeError(f"{path}: decoding failed at frame {count}: {demuxed.complaint}", count) from demuxed.error
-            if demuxed.complaint:
+            if demuxed.complaint or demuxed.doubtful:
                 positions.complained()
             if demuxed.packet is None:
                 continue

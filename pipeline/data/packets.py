@@ -17,7 +17,7 @@ __all__ = ["Demuxed", "Packets", "open_packets"]
 
 EMPTY_SHARE = 0.05
 GUESSED_DURATION = ("mpegts", "mpeg")  # which say none, so that FFmpeg takes the one of the packets that it finds
-SAMPLES, SAMPLE_BYTES = 16, 1024
+SAMPLES, SAMPLE_BYTES = 16, 256
 
 
 @dataclass(slots=True)
@@ -27,13 +27,15 @@ class Demuxed:
     Attributes:
         packet: None where the file could not be read on, or where the complaint is not of a packet of this stream.
         shown: whether a player shows a picture for it, see `Pictures`.
-        complaint: what FFmpeg said of the file since the packet before; None where nothing.
+        complaint: the error that FFmpeg told of the file since the packet before; None where it told none.
+        doubtful: whether it warned of a damaged packet, which it may have given out in parts that look sound.
         error: why the file cannot be read on; the last that comes. `complaint` says it in words.
     """
 
     packet: av.Packet | None
     shown: bool = False
     complaint: str | None = None
+    doubtful: bool = False
     error: Exception | None = None
 
 
@@ -88,8 +90,11 @@ class Packets:
                     packet = next(packets, None)
                 except (av.error.FFmpegError, ValueError) as failure:
                     packet, error = None, failure
-            complaint = self._about_the_file(said) if said else None
-            said.clear()
+            complaint = doubtful = None
+            if said:
+                complaint = self._about_the_file(said)
+                doubtful = any(text.startswith(f"Packet corrupt (stream = {own},") for _, _, text in said)
+                said.clear()
             if error:
                 complaint = complaint or reason(error)
             self.complaint = self.complaint or complaint
@@ -104,13 +109,14 @@ class Packets:
             if packet.stream.index == own:
                 shown = self._pictures.shown(packet)
                 self.shown += shown
-                yield Demuxed(packet, shown, complaint)
+                yield Demuxed(packet, shown, complaint, bool(doubtful))
             elif complaint:
                 yield Demuxed(None, complaint=complaint)
 
     def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
-        """The first that the format's reader said."""
-        return next((text.strip() for _, source, text in said if source == self._container.format.name), None)
+        """The first error that the format's reader told."""
+        name = self._container.format.name
+        return next((text.strip() for level, source, text in said if level <= av.logging.ERROR and source == name), None)
 
     def _measure(self, packet: av.Packet) -> None:
         if not packet.size:
@@ -147,7 +153,7 @@ class Packets:
             listed = sum(entry.size > 0 and not entry.is_discard for entry in self._stream.index_entries)
             return round(listed * self.shown / self._with_picture) if self._with_picture else listed
         if self._stream.frames:
-            return self._all if self._is("avi") and self._indexed >= self._all else self._stream.frames
+            return self._all if self._is("avi") and not self._lists_more() else self._stream.frames
         if self.fault() is None:
             return 0
         missing = 0
@@ -162,10 +168,17 @@ class Packets:
         return self.shown + missing if missing else 0
 
     def _lists_more(self) -> bool:
-        """Whether the index lists packets that are not there. An AVI whose index is complete is whole whatever it announces."""
+        """Whether the index lists packets that are not there.
+
+        An AVI that announces more is whole all the same when its index is complete, its length as stated and its end written.
+        """
         if self._is("mov"):
             return self.shown < self.declared()
-        return self._is("avi") and self._indexed < self._all < self._stream.frames
+        if not self._is("avi") or self._all >= self._stream.frames:
+            return False
+        with self._path.open("rb") as file:
+            size = int.from_bytes(file.read(8)[4:], "little") + 8
+        return self._indexed < self._all or self._size() < size or self._ends_in_zeros()
 
     def _ends_in_zeros(self) -> bool:
         """Whether a good part of the file follows its last packet, and is nothing but zeros: it was never written."""
@@ -189,14 +202,14 @@ class Packets:
 
 
 class _Ear:
-    """Hears what FFmpeg logs as an error within its `with` block, which gives (level, source, text) each; used again and again."""
+    """Hears what FFmpeg warns of within its `with` block, which gives (level, source, text) each; used again and again."""
 
     def __init__(self) -> None:
         self._capture = av.logging.Capture()
 
     def __enter__(self) -> list[tuple[int, str, str]]:
         self._before = av.logging.get_level(), av.logging.get_skip_repeated()
-        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_level(av.logging.WARNING)
         av.logging.set_skip_repeated(False)  # else what was said of another file before would not be said again
         return self._capture.__enter__()
 

@@ -20,6 +20,7 @@ __all__ = ["Positions"]
 
 REORDERED = 16  # packets by which a frame without times can be late, as many as H.264 allows
 PROBED = 250  # packets that FFmpeg may have read while it opened a file, so that what it said then may be of any of them
+AHEAD = 2  # packets by which a complaint comes too early, where FFmpeg cuts packets out of a transport stream
 LONGEST_GAP_S = 10.0  # a longer one is a clock that jumped
 
 
@@ -69,7 +70,7 @@ class Positions:
 
     def complained(self) -> None:
         """FFmpeg complained of the file: packets may be missing before the next one."""
-        self._trouble = self._count or PROBED
+        self._trouble = self._count + AHEAD if self._count else PROBED
 
     def sent(self, packet: av.Packet, shown: bool) -> None:
         """Mark a packet that is about to be decoded.
@@ -92,7 +93,7 @@ class Positions:
         packet.opaque = mark
         self._sent = self._current = mark
         if mark.corrupt:
-            self._trouble = mark.number
+            self._trouble = mark.number + AHEAD
         if shown:
             self._shown = mark
             if self._trouble is not None:
