@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.models.backbone import build_backbone
 from pipeline.stages.extract import Extractor
 from pipeline.stages.feeding import ViewFeed
 from pipeline.stages.quarantine import Quarantine
-from pipeline.stages.sources import experiment_workers
+from pipeline.stages.sources import experiment_workers, is_current
 
 
 class TestExtraction:
@@ -123,6 +124,14 @@ class TestExtraction:
             assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames are sound, 1 lost", record.reason)
             assert record.frame > 30
             assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
+
+    @pytest.mark.parametrize(("damage", "current"), [(None, True), ({"errors": 1, "lost": []}, True), ({"errors": 1}, False)])
+    def test_features_of_the_time_when_lost_frames_had_no_places_are_made_again(self, manifest, damage, current):
+        facts = manifest.video_path("t1").stat()
+        source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "damage": damage}
+        provenance = {"backbone": {"weights_sha256": "w"}, "source": source}
+        store = SimpleNamespace(record=lambda namespace, video_id: SimpleNamespace(provenance=provenance))
+        assert is_current(store, "ns", manifest, manifest.video("t1"), "w") is current
 
     def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
         (tmp_path / "t1.mp4").write_text("this is no video")

@@ -80,6 +80,8 @@ def check_damage(header: VideoHeader, frames: int, damage: Damage, policy: Decod
     kinds = {"lost": damage.lost_frames, "corrupt": damage.corrupt_frames, "missing at the end": expected - frames}
     loss = f"{sound} of {expected} frames are sound"
     loss += "".join(f", {count} {kind}" for kind, count in kinds.items() if count) + f", {damage.errors} errors"
+    if not damage:
+        loss += f"; {header.fault}"
     if policy.on_damage == "quarantine":
         what = "decoding.on_damage is quarantine"
     elif sound < policy.keep_share * expected:
