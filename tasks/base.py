@@ -49,6 +49,7 @@ if not luigi.configuration.get_config().has_section("retcode"):
 @lru_cache(maxsize=8)
 def recipes_for(config: str) -> Recipes:
     """The recipes of a configuration file, read once a process: all tasks of one command see one listing."""
+    logger.info("configuration %s", config)
     return Recipes(load_experiment(config))
 
 

@@ -13,8 +13,8 @@ from mock_datasets import FRAMES, LISTS, MOCKS, XD_TEST
 from pydantic import TypeAdapter
 
 from pipeline.config_datasets import Dataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets import ADAPTERS, build, listing
+from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
 
 OFFICIAL = Path(__file__).parent.parent.parent / "shared" / "data" / "annotations"
@@ -200,6 +200,7 @@ class TestXdViolence:
         for line in (folder / "annotations.txt").read_text().splitlines():
             if line.strip():
                 touch(tmp_path / "test" / f"{line.split()[0].removesuffix('.mp4')}.mp4")
+        (tmp_path / "train").mkdir()
         names = {"annotations": folder / "annotations.txt", "class_annotations": folder / "annotations_multiclasses.txt"}
         videos, intervals, notes = read_only("xd_violence", root=tmp_path, **names)
         assert len(videos) == 500

@@ -205,12 +205,21 @@ class TestColumns:
             output = head(vectors.amax(dim=1), vectors)
         scores = output.segment_scores
         assert scores.shape == (2, 9, 1 + classes)
+        assert torch.equal(output.segment_logits[..., 1:].amax(dim=-1), output.anomaly_logits)  # copied, not computed
         assert torch.equal(scores[..., 1:].amax(dim=-1), output.anomaly_scores)
+        torch.testing.assert_close(output.anomaly_scores, torch.sigmoid(output.anomaly_logits))
         torch.testing.assert_close(scores[..., 0], 1 - output.anomaly_scores)
         if classes > 1:
             share = head.readout(vectors).softmax(dim=-1)
             expected = output.anomaly_scores[..., None] * share / share.amax(dim=-1, keepdim=True)
             torch.testing.assert_close(scores[..., 1:], expected, rtol=1e-4, atol=1e-6)
+
+    def test_a_class_almost_as_likely_as_the_best_does_not_exceed_the_score(self):
+        head = build_head("mil_ranking", channels=8, classes=3)
+        own = torch.linspace(-20, 20, 4001)[None]
+        readout = torch.tensor([0.0, 1e-7, 2e-7]).expand(1, 4001, 3)
+        with torch.no_grad():
+            assert torch.equal(head._columns(own, readout).amax(dim=-1), own)
 
     def test_saturated_scores_stay_finite(self):
         head = build_head("mil_ranking", channels=8, classes=3)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,6 +101,7 @@ class TestFinetune:
         start, end = load_head(bench.head / "head.safetensors"), load_head(unbroken / "head.safetensors")
         assert not torch.equal(start.module.phi2.weight, end.module.phi2.weight)
         torch.testing.assert_close(start.standardizer.mean, end.standardizer.mean, rtol=0, atol=0)
+        assert end.features == replace(start.features, weights_sha256=after.weights_sha256)  # those of the tuned backbone
         selection = json.loads((unbroken / "selection.json").read_text())
         assert len(selection["video_auc"]) == 3  # the frozen stage, and two epochs
         frozen = json.loads((bench.head / "selection.json").read_text())

@@ -170,6 +170,8 @@ def _reduce_test(experiment: Experiment, run: str) -> None:
 
 def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     """Train some runs of one reduction, as a stack where they are several, or one that takes maps, and write their score tables."""
+    from cache import FeatureStore
+    from pipeline.stages.feature_recipe import training_recipe
     from pipeline.stages.material import check_shape, gather
     from pipeline.stages.reduced import read_training, read_windows
     from pipeline.stages.score import score_split
@@ -189,7 +191,9 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     if missing:
         first = next(iter(missing))
         bags, standardizer = read_training(recipes.reduced_folder(first, "train"), runs[first].head.standardize_offset)
-        material = gather(runs[first], manifest, bags, standardizer)
+        store = FeatureStore.open(experiment.paths.cache)
+        features = training_recipe(store, recipes.namespace("train"), bags.video_ids)
+        material = gather(runs[first], manifest, bags, standardizer, features)
         for name, run in missing.items():
             check_shape(name, run.head, recipes.namespace("train"), run.head.k, bags.patterns.shape[2])
     if len(missing) > 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
 from pipeline.stages.explain_plots import Curve, Overlay, WindowView, draw_curve, draw_window
+from pipeline.stages.feature_recipe import experiment_recipe, recipe_of
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import video_cue
-from pipeline.stages.saved_heads import TrainedHead, load_head
+from pipeline.stages.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.score import VideoScores, score_video
 
 __all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]
@@ -51,19 +52,44 @@ class Request:
     head_folder: Path
     windows: int
 
+    @property
+    def head_file(self) -> Path:
+        return self.head_folder / "head.safetensors"
 
-def explain_cached(request: Request, manifest: Manifest, namespace: str, video_id: str, folder: Path) -> list[Path]:
-    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the intervals."""
+
+def explain_cached(
+    request: Request,
+    manifest: Manifest,
+    namespace: str,
+    video_id: str,
+    folder: Path,
+    warn: Callable[[str], None] = lambda message: None,
+) -> list[Path]:
+    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the intervals.
+
+    `warn` is told what the user should know.
+    """
     store = FeatureStore.open(request.experiment.paths.cache)
     intervals = None
     if manifest.intervals is not None:
         count = len(store.reader(namespace, video_id).times())
         intervals = _runs(manifest.frame_labels(video_id, count), manifest.classes)
-    return _explain(request, store, namespace, video_id, manifest.video_path(video_id), intervals, folder)
+    return _explain(request, store, namespace, video_id, manifest.video_path(video_id), intervals, folder, warn)
 
 
-def explain_file(request: Request, file: Path, folder: Path, progress: Progress | None = None) -> list[Path]:
-    """Explain any video file; its features are extracted and not kept. Raises DecodeError when it cannot be read."""
+def explain_file(
+    request: Request,
+    file: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> list[Path]:
+    """Explain any video file; its features are extracted and not kept. `warn` is told what the user should know, such as damage.
+
+    Raises:
+        DecodeError: it cannot be read.
+        FeatureMismatch: the head was trained on other features than these.
+    """
     from pipeline.stages.extract import Extractor
     from pipeline.stages.sources import experiment_workers
 
@@ -71,14 +97,19 @@ def explain_file(request: Request, file: Path, folder: Path, progress: Progress 
         if progress:
             progress(0, 1, message)
 
+    def watch(name: str, frames: int) -> None:
+        say(f"extracting {name}, frame {frames}")
+
     say("loading the backbone")
-    extractor = Extractor(request.experiment, say=say)
+    extractor = Extractor(request.experiment, say=warn)
+    at_hand = experiment_recipe(request.experiment, extractor.engine.network, extractor.precision)
+    check_features(load_head(request.head_file), request.head_file, at_hand, request.experiment)  # before the video is decoded
     with tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch, experiment_workers(request.experiment) as workers:
         store = FeatureStore.open(scratch)
-        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, say):
+        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, warn, watch):
             if outcome.error:
                 raise outcome.error
-        return _explain(request, store, "scratch", file.name, file, None, folder)
+        return _explain(request, store, "scratch", file.name, file, None, folder, warn)
 
 
 def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, count: int) -> list[int]:
@@ -138,8 +169,11 @@ def _explain(
     path: Path,
     intervals: list[tuple[str, int, int]] | None,
     folder: Path,
+    warn: Callable[[str], None],
 ) -> list[Path]:
-    experiment, head = request.experiment, load_head(request.head_folder / "head.safetensors")
+    experiment, head = request.experiment, load_head(request.head_file)
+    for warning in check_features(head, request.head_file, recipe_of(store.record(namespace, video_id)), experiment):
+        warn(f"warning: {warning}")
     scoring = experiment.run(request.run).scoring
     scores = score_video(store, namespace, video_id, head, scoring)
     middles = (scores.spans[:, 0] + scores.spans[:, 1]) // 2

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cache import FeatureStore, NotCached
+from cache import CommitRecord, FeatureStore, NotCached
+from cache.plain import length_problem
 from pipeline.config import Decoding, Experiment
 from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.workers import DecodeWorkers
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, LengthMismatch
 
 __all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
+
+SHOWN = 5  # names or problems in one message
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,46 @@ def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: V
     return path.exists() and content_sha256(path) == source["sha256"]
 
 
-def find_imported(namespace: str, videos: Sequence[VideoEntry], present: set[str], quarantined: Sequence[str]) -> ExtractReport:
-    """The report of a split whose features were imported. Raises NotCached naming the videos they lack."""
-    ids = [video.video_id for video in videos if video.video_id not in quarantined]
+def find_imported(
+    store: FeatureStore, namespace: str, videos: Sequence[VideoEntry], present: set[str], quarantined: Sequence[str]
+) -> ExtractReport:
+    """The report of a split whose features were imported.
+
+    Raises:
+        NotCached: naming the videos they lack.
+        LengthMismatch: naming the videos that differ from their features by a clip or more, with both lengths.
+    """
+    entries = [video for video in videos if video.video_id not in quarantined]
+    ids = [entry.video_id for entry in entries]
     if missing := [video_id for video_id in ids if video_id not in present]:
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise NotCached(f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {names}")
+        raise NotCached(
+            f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {_some(missing)}; "
+            f"the namespace holds {_some(sorted(present)) or 'none'}"
+        )
+    wrong = [problem for entry in entries if entry.packets and (problem := _length(store.record(namespace, entry.video_id), entry))]
+    if wrong:
+        lines = "\n  ".join(wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN))
+        raise LengthMismatch(
+            f"{namespace}: the imported features of {len(wrong)} of {len(ids)} videos are not as long as the videos:\n  {lines}\n"
+            "import them with the layout and the frames a clip that they have, or as equal parts (gig cache import --help)"
+        )
     return ExtractReport((), tuple(ids), tuple(sorted(quarantined)))
+
+
+def _length(record: CommitRecord, entry: VideoEntry) -> str | None:
+    """What is wrong where a video and its features differ by a clip, or a part of equal length, or more."""
+    frames, facts = record.shapes["times"][0], record.provenance.get("imported", {})
+    clips, length = facts.get("clips"), record.shapes["frames"][2]
+    if clips and not facts["equal_parts"]:
+        return (problem := length_problem(clips, facts["frames_per_clip"], entry.packets)) and f"{entry.video_id}: {problem}"
+    reach = -(-frames // clips) if clips and facts["equal_parts"] else length
+    if abs(frames - entry.packets) < max(1, reach):
+        return None
+    return f"{entry.video_id}: its features are of {frames} frames, the video has {entry.packets}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def check_damage(header: VideoHeader, frames: int, damage: Damage, policy: Decoding) -> str | None:

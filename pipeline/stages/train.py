@@ -18,6 +18,7 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import HeadModule
+from pipeline.stages.feature_recipe import training_recipe
 from pipeline.stages.heap import heap_kept
 from pipeline.stages.learner import Learner, ModuleLearner, epochs
 from pipeline.stages.material import Material, check_shape, gather, held_out_videos, training_standardizer
@@ -53,8 +54,10 @@ def train_head(
     _, segments, rows, columns, _ = store.reader(namespace, min(entry.video_id for entry in entries)).shape
     check_shape(run_name, run.head, namespace, rows * columns, segments)
     standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
-    bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
-    train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer), folder, progress)
+    ids = [entry.video_id for entry in entries]
+    features = training_recipe(store, namespace, ids)
+    bags = reduce_bags(store, namespace, ids, run.head, standardizer, progress)
+    train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer, features), folder, progress)
 
 
 def train_on(
@@ -75,7 +78,7 @@ def write_head(
     """Write what training gives but the loss curves."""
     if validation:
         validation.write(folder, module, classes)
-    save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes)
+    save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes, material.features)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 
 

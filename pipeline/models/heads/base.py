@@ -33,7 +33,8 @@ class HeadOutput:
     Attributes:
         video_logits: (B, 1 + C), of whole videos; for `gig` phi1 of the cue. Index 0 is Normal.
         segment_logits: (B, T, 1 + C); for `gig` phi2 of the pattern vectors.
-        anomaly_logits: (B, T), a binary method's own score; None where the anomaly score is the best class's.
+        anomaly_logits: (B, T), a binary method's own score, equal to the highest anomaly column of `segment_logits`; None for a
+            method that has no score besides those of the classes.
         parts: what the head's loss needs besides.
         positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None of others.
     """
@@ -56,9 +57,12 @@ class HeadOutput:
 
     @property
     def anomaly_scores(self) -> torch.Tensor:
-        """How anomalous every segment is, (B, T) in [0, 1]."""
-        own = self.segment_logits[..., 1:].amax(dim=-1) if self.anomaly_logits is None else self.anomaly_logits
-        return torch.sigmoid(own)
+        """How anomalous every segment is, (B, T) in [0, 1]: the highest anomaly column of `segment_scores`.
+
+        It is taken from those scores and not computed beside them: two sigmoids of one logit can differ in the last bit, since
+        torch computes full vectors and the rest of an array by different code.
+        """
+        return self.segment_scores[..., 1:].amax(dim=-1)
 
 
 class HeadModule(nn.Module):
@@ -147,13 +151,14 @@ class BinaryHead(HeadModule):
         return terms
 
     def _columns(self, own: torch.Tensor, readout: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, C) logits of the score times every class's probability over that of the likeliest."""
+        """(B, T, C) logits of the score times every class's probability over that of the likeliest; the highest is `own`."""
         if readout is None:
             return own[..., None].expand(*own.shape, self.classes)
         share = log_softmax(readout, dim=-1)
         share = share - share.amax(dim=-1, keepdim=True)
         product = (logsigmoid(own)[..., None] + share).clamp_max(-1e-7)
-        return torch.where(share == 0, own[..., None], product - torch.log(-torch.expm1(product)))
+        others = product - torch.log(-torch.expm1(product))
+        return torch.where(share == 0, own[..., None], torch.minimum(others, own[..., None]))  # rounding must lift none above it
 
 
 def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:
