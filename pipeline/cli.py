@@ -11,19 +11,22 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli_ablate import ablate
 from pipeline.cli_cache import cache
-from pipeline.cli_evaluate import compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli_evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli_explain import explain
+from pipeline.cli_manifest import manifest
 from pipeline.cli_score import score
 from pipeline.cli_steps import (
     DEFAULT_CONFIG,
     FOLDER,
     Group,
     bar,
+    check_files,
     check_quarantine,
     ensure_features,
     ensure_finetuned,
@@ -40,6 +43,9 @@ from pipeline.errors import PipelineError
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Recipes
 
+if TYPE_CHECKING:
+    from pipeline.stages.tables import ScoreForm
+
 __all__ = ["main"]
 
 
@@ -53,6 +59,7 @@ main.add_command(cache)
 main.add_command(compare)
 main.add_command(explain)
 main.add_command(export_submission)
+main.add_command(manifest)
 main.add_command(score)
 
 
@@ -70,10 +77,14 @@ def show(recipes: Recipes) -> None:
 
 @config.command()
 @with_config
-def check(recipes: Recipes) -> None:
-    """Validate the configuration; exit 1 with every problem when it is wrong."""
+@click.option("--no-data", is_flag=True, help="Look at the configuration alone, not at the files that it names.")
+def check(recipes: Recipes, no_data: bool) -> None:
+    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem."""
     experiment = recipes.experiment
+    found = [] if no_data else check_files(recipes)
     click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
+    for line in found:
+        click.echo(f"    {line}")
 
 
 @config.command()
@@ -142,7 +153,7 @@ def finetune(recipes: Recipes) -> None:
 )
 @with_run
 @click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
-@click.option("--scores", type=FOLDER, help="Evaluate the score tables of this folder, of any system, and nothing else.")
+@click.option("--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else.")
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
 @with_tables
@@ -153,16 +164,15 @@ def evaluate(
     scores: Path | None,
     truth: Path | None,
     out: Path | None,
-    stride: int,
-    tail: str,
-    lengths: Path | None,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
 ) -> None:
     """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
     if scores:
-        evaluate_folder(scores, truth, out, settings(config, run), stride, tail, lengths)
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
         return
-    if truth or out or lengths or (stride, tail) != (1, "exact"):
-        raise PipelineError("--truth, --out, --stride, --tail and --lengths go with --scores")
+    if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
+        raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
     name_config(config or DEFAULT_CONFIG)
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
     _evaluate_run(recipes.finetuned if finetuned else recipes, run)

@@ -27,6 +27,7 @@ __all__ = [
     "Group",
     "LocalPath",
     "bar",
+    "check_files",
     "check_quarantine",
     "ensure_features",
     "ensure_finetuned",
@@ -150,6 +151,36 @@ def make(final: Path, build: Callable[[Path], object]) -> None:
 def say(message: str) -> None:
     """A line on standard error, above the progress bar where there is one."""
     tqdm.write(message, file=sys.stderr)
+
+
+def check_files(recipes: Recipes) -> list[str]:
+    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are kept for them.
+
+    Returns what was found, in lines. Raises PipelineError with every problem.
+    """
+    from pipeline.stages.manifest import check_data_set
+
+    experiment, found, problems = recipes.experiment, [], []
+    try:
+        with bar("check") as progress:
+            manifest = check_data_set(experiment, recipes.folder, progress, say)
+        if manifest:
+            splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
+            found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
+    except (PipelineError, OSError) as error:
+        problems.append(str(error))
+    if not (experiment.features.train and experiment.features.test):
+        from pipeline.models.backbone import build_backbone
+
+        settings = experiment.backbone
+        try:
+            loaded = build_backbone(settings.name, settings.weights, seed=settings.seed)
+            found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
+        except PipelineError as error:
+            problems.append(str(error))
+    if problems:
+        raise PipelineError("\n".join(problems))
+    return found
 
 
 def ensure_manifest(recipes: Recipes, left_out: bool = False):

@@ -88,6 +88,7 @@ def make_video(tmp_path: Path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
+            container.metadata["title"] = name  # equal pictures, but not the same content
             stream = container.add_stream("libx264", rate=fps)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for index in range(frames):

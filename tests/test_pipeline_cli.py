@@ -56,7 +56,47 @@ def test_config_fields_explains_every_key_of_a_full_configuration():
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
 def test_every_shipped_configuration_is_valid(name):
-    assert gig("config", "check", "--config", ROOT / "configs" / name).exit_code == 0
+    assert gig("config", "check", "--no-data", "--config", ROOT / "configs" / name).exit_code == 0
+
+
+@pytest.fixture
+def own_videos(nano, tmp_path, make_video) -> dict:
+    """An experiment on four videos in tmp_path/data."""
+    rows = ("n,train,Normal", "f,train,Fight", "t,test,Fight", "u,test,Normal")
+    for row in rows:
+        make_video(f"data/{row[0]}.mp4", frames=8)
+    lines = [f"{row[0]},{row[0]}.mp4,{row[2:]}" for row in rows]
+    (tmp_path / "data/videos.csv").write_text("\n".join(["video_id,path,split,label", *lines]) + "\n")
+    (tmp_path / "data/annotations.csv").write_text("video_id,label,start_frame,end_frame\nt,Fight,2,5\n")
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path / "data"), "classes": ["Fight"]}
+    nano["dataset"]["annotations"] = "annotations.csv"
+    return nano
+
+
+def test_config_check_looks_at_data_set_annotations_and_weights(own_videos, write_config, tmp_path):
+    result = gig("config", "check", "--config", write_config(own_videos))
+    assert result.exit_code == 0
+    assert "data set: 2 train and 2 test videos, 1 interval(s)" in result.stdout
+    assert "weights: bundled, sha256 " in result.stdout
+    assert [path.name for path in (tmp_path / "var").rglob("*.*")] == ["headers.jsonl"]  # what the manifest need not read again
+
+
+def test_config_check_lists_what_is_wrong_with_all_of_them(own_videos, write_config, tmp_path):
+    (tmp_path / "data/n.mp4").unlink()
+    (tmp_path / "data/annotations.csv").write_text("video_id,label,start_frame,end_frame\nt,Fight,2,50\n")
+    own_videos["backbone"]["weights"] = "nowhere.pth"
+    own_videos["selection"] = {"validation_share": 0.2}
+    path = write_config(own_videos)
+    result = gig("config", "check", "--config", path)
+    assert result.exit_code == 1
+    for text in (
+        "videos.csv, row 2: n: ",
+        "annotations.csv, row 2: t: the interval [2, 50) ends past the video's 8 frames",
+        "selection: no anomalous video would be left for validation",
+        "nowhere.pth: no such weight file",
+    ):
+        assert text in result.stderr
+    assert gig("config", "check", "--no-data", "--config", path).exit_code == 0
 
 
 def test_weights_check_accepts_the_right_file_only():

@@ -238,8 +238,8 @@ def test_a_picture_that_grows_too_large_on_the_way_is_damage(tmp_path, limited):
     path = mjpeg_avi(tmp_path / "m.avi", [jpeg(LEFT_HALF_WHITE), jpeg(np.zeros((480, 640), np.uint8)), jpeg(LEFT_HALF_WHITE)])
     limited(64 * 48)
     damage = Damage()
-    assert len(list(iter_raw_frames(path, damage=damage))) >= 2
-    assert damage.first_frame == 1
+    assert len(list(iter_raw_frames(path, damage=damage))) == 3
+    assert damage.lost == [(1, 2)]
     assert "640 x 480 pixels; decoding.max_megapixels" in damage.message
 
 
@@ -261,8 +261,8 @@ def test_a_damaged_first_image_is_damage_like_any_other(tmp_path):
     header = read_header(folder)
     assert (header.width, header.height, header.packets) == (64, 48, 6)
     damage = Damage()
-    assert len(list(iter_frames(folder, wanted=(), damage=damage))) >= 4
-    assert (damage.errors, damage.first_frame) == (2, 0)
+    assert len(list(iter_frames(folder, wanted=(), damage=damage))) == 6
+    assert (damage.errors, damage.lost) == (2, [(0, 2)])
     assert len(content_sha256(folder)) == 64
     for n in range(2, 6):
         (folder / f"{n}.jpg").write_bytes(b"")

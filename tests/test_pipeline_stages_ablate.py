@@ -94,7 +94,7 @@ class TestFile:
         path = write_config({"name": "parts", "base": str(base), "grid": {"head.p": [1, 2]}}, "ablation.yaml")
         with pytest.raises(ConfigError) as error:
             load_ablation(path)
-        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: Field required"
+        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: is missing"
 
 
 def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:

@@ -162,6 +162,7 @@ CSV = {
 }
 ELSEWHERE = {  # where the field is tested instead
     "dataset(csv).adapter": "another adapter is another data set",
+    "dataset(csv).frame_counts": "test_pipeline_frame_counts.py",
     "dataset(synthetic).adapter": "another adapter is another data set",
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
     "backbone.precision": "few CPUs have another: test_the_backbone_is_part_of_the_features and the engine's tests",

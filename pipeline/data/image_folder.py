@@ -19,21 +19,16 @@ __all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "mi
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
-def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame]:
-    """The images in order; one that cannot be read is a DecodeError, or damage where that is counted."""
-    count = 0
+def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame | None]:
+    """The images in order; one that cannot be read is a DecodeError, or, where damage is counted, None."""
     for index, path in enumerate(image_files(folder)):
         try:
-            frame = read_image(path, index)
+            yield read_image(path, index)
         except DecodeError as error:
             if damage is None:
                 raise
-            damage.note(count, str(error))
-            continue
-        yield frame
-        count += 1
-    if not count:
-        raise DecodeError(f"{folder}: none of its images could be decoded")
+            damage.note(index, str(error))
+            yield None
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -94,5 +89,5 @@ def read_image(path: Path, index: int) -> av.VideoFrame:
             raise DecodeError(f"{path}: frame {index} cannot be decoded: {reason(error)}", frame=index) from error
     if frame is None:
         raise DecodeError(f"{path}: frame {index} cannot be decoded")
-    frame.pts = frame.dts = None
+    frame.pts = None
     return frame

@@ -68,7 +68,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
     with _file(path) as file:
         if file.name != PICTURE:
             # To find out what a file holds FFmpeg decodes pictures, in some containers without a limit: so first without decoders.
-            with _container(path, file, codec_whitelist=NONE) as container:
+            with av.logging.Capture(), _container(path, file, codec_whitelist=NONE) as container:
                 for stream in container.streams.video:
                     if not stream.disposition & Disposition.attached_pic:
                         check_pixels(path, stream.width, stream.height)

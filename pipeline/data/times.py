@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Self, TypeVar
 
 import av
@@ -43,7 +44,12 @@ class Pace:
     def stamp_s(self, frame: av.VideoFrame) -> float | None:
         """A frame's stamp, seconds; None where it has none."""
         ticks = frame.dts if self.by_order or frame.pts is None else frame.pts  # FFmpeg puts dts in order before it gives them out
-        return None if ticks is None or frame.time_base is None else float(ticks * frame.time_base)
+        return self.seconds(ticks, frame.time_base)
+
+    @staticmethod
+    def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+        """A stamp in seconds; None where there is none."""
+        return None if ticks is None or time_base is None else float(ticks * time_base)
 
     @property
     def step_s(self) -> float:

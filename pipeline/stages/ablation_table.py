@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.config import to_yaml
 from pipeline.config_ablation import Plan, Setting
+from pipeline.data.tables import safe_row
 from pipeline.metrics import estimate
 from pipeline.metrics.bootstrap import Figures
 from pipeline.stages.evaluate import judge_folder
@@ -34,7 +35,8 @@ def setting_figures(setting: Setting, path: Path) -> None:
         return
     recipes = Recipes(setting.experiment)
     evaluation = setting.experiment.run(setting.runs[0]).evaluation
-    judged = [judge_folder(recipes.scores_folder(run), recipes.manifest_folder(), evaluation)[1] for run in setting.runs]
+    manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
+    judged = [judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs]
     groups = [_mean([one.groups[i] for one in judged]) for i in range(len(judged[0].groups))]
     options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": judged[0].needs}
     found = estimate(groups, len(judged[0].truth), **options)
@@ -66,7 +68,7 @@ def write_table(plan: Plan, figures: Sequence[Path], folder: Path) -> None:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, fieldnames=list(lines[0]))
         table.writeheader()
-        table.writerows(lines)
+        table.writerows(dict(zip(line, safe_row(line.values()), strict=True)) for line in lines)
     (folder / "results.md").write_text(_markdown(rows, best), encoding="utf-8")
     (folder / "ablation.yaml").write_text(to_yaml(plan.ablation), encoding="utf-8")
     _draw(rows, best, folder / "results.png")

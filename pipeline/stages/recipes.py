@@ -26,13 +26,13 @@ __all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_id
 
 # Raised when the code changes what a stage writes for the same configuration.
 VERSIONS = {
-    "manifest": 3,
+    "manifest": 4,
     "features": 3,
     "reduced": 1,
     "head": 3,
     "finetune": 2,
-    "scores": 2,
-    "evaluation": 2,
+    "scores": 3,
+    "evaluation": 4,
     "summary": 3,
     "ablation": 1,
 }
