@@ -53,11 +53,29 @@ class Decoding(Section):
     """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
 
     on_damage: Literal["keep", "quarantine"] = Field(
-        default="keep", description="keep: the frames before and after the damage are used, and the commit record says so."
+        default="keep", description="keep: the frame before a lost one stands in for it, and the commit record says which are lost."
     )
     keep_share: float = Field(
-        default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Share of the declared frames that must be there without damage; with fewer, quarantine.",
     )
+    max_megapixels: float = Field(
+        default=64.0,
+        gt=0,
+        le=2000,
+        description="Million pixels that a picture may have; videos of larger ones go to quarantine.",
+    )
+
+    @property
+    def max_pixels(self) -> int:
+        """The same in pixels."""
+        return round(self.max_megapixels * 1e6)
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide what features are. The limit on pixels only decides which videos have some."""
+        return self.model_dump(mode="json", exclude={"max_megapixels"})
 
 
 class Preprocess(Section):

@@ -227,7 +227,7 @@ def test_damage_in_the_middle_costs_the_frames_there(tmp_path, name):
     spoil(path, "middle")
     damage = Damage()
     count = len(brightness(path, damage))
-    assert 48 <= count <= 60
+    assert count == 60
     assert damage
     assert 20 <= damage.first_frame <= 40
     if damage.errors:

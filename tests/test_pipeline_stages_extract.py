@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -22,7 +23,7 @@ from pipeline.models.backbone import build_backbone
 from pipeline.stages.extract import Extractor
 from pipeline.stages.feeding import ViewFeed
 from pipeline.stages.quarantine import Quarantine
-from pipeline.stages.sources import experiment_workers
+from pipeline.stages.sources import experiment_workers, is_current
 
 
 class TestExtraction:
@@ -117,14 +118,23 @@ class TestExtraction:
         if kept:
             assert report.extracted == ("t1",)
             source = FeatureStore.open(experiment.paths.cache).record("ns", "t1").provenance["source"]
-            assert (source["decoded_frames"], source["declared_frames"], source["damage"]["errors"]) == (39, 40, 1)
-            assert any("t1 is damaged and kept: 39 of 40 frames could be decoded" in message for message in said)
+            assert (source["frames"], source["decoded_frames"], source["declared_frames"]) == (40, 39, 40)
+            assert (source["damage"]["errors"], len(source["damage"]["lost"])) == (1, 1)
+            assert any("t1 is damaged and kept: 39 of 40 frames are sound, 1 lost" in message for message in said)
         else:
             assert report.quarantined == ("t1",)
             (record,) = Quarantine(experiment.paths.output / "quarantine").records()
-            assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames could be decoded", record.reason)
+            assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames are sound, 1 lost", record.reason)
             assert record.frame > 30
             assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
+
+    @pytest.mark.parametrize(("damage", "current"), [(None, True), ({"errors": 1, "lost": []}, True), ({"errors": 1}, False)])
+    def test_features_of_the_time_when_lost_frames_had_no_places_are_made_again(self, manifest, damage, current):
+        facts = manifest.video_path("t1").stat()
+        source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "damage": damage}
+        provenance = {"backbone": {"weights_sha256": "w"}, "source": source}
+        store = SimpleNamespace(record=lambda namespace, video_id: SimpleNamespace(provenance=provenance))
+        assert is_current(store, "ns", manifest, manifest.video("t1"), "w") is current
 
     @pytest.mark.parametrize("split", ["train", "test"])
     def test_a_validation_split_that_cannot_be_made_stops_before_any_video(self, nano, manifest, tmp_path, split):

@@ -98,6 +98,20 @@ def test_every_form_gives_the_same_figures(tmp_path, truth, kind):
     assert metrics["warnings"] == ["one official fault", *warnings]
 
 
+def test_frames_that_were_lost_are_told(tmp_path, truth):
+    folder = own(tmp_path / "s", scores())
+    index = json.loads((folder / "index.json").read_text())
+    index["videos"]["a#1"]["lost_frames"] = [[2, 3], [5, 8]]
+    (folder / "index.json").write_text(json.dumps(index))
+    warnings = evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=100))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["lost_frames"] == {"a#1": [[2, 3], [5, 8]]}
+    count = LENGTHS["a#1"]
+    line = f"a#1: 4 of {count} frames could not be decoded (2, 5 to 7); each has the score of the frame before it"
+    assert line in warnings
+    assert line in metrics["warnings"]
+
+
 def test_what_an_evaluation_leaves(tmp_path, truth):
     evaluate_tables(write(tmp_path / "s", scores(), "npy"), truth, tmp_path / "out", Evaluation(resamples=200))
     text = (tmp_path / "out" / "metrics.json").read_text()

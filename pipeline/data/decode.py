@@ -2,12 +2,14 @@
 
 FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before others). A
 folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a container are only plans.
-Damage is an error, or, where the caller brings a `Damage` to count it, passed over: the frames before and after it are given.
+Damage is an error, or, where the caller brings a `Damage` to count it, passed over: a frame that is lost keeps its number, and the
+frame before it stands in for it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,12 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
-from pipeline.data.image_folder import decoded_images, image_files, read_image
-from pipeline.data.opening import opened, reason
+from pipeline.data.image_folder import decoded_images, first_image, image_files
+from pipeline.data.opening import check_pixels, reason
 from pipeline.data.orientation import Upright
+from pipeline.data.packets import open_packets
+from pipeline.data.positions import Positions
+from pipeline.data.times import Pace, timed
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
@@ -35,9 +40,11 @@ class VideoHeader:
         path: the file or folder.
         width, height: pixels, after rotation.
         fps: mean frame rate the container states; 25 for a folder of images or where it states none.
-        packets: video packets in the file (images in a folder): the planned number of frames.
+        packets: video packets in the file for which a player shows a picture (images in a folder): the planned number of frames.
+            Not among them are those that an edit list hides, and second fields, see `pipeline.data.pictures`.
         bytes: size on disk.
-        declared: frames that the container says it holds; 0 where it says nothing.
+        declared: frames that the container says it holds and shows; 0 where it says nothing.
+        fault: why the file is not whole, as FFmpeg or its own index says; None where nothing does.
     """
 
     path: Path
@@ -47,6 +54,7 @@ class VideoHeader:
     packets: int
     bytes: int
     declared: int = 0
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Frame:
 
     Attributes:
         image: (height, width, 3) uint8 RGB; None where the picture was not asked for.
-        time_s: seconds from the video's first frame, never falling.
+        time_s: seconds from the video's first frame, rising, see `pipeline.data.times`.
     """
 
     image: np.ndarray | None
@@ -63,7 +71,7 @@ class Frame:
 
 
 def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
-    """Read a video's header and count its non-empty packets.
+    """Read a video's header and count the packets that show a picture.
 
     Nothing is decoded but the first frame, because rotation is known from a frame only.
 
@@ -76,28 +84,25 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
     """
     if path.is_dir():
         images = image_files(path)
-        width, height = Upright().size(read_image(images[0], 0))
-        size = sum(image.stat().st_size for image in images)
+        width, height = Upright().size(first_image(images))
+        size = sum(image.stat().st_size for image in images if image.exists())
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
-    packets, first, failure = 0, None, None
-    with opened(path) as (container, stream):
-        for packet in _demuxed(container, stream):
-            if isinstance(packet, Exception):
-                failure = packet
-                break
-            packets += packet.size > 0
-            if alive and packets % 1000 == 0:
+    first = failure = None
+    with open_packets(path) as (_, stream, packets):
+        for count, demuxed in enumerate(packets, start=1):
+            failure = demuxed.error or failure
+            if alive and count % 1000 == 0:
                 alive()
-            if first is None:
+            if first is None and demuxed.packet:
                 try:
-                    first = next(iter(packet.decode()), None)
+                    first = next(iter(demuxed.packet.decode()), None)
                 except (av.error.FFmpegError, ValueError) as error:
                     failure = error
-        fps, declared = _fps(stream), stream.frames
+        fps, counts = _fps(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
     if first is None:
         detail = f": {reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
-    return VideoHeader(path, *Upright().size(first), fps, packets, path.stat().st_size, declared)
+    return VideoHeader(path, *Upright().size(first), fps, *counts)
 
 
 def iter_frames(
@@ -132,6 +137,8 @@ def iter_frames(
 
     def prepare(frame: av.VideoFrame) -> np.ndarray:
         geometry = crop_geometry(*upright.size(frame), short_side, crop)
+        what = f"at a short side of {short_side} pixels its pictures would be"
+        check_pixels(path, geometry.width, geometry.height, what)
         image = upright.image(frame, geometry.width, geometry.height)
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
@@ -158,22 +165,18 @@ def _prepared(
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
 ) -> Iterator[Frame]:
-    origin = time_s = None
-    for index, (frame, fps) in enumerate(_decoded(path, damage)):
-        expected = 0.0 if time_s is None else time_s + 1 / fps
-        if frame.pts is None or frame.time_base is None:
-            time_s = expected
-        else:
-            seconds = float(frame.pts * frame.time_base)
-            origin = seconds - expected if origin is None else origin
-            time_s = max(seconds - origin, time_s or 0.0)
+    frame = image = None
+    stamped = ((shown, shown.stamp_s, shown.pace) for shown in _decoded(path, damage))
+    for index, (shown, time_s) in enumerate(timed(stamped)):
         if wanted is not None and index not in wanted:
             yield Frame(None, time_s)
             continue
-        try:
-            image = np.ascontiguousarray(prepare(frame))
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
+        if shown.frame is not frame:
+            frame = shown.frame
+            try:
+                image = np.ascontiguousarray(prepare(frame))
+            except (av.error.FFmpegError, ValueError) as error:
+                raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
         yield Frame(image, time_s)
 
 
@@ -181,52 +184,81 @@ def _fps(stream: av.VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
 
 
-def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Frames as the decoder gives them, with the stream's frame rate."""
-    if path.is_dir():
-        yield from ((image, FOLDER_FPS) for image in decoded_images(path, damage))
-        return
+@dataclass(frozen=True)
+class _Shown:
+    """What is shown as one frame: its own picture, or that which stands in for it where it is lost.
+
+    Attributes:
+        frame: the picture.
+        stamp_s: when it is shown by the video's clock, seconds; None where that is not known.
+        pace: how the video tells its times.
+    """
+
+    frame: av.VideoFrame
+    stamp_s: float | None
+    pace: Pace
+
+
+def _decoded(path: Path, damage: Damage | None) -> Iterator[_Shown]:
+    """All frames of a video by their numbers; one that is lost has the picture before it, at the start the one after it."""
+    source = _from_folder(path, damage) if path.is_dir() else _from_file(path, damage)
+    last, early = None, []
+    for number, (frame, stamp_s, pace) in enumerate(source):
+        if frame is None:
+            damage.lose(number)
+            if last is None:
+                early.append(stamp_s)
+                continue
+        elif last is None:
+            yield from (_Shown(frame, early_s, pace) for early_s in early)
+        last = frame or last
+        yield _Shown(last, stamp_s, pace)
+    if last is None:
+        raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
+
+
+def _from_folder(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, None, Pace]]:
+    return ((image, None, Pace(FOLDER_FPS)) for image in decoded_images(path, damage))
+
+
+def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, float | None, Pace]]:
+    """Frames as the decoder gives them, None where one is lost, with their stamps in seconds and the video's pace."""
     count = 0
-    with opened(path) as (container, stream):
+    with open_packets(path) as (container, stream, packets):
         # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
         # Several videos are decoded at once instead.
         stream.thread_type = "NONE"
         fps = _fps(stream)
-        packets = 0
-        for packet in _demuxed(container, stream):
+        pace = Pace.of(container, fps)
+        positions = Positions(stream, fps, timed=not pace.by_order)
+        for demuxed in packets:
+            if damage is not None and demuxed.complaint:
+                damage.note(count, demuxed.complaint)
+            elif demuxed.error:
+                raise DecodeError(f"{path}: decoding failed at frame {count}: {demuxed.complaint}", count) from demuxed.error
+            if demuxed.complaint or demuxed.doubtful:
+                positions.complained()
+            if demuxed.packet is None:
+                continue
+            positions.sent(demuxed.packet, demuxed.shown)
             try:
-                if isinstance(packet, Exception):
-                    raise packet
-                packets += packet.size > 0
-                frames = packet.decode()
+                frames = demuxed.packet.decode()
             except (av.error.FFmpegError, ValueError) as error:
                 if damage is None:
                     raise DecodeError(f"{path}: decoding failed at frame {count}: {reason(error)}", count) from error
                 damage.note(count, reason(error))
+                positions.failed()
                 frames = []
             for frame in frames:
-                if frame.is_corrupt and damage is not None:
-                    damage.note(count, "the decoder calls the frame corrupt", corrupt=True)
-                yield frame, fps
+                lost = positions.lost_before(frame) if damage is not None else ()
+                yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in lost)
+                count += len(lost)
+                if damage is not None and positions.is_corrupt(frame):
+                    damage.note(count, "FFmpeg calls the frame corrupt", corrupt=True)
+                yield frame, pace.stamp_s(frame), pace
                 count += 1
-        if damage is not None and "mov" in container.format.name and packets < stream.frames:
-            # An MP4 lists its packets, so this one was cut; the counts of other containers are only claims.
-            damage.note(count, f"the file ends after {packets} of {stream.frames} packets")
-    if count == 0:
-        raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
-
-
-def _demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet | Exception]:
-    """The stream's packets; where the container cannot be read on, the error is the last."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            yield next(packets)
-        except StopIteration:
-            return
-        except (av.error.FFmpegError, ValueError) as error:
-            yield error
-            return
+        if damage is not None:
+            yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in positions.lost_at_end())
 
 
 def content_sha256(path: Path) -> str:
@@ -239,5 +271,6 @@ def content_sha256(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for image in image_files(path):
-        digest.update(image.name.encode() + b"\0" + bytes.fromhex(content_sha256(image)))
+        content = bytes.fromhex(content_sha256(image)) if image.exists() else b""  # a link that leads nowhere
+        digest.update(os.fsencode(image.name) + b"\0" + content)
     return digest.hexdigest()

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.following import end_with
+from pipeline.data.opening import limit_pixels
 from pipeline.data.streams import SENT_AT_ONCE, Job, shared
 from pipeline.errors import PipelineError
 
@@ -27,7 +28,8 @@ def main(descriptor: int, memory: int) -> None:
     """Serve jobs until the socket closes."""
     end_with(descriptor)
     connection = Connection(descriptor)
-    decoder, short_side, crop, slots = connection.recv()
+    decoder, short_side, crop, max_pixels, slots = connection.recv()
+    limit_pixels(max_pixels)
     module = importlib.import_module(decoder)
     sender = _Sender(connection, *shared(memory, crop, slots))
     while True:

@@ -15,6 +15,7 @@ from pipeline.errors import DecodeError
 __all__ = ["file_facts", "read_headers"]
 
 Facts = tuple[int, int]
+FORM = 2  # of the journal's lines, raised when what is read of a header changes: lines of another form are not taken up
 
 
 def file_facts(path: Path) -> Facts:
@@ -73,6 +74,8 @@ def _load(journal: Path) -> dict[tuple[str, Facts], VideoHeader]:
     for line in lines:
         try:
             entry = json.loads(line)
+            if entry.pop("form", 1) != FORM:
+                continue
             facts = entry.pop("facts")
             known[entry["path"], (facts[0], facts[1])] = VideoHeader(**entry | {"path": Path(entry["path"])})
         except (ValueError, TypeError, KeyError, IndexError):
@@ -82,6 +85,6 @@ def _load(journal: Path) -> dict[tuple[str, Facts], VideoHeader]:
 
 def _append(journal: Path, header: VideoHeader, facts: Facts) -> None:
     """One write of one line: processes that append at the same time do not mix."""
-    line = json.dumps(asdict(header) | {"path": str(header.path), "facts": facts})
+    line = json.dumps(asdict(header) | {"path": str(header.path), "facts": facts, "form": FORM})
     with journal.open("ab", buffering=0) as stream:
         stream.write(f"\n{line}\n".encode())  # a line break first: the line before may have been cut off

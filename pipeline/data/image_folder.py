@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -12,40 +14,70 @@ from pipeline.data.damage import Damage
 from pipeline.data.opening import opened, reason
 from pipeline.errors import DecodeError
 
-__all__ = ["IMAGE_SUFFIXES", "decoded_images", "image_files", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "missing_numbers", "read_image"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
-def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame]:
-    """The images in order; one that cannot be read is a DecodeError, or damage where that is counted."""
-    count = 0
+def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame | None]:
+    """The images in order; one that cannot be read is a DecodeError, or, where damage is counted, None."""
     for index, path in enumerate(image_files(folder)):
         try:
-            frame = read_image(path, index)
+            yield read_image(path, index)
         except DecodeError as error:
             if damage is None:
                 raise
-            damage.note(count, str(error))
-            continue
-        yield frame
-        count += 1
-    if not count:
-        raise DecodeError(f"{folder}: none of its images could be decoded")
+            damage.note(index, str(error))
+            yield None
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none."""
+    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none. Raises DecodeError."""
 
     def key(path: Path) -> tuple[list[str | int], str]:
-        parts = re.split(r"(\d+)", path.name)  # text and digits in turn
-        return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
+        return _parts(path.name), path.name
 
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    images = sorted(found, key=key)
-    if not images:
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    except OSError as error:
+        raise DecodeError(f"{folder}: cannot be read: {error.strerror}") from error
+    if not found:
         raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
-    return images
+    return sorted(found, key=key)
+
+
+def missing_numbers(images: Sequence[Path]) -> list[range]:
+    """The numbers that are left out between a folder's images, in order.
+
+    Only where the names differ in one number alone, and most follow each other in one step (of 5, say, where every fifth frame was
+    kept). Else nothing is known of what should be there.
+    """
+    names = [_parts(path.stem) for path in images]
+    places = [place for place in range(1, len(names[0]), 2) if len({name[place] for name in names if len(name) > place}) > 1]
+    shapes = {tuple(part for place, part in enumerate(name) if [place] != places) for name in names}
+    if len(places) != 1 or len(shapes) != 1:
+        return []
+    numbers = sorted({name[places[0]] for name in names})
+    step, count = Counter(b - a for a, b in pairwise(numbers)).most_common(1)[0]
+    if 2 * count <= len(numbers) - 1:
+        return []
+    return [range(a + step, b, step) for a, b in pairwise(numbers) if b - a > step]
+
+
+def _parts(name: str) -> list[str | int]:
+    """Text and numbers in turn."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def first_image(images: Sequence[Path]) -> av.VideoFrame:
+    """The first of a folder's images that can be read; the rest are looked at only for want of it. Raises DecodeError."""
+    failure = None
+    for index, path in enumerate(images):
+        try:
+            return read_image(path, index)
+        except DecodeError as error:
+            failure = failure or error
+    raise DecodeError(f"{images[0].parent}: none of its images could be decoded: {failure}") from failure
 
 
 def read_image(path: Path, index: int) -> av.VideoFrame:

@@ -56,7 +56,8 @@ class VideoEntry:
         source: what the video was cut from, if known; videos of one source never lie in both parts of a split.
         width, height: pixels, after rotation; 0 where the header cannot be read.
         fps: as the container states it.
-        packets: planned number of frames; the decoder may yield another. 0 where the header cannot be read.
+        packets: planned number of frames: the packets for which a player shows a picture, see `VideoHeader`; the decoder may yield
+            another. 0 where the header cannot be read.
         bytes: size on disk.
     """
 

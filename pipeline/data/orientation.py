@@ -7,11 +7,25 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 __all__ = ["Orientation", "Upright", "orientation"]
 
 COLLECT_AFTER = 32
+
+
+def _unnamed(cls: type[Type], value: int) -> Type:
+    """A kind of side data that PyAV has no name for, such as EXIF, or the view of a stereo picture.
+
+    Without it, one such thing beside a picture keeps all others from being read, with a ValueError.
+    """
+    kind = object.__new__(cls)
+    kind._value_, kind._name_ = value, f"UNNAMED_{value}"
+    return kind
+
+
+Type._missing_ = classmethod(_unnamed)
 
 
 @dataclass(frozen=True)

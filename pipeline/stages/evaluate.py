@@ -190,6 +190,7 @@ def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> J
     truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
     warnings = list(tables.notes)
     warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
+    warnings += [_lost(video_id, tables.lost[video_id], counts[video_id]) for video_id in sorted(tables.lost)]
     groups: list[Figures] = [FrameFigures(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})]
     needs, left_out = dict(FrameFigures.NEEDS), {}
     scores = tables.classwise
@@ -207,6 +208,12 @@ def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> J
         else:
             left_out["detection_map"] = "the protocol is for scores from 0 to 1"
     return Judged(tables, truth, groups, needs, left_out, warnings)
+
+
+def _lost(video_id: str, spans: Sequence[Sequence[int]], frames: int) -> str:
+    count = sum(stop - start for start, stop in spans)
+    places = ", ".join(f"{start} to {stop - 1}" if stop - start > 1 else str(start) for start, stop in spans)
+    return f"{video_id}: {count} of {frames} frames could not be decoded ({places}); each has the score of the frame before it"
 
 
 def _theta(tables: ScoreTables, evaluation: Evaluation, manifest: Manifest) -> list[float]:
@@ -242,6 +249,7 @@ def _write(
         "config_digest": identity,
         "code_version": _version(),
         "truth": {key: value for key, value in asdict(manifest.origin).items() if key != "warnings"},
+        "lost_frames": dict(sorted(judged.tables.lost.items())),
         "warnings": [*manifest.origin.warnings, *judged.warnings],
     }
     folder.mkdir(parents=True, exist_ok=True)

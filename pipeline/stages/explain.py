@@ -21,6 +21,7 @@ from pipeline.data.damage import Damage
 from pipeline.data.decode import iter_raw_frames
 from pipeline.data.geometry import crop_geometry
 from pipeline.data.manifest import Manifest
+from pipeline.data.opening import limit_pixels
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
 from pipeline.stages.explain_plots import Curve, Overlay, WindowView, draw_curve, draw_window
@@ -187,6 +188,7 @@ def _explain(
     relations = None if missing else relation_maps(store, namespace, video_id, head, chosen)
     if relations is not None:
         _check_choice(relations, scores.positions[chosen], video_id)
+    limit_pixels(experiment.decoding.max_pixels)
     images = _pictures(path, [int(middles[window]) for window in chosen])
     folder.mkdir(parents=True, exist_ok=True)
     files, entries = [], []

@@ -96,7 +96,7 @@ def _checked(
     test_only: bool = False,
 ) -> Manifest:
     machine = experiment.machine
-    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s)
+    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
     told, selections = _counted(progress, "reading headers"), _selections(experiment)
     manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections)
     _check_keys(manifest)

@@ -23,6 +23,7 @@ from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
 from pipeline.stages.feature_recipe import recipe_of
 from pipeline.stages.outputs import whole_file
+from pipeline.stages.provenance import lost_frames
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import Windows, in_parts, reduce_windows
 from pipeline.stages.saved_heads import TrainedHead, check_features, load_head
@@ -163,7 +164,7 @@ def score_split(
     progress: Progress | None = None,
     reduced: Callable[[str], Windows] | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts, and
+    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost frames, and
     the class thresholds, where a validation split chose them.
 
     Tables that lie in `folder` already, of a process that was broken off, are kept. `reduced` gives a video's windows, where they
@@ -187,8 +188,10 @@ def score_split(
             windows = reduced(entry.video_id) if reduced else None
             scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
             write_scores(folder, entry.video_id, scores, head.classes)
-        decoded = len(store.reader(namespace, entry.video_id).times())
-        index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}
+        reader = store.reader(namespace, entry.video_id)
+        index[entry.video_id] = {"file": path.name, "decoded_frames": len(reader.times()), "sha256": file_sha256(path)}
+        if lost := lost_frames(reader.record.provenance):
+            index[entry.video_id]["lost_frames"] = lost
     document = {"classes": list(head.classes), "videos": index}
     if thresholds := read_thresholds(head_folder, head.classes):
         document["thresholds"] = thresholds

@@ -242,7 +242,7 @@ def _made_with(experiment: Experiment, run_name: str, head_path: Path) -> dict[s
     return {
         "head": {"sha256": file_sha256(head_path)},
         "backbone": {"name": backbone.name, "weights_sha256": weights_identity(backbone), "precision": precision},
-        "decoding": experiment.decoding.model_dump(),
+        "decoding": experiment.decoding.deciding(),
         "preprocess": experiment.preprocess.model_dump(),
         "test_sampling": experiment.test_sampling.model_dump(),
         "storage": experiment.storage.model_dump(),

@@ -32,7 +32,12 @@ def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.dec
     """Decoder processes as the experiment's machine and preprocessing sections have them."""
     machine, shape = experiment.machine, experiment.preprocess
     return DecodeWorkers(
-        machine.decode_workers, machine.decode_timeout_s, short_side=shape.short_side, crop=shape.crop, decoder=decoder
+        machine.decode_workers,
+        machine.decode_timeout_s,
+        short_side=shape.short_side,
+        crop=shape.crop,
+        max_pixels=experiment.decoding.max_pixels,
+        decoder=decoder,
     )
 
 
@@ -45,6 +50,9 @@ def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: V
     if provenance["backbone"]["weights_sha256"] != weights_sha256:
         return False
     source = provenance["source"]
+    damage = source.get("damage")
+    if damage and "lost" not in damage:
+        return False  # made when lost frames did not keep their places
     path = manifest.video_path(entry.video_id)
     if path.is_file():
         facts = path.stat()
@@ -95,23 +103,31 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def check_damage(header: VideoHeader, decoded: int, damage: Damage, policy: Decoding) -> str | None:
+def check_damage(header: VideoHeader, frames: int, damage: Damage, policy: Decoding) -> str | None:
     """What is lost of a damaged video that is kept, in words; None for a whole one.
+
+    Args:
+        header: of the video.
+        frames: its frames, the lost ones with them.
+        damage: what was passed over while it was decoded.
+        policy: what is done with it.
 
     Raises DecodeError when the policy does not keep it.
     """
-    if not damage:
+    if not damage and not header.fault:
         return None
-    expected = max(header.declared, header.packets, decoded)
-    loss = f"{decoded} of {expected} frames could be decoded, {damage.corrupt_frames} of them corrupt, {damage.errors} errors"
+    expected = max(header.declared, header.packets, frames)
+    sound = frames - damage.lost_frames - damage.corrupt_frames
+    kinds = {"lost": damage.lost_frames, "corrupt": damage.corrupt_frames, "missing at the end": expected - frames}
+    loss = f"{sound} of {expected} frames are sound"
+    loss += "".join(f", {count} {kind}" for kind, count in kinds.items() if count) + f", {damage.errors} errors"
+    if not damage:
+        loss += f"; {header.fault}"
     if policy.on_damage == "quarantine":
         what = "decoding.on_damage is quarantine"
-    elif decoded < policy.keep_share * expected:
+    elif sound < policy.keep_share * expected:
         what = f"decoding.keep_share asks for {policy.keep_share:.0%}"
     else:
         return loss
-    raise DecodeError(
-        f"{header.path}: damaged from frame {damage.first_frame} on ({damage.message}): {loss}; {what}",
-        frame=damage.first_frame,
-        library=damage.message,
-    )
+    first, message = (damage.first_frame, damage.message) if damage else (frames, header.fault)
+    raise DecodeError(f"{header.path}: damaged from frame {first} on ({message}): {loss}; {what}", frame=first, library=message)

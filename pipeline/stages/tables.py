@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,8 @@ class ScoreTables:
         thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None without one.
         notes: what was not read of the files, or done to the scores.
         video_frames: video id -> frames of the video, where scores may end before it does; None where there is one for each.
+        lost: video id -> ranges (first, one after the last) of frames that could not be decoded and have the scores of those before
+            them; of videos that have any, where the tables say so.
     """
 
     general: dict[str, np.ndarray]
@@ -52,6 +54,7 @@ class ScoreTables:
     thresholds: tuple[float | None, ...] | None = None
     notes: tuple[str, ...] = ()
     video_frames: Mapping[str, int] | None = None
+    lost: dict[str, list[list[int]]] = field(default_factory=dict)
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
@@ -129,8 +132,10 @@ def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form:
     if form.clip_frames:
         for video_id, values in general.items():
             form.to_frames(video_id, values, lengths[video_id])
-    thresholds = _index(folder).get("thresholds")
-    tables = ScoreTables(general, scores, None if thresholds is None else tuple(thresholds))
+    index = _index(folder)
+    thresholds = index.get("thresholds")
+    lost = {video_id: facts["lost_frames"] for video_id, facts in index["videos"].items() if "lost_frames" in facts}
+    tables = ScoreTables(general, scores, None if thresholds is None else tuple(thresholds), lost=lost)
     return end_with_videos(tables, lengths) if form.clip_frames else tables
 
 

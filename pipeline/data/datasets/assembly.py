@@ -20,7 +20,7 @@ from pipeline.data.decode import VideoHeader
 from pipeline.data.duplicates import same_content
 from pipeline.data.frame_counts import CountedVideo, read_frame_counts
 from pipeline.data.headers import file_facts, read_headers
-from pipeline.data.image_folder import IMAGE_SUFFIXES
+from pipeline.data.image_folder import IMAGE_SUFFIXES, image_files, missing_numbers
 from pipeline.data.manifest import SPLITS, Interval, Manifest, Origin, SourceFile, VideoEntry
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_text
@@ -124,6 +124,8 @@ def assemble(
         if video.stated_frames is not None and header.packets not in (0, video.stated_frames):
             what = f"{video.stated_frames} frames stated, the file has {header.packets}"
             notes.append(f"{video.place}: {video.video_id}: {what}; the decoded frames count")
+        if header.packets and header.path.is_dir() and (gaps := missing_numbers(image_files(header.path))):
+            notes.append(f"{video.place}: {video.video_id}: {_gaps(gaps)}; the images that are there are its frames")
     entries = tuple(
         VideoEntry(
             video_id=video.video_id,
@@ -216,6 +218,12 @@ def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
             name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
             found.append(SourceFile(name, hashlib.sha256(file.read_bytes()).hexdigest()))
     return tuple(found)
+
+
+def _gaps(gaps: Sequence[range]) -> str:
+    """What an image folder lacks, in words."""
+    named = [str(gap[0]) if len(gap) == 1 else f"{gap[0]} to {gap[-1]}" for gap in gaps[:5]] + ["..."] * (len(gaps) > 5)
+    return f"images are missing between the others: number {', '.join(named)} ({sum(map(len, gaps))} in all)"
 
 
 def _headers(
