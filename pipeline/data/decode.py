@@ -19,17 +19,15 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
-from pipeline.data.image_folder import decoded_images, first_image, image_files
+from pipeline.data.image_folder import first_image, image_files
 from pipeline.data.opening import check_pixels, reason
 from pipeline.data.orientation import Upright
 from pipeline.data.packets import open_packets
-from pipeline.data.positions import Positions
-from pipeline.data.times import Pace, timed
+from pipeline.data.placing import FOLDER_FPS, mean_rate, placed_frames
+from pipeline.data.times import timed
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
-
-FOLDER_FPS = 25.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
                     first = next(iter(demuxed.packet.decode()), None)
                 except (av.error.FFmpegError, ValueError) as error:
                     failure = error
-        fps, counts = _fps(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
+        fps, counts = mean_rate(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
     if first is None:
         detail = f": {reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
@@ -166,7 +164,7 @@ def _prepared(
     damage: Damage | None = None,
 ) -> Iterator[Frame]:
     frame = image = None
-    stamped = ((shown, shown.stamp_s, shown.pace) for shown in _decoded(path, damage))
+    stamped = ((shown, shown.stamp_s, shown.pace) for shown in placed_frames(path, damage))
     for index, (shown, time_s) in enumerate(timed(stamped)):
         if wanted is not None and index not in wanted:
             yield Frame(None, time_s)
@@ -178,87 +176,6 @@ def _prepared(
             except (av.error.FFmpegError, ValueError) as error:
                 raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
         yield Frame(image, time_s)
-
-
-def _fps(stream: av.VideoStream) -> float:
-    return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What is shown as one frame: its own picture, or that which stands in for it where it is lost.
-
-    Attributes:
-        frame: the picture.
-        stamp_s: when it is shown by the video's clock, seconds; None where that is not known.
-        pace: how the video tells its times.
-    """
-
-    frame: av.VideoFrame
-    stamp_s: float | None
-    pace: Pace
-
-
-def _decoded(path: Path, damage: Damage | None) -> Iterator[_Shown]:
-    """All frames of a video by their numbers; one that is lost has the picture before it, at the start the one after it."""
-    source = _from_folder(path, damage) if path.is_dir() else _from_file(path, damage)
-    last, early = None, []
-    for number, (frame, stamp_s, pace) in enumerate(source):
-        if frame is None:
-            damage.lose(number)
-            if last is None:
-                early.append(stamp_s)
-                continue
-        elif last is None:
-            yield from (_Shown(frame, early_s, pace) for early_s in early)
-        last = frame or last
-        yield _Shown(last, stamp_s, pace)
-    if last is None:
-        raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
-
-
-def _from_folder(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, None, Pace]]:
-    return ((image, None, Pace(FOLDER_FPS)) for image in decoded_images(path, damage))
-
-
-def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, float | None, Pace]]:
-    """Frames as the decoder gives them, None where one is lost, with their stamps in seconds and the video's pace."""
-    count = 0
-    with open_packets(path) as (container, stream, packets):
-        # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
-        # Several videos are decoded at once instead.
-        stream.thread_type = "NONE"
-        fps = _fps(stream)
-        pace = Pace.of(container, fps)
-        positions = Positions(stream, fps, timed=not pace.by_order)
-        for demuxed in packets:
-            if damage is not None and demuxed.complaint:
-                damage.note(count, demuxed.complaint)
-            elif demuxed.error:
-                raise DecodeError(f"{path}: decoding failed at frame {count}: {demuxed.complaint}", count) from demuxed.error
-            if demuxed.complaint or demuxed.doubtful:
-                positions.complained()
-            if demuxed.packet is None:
-                continue
-            positions.sent(demuxed.packet, demuxed.shown)
-            try:
-                frames = demuxed.packet.decode()
-            except (av.error.FFmpegError, ValueError) as error:
-                if damage is None:
-                    raise DecodeError(f"{path}: decoding failed at frame {count}: {reason(error)}", count) from error
-                damage.note(count, reason(error))
-                positions.failed()
-                frames = []
-            for frame in frames:
-                lost = positions.lost_before(frame) if damage is not None else ()
-                yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in lost)
-                count += len(lost)
-                if damage is not None and positions.is_corrupt(frame):
-                    damage.note(count, "FFmpeg calls the frame corrupt", corrupt=True)
-                yield frame, pace.stamp_s(frame), pace
-                count += 1
-        if damage is not None:
-            yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in positions.lost_at_end())
 
 
 def content_sha256(path: Path) -> str:
