@@ -16,7 +16,7 @@ from pipeline.errors import DecodeError
 
 __all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "missing_numbers", "read_image"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame | None]:
