@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,7 +102,8 @@ def make(final: Path, build: Callable[[Path], object]) -> None:
 
 
 def say(message: str) -> None:
-    click.echo(message, err=True)
+    """Print an event, above the progress bar where there is one."""
+    tqdm.write(message, file=sys.stderr)
 
 
 def ensure_manifest(recipes: Recipes, left_out: bool = False):
@@ -124,7 +126,9 @@ def ensure_features(recipes: Recipes, split: str) -> None:
     manifest = ensure_manifest(recipes, left_out=True)
     namespace, videos = recipes.namespace(split), manifest.split(split)
     with bar(f"extract {split}", "frame") as progress:
-        extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress)
+        done = extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress, say=say)
+    if done.extracted or done.quarantined:
+        say(f"{split}: {done}")
 
 
 def ensure_head(recipes: Recipes, run: str) -> Path:

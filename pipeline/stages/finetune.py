@@ -28,8 +28,8 @@ from pipeline.stages.engine import check_precision
 from pipeline.stages.fitting import CHECKPOINTS, Fitting, LabelledVideos
 from pipeline.stages.manifest import load_manifest
 from pipeline.stages.material import held_out_videos, training_labels
-from pipeline.stages.outputs import check_space
-from pipeline.stages.recipes import TUNED_BACKBONE, Progress
+from pipeline.stages.outputs import check_space, keep_if_made_from, whole_file
+from pipeline.stages.recipes import TUNED_BACKBONE, Progress, file_sha256
 from pipeline.stages.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.sources import experiment_workers
 from pipeline.stages.train import write_losses
@@ -64,16 +64,20 @@ def finetune(
         OutputError: no room for a checkpoint.
         PipelineError: a loss that is not finite, or a process that died.
     """
+    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
+    request = folder / "request.json"
+    request.unlink(missing_ok=True)  # of several processes that were killed
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # written anew from the checkpoint
     if experiment.machine.processes == 1:
         _train(experiment, manifest_folder, left_out, head_folder, folder, ALONE, progress)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    request = folder / "request.json"
     facts = {"experiment": experiment.model_dump(mode="json"), "left_out": list(left_out)}
     facts |= {"manifest": str(manifest_folder), "head": str(head_folder), "folder": str(folder)}
     request.write_text(json.dumps(facts), encoding="utf-8")
-    launch(experiment.machine.processes, "pipeline.stages.finetune", request, progress)
-    request.unlink()
+    try:
+        launch(experiment.machine.processes, "pipeline.stages.finetune", request, progress)
+    finally:
+        request.unlink(missing_ok=True)
 
 
 def main(request: Path) -> None:
@@ -159,7 +163,8 @@ def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Exper
         "processes": fitting.member.size,
     }
     model.cpu()
-    save_file(full_state(model.network), folder / TUNED_BACKBONE, metadata={"backbone": model.network.name})
+    with whole_file(folder / TUNED_BACKBONE) as partial:
+        save_file(full_state(model.network), partial, metadata={"backbone": model.network.name})
     save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes)
     if fitting.validation:
         fitting.validation.write(folder, model.head, start.classes)

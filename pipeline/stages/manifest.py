@@ -54,8 +54,8 @@ def build_manifest(
     manifest = build(dataset, workers=workers, journal=journal, progress=counted("reading headers"))
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
-    if unreadable and progress:
-        progress(len(manifest.videos), len(manifest.videos), f"read headers; {unreadable} cannot be read")
+    if unreadable and say:
+        say(f"warning: {unreadable} of {len(manifest.videos)} videos cannot be read")
     for warning in manifest.origin.warnings if say else ():
         say(f"warning: {warning}")
     save(manifest, folder)

@@ -21,7 +21,7 @@ from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
 from pipeline.errors import PipelineError
-from pipeline.stages.outputs import whole_file
+from pipeline.stages.outputs import keep_if_made_from, whole_file
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import Windows, in_parts, reduce_windows
 from pipeline.stages.saved_heads import TrainedHead, load_head
@@ -136,14 +136,14 @@ def score_split(
     """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts, and
     the class thresholds, where a validation split chose them.
 
-    Tables that lie in `folder` already, of a process that was broken off, are kept. `reduced` gives a video's windows, where they
-    have been reduced before.
+    Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a video's
+    windows, where they have been reduced before.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
     head = load_head(head_folder / "head.safetensors")
     videos = manifest.split("test")
-    folder.mkdir(parents=True, exist_ok=True)
+    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
     index = {}
     for number, entry in enumerate(videos):
         if progress:
