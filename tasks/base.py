@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import re
+import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import TracebackType
 
 import luigi
 import luigi.configuration
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
+from pipeline.data.following import end_with_parent
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
 from pipeline.stages.progress import Pace
@@ -40,7 +45,16 @@ class PlainErrors(logging.Filter):
         return True
 
 
+def _end_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C is no error: luigi passes it on, and Python would print all calls down to the interrupted one."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; the same command goes on with what is finished", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 logger.addFilter(PlainErrors())
+sys.excepthook = _end_in_one_line
 # luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
 if not luigi.configuration.get_config().has_section("retcode"):
     luigi.configuration.add_config_path(Path(__file__).parent.parent / "luigi.cfg")
@@ -103,6 +117,14 @@ class ExperimentTask(luigi.Task):
         self._reported[0] = now
         self.set_status_message(f"{message}, {pace}")
         self.set_progress_percentage(percent)
+
+
+@ExperimentTask.event_handler(luigi.Event.START)
+def _follow(task: ExperimentTask) -> None:
+    """In a process that luigi forked for a task (`--workers`): end with luigi, so that no orphan holds the locks of an output."""
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
 
 
 class FolderTask(ExperimentTask):

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, Run, parse_experiment, to_yaml
+from pipeline.data.following import end_with
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.models.backbone import build_backbone, full_state
@@ -81,7 +82,8 @@ def finetune(
 
 
 def main(request: Path) -> None:
-    """One process of several, started by `launch`."""
+    """One process of several, started by `launch`; its input is a pipe that ends with the process that called that."""
+    end_with(sys.stdin.fileno())
     facts = json.loads(request.read_text(encoding="utf-8"))
     experiment = parse_experiment(facts["experiment"], where=str(request))
     try:
