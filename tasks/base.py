@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -24,7 +25,7 @@ from pipeline.stages.outputs import make_folder
 from pipeline.stages.progress import Pace
 from pipeline.stages.recipes import Recipes
 
-__all__ = ["ExperimentTask", "FolderTask", "StageTask", "recipes_for"]
+__all__ = ["ExperimentTask", "FolderTask", "StageTask", "gpu_resources", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -54,6 +55,8 @@ def _end_in_one_line(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 logger.addFilter(PlainErrors())
+# torch's other way to look for a GPU keeps the processes that luigi forks from using it.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 sys.excepthook = _end_in_one_line
 # luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
 if not luigi.configuration.get_config().has_section("retcode"):
@@ -125,6 +128,18 @@ def _follow(task: ExperimentTask) -> None:
     if multiprocessing.parent_process() is not None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
+
+
+@cache
+def gpu_resources(device: str) -> dict[str, int]:
+    """What a task on `machine.device` asks of luigi's scheduler: the `gpu` resource only where it will use a GPU."""
+    if device == "cpu":
+        return {}
+    if device == "auto":
+        from pipeline.stages.engine import pick_device
+
+        return {"gpu": 1} if pick_device(device).type == "cuda" else {}
+    return {"gpu": 1}
 
 
 class FolderTask(ExperimentTask):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import luigi
 
-from tasks.base import FolderTask, StageTask
+from tasks.base import FolderTask, StageTask, gpu_resources
 
 __all__ = ["ExtractFeatures", "ExtractShard", "Manifest"]
 
@@ -41,7 +41,7 @@ class ExtractShard(StageTask):
 
     @property
     def resources(self) -> dict[str, int]:
-        return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
+        return gpu_resources(self.experiment.machine.device)
 
     def requires(self) -> list[luigi.Task]:
         manifest = Manifest(config=self.config)
