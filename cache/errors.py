@@ -7,6 +7,7 @@ __all__ = [
     "InvalidImport",
     "InvalidName",
     "InvalidRecord",
+    "InvalidSetting",
     "MissingExtra",
     "NonFiniteFeatures",
     "NotCached",
@@ -58,6 +59,10 @@ class InvalidFrames(CacheError, ValueError):
 
 class InvalidImport(CacheError, ValueError):
     """A file that cannot be imported, or options of an import that make no sense."""
+
+
+class InvalidSetting(CacheError, ValueError):
+    """An environment variable of the cache that has no sense."""
 
 
 class ShapeMismatch(CacheError, ValueError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import errno
 import fcntl
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -18,10 +20,13 @@ from zarr.core.buffer import Buffer
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from cache.errors import ReadFailed, WriteFailed
+from cache.limits import LISTING, answered, limit_s, within
 
 __all__ = ["Objects"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -38,6 +43,7 @@ class Objects:
         self._options = dict(storage_options or {})
         # A listing that fsspec remembers would hide what other processes have committed since.
         self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **self._options)
+        self._limit_s = limit_s()
         self._root = root.rstrip("/")
         self.local = isinstance(self._fs, LocalFileSystem)
 
@@ -49,25 +55,26 @@ class Objects:
         """Names directly in a folder, sorted; none when it is not there. Raises ReadFailed."""
         try:
             with _reading(self.path(folder)):
-                return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(self.path(folder), detail=False))
+                entries = self._ask(lambda: self._fs.ls(self.path(folder), detail=False), LISTING)
+                return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
         except FileNotFoundError:
             return []
 
     def exists(self, relative: str) -> bool:
         """Whether there is such an object or folder. Raises ReadFailed."""
         with _reading(self.path(relative)):
-            return self._fs.exists(self.path(relative))
+            return self._ask(lambda: self._fs.exists(self.path(relative)))
 
     def read(self, relative: str) -> bytes:
         """An object's content. Raises FileNotFoundError or ReadFailed."""
         with _reading(self.path(relative)):
-            return self._fs.cat_file(self.path(relative))
+            return self._ask(lambda: self._fs.cat_file(self.path(relative)))
 
     def files(self, folder: str) -> dict[str, tuple[int, float | None]]:
         """All objects below a folder: path relative to it -> bytes, and time of the last change where the system tells it."""
         base = self.path(folder).strip("/") + "/"
         with _reading(self.path(folder)):
-            found = self._fs.find(self.path(folder), detail=True)
+            found = self._ask(lambda: self._fs.find(self.path(folder), detail=True), LISTING)
         return {name.split(base, 1)[-1]: (info["size"], _modified(info)) for name, info in sorted(found.items())}
 
     def write_whole(self, relative: str, data: bytes, beside: str) -> None:
@@ -79,13 +86,13 @@ class Objects:
             if self.local:
                 self._replace(Path(self.path(relative)), Path(self.path(beside)), data)
             else:
-                self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True)
-                self._fs.pipe_file(self.path(relative), data)
+                self._ask(lambda: self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True))
+                self._ask(lambda: self._fs.pipe_file(self.path(relative), data))
 
     def remove(self, relative: str) -> None:
         """Remove an object, or a folder and all below it; nothing happens when it is not there. Raises WriteFailed."""
         with _writing(self.path(relative)), suppress(FileNotFoundError):
-            self._fs.rm(self.path(relative), recursive=True)
+            self._ask(lambda: self._fs.rm(self.path(relative), recursive=True), LISTING)
 
     @contextmanager
     def held(self, relative: str) -> Iterator[None]:
@@ -125,6 +132,10 @@ class Objects:
         url = self._fs.unstrip_protocol(self.path(relative))
         return RemoteStore(FsspecStore.from_url(url, storage_options=self._options))
 
+    def _ask(self, call: Callable[[], Result], times: int = 1) -> Result:
+        """Call the file system; one elsewhere must answer within the limit, or so many times that."""
+        return call() if self.local else within(times * self._limit_s, call)
+
     @staticmethod
     def _replace(final: Path, partial: Path, data: bytes) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -143,11 +154,11 @@ class RemoteStore(WrapperStore[FsspecStore]):
 
     async def get(self, key: str, *arguments: Any, **options: Any) -> Buffer | None:
         with _as_os_errors():
-            return await self._store.get(key, *arguments, **options)
+            return await answered(limit_s(), self._store.get(key, *arguments, **options))
 
     async def set(self, key: str, value: Buffer) -> None:
         with _as_os_errors():
-            await self._store.set(key, value)
+            await answered(limit_s(), self._store.set(key, value))
 
 
 @contextmanager
@@ -200,6 +211,12 @@ def _flock(descriptor: int, operation: int) -> None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        _warn_of_no_locks()
+
+
+@cache
+def _warn_of_no_locks() -> None:
+    logger.warning("warning: the cache lies on a file system without locks: run `gig cache gc` only while nothing writes to it")
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:

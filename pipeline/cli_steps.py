@@ -149,7 +149,7 @@ def make(final: Path, build: Callable[[Path], object]) -> None:
 
 
 def say(message: str) -> None:
-    """A line on standard error, above the progress bar where there is one."""
+    """Print an event on standard error, above the progress bar where there is one."""
     tqdm.write(message, file=sys.stderr)
 
 
@@ -203,7 +203,9 @@ def ensure_features(recipes: Recipes, split: str) -> None:
     manifest = ensure_manifest(recipes, left_out=True)
     namespace, videos = recipes.namespace(split), manifest.split(split)
     with bar(f"extract {split}", "frame") as progress:
-        extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress)
+        done = extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress, say=say)
+    if done.extracted or done.quarantined:
+        say(f"{split}: {done}")
 
 
 def ensure_head(recipes: Recipes, run: str) -> Path:

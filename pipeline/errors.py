@@ -3,6 +3,7 @@
 __all__ = [
     "ConfigError",
     "DecodeError",
+    "DecoderKilled",
     "DegenerateTruth",
     "FeatureMismatch",
     "LengthMismatch",
@@ -37,6 +38,10 @@ class DecodeError(PipelineError, OSError):
     def __init__(self, message: str, frame: int | None = None, library: str | None = None) -> None:
         super().__init__(message)
         self.frame, self.library = frame, library
+
+
+class DecoderKilled(DecodeError):
+    """A decoder that something outside killed, as the system does for want of memory: the video itself may be whole."""
 
 
 class WeightsError(PipelineError, ValueError):

@@ -11,7 +11,7 @@ import luigi
 from pipeline.config_ablation import Plan, load_ablation
 from pipeline.stages.ablate import ablation_folder
 from pipeline.stages.recipes import Recipes
-from tasks.base import FolderTask
+from tasks.base import FolderTask, gpu_resources
 
 __all__ = ["Ablate"]
 
@@ -37,7 +37,7 @@ class Ablate(FolderTask):
 
     @property
     def resources(self) -> dict[str, int]:
-        return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
+        return gpu_resources(self.experiment.machine.device)
 
     def folder(self) -> Path:
         return ablation_folder(plan_for(self.config))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -22,7 +25,7 @@ from pipeline.stages.outputs import make_folder
 from pipeline.stages.progress import Pace
 from pipeline.stages.recipes import Recipes
 
-__all__ = ["ExperimentTask", "FolderTask", "StageTask", "recipes_for"]
+__all__ = ["ExperimentTask", "FolderTask", "StageTask", "gpu_resources", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -43,27 +46,21 @@ class PlainErrors(logging.Filter):
         return True
 
 
-logger.addFilter(PlainErrors())
-# luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
-if not luigi.configuration.get_config().has_section("retcode"):
-    luigi.configuration.add_config_path(Path(__file__).parent.parent / "luigi.cfg")
-
-
-def interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What is printed when an exception ends the command: of Ctrl-C one line."""
+def _end_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C is no error: luigi passes it on, and Python would print all calls down to the interrupted one."""
     if issubclass(kind, KeyboardInterrupt):
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command goes on with what is finished", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = interrupted
-
-
-@luigi.Task.event_handler(luigi.Event.START)
-def _in_a_worker(task: luigi.Task) -> None:
-    """A process of `--workers` ends with luigi, however that ends, and so holds no lock afterwards."""
-    end_with_parent()
+logger.addFilter(PlainErrors())
+# torch's other way to look for a GPU keeps the processes that luigi forks from using it.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+sys.excepthook = _end_in_one_line
+# luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
+if not luigi.configuration.get_config().has_section("retcode"):
+    luigi.configuration.add_config_path(Path(__file__).parent.parent / "luigi.cfg")
 
 
 @lru_cache(maxsize=8)
@@ -124,6 +121,26 @@ class ExperimentTask(luigi.Task):
         self._reported[0] = now
         self.set_status_message(f"{message}, {pace}")
         self.set_progress_percentage(percent)
+
+
+@ExperimentTask.event_handler(luigi.Event.START)
+def _follow(task: ExperimentTask) -> None:
+    """In a process that luigi forked for a task (`--workers`): end with luigi, so that no orphan holds the locks of an output."""
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
+
+
+@cache
+def gpu_resources(device: str) -> dict[str, int]:
+    """What a task on `machine.device` asks of luigi's scheduler: the `gpu` resource only where it will use a GPU."""
+    if device == "cpu":
+        return {}
+    if device == "auto":
+        from pipeline.stages.engine import pick_device
+
+        return {"gpu": 1} if pick_device(device).type == "cuda" else {}
+    return {"gpu": 1}
 
 
 class FolderTask(ExperimentTask):

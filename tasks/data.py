@@ -9,7 +9,7 @@ from pathlib import Path
 
 import luigi
 
-from tasks.base import FolderTask, StageTask
+from tasks.base import FolderTask, StageTask, gpu_resources
 
 __all__ = ["ExtractFeatures", "ExtractShard", "Manifest"]
 
@@ -41,7 +41,7 @@ class ExtractShard(StageTask):
 
     @property
     def resources(self) -> dict[str, int]:
-        return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
+        return gpu_resources(self.experiment.machine.device)
 
     def requires(self) -> list[luigi.Task]:
         manifest = Manifest(config=self.config)
@@ -74,11 +74,10 @@ class ExtractShard(StageTask):
         videos = [v for v in manifest.split(self.split) if zlib.crc32(v.video_id.encode()) % self.shards == self.shard]
         namespace, quarantine = self.recipes.namespace(self.split), self.recipes.quarantine
         with locked(Path(self.output().path), self.say):
-            done = extract_split(self.experiment, manifest, self.split, videos, namespace, quarantine, self.report)
+            done = extract_split(self.experiment, manifest, self.split, videos, namespace, quarantine, self.report, say=self.say)
             with whole_file(Path(self.output().path)) as partial:
                 partial.write_text(json.dumps({"namespace": namespace, "video_ids": [v.video_id for v in videos]}, indent=1))
-        counts = f"{len(done.extracted)} videos extracted, {len(done.cached)} were in the cache"
-        self.say(f"{counts}, {len(done.quarantined)} in quarantine" if done.quarantined else counts)
+        self.say(str(done))
 
 
 class ExtractFeatures(luigi.WrapperTask, StageTask):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import luigi
 
-from tasks.base import FolderTask
+from tasks.base import FolderTask, gpu_resources
 from tasks.data import ExtractFeatures, Manifest
 
 __all__ = ["FineTune", "RunTask", "TrainHead"]
@@ -54,7 +54,7 @@ class FineTune(FolderTask):
 
     @property
     def resources(self) -> dict[str, int]:
-        return {} if self.experiment.machine.device == "cpu" else {"gpu": 1}
+        return gpu_resources(self.experiment.machine.device)
 
     def requires(self) -> dict[str, luigi.Task]:
         head = TrainHead(config=self.config, run_name=self.experiment.finetune.run)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import av
@@ -20,9 +23,11 @@ from pipeline.data.sampling import window_indices
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import ManifestError
 from pipeline.models.backbone import build_backbone
+from pipeline.stages.claims import Claims
 from pipeline.stages.extract import Extractor
 from pipeline.stages.feeding import ViewFeed
 from pipeline.stages.quarantine import Quarantine
+from pipeline.stages.recipes import weights_identity
 from pipeline.stages.sources import experiment_workers, is_current
 
 
@@ -94,6 +99,70 @@ class TestExtraction:
         assert (record.frame, record.library) == (3, None)
         assert "SIGSEGV" in record.reason
 
+    def test_a_decoder_that_was_killed_is_tried_again_when_the_others_are_done(self, experiment, manifest, tmp_path, monkeypatch):
+        (tmp_path / "killed_decoder.py").write_text(
+            "import os, signal\n"
+            "from pathlib import Path\n"
+            "from pipeline.data import decode\n"
+            "read_header = decode.read_header\n"
+            "def iter_frames(path, **options):\n"
+            "    for index, frame in enumerate(decode.iter_frames(path, **options)):\n"
+            "        kills = path.with_suffix('.kills')\n"
+            "        if index == 3 and kills.exists() and (left := int(kills.read_text())):\n"
+            "            kills.write_text(str(left - 1))\n"
+            "            os.kill(os.getpid(), signal.SIGKILL)\n"
+            "        yield frame\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        said = []
+        for kills, outcome in (("1", (("t2", "t1"), ())), ("2", (("t2",), ("t1",)))):
+            (tmp_path / "t1.kills").write_text(kills)
+            report = extract(
+                experiment, manifest, "test", manifest.split("test"), f"ns{kills}", decoder="killed_decoder", say=said.append
+            )
+            assert (report.extracted, report.quarantined) == outcome
+        assert sum("t1 is tried again, alone, when the others are done" in message for message in said) == 2
+        (record,) = Quarantine(experiment.paths.output / "quarantine").records()
+        assert "SIGKILL" in record.reason
+
+    def test_events_are_all_told_however_many_come_at_once(self, experiment, manifest, tmp_path):
+        for name in ("t1", "t2"):
+            (tmp_path / f"{name}.mp4").write_text("this is no video")
+        said, progress = [], []
+        videos = manifest.split("test")
+        extract(experiment, manifest, "test", videos, "ns", progress=lambda *facts: progress.append(facts[2]), say=said.append)
+        assert [message.split(":")[0] for message in said] == ["t1 goes to quarantine", "t2 goes to quarantine"]
+        assert not any("quarantine" in message for message in progress)
+
+    def test_a_video_that_another_process_extracts_is_left_to_it(self, experiment, manifest):
+        """The other one is a thread here, which ends after it has extracted one of its two videos."""
+        videos, said, store = manifest.split("test"), [], FeatureStore.open(experiment.paths.cache)
+        release = threading.Event()
+
+        def other() -> None:
+            with Claims(experiment.paths.output, "ns") as claims:
+                assert all(claims.take(video.video_id) for video in videos)
+                release.wait(60)
+                with store.writer("ns", "t1", views=1, rows=1, columns=1, channels=1, frames_per_clip=1) as writer:
+                    writer.append(0, np.zeros((1, 1, 1, 1)), np.zeros((1, 1), dtype=np.int64))
+                    facts = manifest.video_path("t1").stat()
+                    source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+                    writer.commit({"source": source, "backbone": {"weights_sha256": weights_identity(experiment.backbone)}})
+
+        def say(message: str) -> None:
+            said.append(message)
+            release.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(other)
+            while not (experiment.paths.output / ".extraction/ns/.locks/t2").exists():
+                time.sleep(0.01)
+            report = extract(experiment, manifest, "test", videos, "ns", say=say)
+            done.result()
+        assert (report.extracted, report.cached) == (("t2",), ("t1",))
+        assert said == [f"waiting for process {os.getpid()} on {socket.gethostname()}, which is making the features of t1"]
+        assert not list((experiment.paths.output / ".extraction").rglob("t?"))
+
     @pytest.mark.parametrize(
         ("policy", "kept"),
         [({}, True), ({"on_damage": "quarantine"}, False), ({"keep_share": 0.99}, False), ({"keep_share": 0.5}, True)],
@@ -112,9 +181,7 @@ class TestExtraction:
         nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
         experiment = parse_experiment(nano | {"decoding": policy})
         said = []
-        report = extract(
-            experiment, manifest, split, [manifest.video("t1")], "ns", progress=lambda done, total, message: said.append(message)
-        )
+        report = extract(experiment, manifest, split, [manifest.video("t1")], "ns", say=said.append)
         if kept:
             assert report.extracted == ("t1",)
             source = FeatureStore.open(experiment.paths.cache).record("ns", "t1").provenance["source"]

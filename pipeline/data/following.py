@@ -1,46 +1,54 @@
-"""Processes that do not outlive the one that made them, and leave Ctrl-C to it.
-
-A terminal sends Ctrl-C to every process of a command. The first one ends the work and says so; the others would each print a
-traceback, so they ignore it and end when the first one does.
-"""
+"""Processes that do not outlive the one that made them, and leave Ctrl-C to it."""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import select
 import signal
 import threading
-from multiprocessing.connection import wait
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["end_with", "end_with_parent"]
+__all__ = ["deaf_to_interrupts", "end_with", "end_with_parent"]
+
+PR_SET_PDEATHSIG = 1
 
 
 def end_with(descriptor: int) -> None:
-    """End this process, even one inside a library that hangs, when the other end of a pipe or socket is gone.
-
-    Call it in the main thread.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End this process, even one inside a library that hangs, when the other end of a pipe or socket is gone."""
     threading.Thread(target=_watch, args=(descriptor,), daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """The same for a process of `multiprocessing`, whatever ends its parent; does nothing in a process that is no such child."""
+    """Have the system kill this process, forked by `multiprocessing`, when its parent ends, however that ends.
+
+    A process that is killed releases its locks. Does nothing in a process that `multiprocessing` has not made.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_outlive, args=(parent.sentinel,), daemon=True).start()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent.pid:
+        os._exit(1)  # it ended before
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes that start meanwhile do not hear Ctrl-C, which the terminal sends to all: the one that made them ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _watch(descriptor: int) -> None:
     watcher = select.poll()
     watcher.register(descriptor, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
     watcher.poll()
-    os._exit(1)
-
-
-def _outlive(sentinel: int) -> None:
-    wait([sentinel])
     os._exit(1)

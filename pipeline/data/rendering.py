@@ -99,6 +99,7 @@ class _Renderer:
             [sys.executable, "-m", "pipeline.data.rendering", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the process that made it, with which it ends
             env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
         )
         theirs.close()

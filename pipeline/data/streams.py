@@ -22,15 +22,17 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, DecoderKilled
 
-__all__ = ["Collected", "Job", "Receiver", "Select", "VideoStream", "Worker"]
+__all__ = ["Collected", "Job", "Pictures", "Receiver", "Select", "VideoStream", "Worker"]
 
 SLOTS = 64
 SENT_AT_ONCE = 16
 COUNTER_BYTES = 64
 
 Select = Callable[[int], Sequence[int]]
+Pictures = tuple[list[float], dict[int, np.ndarray]]
+KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class VideoStream:
         """Read no more of it."""
         self.closed = True
 
-    def collect(self) -> tuple[list[float], dict[int, np.ndarray]]:
+    def collect(self) -> Pictures:
         """Decode to the end: presentation times of all frames, seconds, and the selected pictures by frame number.
 
         Raises DecodeError.
@@ -210,6 +212,7 @@ class Worker:
                 [sys.executable, "-m", "pipeline.data.decode_worker", str(theirs.fileno()), str(memory)],
                 pass_fds=(theirs.fileno(), memory),
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the process that made it, with which it ends
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
             )
         finally:
@@ -235,14 +238,22 @@ class Worker:
         return self.connection.closed or bool(self._poll.poll(0))
 
     def receive(self, path: Path, wait_s: float, timeout_s: float) -> tuple:
-        """The next message. Raises DecodeError when the process has died or says nothing for too long."""
+        """The next message.
+
+        Raises:
+            DecoderKilled: something outside has killed the process.
+            DecodeError: it has died otherwise, or says nothing for too long.
+        """
+        error = DecodeError
         try:
             if self.connection.closed or self._poll.poll(math.ceil(1000 * wait_s)):
                 return self.connection.recv()
             what = f"the decoder gave no sign of life for {timeout_s:g} s"
         except (EOFError, OSError):
-            what = f"the decoder's process died ({_cause(self.process.wait())})"
-        raise DecodeError(f"{path}: {what}, at frame {self.decoded}", frame=self.decoded)
+            code = self.process.wait()
+            what = f"the decoder's process died ({_cause(code)})"
+            error = DecoderKilled if code in KILLED else DecodeError
+        raise error(f"{path}: {what}, at frame {self.decoded}", frame=self.decoded)
 
     def pictures(self, slot: int, count: int) -> np.ndarray:
         """Pictures at neighbouring places of the ring (count, S, S, 3) uint8, until the places are free."""

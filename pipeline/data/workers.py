@@ -10,19 +10,21 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.data.decode import VideoHeader
 from pipeline.data.opening import MAX_PIXELS
-from pipeline.data.streams import Job, VideoStream, Worker
-from pipeline.errors import DecodeError
+from pipeline.data.streams import Job, Pictures, VideoStream, Worker
+from pipeline.errors import DecodeError, DecoderKilled
 
 __all__ = ["DecodeWorkers", "Job", "VideoStream"]
 
 
 MOST = 16
+Result = TypeVar("Result")
 
 
 class DecodeWorkers:
@@ -68,6 +70,14 @@ class DecodeWorkers:
         """The processes that live."""
         return [worker.process for worker in self._idle + self._busy]
 
+    def alone(self) -> DecodeWorkers:
+        """One decoder as these are; the idle ones of these end, so that it has the memory for itself."""
+        for worker in self._idle:
+            worker.kill()
+        self._idle = []
+        decoder, short_side, crop = self._options
+        return DecodeWorkers(1, self.timeout_s, short_side=short_side, crop=crop, decoder=decoder)
+
     def readable(self, jobs: Iterable[Job]) -> Iterator[tuple[int, VideoStream]]:
         """Of up to `count` streams at once, those that can be read without waiting, with the number of their job, from 0.
 
@@ -108,20 +118,31 @@ class DecodeWorkers:
                 self._settle(stream)
 
     def headers(self, paths: Iterable[Path]) -> Iterator[VideoHeader | DecodeError]:
-        """The header of every video in order, or why it cannot be read."""
+        """The header of every video in order, or why it cannot be read. One whose decoder was killed is tried once more."""
         for stream in self.streams(Job(path, header_only=True) for path in paths):
             try:
-                header = stream.header()
-                stream.finish()
-                yield header
+                yield self._tried_twice(stream, _header)
             except DecodeError as error:
                 yield error
 
     def count_frames(self, path: Path) -> int:
         """The number of frames the decoder yields. Raises DecodeError."""
         for stream in self.streams([Job(path, select=_none)]):
-            return len(stream.collect()[0])
+            return len(self.collect(stream)[0])
         raise AssertionError("a job has a stream")
+
+    def collect(self, stream: VideoStream) -> Pictures:
+        """As `VideoStream.collect`; tries once more where the decoder was killed from outside."""
+        return self._tried_twice(stream, VideoStream.collect)
+
+    def _tried_twice(self, stream: VideoStream, read: Callable[[VideoStream], Result]) -> Result:
+        try:
+            return read(stream)
+        except DecoderKilled:
+            with self.alone() as one:
+                for again in one.streams([stream.job]):
+                    return read(again)
+            raise
 
     def _start(self, job: Job) -> VideoStream:
         worker = self._idle.pop() if self._idle else Worker(*self._options)
@@ -148,6 +169,12 @@ def _first_due(streams: dict[int, VideoStream]) -> int:
         due = [number for number, stream in streams.items() if stream.due(stream.worker.connection in sent)]
         if due:
             return due[0]
+
+
+def _header(stream: VideoStream) -> VideoHeader:
+    header = stream.header()
+    stream.finish()
+    return header
 
 
 def _none(frames: int) -> tuple[int, ...]:

@@ -9,19 +9,22 @@ content, so another ablation with some of the same settings takes them up too.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from pipeline.config import Experiment, digest
+from pipeline.config import Experiment, Run, digest
 from pipeline.config_ablation import Plan, Setting
-from pipeline.data.following import end_with_parent
+from pipeline.data.following import deaf_to_interrupts
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
-from pipeline.stages.outputs import make_folder
+from pipeline.stages.outputs import fill_folder, locked, make_folder
 from pipeline.stages.recipes import VERSIONS, Progress, Recipes
 
 __all__ = ["ablation_folder", "run_ablation"]
@@ -94,7 +97,7 @@ def _features(experiment: Experiment, progress: Progress | None, say: Callable[[
     manifest = load_manifest(experiment, recipes.manifest_folder())
     for split in ("train", "test"):
         videos, namespace = manifest.split(split), recipes.namespace(split)
-        extract_split(experiment, manifest, split, videos, namespace, recipes.quarantine, progress)
+        extract_split(experiment, manifest, split, videos, namespace, recipes.quarantine, progress, say=say or _tell)
     recipes.quarantine.check(experiment.machine.max_quarantined)
     return Recipes(experiment)
 
@@ -114,23 +117,10 @@ def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[st
     return stacks
 
 
-@contextmanager
-def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are ended at once when the block is left by an error or by Ctrl-C."""
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,)) as pool:
-        before = set(multiprocessing.active_children())
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()
-            raise
-
-
 def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], progress: Progress | None, what: str) -> None:
     """Run a job for all arguments. The first error ends the rest that has not begun, and is raised."""
-    futures = [pool.submit(job, *each) for each in arguments]
+    with deaf_to_interrupts():  # a process starts when it is given its first job
+        futures = [pool.submit(job, *each) for each in arguments]
     try:
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
@@ -143,12 +133,38 @@ def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], p
             future.cancel()
 
 
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """The ablation's processes. After an error those at work finish their jobs, which are kept; Ctrl-C ends them at once."""
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,))
+    try:
+        yield pool
+    except (KeyboardInterrupt, SystemExit):
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _start(workers: int) -> None:
     """Give a worker its share of the cores, and have it end when the process that made it does, however that ends."""
     import torch
 
-    end_with_parent()
+    threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(max(1, multiprocessing.cpu_count() // workers))
+
+
+def _follow() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _tell(message: str) -> None:
+    """Say an event in a process of the ablation."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def _manifest(recipes: Recipes) -> Manifest:
@@ -164,7 +180,9 @@ def _reduce_training(experiment: Experiment, run: str) -> None:
     recipes = Recipes(experiment)
     namespace = recipes.namespace("train")
     make_folder(
-        recipes.reduced_folder(run, "train"), lambda folder: write_training(experiment, run, _manifest(recipes), namespace, folder)
+        recipes.reduced_folder(run, "train"),
+        lambda folder: write_training(experiment, run, _manifest(recipes), namespace, folder),
+        _tell,
     )
 
 
@@ -173,18 +191,14 @@ def _reduce_test(experiment: Experiment, run: str) -> None:
 
     recipes = Recipes(experiment)
     facts = experiment, run, _manifest(recipes), recipes.namespace("test"), recipes.reduced_folder(run, "train")
-    make_folder(recipes.reduced_folder(run, "test"), lambda folder: write_test(*facts, folder))
+    make_folder(recipes.reduced_folder(run, "test"), lambda folder: write_test(*facts, folder), _tell)
 
 
 def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     """Train some runs of one reduction, as a stack where they are several, or one that takes maps, and write their score tables."""
-    from cache import FeatureStore
-    from pipeline.stages.feature_recipe import training_recipe
-    from pipeline.stages.material import check_shape, gather
-    from pipeline.stages.reduced import read_training, read_windows
+    from pipeline.stages.reduced import read_windows
     from pipeline.stages.score import score_split
-    from pipeline.stages.stack import fit_stack
-    from pipeline.stages.train import train_head, train_on, write_head, write_losses
+    from pipeline.stages.train import train_head
 
     recipes, namespace = Recipes(experiment), Recipes(experiment).namespace("test")
     manifest = _manifest(recipes)
@@ -192,47 +206,68 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     if runs[names[0]].head.kept() is None:
         for name in names:
             facts = experiment, name, manifest
-            make_folder(recipes.head_folder(name), partial(train_head, *facts, recipes.namespace("train")))
-            make_folder(recipes.scores_folder(name), partial(score_split, *facts, namespace, recipes.head_folder(name)))
+            make_folder(recipes.head_folder(name), partial(train_head, *facts, recipes.namespace("train")), _tell)
+            scoring = partial(score_split, *facts, namespace, recipes.head_folder(name))
+            make_folder(recipes.scores_folder(name), scoring, _tell)
         return
     failed: dict[str, PipelineError] = {}
-    missing = {name: run for name, run in runs.items() if not recipes.head_folder(name).is_dir()}
-    if missing:
-        first = next(iter(missing))
-        bags, standardizer = read_training(recipes.reduced_folder(first, "train"), runs[first].head.standardize_offset)
-        store = FeatureStore.open(experiment.paths.cache)
-        features = training_recipe(store, recipes.namespace("train"), bags.video_ids)
-        material = gather(runs[first], manifest, bags, standardizer, features)
-        for name, run in missing.items():
-            check_shape(name, run.head, recipes.namespace("train"), run.head.k, bags.patterns.shape[2])
-    if len(missing) > 1:
-        judges = [material.validation(run.head) for run in missing.values()]
-        validations = judges if material.held_out else None
-        trained = fit_stack(material.bags, material.labels, list(missing.values()), len(manifest.classes), validations)
-        for (name, run), result, judge in zip(missing.items(), trained, judges, strict=True):
-            if isinstance(result, PipelineError):
-                failed[name] = result
-                continue
-            module, history = result
-
-            def build(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
-                write_losses(folder, history)
-                write_head(folder, run, module, material, judge, manifest.classes)
-
-            make_folder(recipes.head_folder(name), build)
-    for name, run in runs.items():
-        if name in failed:
-            continue
-        make_folder(recipes.head_folder(name), lambda folder, run=run: train_on(experiment, run, manifest, material, folder))
+    with ExitStack() as stack:
+        # A stack is trained as one, so its heads are claimed together; in one order, so that no two processes wait for each other.
+        for folder in sorted({recipes.head_folder(name) for name in names if not recipes.head_folder(name).is_dir()}):
+            stack.enter_context(locked(folder, _tell))
+        missing = {name: run for name, run in runs.items() if not recipes.head_folder(name).is_dir()}
+        if missing:
+            failed = _train_stack(experiment, manifest, missing)
+    for name in (name for name in names if name not in failed):
         windows = recipes.reduced_folder(name, "test")
         facts = experiment, name, manifest, namespace, recipes.head_folder(name)
 
         def score(folder: Path, facts=facts, windows=windows) -> None:
             score_split(*facts, folder, reduced=lambda video_id: read_windows(windows, video_id))
 
-        make_folder(recipes.scores_folder(name), score)
+        make_folder(recipes.scores_folder(name), score, _tell)
     if failed:
         raise PipelineError("\n".join(str(error) for error in failed.values()))
+
+
+def _train_stack(experiment: Experiment, manifest: Manifest, runs: Mapping[str, Run]) -> dict[str, PipelineError]:
+    """Train heads of one reduction, whose locks the caller holds: as a stack where they are several.
+
+    Returns what went wrong with those of a stack that could not be trained; the others are kept.
+    """
+    from cache import FeatureStore
+    from pipeline.stages.feature_recipe import training_recipe
+    from pipeline.stages.material import check_shape, gather
+    from pipeline.stages.reduced import read_training
+    from pipeline.stages.stack import fit_stack
+    from pipeline.stages.train import train_on, write_head, write_losses
+
+    recipes = Recipes(experiment)
+    first = next(iter(runs))
+    bags, standardizer = read_training(recipes.reduced_folder(first, "train"), runs[first].head.standardize_offset)
+    features = training_recipe(FeatureStore.open(experiment.paths.cache), recipes.namespace("train"), bags.video_ids)
+    material = gather(runs[first], manifest, bags, standardizer, features)
+    for name, run in runs.items():
+        check_shape(name, run.head, recipes.namespace("train"), run.head.k, bags.patterns.shape[2])
+    if len(runs) == 1:
+        fill_folder(recipes.head_folder(first), lambda folder: train_on(experiment, runs[first], manifest, material, folder))
+        return {}
+    judges = [material.validation(run.head) for run in runs.values()]
+    validations = judges if material.held_out else None
+    trained = fit_stack(material.bags, material.labels, list(runs.values()), len(manifest.classes), validations)
+    failed: dict[str, PipelineError] = {}
+    for (name, run), result, judge in zip(runs.items(), trained, judges, strict=True):
+        if isinstance(result, PipelineError):
+            failed[name] = result
+            continue
+        module, history = result
+
+        def build(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
+            write_losses(folder, history)
+            write_head(folder, run, module, material, judge, manifest.classes)
+
+        fill_folder(recipes.head_folder(name), build)
+    return failed
 
 
 def setting_runs(setting: Setting) -> list[tuple[Path, Path]]:

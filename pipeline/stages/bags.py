@@ -12,7 +12,7 @@ import torch
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
-from pipeline.data.streams import Job, Select, VideoStream
+from pipeline.data.streams import Job, Pictures, Select, VideoStream
 from pipeline.data.workers import DecodeWorkers
 
 __all__ = ["Ahead", "BagSource"]
@@ -41,7 +41,7 @@ class BagSource:
         options = [shape | {"video_id": v, "epoch": epoch, "seed": self._seed} for v in video_ids]
         jobs = zip(video_ids, (partial(epoch_frames, **chosen) for chosen in options), strict=True)
         for stream, chosen in zip(self._streams(jobs), options, strict=True):
-            (bag,) = _bags(stream, lambda frames, chosen=chosen: [epoch_clips(frames, **chosen)])
+            (bag,) = _bags(self._workers.collect(stream), lambda frames, chosen=chosen: [epoch_clips(frames, **chosen)])
             yield bag
 
     def views(self, video_ids: Sequence[str]) -> Iterator[np.ndarray]:
@@ -49,7 +49,7 @@ class BagSource:
         options = [self._sampling.model_dump() | {"video_id": v} for v in video_ids]
         jobs = zip(video_ids, (partial(training_frames, **chosen) for chosen in options), strict=True)
         for stream, chosen in zip(self._streams(jobs), options, strict=True):
-            yield np.stack(list(_bags(stream, partial(_flipped_views, chosen))))
+            yield np.stack(list(_bags(self._workers.collect(stream), partial(_flipped_views, chosen))))
 
     def _streams(self, jobs: Iterable[tuple[str, Select]]) -> Iterator[VideoStream]:
         return self._workers.streams(Job(self._manifest.video_path(video_id), select) for video_id, select in jobs)
@@ -85,9 +85,9 @@ def _flipped_views(options: dict, frames: int) -> list[tuple[np.ndarray, bool]]:
     return [(plan, view % 2 == 1) for view, plan in enumerate(plan_views(frames, **options))]
 
 
-def _bags(stream: VideoStream, plan: Plan) -> Iterator[np.ndarray]:
+def _bags(video: Pictures, plan: Plan) -> Iterator[np.ndarray]:
     """The planned clips (T, c, L, S, S, 3) of a video, plan by plan."""
-    times, pictures = stream.collect()
+    times, pictures = video
     for indices, flipped in plan(len(times)):
         clips = np.stack([pictures[i] for i in indices.ravel().tolist()])
         clips = torch.from_numpy(clips).flip(2).numpy() if flipped else clips  # numpy would copy it pixel by pixel

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import torch
 
+from pipeline.errors import PipelineError
 from pipeline.stages.outputs import check_space, whole_file
 
-__all__ = ["latest_checkpoint", "save_checkpoint", "tensors_in"]
+__all__ = ["latest_checkpoint", "save_checkpoint", "tensors_in", "unfit_checkpoint"]
 
 MARGIN_BYTES = 1 << 20
 
@@ -35,6 +37,16 @@ def latest_checkpoint(folder: Path, device: torch.device) -> dict | None:
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
             continue  # cut short by a crash of the machine: the one before it will do
     return None
+
+
+def unfit_checkpoint(path: Path, error: Exception) -> PipelineError:
+    """Remove a checkpoint, or a folder of them, that this training cannot take up, as one of another version of the code.
+
+    Returns:
+        The error to raise: it says that the next run begins at the beginning.
+    """
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return PipelineError(f"{path}: does not fit this training ({error}); it is removed, so the same command begins anew")
 
 
 def tensors_in(state: object) -> list[torch.Tensor]:

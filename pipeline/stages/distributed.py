@@ -112,7 +112,14 @@ def launch(processes: int, module: str, request: Path, progress: Progress | None
     errors: list[str] = []
     tail: deque[str] = deque(maxlen=30)
     with subprocess.Popen(
-        [*command, str(request)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+        [*command, str(request)],
+        stdin=subprocess.PIPE,
+        process_group=0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
     ) as child:
         try:
             for line in child.stdout:

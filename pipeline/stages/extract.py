@@ -6,7 +6,7 @@ frames of its clips, a test video one batch of frames and a window's worth of fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +20,10 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import training_frames
 from pipeline.data.workers import DecodeWorkers, Job, VideoStream
-from pipeline.errors import ConfigError, DecodeError
+from pipeline.errors import ConfigError, DecodeError, DecoderKilled
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
+from pipeline.stages.claims import Claims
 from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.feeding import ViewFeed, WindowFeed
 from pipeline.stages.heap import heap_kept
@@ -48,11 +49,12 @@ def _nothing(*told: object) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video: the number of decoded frames, or why it could not be extracted."""
+    """What became of one video: the number of decoded frames, what damage has cost, or why it could not be extracted."""
 
     video_id: str
     frames: int
     error: DecodeError | NonFiniteFeatures | None
+    loss: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,22 @@ def extract_split(
     quarantine: Quarantine,
     progress: Progress | None = None,
     decoder: str = "pipeline.data.decode",
+    say: Say = _nothing,
 ) -> ExtractReport:
     """Bring the features of `videos` (all of one split) into the cache; those already there are left alone.
 
     A cached video is taken as it is when its file has the recorded size and time, or else the recorded content; a file that
     changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one that is
-    there already is not tried again.
+    there already is not tried again. Processes that extract the same videos at the same time share them.
 
     Imported features are only looked for, and held against the lengths of the videos.
+
+    Args:
+        experiment, manifest, split, videos, namespace: what is extracted, and where to.
+        quarantine: where videos that cannot be read are recorded.
+        progress: told how far it is; what it is told may be dropped.
+        decoder: see `DecodeWorkers`.
+        say: told every event that a person should know of: damage, quarantine, waiting for another process.
 
     Raises:
         ManifestError: a run asks for a validation split that the training videos do not allow.
@@ -106,24 +116,49 @@ def extract_split(
     check_validation(experiment, manifest.videos)
     entries = {v.video_id: v for v in todo}
     status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, len(cached) + len(bad))
-    status.say("loading the backbone")
-    extracted = []
-    with experiment_workers(experiment, decoder) as workers:
-        workers.start(len(todo))
-        extractor = Extractor(experiment, say=status.say)
-        paths = [(v.video_id, manifest.video_path(v.video_id)) for v in todo]
-        for outcome in extractor.extract(paths, split, store, namespace, workers, status.say, status.watch):
-            status.settled(outcome.video_id)
-            if outcome.error is None:
-                extracted.append(outcome.video_id)
+    status.note("loading the backbone")
+    extracted, damaged = [], []
+
+    def claimed(some: Sequence[VideoEntry]) -> Iterator[tuple[str, Path]]:
+        """Those of some videos that are this process's to extract, each claimed when its turn comes."""
+        for video in some:
+            if not claims.take(video.video_id):
+                elsewhere.append(video)
                 continue
-            entry = entries[outcome.video_id]
-            quarantine.add(entry.video_id, entry.path, split, outcome.error)
-            bad.append(entry.video_id)
-            status.say(f"{entry.video_id} goes to quarantine: {outcome.error}")
-    status.say("extracted")
-    new, left_out = (tuple(v.video_id for v in videos if v.video_id in ids) for ids in (extracted, bad))
-    return ExtractReport(new, tuple(cached), left_out)
+            found = None  # by another process, since this one looked
+            if quarantine.has(video.video_id):
+                found = bad
+            elif store.has(namespace, video.video_id) and is_current(store, namespace, manifest, video, weights):
+                found = cached
+            if found is None:
+                yield video.video_id, manifest.video_path(video.video_id)
+                continue
+            found.append(video.video_id)
+            status.settled(video.video_id)
+            claims.release(video.video_id)
+
+    with experiment_workers(experiment, decoder) as workers, Claims(experiment.paths.output, namespace) as claims:
+        workers.start(len(todo))
+        extractor = Extractor(experiment, say=say)
+        while todo:
+            elsewhere: list[VideoEntry] = []
+            for outcome in extractor.extract(claimed(todo), split, store, namespace, workers, say, status.watch):
+                status.settled(outcome.video_id)
+                if outcome.error is None:
+                    extracted.append(outcome.video_id)
+                    damaged += [outcome.video_id] if outcome.loss else []
+                else:
+                    entry = entries[outcome.video_id]
+                    quarantine.add(entry.video_id, entry.path, split, outcome.error)
+                    bad.append(entry.video_id)
+                    say(f"{entry.video_id} goes to quarantine: {outcome.error}")
+                claims.release(outcome.video_id)
+            todo = elsewhere
+            if todo:  # ended with success, or killed: then its videos are this process's
+                claims.wait(todo[0].video_id, say)
+    status.note("extracted")
+    new, left_out, kept = (tuple(v.video_id for v in videos if v.video_id in ids) for ids in (extracted, bad, damaged))
+    return ExtractReport(new, tuple(cached), left_out, kept)
 
 
 class Extractor:
@@ -166,7 +201,7 @@ class Extractor:
 
     def extract(
         self,
-        videos: Sequence[tuple[str, Path]],
+        videos: Iterable[tuple[str, Path]],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -178,6 +213,8 @@ class Extractor:
 
         As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind the
         model, so a video's outcome comes when others are under way, and a short video's before that of a long one before it.
+        A video whose decoder was killed from outside is tried once more when all others are done, with one decoder and no other
+        video under way; its outcome comes last.
 
         Args:
             videos: which; not in the store's namespace already.
@@ -189,15 +226,51 @@ class Extractor:
 
         Raises CacheError when the cache cannot be written.
         """
+        paths: dict[str, Path] = {}
+
+        def noted() -> Iterator[tuple[str, Path]]:
+            for video_id, path in videos:
+                paths[video_id] = path
+                yield video_id, path
+
+        killed = []
+        for outcome in self._extract(noted(), split, store, namespace, workers, say, watch):
+            if isinstance(outcome.error, DecoderKilled):
+                say(f"{outcome.video_id} is tried again, alone, when the others are done: {outcome.error}")
+                killed.append(outcome.video_id)
+            else:
+                yield outcome
+        for video_id in killed:
+            with workers.alone() as one:
+                yield from self._extract([(video_id, paths[video_id])], split, store, namespace, one, say, watch)
+
+    def _extract(
+        self,
+        videos: Iterable[tuple[str, Path]],
+        split: str,
+        store: FeatureStore,
+        namespace: str,
+        workers: DecodeWorkers,
+        say: Say,
+        watch: Watch,
+    ) -> Iterator[Outcome]:
+        """Extract every video once."""
+        ids: list[str] = []
+
+        def jobs() -> Iterator[Job]:
+            for video_id, path in videos:
+                ids.append(video_id)
+                yield self.job(path, video_id, split)
+
         batcher = ClipBatcher(self.engine, self._map_dtype(split))
         under_way: dict[int, _UnderWay] = {}
         with ExitStack() as stack:
             stack.enter_context(heap_kept(self.engine.device))
             lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
-                for number, stream in workers.readable(self.job(path, video_id, split) for video_id, path in videos):
+                for number, stream in workers.readable(jobs()):
                     if number not in under_way:
-                        sink = self._sink(videos[number][0], split, store, namespace, lanes[number % len(lanes)])
+                        sink = self._sink(ids[number], split, store, namespace, lanes[number % len(lanes)])
                         under_way[number] = self._under_way(sink, split, batcher)
                     self._advance(under_way[number], stream, split, batcher, say, watch)
                     for settled in [n for n, video in under_way.items() if video.sink.settled.is_set()]:
@@ -261,6 +334,7 @@ class Extractor:
         """Everything is queued. Raises DecodeError for more damage than is kept."""
         header, frames = stream.header(), len(video.feed.times)
         if loss := check_damage(header, frames, stream.damage, self.experiment.decoding):
+            video.sink.loss = loss
             say(f"{video.sink.video_id} is damaged and kept: {loss}")
         origin = stream.job.path, header, frames, stream.damage
         facts = partial(provenance, self.experiment, self.engine, self.precision, split, *origin)
@@ -270,5 +344,5 @@ class Extractor:
 def _outcome(sink: VideoSink) -> Outcome:
     """What became of a settled video. Raises what is not the video's own fault."""
     if sink.error is None or isinstance(sink.error, DecodeError | NonFiniteFeatures):
-        return Outcome(sink.video_id, sink.frames, sink.error)
+        return Outcome(sink.video_id, sink.frames, sink.error, sink.loss)
     raise sink.error

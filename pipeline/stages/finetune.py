@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, Run, parse_experiment, to_yaml
+from pipeline.data.following import end_with
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.models.backbone import build_backbone, full_state
@@ -29,7 +30,7 @@ from pipeline.stages.engine import check_precision
 from pipeline.stages.fitting import CHECKPOINTS, Fitting, LabelledVideos
 from pipeline.stages.manifest import load_manifest
 from pipeline.stages.material import held_out_videos, training_labels
-from pipeline.stages.outputs import check_space
+from pipeline.stages.outputs import check_space, keep_if_made_from, whole_file
 from pipeline.stages.recipes import TUNED_BACKBONE, Progress, file_sha256
 from pipeline.stages.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.sources import experiment_workers
@@ -65,20 +66,25 @@ def finetune(
         OutputError: no room for a checkpoint.
         PipelineError: a loss that is not finite, or a process that died.
     """
+    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
+    request = folder / "request.json"
+    request.unlink(missing_ok=True)  # of several processes that were killed
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # written anew from the checkpoint
     if experiment.machine.processes == 1:
         _train(experiment, manifest_folder, left_out, head_folder, folder, ALONE, progress)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    request = folder / "request.json"
     facts = {"experiment": experiment.model_dump(mode="json"), "left_out": list(left_out)}
     facts |= {"manifest": str(manifest_folder), "head": str(head_folder), "folder": str(folder)}
     request.write_text(json.dumps(facts), encoding="utf-8")
-    launch(experiment.machine.processes, "pipeline.stages.finetune", request, progress)
-    request.unlink()
+    try:
+        launch(experiment.machine.processes, "pipeline.stages.finetune", request, progress)
+    finally:
+        request.unlink(missing_ok=True)
 
 
 def main(request: Path) -> None:
-    """One process of several, started by `launch`."""
+    """One process of several, started by `launch`; its input is a pipe that ends with the process that called that."""
+    end_with(sys.stdin.fileno())
     facts = json.loads(request.read_text(encoding="utf-8"))
     experiment = parse_experiment(facts["experiment"], where=str(request))
     try:
@@ -161,7 +167,8 @@ def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Exper
     }
     model.cpu()
     tuned = folder / TUNED_BACKBONE
-    save_file(full_state(model.network), tuned, metadata={"backbone": model.network.name})
+    with whole_file(tuned) as partial:
+        save_file(full_state(model.network), partial, metadata={"backbone": model.network.name})
     # The tuned head belongs to the features of the tuned backbone, which are otherwise made as those before were.
     features = replace(start.features, weights_sha256=file_sha256(tuned)) if start.features else None
     save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes, features)

@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.models.live import LiveModel
 from pipeline.models.losses import vs_loss
 from pipeline.stages.bags import Ahead, BagSource
-from pipeline.stages.checkpoints import latest_checkpoint, save_checkpoint
+from pipeline.stages.checkpoints import latest_checkpoint, save_checkpoint, unfit_checkpoint
 from pipeline.stages.distributed import Team
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags
@@ -190,12 +190,15 @@ class Fitting:
         found = latest_checkpoint(self.folder / CHECKPOINTS, torch.device("cpu"))
         if found is None:
             return
-        self.state = State(**found["state"])
-        _restore(self.model, found["weights"])
-        self.optimizer.load_state_dict(found["optimizer"])
-        self.scaler.load_state_dict(found["scaler"])
-        if self.validation:
-            self.validation.aucs, self.validation.losses = found["validation"]["aucs"], found["validation"]["losses"]
+        try:
+            self.state = State(**found["state"])
+            _restore(self.model, found["weights"])
+            self.optimizer.load_state_dict(found["optimizer"])
+            self.scaler.load_state_dict(found["scaler"])
+            if self.validation:
+                self.validation.aucs, self.validation.losses = found["validation"]["aucs"], found["validation"]["losses"]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise unfit_checkpoint(self.folder / CHECKPOINTS, error) from error
         for epoch, means in enumerate(self.state.history if self.board else (), start=1):
             _plot(self.board, epoch, means, self.validation)
 

@@ -101,8 +101,8 @@ def _checked(
     manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections)
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
-    if unreadable and progress:
-        progress(len(manifest.videos), len(manifest.videos), f"read headers; {unreadable} cannot be read")
+    if unreadable and say:
+        say(f"warning: {unreadable} of {len(manifest.videos)} videos cannot be read")
     for warning in manifest.origin.warnings if say else ():
         say(f"warning: {warning}")
     return manifest

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cache.errors import CacheError
+from cache.objects import NO_LOCKS
 from pipeline.errors import OutputError, PipelineError
 
-__all__ = ["check_space", "locked", "make_folder", "whole_file"]
+__all__ = ["check_space", "fill_folder", "keep_if_made_from", "locked", "make_folder", "try_lock", "whole_file"]
 
 Report = Callable[[str], None]
+
+INPUTS = ".made-from"
+logger = logging.getLogger(__name__)
+_without_locks: set[Path] = set()
 
 
 def make_folder(final: Path, build: Callable[[Path], object], report: Report | None = None) -> None:
     """Fill a working folder beside `final` and rename it to that; nothing is done when `final` is there.
 
-    Only one process works on a folder: another one waits, and finds it done. A process that was killed leaves its working
-    folder, `<final>.partial`, and the next one goes on with what is in it; after an error it is removed.
+    Only one process works on a folder: another one waits, and finds it done. After an error or a kill the working folder,
+    `<final>.partial`, stays with every file that is finished, and the next process goes on with it. `final` carries the digest of
+    its recipe, so what lies there was made by the same recipe.
 
     Args:
         final: the output.
-        build: called with the working folder.
+        build: called with the working folder. A file that it finds there and does not write anew must have been written by
+            `whole_file`, or in one step otherwise.
         report: told whom this process waits for.
 
     Raises:
@@ -35,16 +44,56 @@ def make_folder(final: Path, build: Callable[[Path], object], report: Report | N
     if final.is_dir():
         return
     with locked(final, report):
-        if final.is_dir():
-            return  # another process made it meanwhile
-        partial = final.with_name(f"{final.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
-            build(partial)
-        except Exception:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        os.rename(partial, final)
+        fill_folder(final, build)
+
+
+def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
+    """As `make_folder`, for a caller who holds the lock of `final`."""
+    if final.is_dir():
+        return  # another process made it meanwhile
+    partial = final.with_name(f"{final.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    _remove_half_written(partial)  # a killed process cannot do that itself
+    try:
+        build(partial)
+        _remove_half_written(partial)  # of a file that was not begun again, such as a checkpoint
+        (partial / INPUTS).unlink(missing_ok=True)
+    except Exception:
+        _remove_empty(partial)
+        raise
+    os.rename(partial, final)
+
+
+def keep_if_made_from(folder: Path, inputs: str) -> None:
+    """Empty a working folder that was begun with other inputs than these, and note these.
+
+    For a stage that takes up finished files while an input can change under one recipe, such as a head that is trained again.
+
+    Args:
+        folder: as `make_folder` gives it to `build`.
+        inputs: what the files are made from, such as a checksum.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / INPUTS
+    if note.is_file() and note.read_text(encoding="utf-8") == inputs:
+        return
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with whole_file(note) as partial:
+        partial.write_text(inputs, encoding="utf-8")
+
+
+def _remove_half_written(folder: Path) -> None:
+    for path in folder.rglob("*.partial"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but folders and the note of its inputs."""
+    if any(path.is_file() and path.name != INPUTS for path in folder.rglob("*")):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -67,26 +116,77 @@ def check_space(folder: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def locked(output: Path, report: Report | None = None) -> Iterator[None]:
+def locked(output: Path, report: Report | None = None, what: str | None = None) -> Iterator[None]:
     """Hold the lock of an output; the system releases it when the process ends, however it does.
 
-    Raises OutputError for every error of the system, also in the block.
+    Where the file system has no locks nothing is held, and a warning says so.
+
+    Args:
+        output: whose lock.
+        report: told whom this process waits for.
+        what: what the one waited for is making, in words; else the path is said.
+
+    Raises:
+        OutputError: for every error of the system, also in the block.
     """
-    folder = output.parent / ".locks"
-    with _named(output):
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / output.name).open("a+b") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+    with _named(output), _lock(output, report, what, wait=True):
+        yield
+
+
+@contextmanager
+def try_lock(output: Path) -> Iterator[bool]:
+    """As `locked`, without waiting: whether this process holds the lock now."""
+    with _named(output), _lock(output, None, None, wait=False) as held:
+        yield held
+
+
+@contextmanager
+def _lock(output: Path, report: Report | None, what: str | None, wait: bool) -> Iterator[bool]:
+    path = output.parent / ".locks" / output.name
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as lock:
+            if not _flock(lock, path.parent, report, fcntl.LOCK_NB):
+                if not wait:
+                    yield False
+                    return
                 if report:
                     lock.seek(0)
-                    report(f"waiting for {lock.read().decode() or 'another process'}, which is making {output}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                    report(f"waiting for {lock.read().decode() or 'another process'}, which is making {what or output}")
+                _flock(lock, path.parent, report)
+            if not _is_at(lock, path):
+                continue  # who held it before has removed it
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             lock.flush()
-            yield
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)  # before it is released: who waited for it finds that it is gone
+            return
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _flock(lock: IO[bytes], folder: Path, report: Report | None, options: int = 0) -> bool:
+    """Lock a file; whether it could be. On a file system without locks it always can, with one warning a folder."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | options)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        if folder not in _without_locks:
+            _without_locks.add(folder)
+            warning = f"warning: {folder}: this file system has no locks ({error.strerror}); run one command at a time"
+            (report or logger.warning)(warning)
+    return True
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""How far a stage is, how fast it goes and how long it will take."""
+"""How far a stage is, how fast it goes and how long it will take.
+
+Progress is a state: whoever shows it may leave out what is soon replaced. What a person should know of, such as damage, quarantine
+or a warning, is an event and never comes this way: stages tell it to `say`, which drops nothing.
+"""
 
 from __future__ import annotations
 
@@ -54,15 +58,15 @@ class VideoProgress:
         self._decoded = dict.fromkeys(planned, 0)
         self._total, self._done = sum(planned.values()), 0
 
-    def say(self, message: str) -> None:
-        """Pass a message on."""
+    def note(self, message: str) -> None:
+        """Tell what goes on, beside how far it is."""
         if self._progress:
             self._progress(self._done, self._total, f"{self._settled} of {self._videos} videos, {message}")
 
     def watch(self, video_id: str, frames: int) -> None:
         """A video has come to its frame `frames`."""
         self._count(video_id, min(frames, self._planned[video_id]))
-        self.say(f"extracting {video_id}")
+        self.note(f"extracting {video_id}")
 
     def settled(self, video_id: str) -> None:
         """A video is done: with all its planned frames, whatever became of it."""

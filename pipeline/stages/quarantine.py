@@ -69,6 +69,10 @@ class Quarantine:
                 raise PipelineError(f"{path}: not a quarantine record ({error}); remove it to try the video again") from error
         return sorted((r for r in found if split in (None, r.split)), key=lambda r: r.video_id)
 
+    def has(self, video_id: str) -> bool:
+        """Whether a video is in quarantine."""
+        return self._path(video_id).exists()
+
     def ids(self, split: str) -> list[str]:
         """Ids of a split's videos in quarantine, sorted."""
         return [record.video_id for record in self.records(split)]

@@ -40,7 +40,8 @@ def write_training(
     tensors = {"cues": bags.cues, "patterns": bags.patterns}
     if standardizer:
         tensors |= {"mean": standardizer.mean, "std": standardizer.std}
-    save_file(tensors, folder / FILE, metadata={"video_ids": json.dumps(bags.video_ids)})
+    with whole_file(folder / FILE) as partial:
+        save_file(tensors, partial, metadata={"video_ids": json.dumps(bags.video_ids)})
 
 
 def read_training(folder: Path, offset: float) -> tuple[Bags, Standardizer | None]:

@@ -22,7 +22,7 @@ from pipeline.data.sampling import windows_to_frames
 from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
 from pipeline.stages.feature_recipe import recipe_of
-from pipeline.stages.outputs import whole_file
+from pipeline.stages.outputs import keep_if_made_from, whole_file
 from pipeline.stages.provenance import lost_frames
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import Windows, in_parts, reduce_windows
@@ -167,8 +167,8 @@ def score_split(
     """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost frames, and
     the class thresholds, where a validation split chose them.
 
-    Tables that lie in `folder` already, of a process that was broken off, are kept. `reduced` gives a video's windows, where they
-    have been reduced before.
+    Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a video's
+    windows, where they have been reduced before.
 
     Raises FeatureMismatch where the features of a video are not made as those that the head was trained on.
     """
@@ -177,7 +177,7 @@ def score_split(
     file = head_folder / "head.safetensors"
     head = load_head(file)
     videos = manifest.split("test")
-    folder.mkdir(parents=True, exist_ok=True)
+    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
     index = {}
     for number, entry in enumerate(videos):
         if progress:

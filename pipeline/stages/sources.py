@@ -21,11 +21,27 @@ SHOWN = 5  # names or problems in one message
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What one call did: ids written, ids found complete in the cache, and ids in quarantine, before or since."""
+    """What one call did.
+
+    Attributes:
+        extracted: ids written.
+        cached: ids found complete in the cache.
+        quarantined: ids in quarantine, before or since.
+        damaged: those of `extracted` that were damaged in part and kept.
+    """
 
     extracted: tuple[str, ...]
     cached: tuple[str, ...]
     quarantined: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Such as `3 videos extracted, 1 of them damaged, 5 were in the cache, 1 in quarantine`."""
+        parts = [f"{len(self.extracted)} videos extracted"]
+        parts += [f"{len(self.damaged)} of them damaged"] if self.damaged else []
+        parts += [f"{len(self.cached)} were in the cache"]
+        parts += [f"{len(self.quarantined)} in quarantine"] if self.quarantined else []
+        return ", ".join(parts)
 
 
 def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decode") -> DecodeWorkers:

@@ -18,6 +18,7 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import HeadModule
+from pipeline.stages.checkpoints import unfit_checkpoint
 from pipeline.stages.feature_recipe import training_recipe
 from pipeline.stages.heap import heap_kept
 from pipeline.stages.learner import Learner, ModuleLearner, diverged, epoch_count, epochs
@@ -188,9 +189,12 @@ def _resume(
         learned = state["learner"]
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
         return []  # none, one cut short, or of another version: begin at the beginning
-    learner.load_state_dict(learned)
-    generator.set_state(state["order"])
-    torch.set_rng_state(state["dropout"])
-    if validation:
-        validation.restore(state["validation"])
-    return list(state["history"])
+    try:
+        learner.load_state_dict(learned)
+        generator.set_state(state["order"])
+        torch.set_rng_state(state["dropout"])
+        if validation:
+            validation.restore(state["validation"])
+        return list(state["history"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise unfit_checkpoint(path, error) from error

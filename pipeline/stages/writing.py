@@ -55,12 +55,14 @@ class VideoSink:
         queued: clips that were promised, by the caller's count.
         error: why the video came to nothing; None while it has not.
         frames: decoded frames, once `finish` was called.
+        loss: what damage has cost the video, in words; None for a whole one.
         settled: set when the video is committed or given up.
     """
 
     def __init__(self, video_id: str, writer: FeatureWriter, averaged: int, behind: WriteBehind) -> None:
         self.video_id, self.queued, self.frames = video_id, 0, 0
         self.error: Exception | None = None
+        self.loss: str | None = None
         self.settled = threading.Event()
         self._writer, self._averaged, self._behind = writer, averaged, behind
         self._received = 0
