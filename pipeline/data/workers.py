@@ -75,8 +75,8 @@ class DecodeWorkers:
         for worker in self._idle:
             worker.kill()
         self._idle = []
-        decoder, short_side, crop = self._options
-        return DecodeWorkers(1, self.timeout_s, short_side=short_side, crop=crop, decoder=decoder)
+        decoder, short_side, crop, max_pixels = self._options
+        return DecodeWorkers(1, self.timeout_s, short_side=short_side, crop=crop, decoder=decoder, max_pixels=max_pixels)
 
     def readable(self, jobs: Iterable[Job]) -> Iterator[tuple[int, VideoStream]]:
         """Of up to `count` streams at once, those that can be read without waiting, with the number of their job, from 0.
