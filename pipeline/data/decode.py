@@ -8,6 +8,7 @@ Damage is an error, or, where the caller brings a `Damage` to count it, passed o
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
-from pipeline.data.image_folder import decoded_images, image_files, read_image
-from pipeline.data.opening import opened, reason
+from pipeline.data.image_folder import decoded_images, first_image, image_files
+from pipeline.data.opening import MAX_PIXELS, complaint, opened, reason
 from pipeline.data.orientation import Upright
+from pipeline.data.times import Pace, pace_of, timed
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
@@ -55,14 +57,14 @@ class Frame:
 
     Attributes:
         image: (height, width, 3) uint8 RGB; None where the picture was not asked for.
-        time_s: seconds from the video's first frame, never falling.
+        time_s: seconds from the video's first frame, rising (`pipeline.data.times`).
     """
 
     image: np.ndarray | None
     time_s: float
 
 
-def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
+def read_header(path: Path, alive: Callable[[], None] | None = None, *, max_pixels: int = MAX_PIXELS) -> VideoHeader:
     """Read a video's header and count its non-empty packets.
 
     Nothing is decoded but the first frame, because rotation is known from a frame only.
@@ -70,17 +72,19 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
     Args:
         path: a video file, or a folder of numbered images.
         alive: called every thousand packets, as a sign of life.
+        max_pixels: width x height of the largest picture that is decoded.
 
     Raises:
-        DecodeError: the file is missing, empty, not a video, or its first frame cannot be decoded.
+        DecodeError: the file is missing, empty, not a video, too large, or its first frame cannot be decoded; of a folder, none of
+            its images can be.
     """
     if path.is_dir():
         images = image_files(path)
-        width, height = Upright().size(read_image(images[0], 0))
-        size = sum(image.stat().st_size for image in images)
+        width, height = Upright().size(first_image(path, images, max_pixels))
+        size = sum(image.stat().st_size for image in images if image.is_file())
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
     packets, first, failure = 0, None, None
-    with opened(path) as (container, stream):
+    with opened(path, max_pixels=max_pixels) as (container, stream):
         for packet in _demuxed(container, stream):
             if isinstance(packet, Exception):
                 failure = packet
@@ -95,7 +99,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
                     failure = error
         fps, declared = _fps(stream), stream.frames
     if first is None:
-        detail = f": {reason(failure)}" if failure else ""
+        detail = f": {complaint(path, max_pixels) or reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
     return VideoHeader(path, *Upright().size(first), fps, packets, path.stat().st_size, declared)
 
@@ -107,6 +111,7 @@ def iter_frames(
     crop: int = 224,
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, as the backbone sees it.
 
@@ -119,6 +124,7 @@ def iter_frames(
         crop: side of the centre crop, pixels, at most short_side.
         wanted: numbers of the frames whose pictures are needed; None for all. The others are decoded and not converted.
         damage: where damage is counted; None makes it an error.
+        max_pixels: width x height of the largest picture that is decoded.
 
     Yields:
         Frames of (crop, crop, 3).
@@ -136,10 +142,12 @@ def iter_frames(
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
     upright = Upright()
-    return _prepared(path, prepare, wanted, damage)
+    return _prepared(path, prepare, wanted, damage, max_pixels)
 
 
-def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None) -> Iterator[Frame]:
+def iter_raw_frames(
+    path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, at its own size; arguments as `iter_frames`.
 
     Yields:
@@ -149,24 +157,17 @@ def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage:
         DecodeError: as `iter_frames`.
     """
     upright = Upright()
-    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage)
+    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage, max_pixels)
 
 
 def _prepared(
     path: Path,
     prepare: Callable[[av.VideoFrame], np.ndarray],
-    wanted: Container[int] | None = None,
-    damage: Damage | None = None,
+    wanted: Container[int] | None,
+    damage: Damage | None,
+    max_pixels: int,
 ) -> Iterator[Frame]:
-    origin = time_s = None
-    for index, (frame, fps) in enumerate(_decoded(path, damage)):
-        expected = 0.0 if time_s is None else time_s + 1 / fps
-        if frame.pts is None or frame.time_base is None:
-            time_s = expected
-        else:
-            seconds = float(frame.pts * frame.time_base)
-            origin = seconds - expected if origin is None else origin
-            time_s = max(seconds - origin, time_s or 0.0)
+    for index, (frame, time_s) in enumerate(timed(_decoded(path, damage, max_pixels))):
         if wanted is not None and index not in wanted:
             yield Frame(None, time_s)
             continue
@@ -181,17 +182,17 @@ def _fps(stream: av.VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
 
 
-def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Frames as the decoder gives them, with the stream's frame rate."""
+def _decoded(path: Path, damage: Damage | None, max_pixels: int) -> Iterator[tuple[av.VideoFrame, Pace]]:
+    """Frames as the decoder gives them, with what the container says of their times."""
     if path.is_dir():
-        yield from ((image, FOLDER_FPS) for image in decoded_images(path, damage))
+        yield from ((image, Pace(FOLDER_FPS)) for image in decoded_images(path, damage, max_pixels))
         return
     count = 0
-    with opened(path) as (container, stream):
+    with opened(path, max_pixels=max_pixels) as (container, stream):
         # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
         # Several videos are decoded at once instead.
         stream.thread_type = "NONE"
-        fps = _fps(stream)
+        pace = pace_of(container, _fps(stream))
         packets = 0
         for packet in _demuxed(container, stream):
             try:
@@ -207,7 +208,7 @@ def _decoded(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame,
             for frame in frames:
                 if frame.is_corrupt and damage is not None:
                     damage.note(count, "the decoder calls the frame corrupt", corrupt=True)
-                yield frame, fps
+                yield frame, pace
                 count += 1
         if damage is not None and "mov" in container.format.name and packets < stream.frames:
             # An MP4 lists its packets, so this one was cut; the counts of other containers are only claims.
@@ -239,5 +240,6 @@ def content_sha256(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for image in image_files(path):
-        digest.update(image.name.encode() + b"\0" + bytes.fromhex(content_sha256(image)))
+        content = content_sha256(image) if image.is_file() else "00" * 32  # a link that leads nowhere is an image that is damaged
+        digest.update(os.fsencode(image.name) + b"\0" + bytes.fromhex(content))
     return digest.hexdigest()

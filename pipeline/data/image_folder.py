@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
 
 from pipeline.data.damage import Damage
-from pipeline.data.opening import opened, reason
+from pipeline.data.opening import MAX_PIXELS, opened, reason
 from pipeline.errors import DecodeError
 
-__all__ = ["IMAGE_SUFFIXES", "decoded_images", "image_files", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "read_image"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame]:
+def decoded_images(folder: Path, damage: Damage | None, max_pixels: int = MAX_PIXELS) -> Iterator[av.VideoFrame]:
     """The images in order; one that cannot be read is a DecodeError, or damage where that is counted."""
     count = 0
     for index, path in enumerate(image_files(folder)):
         try:
-            frame = read_image(path, index)
+            frame = read_image(path, index, max_pixels)
         except DecodeError as error:
             if damage is None:
                 raise
@@ -41,21 +42,43 @@ def image_files(folder: Path) -> list[Path]:
         parts = re.split(r"(\d+)", path.name)  # text and digits in turn
         return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
 
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    images = sorted(found, key=key)
-    if not images:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_image(entry)]
+    except OSError as error:
+        raise DecodeError(f"{folder}: the folder cannot be read: {reason(error)}") from error
+    if not names:
         raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
-    return images
+    return sorted((folder / name for name in names), key=key)
 
 
-def read_image(path: Path, index: int) -> av.VideoFrame:
+def first_image(folder: Path, images: Sequence[Path], max_pixels: int = MAX_PIXELS) -> av.VideoFrame:
+    """The first of a folder's images that can be decoded. Raises DecodeError, that of the first image, where none can be."""
+    failure = None
+    for index, path in enumerate(images):
+        try:
+            return read_image(path, index, max_pixels)
+        except DecodeError as error:
+            failure = failure or error
+    raise DecodeError(f"{folder}: none of its {len(images)} images could be decoded; {failure}") from failure
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    visible = entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
+    try:
+        return visible and not entry.is_dir()
+    except OSError:  # a link in a circle: there, and damaged
+        return visible
+
+
+def read_image(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> av.VideoFrame:
     """Frame `index` of a folder. Raises DecodeError."""
-    with opened(path) as (container, stream):
+    with opened(path, max_pixels=max_pixels, picture=True) as (container, stream):
         try:
             frame = next(container.decode(stream), None)
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"{path}: frame {index} cannot be decoded: {reason(error)}", frame=index) from error
     if frame is None:
         raise DecodeError(f"{path}: frame {index} cannot be decoded")
-    frame.pts = None
+    frame.pts = frame.dts = None
     return frame

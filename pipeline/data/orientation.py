@@ -1,4 +1,4 @@
-"""Turning stored pictures upright, as the container's display matrix says."""
+"""Turning stored pictures upright, as the display matrix says, which FFmpeg makes of the container's or of an EXIF orientation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 __all__ = ["Orientation", "Upright", "orientation"]
 
 COLLECT_AFTER = 32
+
+
+def _unnamed(kind: type[Type], number: int) -> Type:
+    """A type of side data that FFmpeg has and PyAV has no name for: EXIF, the views of MV-HEVC."""
+    unnamed = object.__new__(kind)
+    unnamed._name_, unnamed._value_ = f"UNNAMED_{number}", number
+    return unnamed
+
+
+# PyAV refuses all side data of a frame with a ValueError where one type is not in its enumeration.
+Type._missing_ = classmethod(_unnamed)
 
 
 @dataclass(frozen=True)
