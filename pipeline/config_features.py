@@ -41,6 +41,13 @@ class Decoding(Section):
     keep_share: float = Field(
         default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
     )
+    max_megapixels: float = Field(
+        default=64,
+        gt=0,
+        le=256,
+        description="Largest picture that is decoded, width x height in units of 2^20 pixels; a video with a larger one goes to "
+        "quarantine, before memory is asked for it.",
+    )
 
 
 class Preprocess(Section):

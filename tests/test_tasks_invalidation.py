@@ -78,6 +78,7 @@ SYNTHETIC = {
     "backbone.seed": Case(1, FEATURES, "train", base={"backbone": {"weights": "random"}}),
     "decoding.on_damage": Case("quarantine", FEATURES),
     "decoding.keep_share": Case(0.5, FEATURES),
+    "decoding.max_megapixels": Case(32, FEATURES),
     "preprocess.short_side": Case(230, FEATURES, "train"),
     "preprocess.crop": Case(192, FEATURES, "test"),
     "train_sampling.segments": Case(3, TRAIN, "train"),

@@ -26,13 +26,13 @@ def main(descriptor: int, memory: int) -> None:
     """Serve jobs until the socket closes."""
     end_with(descriptor)
     connection = Connection(descriptor)
-    decoder, short_side, crop, slots = connection.recv()
+    decoder, short_side, crop, max_pixels, slots = connection.recv()
     module = importlib.import_module(decoder)
     sender = _Sender(connection, *shared(memory, crop, slots))
     while True:
         job = sender.next_job()
         try:
-            _decode(job, module, sender, {"short_side": short_side, "crop": crop})
+            _decode(job, module, sender, {"short_side": short_side, "crop": crop, "max_pixels": max_pixels})
         except (PipelineError, OSError, ValueError, MemoryError) as error:
             ours = isinstance(error, PipelineError)
             origin = error.__cause__ if ours else error
@@ -90,7 +90,7 @@ class _Sender:
 
 
 def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, int]) -> None:
-    header = decoder.read_header(job.path, alive=lambda: sender.send("alive"))
+    header = decoder.read_header(job.path, alive=lambda: sender.send("alive"), max_pixels=options["max_pixels"])
     sender.send("header", header)
     if job.header_only:
         sender.send("end", header.packets, Damage())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline.data.damage import Damage
 from pipeline.data.opening import MAX_PIXELS, opened, reason
 from pipeline.errors import DecodeError
 
-__all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "numbering_note", "read_image"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -50,6 +51,45 @@ def image_files(folder: Path) -> list[Path]:
     if not names:
         raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return sorted((folder / name for name in names), key=key)
+
+
+def numbering_note(folder: Path) -> str | None:
+    """What is odd about the numbers in the images' names: some are missing, or stand twice; None where nothing is.
+
+    Names that differ in one number are held to be numbered, where most of the numbers are the same distance apart (frames of a
+    video, or every fifth of them). Times of day, say, are not, and nothing is said of them. Raises DecodeError.
+    """
+    numbered: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    for path in image_files(folder):
+        parts = re.split(r"(\d+)", path.stem)
+        numbered[tuple(parts[::2])].append(tuple(parts[1::2]))
+    notes = [note for names in numbered.values() if (note := _odd_numbers(names))]
+    return "; ".join(notes) + "; frames are the images that are there, one after the other" if notes else None
+
+
+def _odd_numbers(names: Sequence[tuple[str, ...]]) -> str | None:
+    """The same of names that are alike but for these numbers."""
+    varying = [column for column in zip(*names, strict=True) if len(set(column)) > 1]
+    if len(varying) != 1:
+        return None
+    numbers = Counter(map(int, varying[0]))
+    found = sorted(numbers)
+    steps = Counter(later - earlier for earlier, later in zip(found, found[1:], strict=False))
+    step, often = min(steps.items(), key=lambda item: (-item[1], item[0])) if steps else (1, 0)
+    notes = []
+    if 2 * often >= len(found) - 1:
+        gaps = [(a + step, b - step) for a, b in zip(found, found[1:], strict=False) if b - a >= 2 * step]
+        missing = sum((last - first) // step + 1 for first, last in gaps)
+        if gaps:
+            notes.append(f"of the images numbered {found[0]} to {found[-1]}, {missing} are missing ({_listed(gaps)})")
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        notes.append(f"{len(twice)} numbers stand twice ({_listed([(number, number) for number in sorted(twice)])})")
+    return "; ".join(notes) or None
+
+
+def _listed(ranges: Sequence[tuple[int, int]], most: int = 3) -> str:
+    spans = [str(first) if first == last else f"{first} to {last}" for first, last in ranges[:most]]
+    return ", ".join(spans) + (", ..." if len(ranges) > most else "")
 
 
 def first_image(folder: Path, images: Sequence[Path], max_pixels: int = MAX_PIXELS) -> av.VideoFrame:

@@ -81,7 +81,7 @@ def reason(error: Exception) -> str:
 
 
 def complaint(path: Path, max_pixels: int, format_name: str | None = None) -> str | None:
-    """Why FFmpeg refuses a file, where it is one of our two limits; its errors do not say, so the file is opened again for its log."""
+    """Why FFmpeg refuses a file, where it is for one of our limits. Its errors do not say: the file is opened again for the log."""
     with _logged() as lines, suppress(av.error.FFmpegError, ValueError):
         _open(path, max_pixels, format_name).close()
     for _, name, message in lines:

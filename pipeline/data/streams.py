@@ -200,7 +200,7 @@ def shared(memory: int, crop: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
 class Worker:
     """One process, its ring of pictures and its socket."""
 
-    def __init__(self, decoder: str, short_side: int, crop: int) -> None:
+    def __init__(self, decoder: str, short_side: int, crop: int, max_pixels: int) -> None:
         memory = os.memfd_create("gig-frames")
         ours, theirs = socket.socketpair()
         try:
@@ -216,7 +216,7 @@ class Worker:
             os.close(memory)
             theirs.close()
         self.connection = Connection(ours.detach())
-        self.connection.send((decoder, short_side, crop, SLOTS))
+        self.connection.send((decoder, short_side, crop, max_pixels, SLOTS))
         self._poll = select.poll()  # kept: the connection's own poll makes one for every question
         self._poll.register(self.connection.fileno(), select.POLLIN)
 

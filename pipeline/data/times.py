@@ -1,15 +1,15 @@
 """When each frame of a video is shown: seconds that rise from 0, made of time stamps that may be missing, wrong or begin anew.
 
-The stamps are the presentation times that the decoder passes on. An AVI has none: it numbers packets as they are stored, and a frame
-comes out with the number of the packet that let it out, which rises from frame to frame, so that one is taken.
+The stamps are the presentation times that the decoder passes on. An AVI has none: it numbers its packets, and a frame comes out
+with the number of the packet that let it out, which rises from frame to frame, so that number is taken.
 
-A stamp is held against the time that is due and against the stamp after it:
-- it may be any time ahead, as frames of a varying rate are; where the next stamp is before it, it was wrong, and the frame is shown a
-  frame's duration after the one before;
-- where two stamps in a row are further back than a decoder reorders frames, a clock began anew (transport streams that were joined
-  carry one clock each): the times go on where they were. In formats whose clocks may do so, a step of more than 10 s ahead is the same;
-- where a clock that was left fits again, it is taken up again;
-- a frame without a stamp is shown a frame's duration after the one before.
+A stamp is held against the frame before it and against the stamp after it:
+- it may be any time ahead, as frames of a varying rate are; where the next stamp goes back before it, it was wrong;
+- where two stamps in a row are further back than a decoder reorders frames, a clock began anew (transport streams that were
+  joined carry one clock each), and the times go on where they were. In formats whose clocks may do so, more than 10 s ahead is
+  such a beginning too;
+- where the clock that was left fits again, it is taken up again;
+- a frame whose stamp is missing or wrong is shown one frame's duration after the frame before it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def pace_of(container: av.container.InputContainer, fps: float) -> Pace:
 
 
 def timed(frames: Iterable[tuple[av.VideoFrame, Pace]]) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Every frame with its time in seconds, one frame behind what is decoded. An error of decoding comes after the frames before it."""
+    """Every frame with its time in seconds, one frame behind the decoder. A DecodeError is raised after the frames before it."""
     clock = held = None
     frames = iter(frames)
     failure = None

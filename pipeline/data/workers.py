@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from pipeline.data.decode import VideoHeader
+from pipeline.data.opening import MAX_PIXELS
 from pipeline.data.streams import Job, VideoStream, Worker
 from pipeline.errors import DecodeError
 
@@ -30,7 +31,7 @@ class DecodeWorkers:
     Args:
         count: processes; as many videos are decoded at once. 0 stands for one a core, 16 at most.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
-        short_side, crop: see `pipeline.data.decode.iter_frames`; pixels.
+        short_side, crop, max_pixels: see `pipeline.data.decode.iter_frames`; pixels.
         decoder: module with `read_header` and `iter_frames`.
     """
 
@@ -41,10 +42,11 @@ class DecodeWorkers:
         *,
         short_side: int = 256,
         crop: int = 224,
+        max_pixels: int = MAX_PIXELS,
         decoder: str = "pipeline.data.decode",
     ) -> None:
         self.count, self.timeout_s = count or min(MOST, len(os.sched_getaffinity(0))), timeout_s
-        self._options = (decoder, short_side, crop)
+        self._options = (decoder, short_side, crop, max_pixels)
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
 

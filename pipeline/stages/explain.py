@@ -28,6 +28,7 @@ from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import video_cue
 from pipeline.stages.saved_heads import TrainedHead, load_head
 from pipeline.stages.score import VideoScores, score_video
+from pipeline.stages.sources import max_pixels
 
 __all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]
 
@@ -153,7 +154,7 @@ def _explain(
     relations = None if missing else relation_maps(store, namespace, video_id, head, chosen)
     if relations is not None:
         _check_choice(relations, scores.positions[chosen], video_id)
-    images = _pictures(path, [int(middles[window]) for window in chosen])
+    images = _pictures(path, [int(middles[window]) for window in chosen], max_pixels(experiment.decoding))
     folder.mkdir(parents=True, exist_ok=True)
     files, entries = [], []
     for rank, window in enumerate(chosen, start=1):
@@ -236,10 +237,10 @@ def _check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) -
             raise PipelineError(f"{video_id}: expected the chosen cells to have the largest relations, got another choice")
 
 
-def _pictures(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """Frames by number, at the video's own size."""
+def _pictures(path: Path, wanted: Sequence[int], most: int) -> dict[int, np.ndarray]:
+    """Frames by number, at the video's own size, `most` pixels at most."""
     found: dict[int, np.ndarray] = {}
-    for index, frame in enumerate(iter_raw_frames(path, wanted=frozenset(wanted), damage=Damage())):
+    for index, frame in enumerate(iter_raw_frames(path, wanted=frozenset(wanted), damage=Damage(), max_pixels=most)):
         if frame.image is not None:
             found[index] = frame.image
         if len(found) == len(set(wanted)):

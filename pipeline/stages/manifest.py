@@ -14,6 +14,7 @@ from pipeline.data.datasets import build
 from pipeline.data.manifest import Manifest, load, save
 from pipeline.data.workers import DecodeWorkers
 from pipeline.stages.recipes import Progress
+from pipeline.stages.sources import max_pixels
 
 __all__ = ["build_manifest", "load_manifest", "synthetic_spec"]
 
@@ -50,7 +51,7 @@ def build_manifest(
         files = {"root": folder, "annotations": Path("annotations.csv")}
         dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
     machine = experiment.machine
-    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s)
+    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=max_pixels(experiment.decoding))
     manifest = build(dataset, workers=workers, journal=journal, progress=counted("reading headers"))
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)

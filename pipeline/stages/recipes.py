@@ -26,8 +26,8 @@ __all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_id
 
 # Raised when the code changes what a stage writes for the same configuration.
 VERSIONS = {
-    "manifest": 2,
-    "features": 2,
+    "manifest": 3,
+    "features": 3,
     "reduced": 1,
     "head": 2,
     "finetune": 1,

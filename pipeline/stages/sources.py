@@ -10,10 +10,11 @@ from pipeline.config import Decoding, Experiment
 from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.data.opening import MEGAPIXEL
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError
 
-__all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
+__all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current", "max_pixels"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,18 @@ def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.dec
     """Decoder processes as the experiment's machine and preprocessing sections have them."""
     machine, shape = experiment.machine, experiment.preprocess
     return DecodeWorkers(
-        machine.decode_workers, machine.decode_timeout_s, short_side=shape.short_side, crop=shape.crop, decoder=decoder
+        machine.decode_workers,
+        machine.decode_timeout_s,
+        short_side=shape.short_side,
+        crop=shape.crop,
+        max_pixels=max_pixels(experiment.decoding),
+        decoder=decoder,
     )
+
+
+def max_pixels(decoding: Decoding) -> int:
+    """The largest picture that is decoded, pixels."""
+    return int(decoding.max_megapixels * MEGAPIXEL)
 
 
 def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry, weights_sha256: str) -> bool:

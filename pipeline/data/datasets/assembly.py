@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.data.checks import Problems, escapes, validate
 from pipeline.data.decode import VideoHeader
 from pipeline.data.headers import file_facts, read_headers
-from pipeline.data.image_folder import IMAGE_SUFFIXES
+from pipeline.data.image_folder import IMAGE_SUFFIXES, numbering_note
 from pipeline.data.manifest import Interval, Manifest, Origin, SourceFile, VideoEntry
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError
@@ -25,6 +25,7 @@ __all__ = ["NORMAL", "VIDEO_SUFFIXES", "ListedInterval", "ListedVideo", "assembl
 
 NORMAL = "Normal"
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v", ".ts")
+MOST_NESTED = 64
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def assemble(
         if video.stated_frames is not None and header.packets not in (0, video.stated_frames):
             what = f"{video.stated_frames} frames stated, the file has {header.packets}"
             notes.append(f"{video.place}: {video.video_id}: {what}; the decoded frames count")
+        if header.packets and header.path.is_dir() and (note := numbering_note(header.path)):
+            notes.append(f"{video.place}: {video.video_id}: {note}")
     entries = tuple(
         VideoEntry(
             video_id=video.video_id,
@@ -133,16 +136,40 @@ def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
     return [(f"{file}, row {number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def video_files(folder: Path, ignored: Sequence[str] = ()) -> list[Path]:
-    """Video files and folders of images below a folder, sorted, links followed; hidden and `ignored` folders are passed over."""
+def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -> list[Path]:
+    """Video files and folders of images below a folder, sorted, links followed; hidden and `ignored` folders are passed over.
+
+    A link that leads back to a folder it lies in, and a folder that cannot be listed, are problems.
+    """
     found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ignored)
+
+    def unlisted(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            problems.add(str(error.filename), f"the folder cannot be listed: {error.strerror}")
+
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=unlisted):
+        visible = sorted(name for name in folders if not name.startswith(".") and name not in ignored)
+        folders[:] = [name for name in visible if not _goes_on_for_ever(folder, Path(place, name), problems)]
         visible = [name for name in files if not name.startswith(".")]
         found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder:
             found.append(Path(place))
     return sorted(found)
+
+
+def _goes_on_for_ever(root: Path, folder: Path, problems: Problems) -> bool:
+    """Whether listing a folder below the root would lead back to where the listing is, or very deep; then a problem too."""
+    within = folder.relative_to(root).parents  # of root / a / b / c: a / b, a and root itself
+    if len(within) > MOST_NESTED:
+        problems.add(str(folder), f"expected folders nested at most {MOST_NESTED} deep below {root}")
+        return True
+    if not folder.is_symlink():
+        return False
+    above = [root / parent for parent in within] + list(root.resolve().parents)
+    circle = next((place for place in above if folder.samefile(place)), None)
+    if circle:
+        problems.add(str(folder), f"the link leads back to {circle}, a folder it lies in: the listing would never end; remove it")
+    return circle is not None
 
 
 def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
@@ -171,7 +198,8 @@ def _headers(
             continue  # reported with the manifest, and never opened
         size = file_facts(root / video.path)[0]
         if size < 0:
-            problems.add(video.place, f"{video.video_id}: {root / video.path}: no such file")
+            what = "the link leads nowhere, or in a circle" if (root / video.path).is_symlink() else "no such file"
+            problems.add(video.place, f"{video.video_id}: {root / video.path}: {what}")
             continue
         headers[index] = replace(headers[index], bytes=size)
         present.append(index)

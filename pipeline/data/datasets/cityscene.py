@@ -32,7 +32,7 @@ def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVid
     intervals = read_interval_table(dataset.root / dataset.annotations, Problems())
     videos = []
     for split, folder in (("train", dataset.root / dataset.train), ("test", dataset.root / dataset.test)):
-        for path in video_files(folder):
+        for path in video_files(folder, problems):
             place, video_id = str(path), path.stem if path.is_file() else path.name
             if split == "train":
                 names = path.relative_to(folder).parts[0].split(";")

@@ -42,7 +42,7 @@ def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[Listed
     """The videos of the two lists; what lies in the folders and is not listed is a problem."""
     found: dict[str, str] = {}
     for folder in FOLDERS:
-        for path in video_files(dataset.root / folder):
+        for path in video_files(dataset.root / folder, problems):
             name = path.stem if path.is_file() else path.name
             found.setdefault(name, path.relative_to(dataset.root).as_posix())
     label, videos, listed = dataset.classes[0], [], set()

@@ -35,7 +35,7 @@ def annotation_files(dataset: UcfCrimeDataset) -> list[Path]:
 def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVideo]:
     """The videos of the two lists, found by name below the root; what is there and not listed is a problem."""
     found: dict[str, list[str]] = {}
-    for path in video_files(dataset.root, dataset.ignored_folders):
+    for path in video_files(dataset.root, problems, dataset.ignored_folders):
         found.setdefault(path.name, []).append(path.relative_to(dataset.root).as_posix())
     videos, listed = [], set()
     lines = [(place, "train", line, None, None) for place, line in read_lines(dataset.root / dataset.train_list, problems)]

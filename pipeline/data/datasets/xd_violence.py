@@ -42,7 +42,7 @@ def read_videos(dataset: XdViolenceDataset, problems: Problems) -> list[ListedVi
     """The videos in the two folders, labelled by their names."""
     videos = []
     for split, folder in (("train", dataset.train), ("test", dataset.test)):
-        for path in video_files(dataset.root / folder):
+        for path in video_files(dataset.root / folder, problems):
             place, video_id = str(path), path.stem if path.is_file() else path.name
             match = NAME.fullmatch(video_id)
             codes = [code for code in match["codes"].split("-") if code != "0"] if match else []
