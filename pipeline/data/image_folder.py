@@ -81,7 +81,8 @@ def _odd_numbers(names: Sequence[tuple[str, ...]]) -> str | None:
         gaps = [(a + step, b - step) for a, b in zip(found, found[1:], strict=False) if b - a >= 2 * step]
         missing = sum((last - first) // step + 1 for first, last in gaps)
         if gaps:
-            notes.append(f"of the images numbered {found[0]} to {found[-1]}, {missing} are missing ({_listed(gaps)})")
+            verb = "is" if missing == 1 else "are"
+            notes.append(f"of the images numbered {found[0]} to {found[-1]}, {missing} {verb} missing ({_listed(gaps)})")
     if twice := [number for number, count in numbers.items() if count > 1]:
         notes.append(f"{len(twice)} numbers stand twice ({_listed([(number, number) for number in sorted(twice)])})")
     return "; ".join(notes) or None

@@ -71,7 +71,7 @@ def opened(
             raise DecodeError(f"{path}: {_too_large(context.width, context.height, max_pixels)}")
         if not context.width and (what := complaint(path, max_pixels, format_name)):
             raise DecodeError(f"{path}: {what}")
-        context.options = context.options | {"max_pixels": str(max_pixels)}  # pictures may grow within a video
+        context.options = context.options | _options(max_pixels)  # pictures may grow within a video
         yield container, stream
 
 
@@ -86,9 +86,7 @@ def complaint(path: Path, max_pixels: int, format_name: str | None = None) -> st
         _open(path, max_pixels, format_name).close()
     for _, name, message in lines:
         if NOT_LISTED in message:
-            return (
-                f"expected a file that holds a video itself, got one of format {name!r}, which may name others; they are not read"
-            )
+            return f"expected a file that holds a video itself, got format {name!r}, which may name other files; they are not read"
         if (size := TOO_LARGE.search(message)) and int(size[1]) * int(size[2]) > max_pixels:
             return _too_large(int(size[1]), int(size[2]), max_pixels)
     return None
@@ -142,6 +140,11 @@ def _open(path: Path, max_pixels: int, format_name: str | None) -> av.container.
         f"file:{path}",  # else a name with a colon would begin with a protocol
         format=format_name,
         metadata_errors="replace",
-        options={"max_pixels": str(max_pixels)},
+        options=_options(max_pixels),
         container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
     )
+
+
+def _options(max_pixels: int) -> dict[str, str]:
+    # FFmpeg counts a picture with the margins that its decoder needs: sides are multiples of up to 128 pixels there.
+    return {"max_pixels": str(max_pixels + max_pixels // 16 + (1 << 16))}

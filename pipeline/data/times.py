@@ -8,7 +8,7 @@ A stamp is held against the frame before it and against the stamp after it:
 - where two stamps in a row are further back than a decoder reorders frames, a clock began anew (transport streams that were
   joined carry one clock each), and the times go on where they were. In formats whose clocks may do so, more than 10 s ahead is
   such a beginning too;
-- where the clock that was left fits again, it is taken up again;
+- where the clock that was left soon fits better than the new one, it is taken up again: some stamps were wrong;
 - a frame whose stamp is missing or wrong is shown one frame's duration after the frame before it.
 """
 
@@ -83,7 +83,8 @@ class Clock:
         self._step = 1 / pace.fps
         self._last: float | None = None
         self._offset: float | None = None  # from the stamps to the times; None before the first stamp
-        self._left: float | None = None  # that of the clock before it
+        self._left: float | None = None  # that of the clock before it, for a while
+        self._frames = 0  # since that clock was left
 
     def time(self, stamp: float | None, following: float | None) -> float:
         """Seconds from the first frame, above those of the frame before.
@@ -104,22 +105,22 @@ class Clock:
 
     def _placed(self, stamp: float, following: float | None, due: float) -> float:
         last, time_s = self._last, stamp + self._offset
-        if self._left is not None and not self._fits(time_s) and self._fits(stamp + self._left):
-            self._offset, self._left = self._left, self._offset
-            time_s = stamp + self._offset
+        if self._left is not None:
+            before = stamp + self._left
+            if before > last and abs(before - due) < abs(time_s - due):
+                self._offset, self._left, time_s = self._left, None, before
+            self._frames += 1
+            if self._frames == REORDERED_FRAMES:
+                self._left = None
         next_s = None if following is None else following + self._offset
         if self._begins_anew(time_s, next_s):
-            self._offset, self._left = due - stamp, self._offset
+            self._offset, self._left, self._frames = due - stamp, self._offset, 0
             return due
         if time_s > last and (next_s is None or next_s >= time_s):
             return time_s
         if time_s <= last and next_s is not None and last < next_s < due + self._step:
             return (last + next_s) / 2  # two frames of one stamp, say: the room before the next
         return due
-
-    def _fits(self, time_s: float) -> bool:
-        """Whether it is a plausible time of the frame that is due."""
-        return 0 < time_s - self._last <= LONGEST_STEP_S
 
     def _begins_anew(self, time_s: float, next_s: float | None) -> bool:
         reordered = REORDERED_FRAMES * self._step
