@@ -194,6 +194,9 @@ def _headers(
     headers = [VideoHeader(root / video.path, width=0, height=0, fps=0.0, packets=0, bytes=0) for video in videos]
     present = []
     for index, video in enumerate(videos):
+        if video.path.encode(errors="replace") != os.fsencode(video.path):
+            problems.add(video.place, "expected a name in UTF-8, which manifests and tables are written in; rename it")
+            continue
         if escapes(video.path):
             continue  # reported with the manifest, and never opened
         size = file_facts(root / video.path)[0]
