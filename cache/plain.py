@@ -2,44 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cache.arrays import LazyArray
 from cache.errors import InvalidImport
 
-__all__ = ["Incoming", "PlainLayout", "from_plain"]
+__all__ = ["CLIP_AXIS", "Incoming", "PlainLayout", "PlainVideo", "from_plain", "length_problem", "provenance_of", "segment_bounds"]
+
+CLIP_AXIS = {"T,D": 0, "crop:T,D": 0, "T,crops,D": 0, "crops,T,D": 1, "videos,T,D": 1, "V,T,H,W,D": 1}
+"""The forms of arrays, and which of their axes counts the clips. `crop:T,D` is an array a crop, `videos,T,D` many videos in one."""
 
 
 @dataclass(frozen=True)
 class PlainLayout:
-    """What the rows of arrays that carry no record stand for.
+    """What arrays that carry no record hold.
 
-    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1; what a video has beyond the
-    last clip is not in its features, so it counts as having as many frames as its clips.
+    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. What a video has beyond the last
+    clip is not in its features, so it counts as having as many frames as its clips; a last clip that was filled up ends with the
+    video where its number of frames is known.
 
     Attributes:
-        fps: frames a second of the videos.
+        fps: frames a second of the videos; None where `video_fps` has those of every one.
         frames_per_clip: frames of a clip; 16 in the published I3D and C3D features.
         segments: average the clips to so many segments of equal length, as public code does for training; None keeps all.
         dtype: float16 or float32; None keeps that of the arrays.
         suffix: end of the arrays' names that is not part of the video id, such as `_i3d`.
+        axes: one of CLIP_AXIS; None where names, shapes and frame counts tell them.
+        equal_parts: the rows are equal parts of the video, however long it is, in place of clips; needs `frame_counts`.
+        order: ids of the videos in an array `videos,T,D`.
+        frame_counts: frames of the videos by id; None where they are not known. Ids that it lacks are refused.
+        video_fps: frames a second by id, where they differ.
     """
 
-    fps: float
+    fps: float | None = None
     frames_per_clip: int = 16
     segments: int | None = None
     dtype: str | None = None
     suffix: str = ""
+    axes: str | None = None
+    equal_parts: bool = False
+    order: Sequence[str] = ()
+    frame_counts: Mapping[str, int] | None = None
+    video_fps: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("fps", "frames_per_clip", "segments"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidImport(f"{name}: expected a positive number, got {value}")
+        if self.axes is not None and self.axes not in CLIP_AXIS:
+            raise InvalidImport(f"layout: expected one of {', '.join(CLIP_AXIS)}, got {self.axes!r}")
+        if self.equal_parts and self.frame_counts is None:
+            raise InvalidImport("equal parts of a video: the frame counts of the videos are needed")
+
+    def fps_of(self, video_id: str) -> float:
+        """Frames a second of a video. Raises InvalidImport where nothing tells them."""
+        fps = self.fps or (self.video_fps or {}).get(video_id)
+        if not fps:
+            raise InvalidImport(f"{video_id}: the frames a second are not known: say them (fps)")
+        return fps
+
+
+@dataclass(frozen=True)
+class PlainVideo:
+    """A video as plain arrays hold it.
+
+    Attributes:
+        video_id: its id.
+        arrays: one, or one a crop.
+        number: its place in an array of many videos.
+    """
+
+    video_id: str
+    arrays: tuple[LazyArray, ...]
+    number: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what one array holds of it."""
+        shape = self.arrays[0].shape
+        return shape if self.number is None else (1, *shape[1:])
 
 
 @dataclass(frozen=True)
@@ -65,44 +111,100 @@ class Incoming:
     features_crc32c: tuple[str, ...] = ()
 
 
-def from_plain(video_id: str, array: Any, path: Path, layout: PlainLayout) -> Incoming:
-    """A video of a plain array.
+def length_problem(clips: int, frames_per_clip: int, frames: int) -> str | None:
+    """What is wrong where clips and frames differ by a clip or more: fewer are left over, and fewer fill up the last clip."""
+    covered = clips * frames_per_clip
+    if abs(covered - frames) < frames_per_clip:
+        return None
+    return f"{clips} clips of {frames_per_clip} frames stand for {covered} frames, the video has {frames}"
+
+
+def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str, Any]:
+    """What the record says of a plain video. It is the same as long as the file and the layout are, and nothing else."""
+    facts = [array.path.stat() for array in video.arrays]
+    clips, first = video.shape[CLIP_AXIS[axes]], video.arrays[0]
+    frames = clips * layout.frames_per_clip
+    known = layout.frame_counts[video.video_id] if layout.frame_counts is not None else None
+    if known is not None:
+        frames = known if layout.equal_parts else min(known, frames)
+    return {
+        "source": {
+            "path": first.path.name,
+            "bytes": facts[0].st_size,
+            "mtime_ns": facts[0].st_mtime_ns,
+            "decoded_frames": frames,
+            "fps": layout.fps_of(video.video_id),
+        },
+        "imported": {
+            "files": [
+                [array.path.name, array.name, fact.st_size, fact.st_mtime_ns]
+                for array, fact in zip(video.arrays, facts, strict=True)
+            ],
+            "number": video.number,
+            "layout": axes,
+            "shape": list(video.shape),
+            "dtype": str(first.dtype),
+            "stored_as": layout.dtype,
+            "clips": clips,
+            "frames_per_clip": layout.frames_per_clip,
+            "equal_parts": layout.equal_parts,
+            "video_frames": known,
+            "segments": layout.segments,
+        },
+    }
+
+
+def from_plain(video: PlainVideo, axes: str, layout: PlainLayout) -> Incoming:
+    """Read a video of plain arrays.
 
     Args:
-        video_id: its id.
-        array: (T, D), or (T, crops, D): every crop becomes a view, in that order; or (V, T, H, W, D).
-        path: where it was found.
-        layout: what its rows stand for.
+        video: whose arrays have the form `axes`; every crop becomes a view, in that order.
+        axes: one of CLIP_AXIS.
+        layout: what the rows stand for.
 
-    Raises InvalidImport for another rank, an empty axis, or a type that is neither float16 nor float32 where none is asked for.
+    Raises InvalidImport for a type that is neither float16 nor float32 where none is asked for.
     """
-    what = f"{path}: {video_id}"
-    dtype = layout.dtype or str(array.dtype)
+    first = video.arrays[0]
+    dtype = layout.dtype or str(first.dtype)
     if dtype not in ("float16", "float32"):
-        raise InvalidImport(f"{what}: expected float16 or float32, or a dtype to convert to, got {array.dtype}")
-    if array.ndim not in (2, 3, 5) or 0 in array.shape:
-        raise InvalidImport(f"{what}: expected an array (T, D), (T, crops, D) or (V, T, H, W, D), got {tuple(array.shape)}")
-    maps = np.asarray(array)
-    if maps.ndim < 5:
-        crops = maps.reshape(len(maps), -1, maps.shape[-1])
-        maps = crops.transpose(1, 0, 2)[:, :, None, None]
+        raise InvalidImport(
+            f"{first.path}: {video.video_id}: expected float16 or float32, or a dtype to convert to, got {first.dtype}"
+        )
+    provenance = provenance_of(video, axes, layout)
+    maps = _maps(video, axes)
     views, clips = maps.shape[:2]
-    bounds = np.stack([np.arange(clips), np.arange(clips) + 1], axis=1)
+    frames = provenance["source"]["decoded_frames"]
+    starts, ends = _row_frames(clips, frames, layout)
     if layout.segments:
         bounds = segment_bounds(clips, layout.segments)
         maps = np.stack([maps[:, start:end].mean(axis=1, dtype=np.float32) for start, end in bounds], axis=1)
-    length = layout.frames_per_clip
-    spans = [np.linspace(start * length, end * length - 1, length).round() for start, end in bounds]
-    frames = np.broadcast_to(np.array(spans, dtype=np.int64), (views, len(bounds), length))
-    decoded = clips * length
-    provenance = {
-        "source": {"path": path.name, "bytes": path.stat().st_size, "decoded_frames": decoded, "fps": layout.fps},
-        "imported": {"file": path.name, "shape": list(array.shape), "dtype": str(array.dtype), "segments": layout.segments},
-    }
-    return Incoming(video_id, maps, frames, np.arange(decoded) / layout.fps, dtype, provenance)
+        starts, ends = starts[bounds[:, 0]], ends[bounds[:, 1] - 1]
+    spans = np.linspace(starts, ends - 1, layout.frames_per_clip, axis=1).round().astype(np.int64)
+    used = np.broadcast_to(spans, (views, *spans.shape))
+    return Incoming(video.video_id, maps, used, np.arange(frames) / layout.fps_of(video.video_id), dtype, provenance)
 
 
 def segment_bounds(clips: int, segments: int) -> np.ndarray:
     """(S, 2) first clip and end of every segment, cut as in the field's public code; with few clips some serve twice."""
     edges = np.linspace(0, clips, segments + 1).astype(np.int64)
     return np.stack([edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)], axis=1)
+
+
+def _maps(video: PlainVideo, axes: str) -> np.ndarray:
+    """(V, T, H, W, D)."""
+    if axes == "videos,T,D":
+        return np.asarray(video.arrays[0].load()[video.number])[None, :, None, None]
+    arrays = [np.asarray(array.load()) for array in video.arrays]
+    if axes == "V,T,H,W,D":
+        return arrays[0]
+    crops = arrays[0] if axes in ("T,crops,D", "crops,T,D") else np.stack(arrays)
+    return (crops.transpose(1, 0, 2) if axes == "T,crops,D" else crops)[:, :, None, None]
+
+
+def _row_frames(clips: int, frames: int, layout: PlainLayout) -> tuple[np.ndarray, np.ndarray]:
+    """First frame and end of every row, (T,) int64 each."""
+    rows = np.arange(clips, dtype=np.int64)
+    if layout.equal_parts:
+        starts = np.minimum(rows * frames // clips, frames - 1)
+        return starts, np.minimum(np.maximum(starts + 1, (rows + 1) * frames // clips), frames)
+    return rows * layout.frames_per_clip, np.minimum((rows + 1) * layout.frames_per_clip, frames)

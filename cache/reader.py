@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["FeatureReader"]
 
 READ_CLIPS = 64  # two full chunks, decompressed in parallel
+LARGE_BYTES = 2**28  # of an array; what declares more is held against what is stored before memory is asked for
+EXPANSION = 2**16  # zstd packs a block of 128 KiB of one value into 4 bytes, so no chunk unpacks to more times its size
 
 
 class FeatureReader:
@@ -95,8 +98,29 @@ class FeatureReader:
             if tuple(array.shape) != tuple(self.record.shapes[name]):
                 expected = self.record.shapes[name]
                 raise DamagedPayload(f"{self._where}: array {name}: expected shape {expected}, got {array.shape}")
+            self._check_stored(name, array)
             self._arrays[name] = array
         return self._arrays[name]
+
+    def check_stored(self) -> None:
+        """Hold the declared size of the features against what is stored; whoever plans with that size calls it first."""
+        self._array("features")
+
+    def _check_stored(self, name: str, array: zarr.Array) -> None:
+        """A large array, or one of large chunks, has all its chunks, and they are large enough to hold it."""
+        declared = max(array.nbytes, math.prod(array.chunks) * array.dtype.itemsize)
+        if declared <= LARGE_BYTES:
+            return
+        with self._reading(f"array {name}"):
+            files = self._objects.files(f"{self._folder}/{name}")
+        sizes = [size for path, (size, _) in files.items() if not path.endswith("zarr.json")]
+        expected = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
+        if len(sizes) < expected:
+            raise DamagedPayload(f"{self._where}: array {name} declares {expected} chunks, {len(sizes)} are there")
+        if declared > sum(sizes) * EXPANSION:
+            raise DamagedPayload(
+                f"{self._where}: array {name} declares {declared} bytes, which {sum(sizes)} stored ones cannot hold"
+            )
 
     def _check_metadata(self, name: str) -> None:
         with self._reading(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -15,6 +16,8 @@ __all__ = ["SCHEMA_VERSION", "CommitRecord"]
 
 SCHEMA_VERSION = 2
 SEAL = "record_sha256"
+AXES = {"features": 5, "cue": 2, "frames": 3, "times": 1}
+PAYLOAD = re.compile(r"payloads/(?!\.)[^/\\\x00]+/(?!\.)[^/\\\x00]+")
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,28 @@ class CommitRecord:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if set(self.shapes) != {"features", "cue", "frames", "times"}:
-            raise InvalidRecord(f"{self.video_id}: expected shapes of features, cue, frames and times, got {list(self.shapes)}")
+        """A record may come from anyone, so what others compute with or open is checked here. Raises InvalidRecord."""
+        if not isinstance(self.payload, str) or not PAYLOAD.fullmatch(self.payload):
+            raise InvalidRecord(
+                f"{self.video_id}: payload: expected payloads/<key>/<name> below the namespace, got {self.payload!r}"
+            )
+        if set(self.shapes) != set(AXES):
+            raise InvalidRecord(f"{self.video_id}: expected shapes of {', '.join(AXES)}, got {list(self.shapes)}")
+        for name, shape in self.shapes.items():
+            if len(shape) != AXES[name] or not all(type(size) is int and size >= 0 for size in shape):
+                raise InvalidRecord(f"{self.video_id}: shape of {name}: expected {AXES[name]} sizes from 0, got {list(shape)}")
         views, clips = self.shapes["features"][:2]
-        if len(self.shapes["features"]) != 5 or self.shapes["cue"] != (views, self.shapes["features"][-1]):
-            raise InvalidRecord(f"{self.video_id}: shapes {dict(self.shapes)} do not belong together")
-        if self.shapes["frames"][:2] != (views, clips):
+        if self.shapes["cue"] != (views, self.shapes["features"][-1]) or self.shapes["frames"][:2] != (views, clips):
             raise InvalidRecord(f"{self.video_id}: shapes {dict(self.shapes)} do not belong together")
         if self.dtype not in ("float16", "float32"):
             raise InvalidRecord(f"{self.video_id}: dtype: expected float16 or float32, got {self.dtype!r}")
+        if type(self.chunk_clips) is not int or self.chunk_clips < 1:
+            raise InvalidRecord(f"{self.video_id}: chunk_clips: expected 1 or more, got {self.chunk_clips!r}")
+        if missing := {"zarr.json", *(f"{name}/zarr.json" for name in AXES)} - set(self.metadata_sha256):
+            raise InvalidRecord(f"{self.video_id}: metadata_sha256: no hash of {', '.join(sorted(missing))}")
+        counts = {name: len(self.values_crc32c.get(name, ())) for name in AXES}
+        if counts != (expected := {name: views if name == "features" else 1 for name in AXES}):
+            raise InvalidRecord(f"{self.video_id}: values_crc32c: expected {expected} checksums, got {counts}")
 
     @property
     def feature_bytes(self) -> int:
@@ -90,9 +106,14 @@ class CommitRecord:
         names = {field.name for field in fields(cls)}
         if set(data) != names:
             raise InvalidRecord(f"{where}: missing {sorted(names - set(data))}, unknown {sorted(set(data) - names)}")
-        data["shapes"] = {name: tuple(shape) for name, shape in data["shapes"].items()}
-        data["values_crc32c"] = {name: tuple(values) for name, values in data["values_crc32c"].items()}
-        return cls(**data)
+        try:
+            data["shapes"] = {name: tuple(shape) for name, shape in data["shapes"].items()}
+            data["values_crc32c"] = {name: tuple(values) for name, values in data["values_crc32c"].items()}
+            return cls(**data)
+        except (TypeError, AttributeError) as error:
+            raise InvalidRecord(f"{where}: not a commit record ({error})") from error
+        except InvalidRecord as error:
+            raise InvalidRecord(f"{where}: {error}") from error
 
 
 def _digest(data: Mapping[str, Any]) -> str:

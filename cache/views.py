@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["stack", "to_xarray"]
 
+MANY_CHUNKS = 10_000  # of a video: 320,000 clips
 DTYPES = {"cue": np.dtype(np.float32), "frames": np.dtype(np.int64)}
 
 
@@ -43,6 +44,8 @@ def stack(store: FeatureStore, namespace: str, video_ids: Sequence[str], array: 
     records = [store.record(namespace, video_id) for video_id in video_ids]
     first = records[0]
     for record in records:
+        if record.shapes["features"][1] // record.chunk_clips > MANY_CHUNKS:  # each becomes a task
+            FeatureReader(store, record).check_stored()
         dtypes = {record.dtype, first.dtype} if array == "features" else ()
         if record.shapes[array] != first.shapes[array] or len(dtypes) > 1:
             raise ShapeMismatch(

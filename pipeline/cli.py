@@ -6,33 +6,46 @@ where the Luigi tasks put them, so the two can be mixed.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli_ablate import ablate
 from pipeline.cli_cache import cache
-from pipeline.cli_evaluate import FOLDER, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli_evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli_explain import explain
+from pipeline.cli_manifest import manifest
+from pipeline.cli_score import score
 from pipeline.cli_steps import (
+    DEFAULT_CONFIG,
+    FOLDER,
     Group,
     bar,
+    check_files,
     check_quarantine,
     ensure_features,
     ensure_finetuned,
     ensure_head,
     ensure_manifest,
     make,
+    name_config,
     say,
     with_config,
     with_run,
-    with_stage,
 )
 from pipeline.config import field_table, load_experiment, to_yaml
+from pipeline.config_published import training_warnings
 from pipeline.errors import PipelineError
+from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.recipes import Recipes
+
+if TYPE_CHECKING:
+    from pipeline.stages.tables import ScoreForm
 
 __all__ = ["main"]
 
@@ -47,6 +60,8 @@ main.add_command(cache)
 main.add_command(compare)
 main.add_command(explain)
 main.add_command(export_submission)
+main.add_command(manifest)
+main.add_command(score)
 
 
 @main.group()
@@ -63,10 +78,19 @@ def show(recipes: Recipes) -> None:
 
 @config.command()
 @with_config
-def check(recipes: Recipes) -> None:
-    """Validate the configuration; exit 1 with every problem when it is wrong."""
+@click.option("--no-data", is_flag=True, help="Look at the configuration alone, not at the files that it names.")
+def check(recipes: Recipes, no_data: bool) -> None:
+    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem.
+
+    What is only doubtful is a warning.
+    """
     experiment = recipes.experiment
+    for warning in training_warnings(experiment):
+        say(f"warning: {warning}")
+    found = [] if no_data else check_files(recipes)
     click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
+    for line in found:
+        click.echo(f"    {line}")
 
 
 @config.command()
@@ -82,7 +106,7 @@ def weights() -> None:
 
 
 @weights.command()
-@click.argument("destination", type=click.Path(path_type=Path, file_okay=False), default="weights")
+@click.argument("destination", type=FOLDER, default="weights")
 def fetch(destination: Path) -> None:
     """Download the Kinetics-400 weights of TPN-SlowOnly-R50 to DESTINATION and check their hash."""
     from pipeline.models.weights import fetch_weights
@@ -128,31 +152,6 @@ def finetune(recipes: Recipes) -> None:
 
 
 @main.command()
-@with_config
-@with_stage
-@with_run
-@click.option("--head", type=click.Path(path_type=Path, file_okay=False), help="A head's folder (default: the run's).")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="scores",
-    show_default=True,
-    help="Folder of the score tables.",
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Also write CSV.")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool, videos: tuple[Path, ...]) -> None:
-    """Score VIDEOS, of any length from one frame, and print the paths of their score tables."""
-    from pipeline.stages.score import score_files
-
-    head = head or ensure_head(recipes, run)
-    with bar("score") as progress:
-        paths = score_files(recipes.experiment, run, head, videos, out, as_csv, progress)
-    for path in paths:
-        click.echo(path)
-
-
-@main.command()
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -160,7 +159,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
 )
 @with_run
 @click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
-@click.option("--scores", type=FOLDER, help="Evaluate the score tables of this folder, of any system, and nothing else.")
+@click.option("--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else.")
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
 @with_tables
@@ -171,17 +170,17 @@ def evaluate(
     scores: Path | None,
     truth: Path | None,
     out: Path | None,
-    stride: int,
-    tail: str,
-    lengths: Path | None,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
 ) -> None:
     """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
     if scores:
-        evaluate_folder(scores, truth, out, settings(config, run), stride, tail, lengths)
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
         return
-    if truth or out or lengths or (stride, tail) != (1, "exact"):
-        raise PipelineError("--truth, --out, --stride, --tail and --lengths go with --scores")
-    recipes = Recipes(load_experiment(config or Path("configs/fixture.yaml")))
+    if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
+        raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
+    name_config(config or DEFAULT_CONFIG)
+    recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
     _evaluate_run(recipes.finetuned if finetuned else recipes, run)
 
 
@@ -190,6 +189,7 @@ def _evaluate_run(recipes: Recipes, run: str) -> None:
     from pipeline.stages.score import score_split
 
     experiment = recipes.experiment
+    experiment.run(run)  # an unknown name is an error before the work
     ensure_features(recipes, "test")
     head = ensure_head(recipes, run)
     manifest = ensure_manifest(recipes)
@@ -221,12 +221,31 @@ def quarantine() -> None:
     """Videos that could not be read, and have no part in the results."""
 
 
+def with_quarantine(function: Callable) -> Callable:
+    """Add --config and --scores, and pass the quarantine as the first argument."""
+
+    @click.option(
+        "--config", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path), help="The experiment, a YAML file."
+    )
+    @click.option("--scores", type=FOLDER, help="A folder that `gig score` wrote, in place of an experiment.")
+    @functools.wraps(function)
+    def wrapper(config: Path, scores: Path | None, *args: object, **kwargs: object) -> object:
+        from pipeline.stages.score_loose import quarantine_of
+
+        if scores:
+            return function(quarantine_of(scores), *args, **kwargs)
+        name_config(config)
+        return function(Recipes(load_experiment(config)).quarantine, *args, **kwargs)
+
+    return wrapper
+
+
 @quarantine.command("ls")
-@with_config
+@with_quarantine
 @click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object a line.")
-def list_quarantine(recipes: Recipes, as_json: bool) -> None:
+def list_quarantine(folder: Quarantine, as_json: bool) -> None:
     """List them, each with its reason."""
-    records = recipes.quarantine.records()
+    records = folder.records()
     for record in records:
         if as_json:
             click.echo(json.dumps(asdict(record), ensure_ascii=False))
@@ -237,9 +256,9 @@ def list_quarantine(recipes: Recipes, as_json: bool) -> None:
 
 
 @quarantine.command()
-@with_config
+@with_quarantine
 @click.argument("video_ids", metavar="[VIDEO_ID]...", nargs=-1)
-def clear(recipes: Recipes, video_ids: tuple[str, ...]) -> None:
+def clear(folder: Quarantine, video_ids: tuple[str, ...]) -> None:
     """Have videos tried again by the next run: those named, or all."""
-    cleared = recipes.quarantine.clear(video_ids or None)
+    cleared = folder.clear(video_ids or None)
     click.echo(f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again" if cleared else "no video is in quarantine")

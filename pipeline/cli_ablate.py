@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli_steps import bar, say
+from pipeline.cli_steps import bar, name_config, say
 from pipeline.config_ablation import load_ablation
 
 __all__ = ["ablate"]
@@ -25,6 +25,7 @@ __all__ = ["ablate"]
 @click.option("--check", is_flag=True, help="Validate the file, list its settings, and do nothing.")
 def ablate(config: Path, workers: int, check: bool) -> None:
     """Train, score and evaluate every setting of an ablation on shared features, and print the table."""
+    name_config(config)
     plan = load_ablation(config)
     if check:
         for setting in plan.settings:

@@ -13,6 +13,10 @@ import click
 from tqdm import tqdm
 
 from cache import FeatureStore, Finding, NamespaceStats, NotCached, PlainLayout
+from cache.plain import CLIP_AXIS
+from pipeline.cli_steps import LocalPath
+from pipeline.config_features import check_cache_url
+from pipeline.errors import ConfigError
 
 __all__ = ["cache"]
 
@@ -26,6 +30,10 @@ def with_store(function: Callable) -> Callable:
     @click.option("--cache", "url", default="var/cache", show_default=True, help="The cache: a folder or an fsspec URL.")
     @functools.wraps(function)
     def wrapper(url: str, *args: object, **kwargs: object) -> object:
+        try:
+            check_cache_url(url)
+        except ValueError as error:
+            raise ConfigError(f"--cache: {error}") from error
         return function(FeatureStore.open(url), *args, **kwargs)
 
     return wrapper
@@ -129,7 +137,7 @@ def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: 
 @cache.command("export")
 @with_store
 @click.argument("namespace")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["h5", "npy"]), required=True, help="One HDF5 file, or a folder of .npy.")
 @as_json
 def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, as_json: bool) -> None:
@@ -146,25 +154,66 @@ def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, a
 @with_store
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.argument("namespace")
-@click.option("--fps", type=float, help="Frames a second of the videos; needed for arrays that were not exported from a cache.")
+@click.option("--fps", type=float, help="Frames a second of the videos, for arrays that were not exported from a cache.")
 @click.option("--frames-per-clip", default=16, show_default=True, help="Frames that a row of such an array stands for.")
+@click.option(
+    "--equal-parts",
+    is_flag=True,
+    help="The rows are equal parts of a video, however long it is, such as 32 segments; needs --manifest or --frame-counts.",
+)
+@click.option(
+    "--layout",
+    "axes",
+    type=click.Choice(list(CLIP_AXIS)),
+    help="What the axes of an array are: T clips, D channels, V views. crop:T,D is an array a crop, named v1__0 and on; videos,T,D "
+    "many videos in one, see --order (default: told apart by names, shapes and frame counts, or an error).",
+)
+@click.option("--order", type=click.Path(path_type=Path, dir_okay=False), help="Their ids in order for videos,T,D, one a line.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Hold the features against the videos of a manifest (gig manifest), and take frames a second from it.",
+)
+@click.option(
+    "--frame-counts",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The same with a table: a CSV with video_id and frames, or a published list that states frames.",
+)
 @click.option("--segments", type=int, help="Average the rows to so many segments, as public code does for training.")
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Convert; default: as the arrays are.")
 @click.option("--suffix", default="", help="End of the arrays' names that is not part of the video id, such as _i3d.")
 @as_json
-def import_features(store: FeatureStore, source: Path, namespace: str, fps: float | None, as_json: bool, **layout: object) -> None:
-    """Bring features into NAMESPACE from SOURCE, an HDF5 file or a folder of .npy files.
+def import_features(
+    store: FeatureStore,
+    source: Path,
+    namespace: str,
+    fps: float | None,
+    as_json: bool,
+    order: Path | None,
+    manifest: Path | None,
+    frame_counts: Path | None,
+    **layout: object,
+) -> None:
+    """Bring features into NAMESPACE from SOURCE: a folder of .npy or .npz files, one such file, or an HDF5 file.
 
-    What `export` wrote comes back bit for bit. Other arrays are (T, D) or (T, crops, D), every crop a view, or
-    (V, T, H, W, D); they are named by their video id.
+    What `export` wrote comes back bit for bit. Other arrays are (T, D), (T, crops, D), (crops, T, D) or (V, T, H, W, D), every
+    crop a view; they are named by their video id. Videos that are there already, unchanged, are left alone.
     """
-    from cache.interchange import import_hdf5, import_npy
+    from cache.importing import import_features as load
+    from pipeline.data.frame_counts import known_lengths
+    from pipeline.data.order import read_order
 
-    plain = None if fps is None else PlainLayout(fps=fps, **layout)
+    plain = None
+    if fps or manifest or frame_counts:
+        known = dict(zip(("frame_counts", "video_fps"), known_lengths(manifest, frame_counts), strict=True))
+        ids = read_order(order, suffix=str(layout["suffix"])) if order else ()
+        plain = PlainLayout(fps=fps, order=ids, **known, **layout)
     with _bar(f"import {namespace}") as line:
-        load = import_npy if source.is_dir() else import_hdf5
-        ids = load(store, namespace, source, plain, functools.partial(_advance, line))
-    _print_ids(ids, as_json, f"{len(ids)} video(s) imported to {store.url}/{namespace}")
+        report = load(store, namespace, source, plain, functools.partial(_advance, line))
+    for note in report.notes:
+        click.echo(note, err=True)
+    there = f"; {len(report.present)} were there already, unchanged" if report.present else ""
+    _print_ids(report.video_ids, as_json, f"{len(report.imported)} video(s) imported to {store.url}/{namespace}{there}")
 
 
 @cache.command()

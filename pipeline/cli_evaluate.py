@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli_steps import FOLDER, LocalPath, say
 from pipeline.config import Evaluation, load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
 
-__all__ = ["compare", "evaluate_folder", "export_submission", "with_tables"]
+if TYPE_CHECKING:
+    from pipeline.stages.tables import ScoreForm
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
+__all__ = ["SCORES", "compare", "evaluate_folder", "export_submission", "with_tables"]
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+SCORES = LocalPath(path_type=Path)
 
 
 def with_tables(function: Callable) -> Callable:
-    """Add the options that say what tables hold."""
+    """Add the options that say what scores stand for and how their files are read, as `form` and `lengths`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: object, lengths: Path | None, **options: object) -> object:
+        from pipeline.stages.tables import ScoreForm, read_lengths
+
+        form = {name: options.pop(name) for name in ScoreForm.__dataclass_fields__}
+        known = read_lengths(lengths) if lengths else None
+        return function(*args, form=ScoreForm(**form), lengths=known, **options)
+
     for option in (
+        click.option("--array", help="The array of scores, in .npz and .mat files that hold several."),
+        click.option("--crops", type=click.Choice(["mean"]), help="Scores are (n, crops) or (crops, n): how crops become one."),
+        click.option("--order", type=FILE, help="The scores are one array of all videos, in the order of this list, one a line."),
+        click.option("--suffix", default="", help="End of the names of files or arrays that is not part of the id, such as _pred."),
         click.option(
             "--lengths",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="CSV with video_id and frames (a per_video.csv), where more or fewer are decoded than the manifest plans.",
+            "--frame-counts",
+            "lengths",
+            type=FILE,
+            help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and frames "
+            "(a per_video.csv), or a published list that states frames.",
+        ),
+        click.option("--equal-parts", is_flag=True, help="A video's scores are of equal parts of it, such as 32 segments."),
+        click.option(
+            "--clip-frames",
+            type=click.IntRange(min=1),
+            help="Scores are one a frame of whole clips of so many frames (16): they end before the video, or go beyond it.",
         ),
         click.option(
             "--tail",
@@ -34,29 +63,36 @@ def with_tables(function: Callable) -> Callable:
         ),
         click.option("--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."),
     ):
-        function = option(function)
-    return function
+        wrapper = option(wrapper)
+    return wrapper
 
 
 def settings(config: Path | None, run: str) -> Evaluation:
     """The evaluation section of a configuration's run, or the defaults."""
-    return load_experiment(config).run(run).evaluation if config else Evaluation()
+    if config is None:
+        say("no --config given: working with the default evaluation settings")
+        return Evaluation()
+    return load_experiment(config).run(run).evaluation
 
 
 def evaluate_folder(
-    scores: Path, truth: Path | None, out: Path | None, evaluation: Evaluation, stride: int, tail: str, lengths: Path | None
+    scores: Path,
+    truth: Path | None,
+    out: Path | None,
+    evaluation: Evaluation,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
 ) -> None:
-    """Evaluate a folder of score tables and print the figures."""
+    """Evaluate scores of any system and print the figures."""
     from pipeline.stages.evaluate import evaluate_tables
-    from pipeline.stages.tables import read_lengths
 
     if truth is None:
-        raise PipelineError("--scores needs --truth, the folder of a manifest (var/<experiment>/manifest-*)")
+        raise PipelineError("--scores needs --truth, the folder of a manifest (var/<experiment>/manifest-*, or gig manifest --out)")
     final = out or Path(f"{scores.name}-evaluation")
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
-    options = {"stride": stride, "tail": tail, "lengths": read_lengths(lengths) if lengths else None}
     warnings: list[str] = []
+    options = {"form": form, "lengths": lengths}
     make_folder(final, lambda folder: warnings.extend(evaluate_tables(scores, truth, folder, evaluation, **options)))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -65,26 +101,25 @@ def evaluate_folder(
 
 
 @click.command()
-@click.argument("first", type=FOLDER)
-@click.argument("second", type=FOLDER)
+@click.argument("first", type=SCORES)
+@click.argument("second", type=SCORES)
 @click.option("--truth", required=True, type=FOLDER, help="Folder of the manifest.")
 @click.option("--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults).")
 @click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")
 @with_tables
 def compare(
-    first: Path, second: Path, truth: Path, config: Path | None, run: str, stride: int, tail: str, lengths: Path | None
+    first: Path, second: Path, truth: Path, config: Path | None, run: str, form: ScoreForm, lengths: dict[str, int] | None
 ) -> None:
-    """Print FIRST minus SECOND, two folders of score tables, for every figure, with its paired 95 % interval over videos."""
+    """Print FIRST minus SECOND, scores of any two systems, for every figure, with its paired 95 % interval over videos."""
     from pipeline.stages.evaluate import compare_tables
-    from pipeline.stages.tables import read_lengths
 
-    options = {"stride": stride, "tail": tail, "lengths": read_lengths(lengths) if lengths else None}
-    found = compare_tables(first, second, truth, settings(config, run), **options)
+    found = compare_tables(first, second, truth, settings(config, run), form=form, lengths=lengths)
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 @click.command("export-submission")
-@click.option("--scores", required=True, type=FOLDER, help="Folder of score tables with their index (var/<experiment>/scores-*).")
+@click.option("--scores", required=True, type=SCORES, help="Folder of score tables (var/<experiment>/scores-*), or of any system.")
+@click.option("--truth", type=FOLDER, help="For tables without an index: the folder of the manifest, for classes and lengths.")
 @click.option("--out", type=FOLDER, default="submission", show_default=True, help="Folder of the two files.")
 @click.option(
     "--threshold",
@@ -93,9 +128,18 @@ def compare(
     show_default=True,
     help="theta of task 2; not used where the head's training chose its own.",
 )
-def export_submission(scores: Path, out: Path, threshold: float) -> None:
+@with_tables
+def export_submission(
+    scores: Path, truth: Path | None, out: Path, threshold: float, form: ScoreForm, lengths: dict[str, int] | None
+) -> None:
     """Write task1.csv (video, frame, score) and task2.csv (video, class, start, end, score) of CitySCENE."""
+    from pipeline.data.manifest import load
     from pipeline.stages.tables import export_submission as export
 
-    for path in export(scores, out, threshold):
+    classes: tuple[str, ...] = ()
+    if truth:
+        manifest = load(truth)
+        classes, known = manifest.classes, lengths or {}
+        lengths = {entry.video_id: known.get(entry.video_id, entry.packets) for entry in manifest.split("test")}
+    for path in export(scores, out, threshold, classes, lengths if truth else None, form):
         click.echo(path)

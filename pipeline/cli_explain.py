@@ -8,7 +8,20 @@ from pathlib import Path
 import click
 
 from cache.names import escape
-from pipeline.cli_steps import bar, ensure_features, ensure_head, ensure_manifest, make, with_config, with_run, with_stage
+from pipeline.cli_steps import (
+    FOLDER,
+    bar,
+    ensure_features,
+    ensure_head,
+    ensure_manifest,
+    make,
+    say,
+    warn_of_stand_in,
+    with_config,
+    with_run,
+    with_stage,
+)
+from pipeline.config import SyntheticDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.recipes import Recipes
 
@@ -22,7 +35,7 @@ __all__ = ["explain"]
 @click.option("--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Peaks of the score to show, at most.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default="explain",
     show_default=True,
     help="Where the folder of the video's pictures goes.",
@@ -38,6 +51,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
     from pipeline.stages.explain import Request, explain_cached, explain_file
     from pipeline.stages.manifest import load_manifest
 
+    recipes.experiment.run(run)  # an unknown name is an error before the work
     manifest = ensure_manifest(recipes)
     ids = [entry.video_id for entry in manifest.split("test")]
     known, file = video in ids, Path(video)
@@ -51,6 +65,8 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
         raise PipelineError(
             f"--truth: expected a test video of {recipes.experiment.experiment}, {video} is a file without annotations"
         )
+    if not (known and isinstance(recipes.experiment.dataset, SyntheticDataset)):
+        warn_of_stand_in(recipes)
     final = out / escape(video if known else file.name)
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
@@ -59,10 +75,10 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
     request = Request(recipes.experiment, run, ensure_head(recipes, run), windows)
     if not known:
         with bar("explain") as progress:
-            make(final, lambda folder: explain_file(request, file, folder, progress))
+            make(final, lambda folder: explain_file(request, file, folder, progress, say))
     else:
         if truth:
             manifest = load_manifest(recipes.experiment, recipes.manifest_folder(), truth=True)
-        make(final, lambda folder: explain_cached(request, manifest, recipes.namespace("test"), video, folder))
+        make(final, lambda folder: explain_cached(request, manifest, recipes.namespace("test"), video, folder, say))
     for path in sorted(final.iterdir()):
         click.echo(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,24 +15,48 @@ from tqdm import tqdm
 
 from cache.errors import CacheError
 from pipeline.config import load_experiment
+from pipeline.config_features import url_scheme
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
 from pipeline.stages.recipes import FinetunedRecipes, Progress, Recipes
+from pipeline.stages.stand_in import stand_in_reasons
 
 __all__ = [
+    "DEFAULT_CONFIG",
+    "FOLDER",
     "Group",
+    "LocalPath",
     "bar",
+    "check_files",
     "check_quarantine",
     "ensure_features",
     "ensure_finetuned",
     "ensure_head",
     "ensure_manifest",
     "make",
+    "name_config",
     "say",
+    "warn_of_stand_in",
     "with_config",
     "with_run",
     "with_stage",
 ]
+
+
+DEFAULT_CONFIG = Path("configs/fixture.yaml")
+BANNER_WIDTH = 100
+
+
+class LocalPath(click.Path):
+    """A path of this machine that is written to; a URL is refused before it becomes a folder named `s3:`."""
+
+    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> Path:
+        if scheme := url_scheme(value):
+            self.fail(f"expected a path of this machine, got {str(value)!r}: only the feature cache can lie on {scheme}", param)
+        return super().convert(value, param, context)
+
+
+FOLDER = LocalPath(path_type=Path, file_okay=False)
 
 
 class Group(click.Group):
@@ -49,16 +75,38 @@ def with_config(function: Callable) -> Callable:
     @click.option(
         "--config",
         "config",
-        default="configs/fixture.yaml",
+        default=DEFAULT_CONFIG,
         show_default=True,
         type=click.Path(path_type=Path),
         help="The experiment, a YAML file.",
     )
     @functools.wraps(function)
     def wrapper(config: Path, *args: object, **kwargs: object) -> object:
+        name_config(config)
         return function(Recipes(load_experiment(config)), *args, **kwargs)
 
     return wrapper
+
+
+def name_config(config: Path) -> None:
+    """Say which configuration a command works with, where its --config was not given."""
+    source = click.get_current_context().get_parameter_source("config")
+    if source is not click.core.ParameterSource.COMMANDLINE:
+        say(f"no --config given: working with {config}")
+
+
+def warn_of_stand_in(recipes: Recipes) -> list[str]:
+    """Say in large letters where a model's scores of real videos mean nothing; returns the reasons, none for another model."""
+    reasons = stand_in_reasons(recipes)
+    if reasons:
+        remedy = (
+            "They show that the pipeline runs. For scores that mean something: `gig weights fetch weights`, and a configuration "
+            'that is trained on videos like yours (README, "Your own videos").'
+        )
+        text = [line for part in [*reasons, remedy] for line in textwrap.wrap(part, BANNER_WIDTH - 4)]
+        edge = "#" * BANNER_WIDTH
+        say("\n".join([edge, "# STAND-IN MODEL: THESE SCORES MEAN NOTHING FOR REAL VIDEOS", *(f"# {line}" for line in text), edge]))
+    return reasons
 
 
 def with_run(function: Callable) -> Callable:
@@ -101,7 +149,38 @@ def make(final: Path, build: Callable[[Path], object]) -> None:
 
 
 def say(message: str) -> None:
-    click.echo(message, err=True)
+    """A line on standard error, above the progress bar where there is one."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def check_files(recipes: Recipes) -> list[str]:
+    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are kept for them.
+
+    Returns what was found, in lines. Raises PipelineError with every problem.
+    """
+    from pipeline.stages.manifest import check_data_set
+
+    experiment, found, problems = recipes.experiment, [], []
+    try:
+        with bar("check") as progress:
+            manifest = check_data_set(experiment, recipes.folder, progress, say)
+        if manifest:
+            splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
+            found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
+    except (PipelineError, OSError) as error:
+        problems.append(str(error))
+    if not (experiment.features.train and experiment.features.test):
+        from pipeline.models.backbone import build_backbone
+
+        settings = experiment.backbone
+        try:
+            loaded = build_backbone(settings.name, settings.weights, seed=settings.seed)
+            found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
+        except PipelineError as error:
+            problems.append(str(error))
+    if problems:
+        raise PipelineError("\n".join(problems))
+    return found
 
 
 def ensure_manifest(recipes: Recipes, left_out: bool = False):

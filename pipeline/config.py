@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.config_datasets import (
     DATASETS,
@@ -42,7 +42,10 @@ from pipeline.config_features import (
 )
 from pipeline.config_finetune import Finetune
 from pipeline.config_heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config_published import presets_spelled_out, published_training
 from pipeline.config_runs import Evaluation, Run, Scoring, Selection, Training
+from pipeline.config_text import read_yaml
+from pipeline.config_wording import key_of, wording
 from pipeline.errors import ConfigError
 
 __all__ = [
@@ -86,11 +89,17 @@ class Experiment(Section):
     evaluation: Evaluation = Evaluation()
     runs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], dict[str, dict[str, Any]]] = Field(
         default={"gig": {}},
-        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation.",
+        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation. "
+        "`training: paper` is the training that was published for the run's head.",
     )
     finetune: Finetune = Finetune()
     machine: Machine = Machine()
     paths: Paths = Paths()
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _presets(cls, runs: Any) -> Any:
+        return {name: presets_spelled_out(changes) for name, changes in runs.items()} if isinstance(runs, dict) else runs
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -138,6 +147,11 @@ class Experiment(Section):
             if section not in base:
                 raise ValueError(f"runs.{name}.{section}: a run changes only {', '.join(base)}")
             base[section] = switch_head(base[section], values) if section == "head" else base[section] | values
+        if "training" in changes:
+            try:
+                base["training"] = published_training(base["head"]["name"], self.training.model_dump(), changes["training"])
+            except ValueError as error:
+                raise ValueError(f"runs.{name}.{error}") from error
         try:
             return Run.model_validate(base)
         except ValidationError as error:
@@ -147,25 +161,14 @@ class Experiment(Section):
 
 def load_experiment(path: str | Path) -> Experiment:
     """Read an experiment from a YAML file. Raises ConfigError naming file, key and the nearest valid key."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: the configuration cannot be read ({error.strerror}); paths are relative to {Path.cwd()}: "
-            "run from the project's root, or give --config a full path"
-        ) from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    return parse_experiment(data, where=str(path))
+    return parse_experiment(read_yaml(Path(path)), where=str(path))
 
 
 def parse_experiment(data: object, where: str = "config") -> Experiment:
     """Validate plain data as an experiment. Raises ConfigError listing every problem at once."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: expected a mapping of sections, got {type(data).__name__}")
+        got = "nothing" if data is None else repr(data)[:80]
+        raise ConfigError(f"{where}: expected sections, `experiment: name` and so on, got {got}")
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
@@ -176,18 +179,23 @@ def parse_experiment(data: object, where: str = "config") -> Experiment:
 def _describe(item: Any, prefix: str = "") -> str:
     """One line for one pydantic error: the key, what is wrong, and for an unknown key the nearest valid one."""
     # The tag of a union, at the second place, is no key.
-    location = [str(part) for i, part in enumerate(item["loc"]) if (i, item["loc"][0], part) not in TAGGED]
-    key = ".".join(([prefix] if prefix else []) + location) or "experiment"
-    if item["type"] == "union_tag_invalid" and item["loc"][0] == "head":
-        name = str(item["ctx"]["tag"])
-        near = difflib.get_close_matches(name, HEADS, n=1, cutoff=0.0)[0]
-        return f"{key}.name: no head {name!r}; did you mean {near!r}? There are {', '.join(HEADS)}"
-    if item["type"] == "extra_forbidden":
+    location = tuple(part for i, part in enumerate(item["loc"]) if (i, item["loc"][0], part) not in TAGGED)
+    kind, facts = item["type"], item.get("ctx", {})
+    key = key_of((*((prefix,) if prefix else ()), *location, *(("[key]",) if kind == "invalid_key" else ())))
+    tag, kinds = ("name", HEADS) if "head" in item["loc"] else ("adapter", DATASETS)
+    if kind == "union_tag_invalid":
+        name = str(facts["tag"])
+        near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.0)[0]
+        what = "head" if tag == "name" else tag
+        return f"{key}.{tag}: no {what} {name!r}; did you mean {near!r}? There are {', '.join(kinds)}"
+    if kind == "union_tag_not_found" and isinstance(item["input"], dict):
+        return f"{key}.{tag}: is missing, expected one of {', '.join(kinds)}"
+    if kind == "extra_forbidden":
         known = _keys_of(item["loc"][:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
         return f"{key}: unknown key; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
-    got = "" if item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')}{got}"
+    said = wording(kind, item["msg"], item["input"], facts)
+    return f"{key}: {said}" if key else said  # what concerns several sections names them itself
 
 
 def _keys_of(location: tuple) -> list[str]:

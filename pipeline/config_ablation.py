@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config import Experiment, Run, digest, parse_experiment
-from pipeline.config_datasets import NAME_PATTERN, Section
+from pipeline.config_datasets import NAME_PATTERN, Section, UserPath
+from pipeline.config_published import presets_spelled_out
+from pipeline.config_text import read_yaml
+from pipeline.config_wording import key_of, wording
 from pipeline.errors import ConfigError
 
 __all__ = ["Ablation", "Plan", "Setting", "load_ablation"]
@@ -39,10 +41,17 @@ class Ablation(Section):
     """The file."""
 
     name: str = Field(pattern=NAME_PATTERN, description="Results lie in <output>/<experiment>/ablation-<name>-<digest>/.")
-    base: Path = Field(description="The experiment that every setting changes; its own runs play no part.")
+    base: UserPath = Field(description="The experiment that every setting changes; its own runs play no part.")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="training.seed of every setting.")
     list: dict[str, dict[str, dict[str, Any]]] = Field(default={"base": {}}, min_length=1, description="Settings by name.")
     grid: dict[str, tuple[Any, ...]] = Field(default={}, description="Dotted field -> values, crossed with the list.")
+
+    @field_validator("list", mode="before")
+    @classmethod
+    def _presets(cls, settings: Any) -> Any:
+        return (
+            {name: presets_spelled_out(sections) for name, sections in settings.items()} if isinstance(settings, dict) else settings
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,10 @@ def load_ablation(path: Path) -> Plan:
     try:
         ablation = Ablation.model_validate(data)
     except ValidationError as error:
-        lines = "\n".join(f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        lines = "\n".join(
+            f"  {key_of(item['loc'])}: {wording(item['type'], item['msg'], item['input'], item.get('ctx', {}))}"
+            for item in error.errors()
+        )
         raise ConfigError(f"{path}: {error.error_count()} problem(s)\n{lines}") from error
     base = _read(ablation.base)
     changes = _expand(path, ablation)
@@ -168,12 +180,7 @@ def _expand(path: Path, ablation: Ablation) -> dict[str, dict]:
 
 
 def _read(path: Path) -> dict:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); paths are relative to {Path.cwd()}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    data = read_yaml(path)
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping, got {type(data).__name__}")
+        raise ConfigError(f"{path}: expected keys with values, got {'nothing' if data is None else repr(data)[:80]}")
     return data

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "DATASETS",
@@ -17,8 +18,12 @@ __all__ = [
     "SyntheticCityDataset",
     "SyntheticDataset",
     "UcfCrimeDataset",
+    "UserPath",
     "XdViolenceDataset",
 ]
+
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+"""A path that may begin with `~`, as in a shell."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -62,12 +67,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
+FRAME_COUNTS = Field(
+    default=None,
+    description="A table of frame counts (docs/cache-analyst.md), relative to root, in place of the videos, which then need not be "
+    "there; for imported features and for score tables of other systems.",
+)
+
+
 class CsvDataset(Section):
     """Videos listed in a CSV file (columns video_id, path, split, label, optional source)."""
 
     adapter: Literal["csv"]
     name: str = Field(pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that the paths of the video list are relative to.")
+    root: UserPath = Field(description="Folder that the paths of the video list are relative to.")
     videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
     annotations: Path | None = Field(
         default=None,
@@ -78,6 +90,7 @@ class CsvDataset(Section):
     whole_video_anomalous: bool = Field(
         default=False, description="All frames of an anomalous test video that has no interval count as anomalous."
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class UcfCrimeDataset(Section):
@@ -85,7 +98,7 @@ class UcfCrimeDataset(Section):
 
     adapter: Literal["ucf_crime"]
     name: str = Field(default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
+    root: UserPath = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
     train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
     annotations: Path = Field(
         default=Path("Temporal_Anomaly_Annotation.txt"),
@@ -96,6 +109,7 @@ class UcfCrimeDataset(Section):
         default=("Normal_Videos_for_Event_Recognition",),
         description="Names of folders with other videos: the official archive holds normal ones under names of the lists.",
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class XdViolenceDataset(Section):
@@ -103,7 +117,7 @@ class XdViolenceDataset(Section):
 
     adapter: Literal["xd_violence"]
     name: str = Field(default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that all else is relative to.")
+    root: UserPath = Field(description="Folder that all else is relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, in any folders below.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos, in any folders below.")
     annotations: Path = Field(default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included.")
@@ -114,6 +128,7 @@ class XdViolenceDataset(Section):
         default=("Fighting", "Shooting", "Riot", "Abuse", "CarAccident", "Explosion"),
         description="Anomaly classes (codes B1, B2, B4, B5, B6, G) in the order of the head's outputs 1..C.",
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class ShanghaiTechDataset(Section):
@@ -123,13 +138,14 @@ class ShanghaiTechDataset(Section):
     name: str = Field(
         default="shanghaitech", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: Path = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
+    root: UserPath = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
     train_list: Path = Field(default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root.")
     test_list: Path = Field(default=Path("SH_Test_NEW.txt"), description="Test videos, labels and lengths, relative to root.")
     masks: Path = Field(default=Path("testing/test_frame_mask"), description="Folder of the frame masks, relative to root.")
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = Field(
         default=("Anomaly",), description="The name of the only class."
     )
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class CitySceneDataset(Section):
@@ -137,7 +153,7 @@ class CitySceneDataset(Section):
 
     adapter: Literal["cityscene"]
     name: str = Field(default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: Path = Field(description="Folder that all else is relative to.")
+    root: UserPath = Field(description="Folder that all else is relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, a folder a class below.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos.")
     annotations: Path = Field(
@@ -145,6 +161,7 @@ class CitySceneDataset(Section):
         description="Intervals of the test videos: video_id, label, start_frame, end_frame, half-open.",
     )
     classes: ClassNames = Field(default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C.")
+    frame_counts: Path | None = FRAME_COUNTS
 
 
 class SyntheticDataset(Section):

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.config_datasets import Section
+from pipeline.config_datasets import Section, UserPath
 
-__all__ = ["Backbone", "Decoding", "Features", "Machine", "Paths", "Preprocess", "Storage", "TestSampling", "TrainSampling"]
+__all__ = [
+    "Backbone",
+    "Decoding",
+    "Features",
+    "Machine",
+    "Paths",
+    "Preprocess",
+    "Storage",
+    "TestSampling",
+    "TrainSampling",
+    "check_cache_url",
+    "url_scheme",
+]
+
+UserText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or something else, such as a URL; a path may begin with `~`."""
 
 NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 
@@ -20,7 +37,7 @@ class Backbone(Section):
     name: Literal["tpn_slowonly_r50", "tpn_tiny"] = Field(
         default="tpn_slowonly_r50", description="TPN on ResNet-50 SlowOnly, as in the paper, or the small stand-in."
     )
-    weights: str = Field(
+    weights: UserText = Field(
         description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
         "which must be asked for. The paper: Kinetics-400.",
     )
@@ -36,18 +53,29 @@ class Decoding(Section):
     """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
 
     on_damage: Literal["keep", "quarantine"] = Field(
-        default="keep", description="keep: the frames before and after the damage are used, and the commit record says so."
+        default="keep", description="keep: the frame before a lost one stands in for it, and the commit record says which are lost."
     )
     keep_share: float = Field(
-        default=0.9, ge=0, le=1, description="Share of the declared frames that must be there; with fewer, quarantine."
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Share of the declared frames that must be there without damage; with fewer, quarantine.",
     )
     max_megapixels: float = Field(
-        default=64,
+        default=64.0,
         gt=0,
-        le=256,
-        description="Largest picture that is decoded, width x height in units of 2^20 pixels; a video with a larger one goes to "
-        "quarantine, before memory is asked for it.",
+        le=2000,
+        description="Million pixels that a picture may have; videos of larger ones go to quarantine.",
     )
+
+    @property
+    def max_pixels(self) -> int:
+        """The same in pixels."""
+        return round(self.max_megapixels * 1e6)
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide what features are. The limit on pixels only decides which videos have some."""
+        return self.model_dump(mode="json", exclude={"max_megapixels"})
 
 
 class Preprocess(Section):
@@ -67,7 +95,7 @@ class TrainSampling(Section):
     """Clips of a training video."""
 
     segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
-    clip_frames: int = Field(default=6, ge=1, description="Frames of a clip. Paper: 6.")
+    clip_frames: int = Field(default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6.")
     interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
     clips_per_segment: int = Field(
         default=1, ge=1, description="Clips of a segment, whose maps are averaged. Paper: 1 or 6 (docs/method.md)."
@@ -79,7 +107,7 @@ class TrainSampling(Section):
 class TestSampling(Section):
     """Sliding windows over a test video."""
 
-    window_frames: int = Field(default=6, ge=1, description="Frames of a window. Paper: 6.")
+    window_frames: int = Field(default=6, ge=1, le=8, description="Frames of a window; the backbone takes up to 8. Paper: 6.")
     stride_frames: int = Field(default=3, ge=1, description="Frames from one window's start to the next. Paper: 3.")
     interval_frames: int = Field(default=1, ge=1, description="Distance between a window's frames. Paper: consecutive.")
 
@@ -152,5 +180,31 @@ class Machine(Section):
 class Paths(Section):
     """Where things go. In no digest."""
 
-    output: Path = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
-    cache: str = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
+    output: UserPath = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
+    cache: UserText = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _local(cls, value: object) -> object:
+        if scheme := url_scheme(value):
+            raise ValueError(f"expected a folder of this machine, got {str(value)!r}; only paths.cache can lie on {scheme}")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _whole_url(cls, value: str) -> str:
+        check_cache_url(value)
+        return value
+
+
+def check_cache_url(value: str) -> None:
+    """Raise ValueError for what would become a folder named like a scheme, such as s3:/bucket."""
+    scheme = url_scheme(value)
+    if scheme and not value.startswith(f"{scheme}://"):
+        raise ValueError(f"expected a folder, or a URL such as {scheme}://bucket/prefix, got {value!r}")
+
+
+def url_scheme(value: object) -> str | None:
+    """The scheme of what looks like a URL, such as s3; None for a path. `s3:/bucket` is what a path makes of a URL."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(value))
+    return found[1] if found else None

@@ -1,7 +1,7 @@
 """The `head` section of an experiment: one frozen, strict model a head, told apart by `name`.
 
-A field that a head does not have is refused. Defaults are those of the papers that the heads are from; what they are and where a
-head departs from its paper is said in `pipeline.models.heads`.
+A field that a head does not have is refused. Defaults are those of the papers that the heads are from, or of their authors'
+released code; what they are and where a head departs from it is said in `pipeline.models.heads`.
 """
 
 from __future__ import annotations
@@ -121,46 +121,55 @@ class RtfmHead(Head):
     """Tian et al. 2021."""
 
     name: Literal["rtfm"] = Field(description="Robust temporal feature magnitude.")
-    p: int = Field(default=3, ge=1, description="Segments of greatest magnitude, of T. Paper: 3 of 32.")
-    dropout: Dropout = Field(default=0.7, description="Dropout between the layers. Paper: 0.7.")
-    margin: Weight = Field(default=100.0, description="Margin of magnitudes. Paper: 100.")
-    alpha: Weight = Field(default=1e-4, description="Weight of the magnitude loss. Paper: 1e-4.")
-    smoothness: Weight = Field(default=8e-4, description="Weight of squared differences of neighbouring scores. Paper: 8e-4.")
-    sparsity: Weight = Field(default=8e-3, description="Weight of an anomalous bag's scores. Paper: 8e-3.")
+    p: int = Field(default=3, ge=1, description="Segments of greatest magnitude, of T. Released code: 3 of 32.")
+    dropout: Dropout = Field(default=0.7, description="Dropout between the layers. Released code: 0.7.")
+    margin: Weight = Field(default=100.0, description="Margin of magnitudes. Released code: 100.")
+    alpha: Weight = Field(default=1e-4, description="Weight of the magnitude loss. Released code: 1e-4.")
+    smoothness: Weight = Field(
+        default=8e-4, description="Weight of squared differences of neighbouring scores. Released code: 8e-4."
+    )
+    sparsity: Weight = Field(default=8e-3, description="Weight of the length of all anomalous bags' scores. Released code: 8e-3.")
 
 
 class BnWvadHead(Head):
     """Zhou et al. 2024."""
 
     name: Literal["bn_wvad"] = Field(description="Divergence from the mean of BatchNorm.")
-    sample_share: float = Field(default=0.1, ge=0, le=1, description="Share of a bag's segments selected. Paper: 0.1.")
-    batch_share: float = Field(default=0.2, ge=0, le=1, description="Share of the batch's anomalous segments selected. Paper: 0.2.")
-    margin: Weight = Field(default=1.0, description="Margin of the pull-push loss. Paper: 1.")
-    weight1: Weight = Field(default=5.0, description="Weight of the pull-push loss of the first norm. Paper: 5.")
-    weight2: Weight = Field(default=20.0, description="Weight of the pull-push loss of the second norm. Paper: 20.")
-    dropout: Dropout = Field(default=0.0, description="Dropout in the transformer. Paper: 0.")
+    sample_share: float = Field(default=0.2, ge=0, le=1, description="Share of a bag's segments selected. Released code: 0.2.")
+    batch_share: float = Field(
+        default=0.4, ge=0, le=1, description="Share of the batch's anomalous segments selected. Released code: 0.4."
+    )
+    margin: Weight = Field(default=1.0, description="Margin of the pull-push loss. Released code: 1.")
+    weight1: Weight = Field(default=5.0, description="Weight of the pull-push loss of the first norm. Released code: 5.")
+    weight2: Weight = Field(default=20.0, description="Weight of the pull-push loss of the second norm. Released code: 20.")
+    dropout: Dropout = Field(default=0.0, description="Dropout in the transformer. Released code: 0.")
 
 
 class UrDmuHead(Head):
     """Zhou, Yu, Yang 2023."""
 
     name: Literal["ur_dmu"] = Field(description="Uncertainty regulated dual memory units.")
-    memory_normal: int = Field(default=60, ge=1, description="Items of the memory of normality. Paper: 60.")
-    memory_anomalous: int = Field(default=60, ge=1, description="Items of the memory of anomaly. Paper: 60.")
-    dropout: Dropout = Field(default=0.5, description="Dropout in the transformer. Paper: 0.5.")
-    dual: Weight = Field(default=0.1, description="Weight of the dual memory loss. Paper: 0.1.")
-    triplet: Weight = Field(default=0.1, description="Weight of the triplet loss. Paper: 0.1.")
-    divergence: Weight = Field(default=1e-3, description="Weight of the divergence of normal features. Paper: 0.001.")
-    distance: Weight = Field(default=1e-4, description="Weight of the magnitude distance. Paper: 0.0001.")
-    margin: Weight = Field(default=100.0, description="Margin of the magnitude distance. Paper: 100.")
+    memory_normal: int = Field(default=60, ge=1, description="Items of the memory of normality. Released code: 60.")
+    memory_anomalous: int = Field(default=60, ge=1, description="Items of the memory of anomaly. Released code: 60.")
+    dropout: Dropout = Field(default=0.5, description="Dropout in the transformer. Released code: 0.5.")
+    dual: Weight = Field(default=0.1, description="Weight of the dual memory loss. Released code: 0.1.")
+    triplet: Weight = Field(default=0.1, description="Weight of the triplet loss. Released code: 0.1.")
+    divergence: Weight = Field(default=1e-3, description="Weight of the divergence of normal features. Released code: 0.001.")
+    distance: Weight = Field(default=1e-4, description="Weight of the magnitude distance. Released code: 0.0001.")
+    margin: Weight = Field(default=100.0, description="Margin of the magnitude distance. Released code: 100.")
 
 
 class GcnLabelNoiseHead(Head):
     """Zhong et al. 2019."""
 
     name: Literal["gcn_label_noise"] = Field(description="A graph network that cleans segment labels, beside a classifier.")
-    dropout: Dropout = Field(default=0.6, description="Dropout in the classifier.")
-    sure_share: float = Field(default=0.3, gt=0, le=0.5, description="Share of a bag's segments, of highest and of lowest score.")
+    dropout: Dropout = Field(default=0.6, description="Dropout in classifier and cleaner. Released code: 0.6 in the cleaner.")
+    sure_share: float = Field(
+        default=0.15,
+        gt=0,
+        le=0.5,
+        description="Share of a bag's segments, of highest and of lowest score. Released code: 0.3 in all.",
+    )
     warmup_steps: int = Field(default=100, ge=0, description="Steps of the classifier on the labels as they are.")
     average: float = Field(default=0.95, ge=0, lt=1, description="Of the slow cleaner's weights, what is kept from step to step.")
 

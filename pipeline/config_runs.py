@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config_datasets import Section
 from pipeline.config_heads import AnyHead, GigHead
@@ -16,14 +16,27 @@ class Training(Section):
     """Fitting the head."""
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
+    steps: int | None = Field(
+        default=None, ge=1, description="Steps of the optimiser in all, in place of epochs; the last epoch may be cut short."
+    )
     batch_bags: int = Field(default=8, ge=1, description="Bags of a batch. Paper: 8.")
     optimizer: Literal["adagrad", "adam"] = Field(default="adagrad", description="Paper: Adagrad.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Paper: 0.001.")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty, added to the gradient. Paper: none.")
+    clip_norm: float = Field(
+        default=0.0, ge=0, description="Longest gradient, all parameters together; 0: no limit, as in the paper."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
     permute_labels_seed: int | None = Field(
         default=None, ge=0, description="A control: shuffle the training labels over the videos with this seed."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_preset(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            raise ValueError(f"expected a mapping, got {data!r}; a run can say `paper`: runs.<name>.training: paper")
+        return data
 
 
 class Selection(Section):

@@ -4,6 +4,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "DegenerateTruth",
+    "FeatureMismatch",
     "LengthMismatch",
     "ManifestError",
     "OutputError",
@@ -40,6 +41,10 @@ class DecodeError(PipelineError, OSError):
 
 class WeightsError(PipelineError, ValueError):
     """Weights that are missing, of another shape, or not what they claim to be."""
+
+
+class FeatureMismatch(PipelineError, ValueError):
+    """A head, and features made in another way than those that it was trained on."""
 
 
 class LengthMismatch(PipelineError, ValueError):

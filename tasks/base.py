@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import TracebackType
 
 import luigi
 import luigi.configuration
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
+from pipeline.data.following import end_with_parent
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
 from pipeline.stages.progress import Pace
@@ -46,9 +49,27 @@ if not luigi.configuration.get_config().has_section("retcode"):
     luigi.configuration.add_config_path(Path(__file__).parent.parent / "luigi.cfg")
 
 
+def interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What is printed when an exception ends the command: of Ctrl-C one line."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = interrupted
+
+
+@luigi.Task.event_handler(luigi.Event.START)
+def _in_a_worker(task: luigi.Task) -> None:
+    """A process of `--workers` ends with luigi, however that ends, and so holds no lock afterwards."""
+    end_with_parent()
+
+
 @lru_cache(maxsize=8)
 def recipes_for(config: str) -> Recipes:
     """The recipes of a configuration file, read once a process: all tasks of one command see one listing."""
+    logger.info("configuration %s", config)
     return Recipes(load_experiment(config))
 
 

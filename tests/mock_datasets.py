@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import av
@@ -15,6 +14,7 @@ def write_video(path: Path, frames: int = FRAMES) -> None:
     """An MPEG-4 video whose brightness follows the frame number; any container by its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = path.name  # equal pictures, but not the same content
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for index in range(frames):
@@ -30,17 +30,18 @@ def write_images(folder: Path, frames: int = FRAMES) -> None:
         with av.open(str(folder / f"{index:03d}.jpg"), "w", format="image2", options={"update": "1"}) as container:
             stream = container.add_stream("mjpeg", rate=1)
             stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), index * 5, np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.full((64, 64, 3), index * 5 + int(folder.name[-1]), np.uint8), format="rgb24")
+                )
+            )
             container.mux(stream.encode(None))
 
 
 def put(root: Path, *names: str) -> None:
-    """Tiny videos, all of the same content."""
-    model = root / names[0]
-    write_video(model)
-    for name in names[1:]:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(model, root / name)
+    """Tiny videos of the same pictures."""
+    for name in names:
+        write_video(root / name)
 
 
 def ucf_crime(root: Path) -> dict:
@@ -112,7 +113,7 @@ def cityscene(root: Path) -> dict:
     names = ("Fighting/f1", "Robbery/r1", "Fighting;Robbery/fr1", "Normal/n1", "Normal/n2")
     put(root, *(f"train/{name}.mp4" for name in names), "test/t1.mp4", "test/deeper/t2.mp4")
     (root / "annotations.csv").write_text("video_id,label,start_frame,end_frame\nt1,Robbery,2,9\nt1,Fighting,5,24\n")
-    return {"adapter": "cityscene", "root": str(root)}
+    return {"adapter": "cityscene", "root": str(root), "classes": ["Fighting", "Robbery"]}
 
 
 MOCKS = {"ucf_crime": ucf_crime, "xd_violence": xd_violence, "shanghaitech": shanghaitech, "cityscene": cityscene}

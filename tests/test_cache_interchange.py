@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -49,7 +50,7 @@ class TestRoundTrip:
     def test_every_bit_comes_back(self, store, tmp_path, kind):
         path = write_out(store, kind, tmp_path)
         other = FeatureStore.open(tmp_path / "other")
-        assert set(bring_in(other, "back", path)) == set(NAMES)
+        assert set(bring_in(other, "back", path).imported) == set(NAMES)
         assert other.list("back") == set(NAMES)
         for name in NAMES:
             one, two = store.reader("ns", name), other.reader("back", name)
@@ -63,6 +64,11 @@ class TestRoundTrip:
             assert provenance.pop("imported")["namespace"] == "ns"
             assert provenance == one.record.provenance
         assert other.verify("back") == []
+
+    def test_what_is_there_unchanged_is_not_written_again(self, store, tmp_path, kind):
+        path = write_out(store, kind, tmp_path)
+        report = bring_in(store, "ns", path)
+        assert (report.imported, set(report.present)) == ((), set(NAMES))
 
     def test_values_changed_outside_are_refused(self, store, tmp_path, kind):
         path = write_out(store, kind, tmp_path)
@@ -125,7 +131,7 @@ class TestPlainArrays:
 
     def test_rows_are_clips_of_consecutive_frames(self, target, tmp_path):
         array = np.random.default_rng(0).random((4, 8)).astype(np.float32)
-        assert import_npy(target, "i3d", self.save(tmp_path / "npy", v1_i3d=array), I3D) == ["v1"]
+        assert import_npy(target, "i3d", self.save(tmp_path / "npy", v1_i3d=array), I3D).imported == ("v1",)
         reader = target.reader("i3d", "v1")
         assert reader.shape == (1, 4, 1, 1, 8)
         assert reader.features(0)[:, 0, 0].tobytes() == array.tobytes()
@@ -162,8 +168,29 @@ class TestPlainArrays:
         array = np.random.default_rng(0).random((4, 5, 8)).astype(np.float32)
         with h5py.File(tmp_path / "features.h5", "w") as file:
             file["Abuse/v1_i3d"] = array
-        assert import_hdf5(target, "i3d", tmp_path / "features.h5", I3D) == ["Abuse/v1"]
-        np.testing.assert_array_equal(target.reader("i3d", "Abuse/v1").features(4)[:, 0, 0], array[:, 4])
+            file["Arson/v2_i3d"] = array
+            file["names"] = [b"v1", b"v2"]
+        report = import_hdf5(target, "i3d", tmp_path / "features.h5", replace(I3D, axes="T,crops,D"))
+        assert report.imported == ("v1", "v2")
+        assert "names" in report.notes[0]
+        assert "Abuse/v1 is v1" in report.notes[1]
+        np.testing.assert_array_equal(target.reader("i3d", "v1").features(4)[:, 0, 0], array[:, 4])
+
+    def test_an_import_goes_on_where_it_was_broken_off_and_says_so(self, target, tmp_path):
+        rows = {name: np.full((4, 8), number, np.float32) for number, name in enumerate("abcd")}
+        folder = self.save(tmp_path / "npy", **rows | {"c": np.full((4, 8), np.nan, np.float32)})
+        layout = PlainLayout(fps=25)
+        with pytest.raises(NonFiniteFeatures, match="i3d/c"):
+            import_npy(target, "i3d", folder, layout)
+        written = {name: target.record("i3d", name).payload for name in target.list("i3d")}
+        assert set(written) == {"a", "b"}
+        np.save(folder / "c.npy", rows["c"])
+        report = import_npy(target, "i3d", folder, layout)
+        assert (report.imported, report.present) == (("c", "d"), ("a", "b"))
+        assert {name: target.record("i3d", name).payload for name in written} == written
+        np.save(folder / "b.npy", np.ones((5, 8), np.float32))
+        assert import_npy(target, "i3d", folder, layout).imported == ("b",)
+        assert import_npy(target, "i3d", folder, replace(layout, frames_per_clip=8)).imported == ("a", "b", "c", "d")
 
     def test_doubles_are_converted_only_when_that_is_asked_for(self, target, tmp_path):
         folder = self.save(tmp_path / "npy", v1=np.ones((2, 8)) / 3)

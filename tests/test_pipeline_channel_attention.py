@@ -76,7 +76,7 @@ def test_training_begins_at_the_head_without_attention(maps):
     cue = global_pattern_cue(maps)
     plain, attention = (make_head(parse_head({"k": 3, "channel_attention": n}), Run().training, 10, 2).eval() for n in (0, 4))
     expected = plain(cue, pattern_vectors(maps, cue, reduction="spatial", k=3).vectors)
-    assert torch.equal(attention(cue, maps).segment_logits, expected.segment_logits)
+    torch.testing.assert_close(attention(cue, maps).segment_logits, expected.segment_logits)
 
 
 def test_the_cue_loss_teaches_scores_with_an_attention_alone(tmp_path):

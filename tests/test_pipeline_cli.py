@@ -11,10 +11,12 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.config import load_experiment
-from pipeline.errors import DecodeError
+from pipeline.config import load_experiment, parse_experiment
+from pipeline.data.geometry import crop_geometry
+from pipeline.errors import ConfigError, DecodeError
 from pipeline.models.weights import BUNDLED
 from pipeline.stages.recipes import Recipes
+from pipeline.stages.stand_in import stand_in_reasons
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,6 +39,14 @@ def test_config_check_says_where_results_go(nano, write_config, tmp_path):
     assert str(tmp_path / "var" / "nano") in result.stdout
 
 
+def test_config_check_warns_of_another_methods_optimiser(nano, write_config):
+    nano["runs"] = {"bn": {"head": {"name": "bn_wvad"}}}
+    result = gig("config", "check", "--config", write_config(nano))
+    assert result.exit_code == 0
+    assert "warning: runs.bn: bn_wvad trains with adagrad" in result.stderr
+    assert result.stdout.startswith("ok: ")
+
+
 def test_config_check_fails_with_the_nearest_key(nano, write_config):
     nano["training"]["epoch"] = 3
     result = gig("config", "check", "--config", write_config(nano))
@@ -54,7 +64,47 @@ def test_config_fields_explains_every_key_of_a_full_configuration():
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
 def test_every_shipped_configuration_is_valid(name):
-    assert gig("config", "check", "--config", ROOT / "configs" / name).exit_code == 0
+    assert gig("config", "check", "--no-data", "--config", ROOT / "configs" / name).exit_code == 0
+
+
+@pytest.fixture
+def own_videos(nano, tmp_path, make_video) -> dict:
+    """An experiment on four videos in tmp_path/data."""
+    rows = ("n,train,Normal", "f,train,Fight", "t,test,Fight", "u,test,Normal")
+    for row in rows:
+        make_video(f"data/{row[0]}.mp4", frames=8)
+    lines = [f"{row[0]},{row[0]}.mp4,{row[2:]}" for row in rows]
+    (tmp_path / "data/videos.csv").write_text("\n".join(["video_id,path,split,label", *lines]) + "\n")
+    (tmp_path / "data/annotations.csv").write_text("video_id,label,start_frame,end_frame\nt,Fight,2,5\n")
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path / "data"), "classes": ["Fight"]}
+    nano["dataset"]["annotations"] = "annotations.csv"
+    return nano
+
+
+def test_config_check_looks_at_data_set_annotations_and_weights(own_videos, write_config, tmp_path):
+    result = gig("config", "check", "--config", write_config(own_videos))
+    assert result.exit_code == 0
+    assert "data set: 2 train and 2 test videos, 1 interval(s)" in result.stdout
+    assert "weights: bundled, sha256 " in result.stdout
+    assert [path.name for path in (tmp_path / "var").rglob("*.*")] == ["headers.jsonl"]  # what the manifest need not read again
+
+
+def test_config_check_lists_what_is_wrong_with_all_of_them(own_videos, write_config, tmp_path):
+    (tmp_path / "data/n.mp4").unlink()
+    (tmp_path / "data/annotations.csv").write_text("video_id,label,start_frame,end_frame\nt,Fight,2,50\n")
+    own_videos["backbone"]["weights"] = "nowhere.pth"
+    own_videos["selection"] = {"validation_share": 0.2}
+    path = write_config(own_videos)
+    result = gig("config", "check", "--config", path)
+    assert result.exit_code == 1
+    for text in (
+        "videos.csv, row 2: n: ",
+        "annotations.csv, row 2: t: the interval [2, 50) ends past the video's 8 frames",
+        "selection: no anomalous video would be left for validation",
+        "nowhere.pth: no such weight file",
+    ):
+        assert text in result.stderr
+    assert gig("config", "check", "--no-data", "--config", path).exit_code == 0
 
 
 def test_weights_check_accepts_the_right_file_only():
@@ -72,9 +122,11 @@ def test_report_before_a_run_says_what_to_do(nano, write_config):
 
 
 def test_an_unknown_run_is_refused_with_those_there_are(nano, write_config):
-    result = gig("train", "--config", write_config(nano), "--run", "gigg")
-    assert result.exit_code == 1
-    assert "gig, untrained" in result.stderr
+    for command in (["train"], ["evaluate"], ["explain", "v"]):
+        result = gig(*command, "--config", write_config(nano), "--run", "gigg")
+        assert result.exit_code == 1
+        assert "gig, untrained" in result.stderr
+    assert not Path(nano["paths"]["output"]).exists()  # known before any work
 
 
 def test_evaluate_does_what_is_missing_and_the_second_time_nothing(nano, write_config):
@@ -161,3 +213,78 @@ def test_score_looks_for_its_videos_before_any_work(nano, write_config, tmp_path
     assert result.exit_code == 2
     assert "nowhere.mp4" in result.stderr
     assert not (tmp_path / "var").exists()
+
+
+COMMANDS = [["quarantine", "ls"], ["quarantine", "clear"], ["config", "show"], ["report"], ["evaluate"], ["score", "README.md"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_without_a_configuration_names_the_one_it_works_with(command, monkeypatch, nano, write_config):
+    monkeypatch.chdir(ROOT)
+    for work in ("pipeline.cli_score.ensure_head", "pipeline.cli._evaluate_run"):
+        monkeypatch.setattr(work, lambda *arguments: click.get_current_context().exit(0))
+    assert "no --config given: working with configs/fixture.yaml" in gig(*command).stderr
+    assert "no --config given" not in gig(*command, "--config", write_config(nano)).stderr
+
+
+def test_an_ablation_without_a_configuration_names_the_one_it_works_with(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert "no --config given: working with configs/ablations/fixture.yaml" in gig("ablate", "--check").stderr
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/results", "s3:/bucket/results", "gs://b", "file:///tmp/x"])
+def test_results_on_a_scheme_are_refused_wherever_a_configuration_is_read(nano, write_config, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    nano["paths"]["output"] = place
+    scheme = place.split(":")[0]
+    with pytest.raises(ConfigError, match=f"paths.output: expected a folder of this machine, got '{place}'"):
+        parse_experiment(nano)
+    path = write_config(nano)
+    for command in (["config", "check"], ["train"], ["quarantine", "ls"]):
+        result = gig(*command, "--config", path)
+        assert (result.exit_code, f"only paths.cache can lie on {scheme}" in result.stderr) == (1, True)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_cache_url_that_lost_a_slash_is_refused(nano, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"paths.cache: .*a URL such as s3://bucket/prefix, got 's3:/bucket'"):
+        parse_experiment(nano | {"paths": {"cache": "s3:/bucket"}})
+    assert parse_experiment(nano | {"paths": {"cache": "s3://bucket/a"}}).paths.cache == "s3://bucket/a"
+    assert "--cache: expected a folder, or a URL" in gig("cache", "ls", "--cache", "s3:/bucket").stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [["score", "README.md"], ["explain", "x"], ["evaluate", "--scores", "x"], ["export-submission", "--scores", "x"]]
+)
+def test_an_output_option_on_a_scheme_is_refused(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").touch()
+    result = gig(*command, "--out", "s3://bucket/x")
+    assert (result.exit_code, "'--out': expected a path of this machine" in result.stderr) == (2, True)
+    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_stand_in_model_is_known(nano, tmp_path):
+    def reasons(**changes: object) -> list[str]:
+        recipes = Recipes(parse_experiment(nano | changes))
+        return stand_in_reasons(recipes.finetuned if "finetune" in changes else recipes)
+
+    own = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting"]}
+    paper = {"name": "tpn_slowonly_r50", "weights": "kinetics.pth"}
+    assert len(reasons()) == len(reasons(finetune={"enabled": True})) == 2
+    assert "stand-in" in reasons(dataset=own)[0]
+    assert "random" in reasons(dataset=own, backbone=paper | {"weights": "random"})[0]
+    assert "generated scenes" in reasons(backbone=paper)[0]
+    assert reasons(dataset=own, backbone=paper) == []
+
+
+def test_the_readme_says_what_the_centre_crop_sees():
+    geometry = crop_geometry(1920, 1080, 256, 224)
+    width, height = 224 / geometry.width, 224 / geometry.height
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"the middle {width:.0%} of the width and {height:.1%} of the height".replace("%", " %") in text
+    old = crop_geometry(640, 480, 256, 224)
+    assert f"of one of 4:3 {224 / old.width:.0%}".replace("%", " %") in text
+    assert f"`crop: 256` with `short_side: 256` sees {256 / geometry.width:.0%} of the width".replace("%", " %") in text

@@ -31,9 +31,8 @@ T0,Fire,8,12
 @pytest.fixture
 def root(tmp_path: Path, make_video) -> Path:
     """A small data set in tmp_path: four videos of 12 frames and the two files."""
-    source = make_video("v/n1.mp4", frames=12)
-    for name in ("a1", "t0", "t1"):
-        (tmp_path / "v" / f"{name}.mp4").write_bytes(source.read_bytes())
+    for name in ("n1", "a1", "t0", "t1"):
+        make_video(f"v/{name}.mp4", frames=12)
     (tmp_path / "videos.csv").write_text(VIDEOS)
     (tmp_path / "annotations.csv").write_text(INTERVALS)
     return tmp_path
@@ -140,7 +139,7 @@ def test_every_problem_is_listed_by_file_and_row(root):
         "annotations.csv, row 7: T0 is labelled Fire, its interval 'Fight'",
         "annotations.csv, row 8: video 'who' is not in the video list",
         "annotations.csv, row 9: a1 is a training video; training has video-level labels only",
-        "annotations.csv, row 10: T0 is labelled Fire, its interval 'Fier'; did you mean 'Fire'?",
+        "annotations.csv, row 10: unknown label 'Fier'; did you mean 'Fire'?",
     ):
         assert expected in found
     assert len(found.splitlines()) == 16
@@ -234,3 +233,20 @@ def test_ids_that_would_share_a_key_are_refused(nano, tmp_path, make_video, monk
     with pytest.raises(ManifestError, match="'cam/1' and 'Cam/1' have the same key 'cam/1'"):
         build_manifest(experiment, tmp_path / "refused")
     assert not list((tmp_path / "refused").iterdir())
+
+
+def test_gaps_in_the_numbers_of_an_image_folder_are_told(root):
+    frames = root / "v" / "frames"
+    frames.mkdir()
+    with av.open(str(frames / "image_0.png"), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "rgb24"
+        container.mux([*stream.encode(av.VideoFrame(32, 32, "rgb24")), *stream.encode(None)])
+    for number in (1, 2, 3, 4, 10, 11, 13):
+        (frames / f"image_{number}.png").write_bytes((frames / "image_0.png").read_bytes())
+    (root / "videos.csv").write_text(VIDEOS + "f0,v/frames,train,Normal,,\n")
+    manifest = read(root)
+    assert {video.video_id: video.packets for video in manifest.videos}["f0"] == 8
+    place = f"{root}/videos.csv, row 6: f0: "
+    what = "images are missing between the others: number 5 to 9, 12 (6 in all); the images that are there are its frames"
+    assert manifest.origin.warnings == (place + what,)

@@ -46,7 +46,7 @@ FIELDS = {
     ("cityscene", "test"): ("test/deeper", FILES),
     ("cityscene", "annotations"): ("changed.txt", ALL),
     ("cityscene", "classes"): (["Robbery", "Fighting"], LABELS),
-}
+} | {(name, "frame_counts"): ("counts.csv", FILES) for name in MOCKS}
 
 
 def test_every_field_of_the_published_data_sets_has_its_case():

@@ -150,6 +150,17 @@ def test_a_folder_of_images_is_a_video_in_the_order_of_its_numbers(tmp_path):
     np.testing.assert_allclose([frame.time_s for frame in frames], [0, 0.04, 0.08])
 
 
+@pytest.mark.parametrize(("lost", "seen"), [("2.png", [50, 50, 150]), ("1.png", [100, 100, 150])])
+def test_a_damaged_image_of_a_folder_keeps_its_place(tmp_path, lost, seen):
+    folder = write_images(tmp_path / "frames", {"1.png": 50, "2.png": 100, "3.png": 150})
+    (folder / lost).write_bytes((folder / lost).read_bytes()[:40])
+    damage = Damage()
+    frames = list(iter_frames(folder, short_side=32, crop=32, damage=damage))
+    np.testing.assert_allclose([frame.image.mean() for frame in frames], seen, atol=4)
+    number = int(lost[0]) - 1
+    assert (damage.lost, damage.errors) == ([(number, number + 1)], 1)
+
+
 def test_a_damaged_image_is_named_with_its_frame(tmp_path):
     folder = write_images(tmp_path / "frames", {"1.png": 1, "2.png": 2})
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
@@ -193,8 +204,10 @@ def test_damage_in_the_middle_is_an_error_that_says_how_far_it_got(tmp_path):
         list(iter_frames(path))
     damage = Damage()
     frames = list(iter_frames(path, damage=damage))
-    assert len(frames) == 29  # those before and those after
-    assert (damage.errors, damage.first_frame) == (1, 20)
+    assert len(frames) == 30
+    assert (damage.errors, damage.first_frame, damage.lost) == (1, 20, [(20, 21)])
+    np.testing.assert_array_equal(frames[20].image, frames[19].image)  # the one before it stands in
+    assert [frame.time_s for frame in frames] == pytest.approx(np.arange(30) / 10)
     assert damage.message
     assert read_header(path).packets == 30
 
@@ -253,5 +266,5 @@ def test_awkward_real_files():
     with pytest.raises(DecodeError, match=r"corrupted\.mp4: decoding failed at frame 28"):
         list(iter_frames(AWKWARD / "corrupted.mp4"))
     damage = Damage()
-    assert len(list(iter_frames(AWKWARD / "corrupted.mp4", damage=damage))) == 49
-    assert (damage.errors, damage.first_frame) == (1, 28)
+    assert len(list(iter_frames(AWKWARD / "corrupted.mp4", damage=damage))) == 50
+    assert (damage.errors, damage.first_frame, damage.lost_frames) == (1, 28, 1)

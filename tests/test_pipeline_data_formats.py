@@ -163,7 +163,8 @@ def test_planes_give_the_pixels_of_a_packed_picture(pixels, size):
     frame = VideoReformatter().reformat(av.VideoFrame.from_ndarray(noise, format="rgb24"), *size, pixels, threads=1)
     for width, height in ((455, 256), (341, 256), (340, 256), (257, 455)):
         packed = VideoReformatter().reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
-        np.testing.assert_array_equal(Upright().image(frame, width, height), packed.to_ndarray())
+        found, expected = Upright().image(frame, width, height).astype(int), packed.to_ndarray().astype(int)
+        assert np.abs(found - expected).max() <= 2  # libswscale has code for every processor; the wrong filter is tens apart
 
 
 def test_pictures_do_not_wait_for_the_garbage_collector(make_video):
@@ -226,7 +227,7 @@ def test_damage_in_the_middle_costs_the_frames_there(tmp_path, name):
     spoil(path, "middle")
     damage = Damage()
     count = len(brightness(path, damage))
-    assert 48 <= count <= 60
+    assert count == 60
     assert damage
     assert 20 <= damage.first_frame <= 40
     if damage.errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -72,6 +73,19 @@ def test_a_journal_cut_off_in_a_line_loses_that_line_only(videos, tmp_path):
     assert asked == ["b.mp4", "c.mp4"]
     assert found[2] == first[2]
     assert read(videos, journal)[1] == ["b.mp4"]
+
+
+def test_a_journal_of_the_version_before_is_read_over(videos, tmp_path):
+    journal = tmp_path / "headers.jsonl"
+    first, _ = read(videos, journal)
+    lines = [json.loads(line) for line in journal.read_text().splitlines() if line]
+    for line in lines:
+        del line["form"], line["fault"]
+        line["packets"] += 100  # it counted packets that are not shown
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, asked = read(videos, journal)
+    assert asked == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [found[0], found[2]] == [first[0], first[2]]
 
 
 def test_facts_of_what_is_not_there(tmp_path):

@@ -1,8 +1,7 @@
-"""Times of frames from stamps that are missing, wrong, or begin anew."""
+"""Times of frames: rising, from whatever stamps a file has."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,112 +9,101 @@ import numpy as np
 import pytest
 
 from pipeline.data.decode import iter_frames
-from pipeline.data.times import Clock, Pace, timed
+from pipeline.data.times import Pace, timed
 from pipeline.errors import DecodeError
 
-
-def times(stamps: list[float | None], fps: float = 10, *, joins: bool = False) -> list[float]:
-    clock = Clock(Pace(fps, joins=joins))
-    return [clock.time(stamp, following) for stamp, following in zip(stamps, [*stamps[1:], None], strict=True)]
+STREAM, FILE = Pace(10.0, restarts=True), Pace(10.0)
 
 
-def encode(path: Path, codec: str, count: int = 30, **options: str) -> Path:
-    """Moving pictures at 25 frames/s."""
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as output:
-        video = output.add_stream(codec, rate=25)
-        video.width, video.height, video.pix_fmt, video.options = 96, 64, "yuv420p", options
-        for index in range(count):
-            image = np.roll(rng.integers(0, 255, (64, 96, 3)), index, axis=1).astype(np.uint8)
-            output.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        output.mux(video.encode(None))
-    return path
+def tenths(stamps: list[float | None], pace: Pace = FILE) -> np.ndarray:
+    """Times of stamps, all in tenths of a second: a frame at 10 frames/s."""
+    given = [(index, None if stamp is None else stamp / 10, pace) for index, stamp in enumerate(stamps)]
+    found = list(timed(given))
+    assert [index for index, _ in found] == list(range(len(stamps)))
+    times = np.array([time_s for _, time_s in found])
+    assert (np.diff(times) > 0).all()
+    return times * 10
 
 
+@pytest.mark.parametrize("pace", [STREAM, FILE])
 @pytest.mark.parametrize(
     ("stamps", "expected"),
     [
-        ([5.0, 5.1, 5.2], [0, 0.1, 0.2]),
-        ([0, 0.1, 0.7, 0.8, 2.0], [0, 0.1, 0.7, 0.8, 2.0]),
-        ([0, 60, 600], [0, 60, 600]),
-        ([None, None, None], [0, 0.1, 0.2]),
-        ([None, 3.1, 3.2], [0, 0.1, 0.2]),
-        ([0, None, 0.2, None], [0, 0.1, 0.2, 0.3]),
-        ([0, 0.1, 500, 0.3, 0.4], [0, 0.1, 0.2, 0.3, 0.4]),
-        ([0, 0.1, -500, 0.3, 0.4], [0, 0.1, 0.2, 0.3, 0.4]),
-        ([0, 0.1, 0.1, 0.3, 0.4], [0, 0.1, 0.2, 0.3, 0.4]),
-        ([500, 0.1, 0.2, 0.3], [0, 0.1, 0.2, 0.3]),
+        ([7], [0]),
+        ([], []),
+        ([7, 8, 9, 10], [0, 1, 2, 3]),
+        ([7, 8, 12, 13, 50], [0, 1, 5, 6, 43]),  # the rate varies
+        ([None] * 4, [0, 1, 2, 3]),
+        ([None, None, 7, 8, None, 10], [0, 1, 2, 3, 4, 5]),
+        ([0, 1, 57, 3, 4], [0, 1, 2, 3, 4]),  # one stamp is wrong
+        ([0, 1, -57, 3, 4], [0, 1, 2, 3, 4]),
+        ([0, 1, 1e9, 3, 4], [0, 1, 2, 3, 4]),
+        ([57, 1, 2, 3], [0, 1, 2, 3]),
+        ([0, 1, 2, -57], [0, 1, 2, 3]),
+        ([0, 0, 0, 0], [0, 1, 2, 3]),  # a clock that stands still
+        ([0, 1, 1, 2, 3], [0, 1, 1.5, 2, 3]),
+        ([5, 6, 7, 0, 1, 2], [0, 1, 2, 3, 4, 5]),  # begins anew
+        ([50, 51, 52, 0, 1, 7, 8], [0, 1, 2, 3, 4, 10, 11]),
+        ([5, 6, 7, 0, 1, 2, 0, 1, 2], list(range(9))),
+        ([5, 6, 7, 0], [0, 1, 2, 3]),
     ],
-    ids=["late", "varying", "pauses", "none", "first missing", "missing", "far ahead", "far back", "twice", "first wrong"],
 )
-def test_times_of_stamps(stamps, expected):
-    np.testing.assert_allclose(times(stamps), expected, atol=1e-9)
+def test_times_rise_whatever_the_stamps(stamps, expected, pace):
+    np.testing.assert_allclose(tenths(stamps, pace), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("stamps", [[0, 0, 0.1, 0.1, 0.2, 0.2], [0, 0.3, 0.2, 0.4, 0.1, 0.7, 0.6, 0.8, 0.5], [0.0] * 40])
-def test_times_always_rise(stamps):
-    found = times(stamps)
-    assert found[0] == 0
-    assert (np.diff(found) > 0).all()
+def test_a_long_step_is_a_pause_but_in_a_stream_of_joined_parts_another_clock():
+    stamps = [0, 1, 2, 5000, 5001, 5002]
+    np.testing.assert_allclose(tenths(stamps, FILE), stamps)
+    np.testing.assert_allclose(tenths(stamps, STREAM), range(6), atol=1e-6)
+    slow = Pace(0.1, restarts=True)  # a frame every ten seconds: steps of twenty are no jump
+    assert [time_s for _, time_s in timed((None, stamp, slow) for stamp in (0.0, 10.0, 30.0, 50.0))] == [0, 10, 30, 50]
 
 
-def test_a_clock_that_begins_anew_goes_on_where_it_was():
-    first, second = [5 + n / 10 for n in range(30)], [1.4 + n / 10 for n in range(30)]
-    np.testing.assert_allclose(times(first + second + second), np.arange(90) / 10, atol=1e-9)
+def test_an_error_comes_after_the_frames_before_it():
+    def frames():
+        yield "a", 0.0, FILE
+        yield "b", 0.1, FILE
+        raise DecodeError("the end")
+
+    times = timed(frames())
+    assert [next(times), next(times)] == [("a", 0.0), ("b", 0.1)]
+    with pytest.raises(DecodeError, match="the end"):
+        next(times)
 
 
-def test_a_step_far_ahead_is_a_pause_unless_the_format_joins_clocks():
-    stamps = [0, 0.1, 0.2, 5000, 5000.1, 5000.2]
-    np.testing.assert_allclose(times(stamps), stamps, atol=1e-9)
-    np.testing.assert_allclose(times(stamps, joins=True), np.arange(6) / 10, atol=1e-9)
+def encoded(path: Path, codec: str, offset: int = 0, frames: int = 12) -> Path:
+    """A moving picture with two B-frames between others, at 10 frames/s."""
+    with av.open(str(path), "w", options={"mpegts_copyts": "1"} if path.suffix == ".ts" else {}) as container:
+        options = {"bf": "2"} if codec == "mpeg4" else {"x264-params": "bframes=2:b-adapt=0:scenecut=0"}
+        stream = container.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(frames):
+            image = np.full((64, 96, 3), 10 * index, np.uint8)
+            image[:, 4 * index : 4 * index + 8] = 255
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = index + offset
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
 
 
-def test_a_clock_that_was_left_for_two_wrong_stamps_is_taken_up_again():
-    np.testing.assert_allclose(times([2, 2.1, 2.2, 0, 0, 2.6, 2.7]), [0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7], atol=1e-9)
+def times_of(path: Path) -> list[float]:
+    return [frame.time_s for frame in iter_frames(path, wanted=())]
 
 
-@pytest.mark.parametrize(
-    ("name", "codec", "options"),
-    [("h264.ts", "libx264", {"bf": "3"}), ("mpeg2.ts", "mpeg2video", {}), ("mpeg2.mpg", "mpeg2video", {})],
-)
-def test_joined_streams_have_the_times_of_one(tmp_path, name, codec, options):
-    path = encode(tmp_path / name, codec, **options)
-    path.write_bytes(path.read_bytes() * 3)
-    found = [frame.time_s for frame in iter_frames(path, wanted=())]
-    assert len(found) == 90
-    np.testing.assert_allclose(found, np.arange(90) / 25, atol=1e-6)
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4", "ts"])
+def test_times_of_b_frames(tmp_path, codec, suffix):
+    times = times_of(encoded(tmp_path / f"b.{suffix}", codec))
+    np.testing.assert_allclose(times, np.arange(12) / 10, atol=2e-3)
 
 
-@pytest.mark.parametrize(("codec", "options"), [("libx264", {"bf": "3", "b-pyramid": "normal"}), ("mpeg4", {"bf": "2"})])
-def test_frames_between_others_in_an_avi_have_their_times(tmp_path, codec, options):
-    path = encode(tmp_path / "b.avi", codec, **options)
-    np.testing.assert_allclose([frame.time_s for frame in iter_frames(path, wanted=())], np.arange(30) / 25, atol=1e-9)
-
-
-def test_one_wrong_stamp_in_a_file_moves_no_other_frame(tmp_path):
-    source = encode(tmp_path / "a.mp4", "mpeg4", bf="0")
-    path = tmp_path / "wrong.mkv"
-    with av.open(str(source)) as read, av.open(str(path), "w") as output:
-        video = output.add_stream_from_template(read.streams.video[0])
-        for number, packet in enumerate(p for p in read.demux(video=0) if p.size):
-            packet.stream, packet.time_base = video, Fraction(1, 1000)
-            packet.pts = packet.dts = 40 * number + (9000 if number == 12 else 0)
-            if number == 12:
-                packet.dts = 480
-            output.mux(packet)
-    found = [frame.time_s for frame in iter_frames(path, wanted=())]
-    np.testing.assert_allclose(found, np.arange(30) / 25, atol=2e-3)
-
-
-def test_frames_before_an_error_are_given_before_it_is_raised():
-    def failing():
-        for number in range(3):
-            frame = av.VideoFrame(8, 8, "gray")
-            frame.pts, frame.time_base = number, Fraction(1, 10)
-            yield frame, Pace(10.0)
-        raise DecodeError("damaged")
-
-    found = []
-    with pytest.raises(DecodeError, match="damaged"):
-        found.extend(time_s for _, time_s in iter(timed(failing())))
-    assert found == pytest.approx([0, 0.1, 0.2])
+@pytest.mark.parametrize("offsets", [(0, 0), (600, 0), (0, 600), (36000, 0)])
+def test_joined_transport_streams_go_on(tmp_path, offsets):
+    parts = [encoded(tmp_path / f"{n}.ts", "libx264", offset).read_bytes() for n, offset in enumerate(offsets)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(parts))
+    times = times_of(joined)
+    assert len(times) == 24
+    np.testing.assert_allclose(times, np.arange(24) / 10, atol=2e-3)

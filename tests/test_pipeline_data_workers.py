@@ -26,12 +26,12 @@ from pathlib import Path
 from pipeline.data.decode import Frame, VideoHeader
 import numpy as np
 
-def read_header(path, alive=None, max_pixels=0):
+def read_header(path, alive=None):
     if "header" in path.name:
         ctypes.string_at(0)
     return VideoHeader(path, 8, 8, 10.0, 5, 1)
 
-def iter_frames(path, *, short_side, crop, max_pixels, wanted=None, damage=None):
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
     count = 7 if "longer" in path.name else 5
     for index in range(count):
         if index == 3 and "crash" in path.name:
@@ -154,10 +154,10 @@ import time
 from pipeline.data.decode import Frame, VideoHeader
 import numpy as np
 
-def read_header(path, alive=None, max_pixels=0):
+def read_header(path, alive=None):
     return VideoHeader(path, 8, 8, 10.0, int(path.stem), 1)
 
-def iter_frames(path, *, short_side, crop, max_pixels, wanted=None, damage=None):
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
     for index in range(int(path.stem)):
         image = np.full((crop, crop, 3), index % 256, np.uint8) if wanted is None or index in wanted else None
         yield Frame(image, index / 10)
@@ -252,10 +252,10 @@ import numpy as np
 
 FRAMES = 150  # more than two rings hold
 
-def read_header(path, alive=None, max_pixels=0):
+def read_header(path, alive=None):
     return VideoHeader(path, 8, 8, 10.0, FRAMES, 1)
 
-def iter_frames(path, *, short_side, crop, max_pixels, wanted=None, damage=None):
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
     mine, other = path.with_suffix(".half"), path.with_name({"a": "b", "b": "a"}[path.stem]).with_suffix(".half")
     for index in range(FRAMES):
         if index == FRAMES // 2:
@@ -333,7 +333,7 @@ def test_a_stream_left_unread_does_not_disturb_the_next(make_video):
 def test_workers_import_neither_torch_nor_mmaction(tmp_path, monkeypatch):
     (tmp_path / "spy.py").write_text(
         "import sys\nfrom pipeline.data.decode import *\n"
-        "def read_header(path, alive=None, max_pixels=0):\n"
+        "def read_header(path, alive=None):\n"
         "    raise ValueError(','.join(sorted({'torch', 'mmaction', 'luigi', 'pydantic'} & set(sys.modules))) or 'none')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -116,12 +116,49 @@ def test_a_figure_that_is_not_defined_says_what_it_lacks():
 
 
 def test_resamples_without_the_figure_are_left_out_and_counted():
-    labels = {"a": np.array([True]), "b": np.array([False])}
-    figures = FrameFigures({"a": np.array([0.9]), "b": np.array([0.2])}, labels)
-    found = estimate([figures], 2, resamples=200, seed=0, needs={})["frame_auc"]
-    both = int((draw_weights(2, 200, 0) > 0).all(axis=0).sum())
+    labels = {"a": np.array([True]), "b": np.array([False]), "c": np.array([True]), "d": np.array([False])}
+    figures = FrameFigures({"a": np.array([0.9]), "b": np.array([0.2]), "c": np.array([0.8]), "d": np.array([0.1])}, labels)
+    found = estimate([figures], 4, resamples=200, seed=0, needs={})["frame_auc"]
+    drawn = draw_weights(4, 200, 0) > 0
+    both = int(((drawn[0] | drawn[2]) & (drawn[1] | drawn[3])).sum())
     assert 0 < both < 200
     assert (found.value, found.low, found.high, found.resamples) == (1.0, 1.0, 1.0, both)
+
+
+class TestOneVideo:
+    """An interval over videos needs at least two that the figure rests on."""
+
+    kept = "the interval is not defined: the figure rests on one video"
+
+    def test_of_one_video_no_interval_is_defined(self):
+        scores, labels = make(videos=2)
+        scores, labels = {"v1": scores["v1"]}, {"v1": labels["v1"]}
+        groups = [
+            FrameFigures(best(scores), best(labels)),
+            ClassFigures(scores, labels, CLASSES, threshold=0.5),
+            DetectionFigures(scores, labels, CLASSES),
+        ]
+        found = estimate(groups, 1, resamples=50, seed=0, needs={})
+        defined = {name: figure for name, figure in found.items() if figure.value is not None}
+        assert {"frame_auc", "frame_ap", "mf1", "detection_map"} <= set(defined)
+        for name, figure in defined.items():
+            assert (figure.low, figure.high, figure.resamples, figure.reason) == (None, None, 50, self.kept), name
+        gap = difference(groups[:1], groups[:1], 1, resamples=50, seed=0, needs={})["frame_auc"]
+        assert (gap.value, gap.low, gap.high, gap.reason) == (0, None, None, self.kept)
+
+    def test_one_normal_video_among_others_gives_the_false_alarms_no_interval(self):
+        scores, labels = (best(tables) for tables in make(videos=3))  # v0 is normal
+        found = estimate([FrameFigures(scores, labels)], 3, resamples=200, seed=0, needs={})
+        assert found["false_alarm_rate"].reason == self.kept
+        assert found["frame_auc"].low < found["frame_auc"].high
+        assert found["frame_auc"].reason is None
+
+    def test_a_system_without_a_mistake_keeps_its_interval(self):
+        _, labels = (best(tables) for tables in make(videos=6))
+        found = estimate(
+            [FrameFigures({v: t.astype(float) for v, t in labels.items()}, labels)], 6, resamples=200, seed=0, needs={}
+        )
+        assert (found["frame_auc"].low, found["frame_auc"].high) == (1, 1)
 
 
 def test_without_resamples_there_is_no_interval():

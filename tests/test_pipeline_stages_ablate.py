@@ -20,7 +20,7 @@ from cache import FeatureStore
 from pipeline.cli import main
 from pipeline.config import Run
 from pipeline.config_ablation import load_ablation
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages import train
 from pipeline.stages.ablate import ablation_folder, run_ablation
 from pipeline.stages.ablation_table import write_table
@@ -60,6 +60,13 @@ class TestFile:
         runs = [experiment.run(run) for run in plan.settings[2].runs]
         assert [(run.head.lambda1, run.head.k, run.head.p, run.training.seed) for run in runs] == [(0.0, 4, 1, 0), (0.0, 4, 1, 5)]
 
+    def test_a_setting_can_train_as_was_published_for_every_seed(self, write):
+        settings = {"rtfm": {"head": {"name": "rtfm"}, "training": "paper"}}
+        plan = load_ablation(write(list=settings, grid={"training.epochs": [3], "head.p": [2]}, seeds=[4, 5]))
+        (experiment,) = plan.experiments
+        found = [experiment.run(run).training for run in plan.settings[0].runs]
+        assert [(t.optimizer, t.steps, t.epochs, t.seed) for t in found] == [("adam", 15_000, 3, 4), ("adam", 15_000, 3, 5)]
+
     def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write):
         plan = load_ablation(write(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
         assert len(plan.experiments) == 2
@@ -94,7 +101,7 @@ class TestFile:
         path = write_config({"name": "parts", "base": str(base), "grid": {"head.p": [1, 2]}}, "ablation.yaml")
         with pytest.raises(ConfigError) as error:
             load_ablation(path)
-        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: Field required"
+        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: is missing"
 
 
 def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:
@@ -129,7 +136,7 @@ class TestStack:
             single = fit(fitted, labels, self.runs[i], 2, folder, validation=judge)
             for name, value in single.state_dict().items():
                 torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
-            assert judges[i].epoch == judge.epoch
+            assert judges[i].best_epoch == judge.best_epoch
             with (folder / "losses.csv").open() as stream:
                 for row, means in zip(csv.DictReader(stream), history, strict=True):
                     assert {name: float(row[name]) for name in means} == pytest.approx(means, abs=2e-6)
@@ -139,6 +146,21 @@ class TestStack:
         (head, _), single = fit_stack(fitted, labels, self.runs[:1], 2)[0], fit(fitted, labels, self.runs[0], 2, tmp_path)
         for name, value in single.state_dict().items():
             assert torch.equal(head.state_dict()[name], value)
+
+    def test_a_run_that_diverges_is_named_and_spoils_no_other(self):
+        fitted, labels = bags()
+        runs = [
+            self.runs[0],
+            self.runs[0].model_copy(update={"training": self.runs[0].training.model_copy(update={"learning_rate": 1e38})}),
+        ]
+        judges = [Validation(fitted, labels, run.head.p) for run in runs]
+        (head, history), error = fit_stack(fitted, labels, runs, 2, judges)
+        assert isinstance(error, PipelineError)
+        assert "learning rate 1e+38" in str(error)
+        alone = fit_stack(fitted, labels, runs[:1], 2, [Validation(fitted, labels, runs[0].head.p)])[0]
+        assert history == [pytest.approx(means, rel=1e-5) for means in alone[1]]
+        for name, value in alone[0].state_dict().items():
+            torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize(
         "change",
@@ -163,14 +185,18 @@ def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tm
     plan = load_ablation(write(list={"a": {}, "b": {"head": {"k": 4}}}))
     paths = []
     for name, validation, test in (("a", 0.9, 0.6), ("b", 0.7, 0.95)):
-        value = {"mean": test, "std": 0.1, "values": [test], "low": test - 0.1, "high": test + 0.04}
+        value = {"mean": test, "std": 0.1, "values": [test], "low": test - 0.1, "high": test + 0.04, "reason": None}
         row = {"setting": name, "seeds": 2, "validation_auc": {"mean": validation, "std": None}}
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(row | {"test": {"auc": value, "ap": None, "mf1": value}}))
+        alone = value | {"low": None, "high": None, "reason": "the interval is not defined: the figure rests on one video"}
+        path.write_text(json.dumps(row | {"test": {"auc": value, "ap": None, "mf1": alone}}))
         paths.append(path)
     write_table(plan, paths, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["chosen_on_validation"] == "a"
-    assert "| **a** | 2 | 0.900 | 0.600 ± 0.100 | 0.500 to 0.640 | - | - |" in (tmp_path / "results.md").read_text()
+    assert (
+        "| **a** | 2 | 0.900 | 0.600 ± 0.100 | 0.500 to 0.640 | - | - | 0.600 ± 0.100 | not defined |"
+        in (tmp_path / "results.md").read_text()
+    )
     with (tmp_path / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     columns = list(rows[0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import av
 import pyarrow.parquet as pq
 import pytest
-from small_dataset import entry
+from small_dataset import entry, extract
 
 from pipeline.data.manifest import Interval, Manifest, save
 from pipeline.errors import LengthMismatch, PipelineError
@@ -35,8 +36,30 @@ class TestEvaluation:
         evaluate(experiment, manifest, scores, tmp_path)
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert (metrics["videos"], metrics["frames"], metrics["anomalous_frames"]) == (2, 23 + 24, 10)
+        alone = metrics["figures"]["false_alarm_rate"]  # of one normal video
+        assert (alone["low"], alone["high"]) == (None, None)
+        assert alone["reason"] == "the interval is not defined: the figure rests on one video"
+        assert "reason" not in metrics["figures"]["frame_auc"]
         assert (tmp_path / "out" / "per_class.csv").read_text().splitlines()[0].startswith("class,precision")
         assert len((tmp_path / "out" / "per_video.csv").read_text().splitlines()) == 3
+
+    def test_lost_frames_keep_their_rows_and_are_told(self, scored, tmp_path):
+        experiment, manifest, _ = scored
+        path = manifest.video_path("t2")
+        with av.open(str(path)) as container:
+            packet = [p for p in container.demux(video=0) if p.size][-1]
+            start, size = packet.pos, packet.size
+        data = bytearray(path.read_bytes())
+        data[start : start + size] = b"\xff" * size
+        path.write_bytes(data)
+        assert extract(experiment, manifest, "test", manifest.split("test"), "test").extracted == ("t2",)
+        score_split(experiment, "gig", manifest, "test", tmp_path / "head", tmp_path / "again")
+        said = []
+        evaluate(experiment, manifest, tmp_path / "again", tmp_path, say=said.append)
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        ((start, stop),) = metrics["lost_frames"]["t2"]
+        assert (metrics["frames"], stop - start) == (23 + 24, 1)
+        assert any(line.startswith(f"warning: t2: 1 of 24 frames could not be decoded ({start})") for line in said)
 
     def test_a_truth_without_anomaly_is_evaluated_as_far_as_it_goes(self, scored, tmp_path):
         experiment, manifest, scores = scored

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,8 +101,11 @@ class TestFinetune:
         start, end = load_head(bench.head / "head.safetensors"), load_head(unbroken / "head.safetensors")
         assert not torch.equal(start.module.phi2.weight, end.module.phi2.weight)
         torch.testing.assert_close(start.standardizer.mean, end.standardizer.mean, rtol=0, atol=0)
+        assert end.features == replace(start.features, weights_sha256=after.weights_sha256)  # those of the tuned backbone
         selection = json.loads((unbroken / "selection.json").read_text())
-        assert len(selection["video_auc"]) == 3  # the frozen stage, and two epochs
+        assert len(selection["video_auc"]) == 2
+        aucs = [selection["frozen_video_auc"], *selection["video_auc"]]
+        assert aucs[selection["best_epoch"]] == max(aucs)  # 0 is the frozen stage
         frozen = json.loads((bench.head / "selection.json").read_text())
         assert selection["validation_videos"] == frozen["validation_videos"]
         facts = json.loads((unbroken / "facts.json").read_text())
@@ -190,8 +194,8 @@ class TestFinetune:
             },
         )
         selection = json.loads((folder / "selection.json").read_text())
-        assert len(selection["video_auc"]) < 31
-        assert len(selection["video_auc"]) == selection["epoch"] + 2
+        assert len(selection["video_auc"]) < 30
+        assert len(selection["video_auc"]) == selection["best_epoch"] + 1
 
     def test_a_loss_that_is_not_finite_is_an_error(self, bench):
         with pytest.raises(PipelineError, match="the loss is (nan|inf) in epoch"):

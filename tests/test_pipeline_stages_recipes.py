@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import parse_experiment
+from pipeline.config import digest, parse_experiment
+from pipeline.config_features import Decoding
+from pipeline.data.opening import MAX_PIXELS
 from pipeline.stages.recipes import Recipes
 
 
@@ -46,6 +48,8 @@ DOWNSTREAM = {
         ("dataset", "train_normal", 3, "manifest"),
         ("backbone", "seed", 1, "machine"),  # matters only to random weights
         ("preprocess", "short_side", 240, "backbone"),
+        ("decoding", "keep_share", 0.5, "backbone"),
+        ("decoding", "max_megapixels", 128.0, "machine"),
         ("storage", "dtype", "float32", "backbone"),
         ("train_sampling", "segments", 5, "train"),
         ("train_sampling", "interval_frames", 2, "train"),
@@ -68,6 +72,15 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
     changed.setdefault(section, {})[key] = value
     before, after = digests(nano), digests(changed)
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
+
+
+def test_a_limit_on_pixels_moves_no_feature_but_has_refused_videos_tried_again(nano):
+    assert digest(Decoding().deciding()) == digest({"on_damage": "keep", "keep_share": 0.9})  # as it was before there was one
+    assert Decoding().max_pixels == MAX_PIXELS
+    before = Recipes(parse_experiment(nano))
+    after = Recipes(parse_experiment(nano | {"decoding": {"max_megapixels": 128}}))
+    assert before.namespace("train") == after.namespace("train")
+    assert before.quarantine.folder != after.quarantine.folder  # which ExtractShard asks for the videos that it lacks
 
 
 def test_a_run_moves_only_the_summary(nano):

@@ -67,7 +67,7 @@ def test_the_epoch_that_is_best_on_validation_is_kept(tmp_path):
     validation.__class__ = Spy
     head = fit(fitting, labels, run(8), 2, tmp_path, validation=validation)
     assert len(validation.aucs) == 8
-    best = validation.epoch
+    best = validation.best_epoch
     assert validation.aucs[best - 1] == max(validation.aucs)
     assert max(validation.aucs[: best - 1], default=-1) < max(validation.aucs)  # the earliest of equals
     for name, value in head.state_dict().items():

@@ -18,11 +18,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cache.names import escape
 from pipeline.cli import main
-from pipeline.config import Evaluation
+from pipeline.config import Evaluation, parse_experiment
 from pipeline.data.manifest import Interval, Manifest, Origin, VideoEntry, save
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.stages.evaluate import compare_tables, evaluate_tables
-from pipeline.stages.tables import export_submission, per_frame, read_lengths, read_tables
+from pipeline.stages.report import write_summary
+from pipeline.stages.score import VideoScores, write_csv, write_scores
+from pipeline.stages.tables import ScoreForm, export_submission, per_frame, read_lengths, read_tables
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("Fight", "Fire")
@@ -94,6 +96,20 @@ def test_every_form_gives_the_same_figures(tmp_path, truth, kind):
     assert (metrics["videos"], metrics["anomalous_videos"], metrics["frames"], metrics["anomalous_frames"]) == (3, 2, 69, 28)
     assert warnings == ["b=2: the Fight interval [15, 35) is cut to the 33 decoded frames"]
     assert metrics["warnings"] == ["one official fault", *warnings]
+
+
+def test_frames_that_were_lost_are_told(tmp_path, truth):
+    folder = own(tmp_path / "s", scores())
+    index = json.loads((folder / "index.json").read_text())
+    index["videos"]["a#1"]["lost_frames"] = [[2, 3], [5, 8]]
+    (folder / "index.json").write_text(json.dumps(index))
+    warnings = evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=100))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["lost_frames"] == {"a#1": [[2, 3], [5, 8]]}
+    count = LENGTHS["a#1"]
+    line = f"a#1: 4 of {count} frames could not be decoded (2, 5 to 7); each has the score of the frame before it"
+    assert line in warnings
+    assert line in metrics["warnings"]
 
 
 def test_what_an_evaluation_leaves(tmp_path, truth):
@@ -199,7 +215,7 @@ def spoil(folder: Path, how: str) -> None:
         ("nan", "b=2: the score of frame 7 is not finite"),
         ("short", "b=2: 32 scores for 33 frames"),
         ("long", "b=2: 34 scores for 33 frames"),
-        ("shape", r"b=2: .*expected shape \(n,\) or \(n, 2\), got \(33, 3\)"),
+        ("shape", r"b=2: .*expected shape \(n,\), .* \(n, 2\) with a column a class, .* got \(33, 3\)"),
         ("garbage", "b=2: .*cannot be read"),
         ("no score", "b=2: .*expected a column score, or a column a class, got x"),
         ("half", "b=2: .* has no column Fight"),
@@ -230,7 +246,7 @@ def test_the_only_class_is_the_general_score(tmp_path):
 
 def test_a_stride_is_not_for_tables_of_every_frame(tmp_path):
     with pytest.raises(PipelineError, match="a score for every frame"):
-        read_tables(own(tmp_path / "s", scores()), CLASSES, LENGTHS, stride=2)
+        read_tables(own(tmp_path / "s", scores()), CLASSES, LENGTHS, ScoreForm(stride=2))
 
 
 def test_known_lengths_take_the_place_of_planned_ones(tmp_path, truth):
@@ -239,7 +255,7 @@ def test_known_lengths_take_the_place_of_planned_ones(tmp_path, truth):
     with pytest.raises(LengthMismatch, match="n: 15 scores for 16 frames"):
         evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=0))
     evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=0), lengths={"n": 15})
-    with pytest.raises(PipelineError, match="expected a CSV file with the columns video_id and frames"):
+    with pytest.raises(PipelineError, match="expected video_id and frames in a CSV file"):
         read_lengths(truth / "manifest.json")
 
 
@@ -250,10 +266,8 @@ def test_a_comparison_is_paired(tmp_path, truth):
     expected = roc_auc_score(labels, frames(scores())[1]) - roc_auc_score(labels, frames(scores(1))[1])
     assert found["frame_auc"]["value"] == pytest.approx(expected)
     assert found["frame_auc"]["low"] <= expected <= found["frame_auc"]["high"]
-    coarse = write(tmp_path / "c", scores(1, stride=16), "npy")
-    assert (
-        compare_tables(first, coarse, truth, Evaluation(resamples=5), stride=16, tail="partial")["frame_auc"]["value"] is not None
-    )
+    coarse, form = write(tmp_path / "c", scores(1, stride=16), "npy"), ScoreForm(16, "partial")
+    assert compare_tables(first, coarse, truth, Evaluation(resamples=5), form=form)["frame_auc"]["value"] is not None
     same = compare_tables(first, first, truth, Evaluation(resamples=50))
     assert all((f["value"], f["low"], f["high"]) == (0, 0, 0) for f in same.values())
 
@@ -269,6 +283,61 @@ def test_a_submission_by_hand(tmp_path):
         "v,Fight,3,4,0.900000",
         "v,Fire,1,3,0.800000",
     ]
+
+
+class TestNamesThatASpreadsheetWouldRun:
+    """Names of videos and classes may come from others; in a CSV file they are texts, and are read back as they are."""
+
+    CLASSES = ("=Fight", "@Fire")
+    LENGTHS = {"=a()": 8, "+n": 6}
+
+    @pytest.fixture
+    def folder(self, tmp_path) -> Path:
+        """Our own tables of such videos and classes."""
+        (tmp_path / "s/frames").mkdir(parents=True)
+        index = {}
+        for number, (video_id, frames) in enumerate(self.LENGTHS.items()):
+            columns = dict(zip(self.CLASSES, np.random.default_rng(number).random((2, frames)), strict=True))
+            pq.write_table(pa.table(columns), tmp_path / f"s/frames/{number}.parquet")
+            index[video_id] = {"file": f"{number}.parquet", "decoded_frames": frames}
+        (tmp_path / "s/index.json").write_text(json.dumps({"classes": self.CLASSES, "videos": index}))
+        return tmp_path / "s"
+
+    @staticmethod
+    def cells(file: Path) -> list[str]:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return [cell for row in csv.reader(stream) for cell in row]
+
+    def test_no_file_of_an_evaluation_or_submission_holds_one(self, folder, tmp_path):
+        videos = [entry("t0", "train"), entry("t1", "train", *self.CLASSES)]
+        videos += [entry(v, "test", *(self.CLASSES if v == "=a()" else ())) for v in self.LENGTHS]
+        intervals = tuple(Interval("=a()", label, 2, 5) for label in self.CLASSES)
+        save(Manifest(tmp_path, self.CLASSES, tuple(videos), intervals), tmp_path / "manifest")
+        evaluate_tables(folder, tmp_path / "manifest", tmp_path / "e", Evaluation(resamples=0))
+        metrics = json.loads((tmp_path / "e/metrics.json").read_text()) | {"run": "r", "head": "h", "backbone": "b", "stage": "s"}
+        (tmp_path / "e/metrics.json").write_text(json.dumps(metrics))
+        experiment = parse_experiment(
+            {"experiment": "x", "backbone": {"weights": "random"}}
+            | {"dataset": {"adapter": "csv", "name": "x", "root": str(tmp_path), "classes": list(self.CLASSES)}}
+        )
+        write_summary(experiment, [tmp_path / "e"], tmp_path / "summary")
+        export_submission(folder, tmp_path / "out", 0.5)
+        files = [*tmp_path.glob("e/*.csv"), *tmp_path.glob("summary/*.csv"), *tmp_path.glob("out/*.csv")]
+        assert len(files) == 6
+        cells = [cell for file in files for cell in self.cells(file)]
+        assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
+        assert {"'=a()", "'+n", "'=Fight", "'@Fire"} <= set(cells)
+        assert read_lengths(tmp_path / "e/per_video.csv") == self.LENGTHS
+
+    def test_a_score_table_is_read_back(self, tmp_path):
+        scores = np.random.default_rng(0).random((8, 2)).astype(np.float32)
+        video = VideoScores(scores, scores.max(axis=1), np.arange(8.0), np.zeros((1, 3)), np.zeros((1, 2)), np.zeros((1, 1), int))
+        table = write_scores(tmp_path, "a", video, self.CLASSES)
+        write_csv(table)
+        table.unlink()
+        assert self.cells(tmp_path / "frames/a.csv")[:5] == ["frame", "time_s", "score", "'=Fight", "'@Fire"]
+        found = read_tables(tmp_path / "frames", self.CLASSES, {"a": 8})
+        np.testing.assert_allclose(found.classwise["a"], scores, rtol=1e-6)
 
 
 def gig(*arguments: object):

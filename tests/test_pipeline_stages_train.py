@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from pipeline.config import Run
-from pipeline.errors import WeightsError
+from pipeline.errors import PipelineError, WeightsError
 from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
+from pipeline.stages.learner import ModuleLearner, epoch_count
+from pipeline.stages.pretrain import pretrain
 from pipeline.stages.reduce import Bags
-from pipeline.stages.saved_heads import load_head
+from pipeline.stages.saved_heads import load_head, make_head
+from pipeline.stages.stack import Stack, stack_key
 from pipeline.stages.train import fit
 
 
@@ -90,6 +93,75 @@ class TestTraining:
         truth[[i for i in range(24) if i % 3], [i % 4 for i in range(24) if i % 3]] = True
         assert scores[truth].min() > scores[~truth].max()
 
+    @pytest.mark.parametrize(("head", "pairs"), [("gig", False), ("mil_ranking", True)])
+    def test_steps_take_the_place_of_epochs(self, tmp_path, monkeypatch, head, pairs):
+        bags, labels = planted_bags()  # 8 normal and 16 anomalous ones
+        taken = []
+        kind = Stack if head == "gig" else ModuleLearner
+        step = kind.step
+        monkeypatch.setattr(kind, "step", lambda self, *batch: taken.append(len(batch[2])) or step(self, *batch))
+        run = Run.model_validate({"head": {"name": head}, "training": {"steps": 7, "batch_bags": 8}})
+        assert epoch_count(run.training, labels, pairs) == (2 if pairs else 3)  # of 4 and 3 steps
+        done = []
+        fit(bags, labels, run, 2, tmp_path, progress=lambda *now: done.append(now[:2]))
+        assert taken == [8] * 7
+        assert done[-1] == ((2, 2) if pairs else (3, 3))
+
+    def test_a_resumed_training_takes_the_steps_that_are_left(self, tmp_path):
+        bags, labels = planted_bags()
+        run = Run.model_validate({"training": {"steps": 7, "batch_bags": 8}})
+        whole = fit(bags, labels, run, 2, tmp_path / "whole")
+
+        def kill(done, total, message):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit(bags, labels, run, 2, tmp_path / "broken", progress=kill, checkpoint_epochs=1)
+        resumed = fit(bags, labels, run, 2, tmp_path / "broken")
+        assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+    def test_long_gradients_are_cut_to_the_limit(self):
+        bags, labels = planted_bags()
+        chosen = torch.arange(24)[labels[:, 0].argsort(descending=True, stable=True)][4:12]  # 4 normal, 4 anomalous
+        lengths = []
+        for limit in (0.0, 1e-3):
+            run = Run.model_validate({"head": {"name": "mil_ranking"}, "training": {"clip_norm": limit}})
+            head = make_head(run.head, run.training, 6, 2)
+            torch.manual_seed(0)
+            ModuleLearner(head, run.training).step(bags.cues[chosen, 0], bags.patterns[chosen, 0], labels[chosen])
+            lengths.append(torch.cat([p.grad.flatten() for p in head.parameters()]).norm().item())
+        assert lengths[0] > 0.1
+        assert lengths[1] == pytest.approx(1e-3, rel=1e-3)
+        assert stack_key(Run.model_validate({"training": {"clip_norm": 1.0}})) is None  # which knows no limit
+
+    @pytest.mark.parametrize(
+        ("head", "rate"), [({"name": "gig"}, 1e38), ({"name": "rtfm"}, 1e20), ({"name": "bn_wvad"}, 1e30), ({"name": "gig"}, 1e30)]
+    )
+    def test_a_training_that_diverges_is_an_error_and_leaves_no_head(self, tmp_path, head, rate):
+        bags, labels = planted_bags()
+        bags = Bags(bags.video_ids, bags.cues[..., :4] * 1e12, bags.patterns[..., :4] * 1e12)
+        run = Run.model_validate({"head": head, "training": {"epochs": 4, "learning_rate": rate}})
+        with pytest.raises(
+            PipelineError, match=f"training: .*{head['name']}.* in epoch .; lower training.learning_rate|learning rate"
+        ):
+            fit(bags, labels, run, 2, tmp_path, checkpoint_epochs=1)
+        assert not (tmp_path / "losses.csv").exists()
+        path = tmp_path / "checkpoint.pt"
+        if path.exists():  # of the epochs before
+            assert torch.isfinite(torch.tensor([means["total"] for means in torch.load(path)["history"]])).all()
+
+    def test_weights_that_are_not_finite_after_the_last_step_are_an_error(self, tmp_path, monkeypatch):
+        bags, labels = planted_bags()
+        write = Stack.write
+
+        def spoil(self):
+            write(self)
+            self.heads[0].phi2.bias.data[1] = float("inf")
+
+        monkeypatch.setattr(Stack, "write", spoil)
+        with pytest.raises(PipelineError, match="gig holds values that are not finite, in phi2.bias, in epoch 1"):
+            fit(bags, labels, Run.model_validate({"training": {"epochs": 1}}), 2, tmp_path)
+
     @pytest.mark.parametrize("name", ["lambda1", "lambda2", "lambda3", "p", "dropout"])
     def test_every_setting_of_the_loss_binds(self, tmp_path, name):
         bags, labels = planted_bags()
@@ -120,3 +192,8 @@ def test_loss_on_cached_maps_equals_loss_on_live_maps_within_half_precision():
         output = head(cue, spatial_patterns(maps, cue, 8).vectors)
         totals.append(vs_loss(output, labels, lambda1=1, lambda2=0.5, lambda3=0.1, p=2).total.item())
     assert totals[0] == pytest.approx(totals[1], rel=1e-2)
+
+
+def test_pretraining_that_diverges_is_an_error():
+    with pytest.raises(PipelineError, match="pretraining: the (loss is|weights are not)"):
+        pretrain(steps=4, batch=1, learning_rate=1e30, seed=0)

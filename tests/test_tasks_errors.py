@@ -86,7 +86,7 @@ BEFORE_THE_WORK = {
         "",
     ),
     "an unknown key": (set_in("training", "epoch", 3), "training.epoch: unknown key; did you mean 'epochs'?", ""),
-    "a value out of range": (set_in("head", "dropout", 1.5), "head.dropout: Input should be less than 1, got 1.5", ""),
+    "a value out of range": (set_in("head", "dropout", 1.5), "head.dropout: expected less than 1, got 1.5", ""),
     "a duplicate id": (
         lambda e, f: edit(f, "videos.csv", "n2,n2.mp4", "n1,n2.mp4"),
         "videos.csv, row 3: video_id 'n1' is taken already",
@@ -110,6 +110,11 @@ BEFORE_THE_WORK = {
     "no normal training video": (
         lambda e, f: edit(f, "videos.csv", "train,Normal", "train,Fighting"),
         "no normal training video",
+        "",
+    ),
+    "a validation split that cannot be made": (
+        set_in("selection", "validation_share", 0.2),
+        "selection: no anomalous video would be left for validation: 3 training videos of 3 source(s)",
         "",
     ),
     "no video list": (lambda e, f: (f / "data/videos.csv").unlink(), "videos.csv", "No such file"),

@@ -78,7 +78,7 @@ SYNTHETIC = {
     "backbone.seed": Case(1, FEATURES, "train", base={"backbone": {"weights": "random"}}),
     "decoding.on_damage": Case("quarantine", FEATURES),
     "decoding.keep_share": Case(0.5, FEATURES),
-    "decoding.max_megapixels": Case(32, FEATURES),
+    "decoding.max_megapixels": Case(32.0, NONE),
     "preprocess.short_side": Case(230, FEATURES, "train"),
     "preprocess.crop": Case(192, FEATURES, "test"),
     "train_sampling.segments": Case(3, TRAIN, "train"),
@@ -162,6 +162,7 @@ CSV = {
 }
 ELSEWHERE = {  # where the field is tested instead
     "dataset(csv).adapter": "another adapter is another data set",
+    "dataset(csv).frame_counts": "test_pipeline_frame_counts.py",
     "dataset(synthetic).adapter": "another adapter is another data set",
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
     "backbone.precision": "few CPUs have another: test_the_backbone_is_part_of_the_features and the engine's tests",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Damage"]
 
@@ -12,19 +12,27 @@ class Damage:
     """What went wrong while a video was decoded.
 
     Attributes:
-        errors: packets, or images, that gave no frame but an error.
-        corrupt_frames: frames that the decoder gave and called corrupt.
-        first_frame: frames before the first of these; None while there is none.
+        errors: packets, or images, that gave no frame but an error, and errors in the file around them.
+        corrupt_frames: frames that came, and that FFmpeg calls corrupt.
+        lost: the numbers of the frames that did not come, as ranges (first, one after the last). Each keeps its number: the frame
+            before it stands in for it, at the start of the video the first that came.
+        first_frame: frames before the first of all these; None while there is none.
         message: the library's words at the first of these.
     """
 
     errors: int = 0
     corrupt_frames: int = 0
+    lost: list[tuple[int, int]] = field(default_factory=list)
     first_frame: int | None = None
     message: str | None = None
 
     def __bool__(self) -> bool:
         return self.first_frame is not None
+
+    @property
+    def lost_frames(self) -> int:
+        """How many frames did not come."""
+        return sum(stop - start for start, stop in self.lost)
 
     def note(self, frame: int, message: str, *, corrupt: bool = False) -> None:
         """Count one error, or one corrupt frame."""
@@ -32,3 +40,12 @@ class Damage:
         self.corrupt_frames += corrupt
         if self.first_frame is None:
             self.first_frame, self.message = frame, message
+
+    def lose(self, frame: int) -> None:
+        """Note that the frame of this number did not come; numbers rise from call to call."""
+        if self.lost and self.lost[-1][1] == frame:
+            self.lost[-1] = (self.lost[-1][0], frame + 1)
+        else:
+            self.lost.append((frame, frame + 1))
+        if self.first_frame is None:
+            self.first_frame, self.message = frame, "the decoder gave no frame"

@@ -2,7 +2,8 @@
 
 FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before others). A
 folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a container are only plans.
-Damage is an error, or, where the caller brings a `Damage` to count it, passed over: the frames before and after it are given.
+Damage is an error, or, where the caller brings a `Damage` to count it, passed over: a frame that is lost keeps its number, and the
+frame before it stands in for it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.geometry import crop_geometry
-from pipeline.data.image_folder import decoded_images, first_image, image_files
-from pipeline.data.opening import MAX_PIXELS, complaint, opened, reason
+from pipeline.data.image_folder import first_image, image_files
+from pipeline.data.opening import check_pixels, reason
 from pipeline.data.orientation import Upright
-from pipeline.data.times import Pace, pace_of, timed
+from pipeline.data.packets import open_packets
+from pipeline.data.placing import FOLDER_FPS, mean_rate, placed_frames
+from pipeline.data.times import timed
 from pipeline.errors import DecodeError
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
-
-FOLDER_FPS = 25.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class VideoHeader:
         path: the file or folder.
         width, height: pixels, after rotation.
         fps: mean frame rate the container states; 25 for a folder of images or where it states none.
-        packets: video packets in the file (images in a folder): the planned number of frames.
+        packets: video packets in the file for which a player shows a picture (images in a folder): the planned number of frames.
+            Not among them are those that an edit list hides, and second fields, see `pipeline.data.pictures`.
         bytes: size on disk.
-        declared: frames that the container says it holds; 0 where it says nothing.
+        declared: frames that the container says it holds and shows; 0 where it says nothing.
+        fault: why the file is not whole, as FFmpeg or its own index says; None where nothing does.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class VideoHeader:
     packets: int
     bytes: int
     declared: int = 0
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,51 +61,46 @@ class Frame:
 
     Attributes:
         image: (height, width, 3) uint8 RGB; None where the picture was not asked for.
-        time_s: seconds from the video's first frame, rising (`pipeline.data.times`).
+        time_s: seconds from the video's first frame, rising, see `pipeline.data.times`.
     """
 
     image: np.ndarray | None
     time_s: float
 
 
-def read_header(path: Path, alive: Callable[[], None] | None = None, *, max_pixels: int = MAX_PIXELS) -> VideoHeader:
-    """Read a video's header and count its non-empty packets.
+def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
+    """Read a video's header and count the packets that show a picture.
 
     Nothing is decoded but the first frame, because rotation is known from a frame only.
 
     Args:
         path: a video file, or a folder of numbered images.
         alive: called every thousand packets, as a sign of life.
-        max_pixels: width x height of the largest picture that is decoded.
 
     Raises:
-        DecodeError: the file is missing, empty, not a video, too large, or its first frame cannot be decoded; of a folder, none of
-            its images can be.
+        DecodeError: the file is missing, empty, not a video, or its first frame cannot be decoded.
     """
     if path.is_dir():
         images = image_files(path)
-        width, height = Upright().size(first_image(path, images, max_pixels))
-        size = sum(image.stat().st_size for image in images if image.is_file())
+        width, height = Upright().size(first_image(images))
+        size = sum(image.stat().st_size for image in images if image.exists())
         return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
-    packets, first, failure = 0, None, None
-    with opened(path, max_pixels=max_pixels) as (container, stream):
-        for packet in _demuxed(container, stream):
-            if isinstance(packet, Exception):
-                failure = packet
-                break
-            packets += packet.size > 0
-            if alive and packets % 1000 == 0:
+    first = failure = None
+    with open_packets(path) as (_, stream, packets):
+        for count, demuxed in enumerate(packets, start=1):
+            failure = demuxed.error or failure
+            if alive and count % 1000 == 0:
                 alive()
-            if first is None:
+            if first is None and demuxed.packet:
                 try:
-                    first = next(iter(packet.decode()), None)
+                    first = next(iter(demuxed.packet.decode()), None)
                 except (av.error.FFmpegError, ValueError) as error:
                     failure = error
-        fps, declared = _fps(stream), stream.frames
+        fps, counts = mean_rate(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
     if first is None:
-        detail = f": {complaint(path, max_pixels) or reason(failure)}" if failure else ""
+        detail = f": {reason(failure)}" if failure else ""
         raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
-    return VideoHeader(path, *Upright().size(first), fps, packets, path.stat().st_size, declared)
+    return VideoHeader(path, *Upright().size(first), fps, *counts)
 
 
 def iter_frames(
@@ -111,7 +110,6 @@ def iter_frames(
     crop: int = 224,
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
-    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, as the backbone sees it.
 
@@ -124,7 +122,6 @@ def iter_frames(
         crop: side of the centre crop, pixels, at most short_side.
         wanted: numbers of the frames whose pictures are needed; None for all. The others are decoded and not converted.
         damage: where damage is counted; None makes it an error.
-        max_pixels: width x height of the largest picture that is decoded.
 
     Yields:
         Frames of (crop, crop, 3).
@@ -138,16 +135,16 @@ def iter_frames(
 
     def prepare(frame: av.VideoFrame) -> np.ndarray:
         geometry = crop_geometry(*upright.size(frame), short_side, crop)
+        what = f"at a short side of {short_side} pixels its pictures would be"
+        check_pixels(path, geometry.width, geometry.height, what)
         image = upright.image(frame, geometry.width, geometry.height)
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
     upright = Upright()
-    return _prepared(path, prepare, wanted, damage, max_pixels)
+    return _prepared(path, prepare, wanted, damage)
 
 
-def iter_raw_frames(
-    path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None, max_pixels: int = MAX_PIXELS
-) -> Iterator[Frame]:
+def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, at its own size; arguments as `iter_frames`.
 
     Yields:
@@ -157,77 +154,28 @@ def iter_raw_frames(
         DecodeError: as `iter_frames`.
     """
     upright = Upright()
-    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage, max_pixels)
+    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage)
 
 
 def _prepared(
     path: Path,
     prepare: Callable[[av.VideoFrame], np.ndarray],
-    wanted: Container[int] | None,
-    damage: Damage | None,
-    max_pixels: int,
+    wanted: Container[int] | None = None,
+    damage: Damage | None = None,
 ) -> Iterator[Frame]:
-    for index, (frame, time_s) in enumerate(timed(_decoded(path, damage, max_pixels))):
+    frame = image = None
+    stamped = ((shown, shown.stamp_s, shown.pace) for shown in placed_frames(path, damage))
+    for index, (shown, time_s) in enumerate(timed(stamped)):
         if wanted is not None and index not in wanted:
             yield Frame(None, time_s)
             continue
-        try:
-            image = np.ascontiguousarray(prepare(frame))
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
-        yield Frame(image, time_s)
-
-
-def _fps(stream: av.VideoStream) -> float:
-    return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-
-
-def _decoded(path: Path, damage: Damage | None, max_pixels: int) -> Iterator[tuple[av.VideoFrame, Pace]]:
-    """Frames as the decoder gives them, with what the container says of their times."""
-    if path.is_dir():
-        yield from ((image, Pace(FOLDER_FPS)) for image in decoded_images(path, damage, max_pixels))
-        return
-    count = 0
-    with opened(path, max_pixels=max_pixels) as (container, stream):
-        # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
-        # Several videos are decoded at once instead.
-        stream.thread_type = "NONE"
-        pace = pace_of(container, _fps(stream))
-        packets = 0
-        for packet in _demuxed(container, stream):
+        if shown.frame is not frame:
+            frame = shown.frame
             try:
-                if isinstance(packet, Exception):
-                    raise packet
-                packets += packet.size > 0
-                frames = packet.decode()
+                image = np.ascontiguousarray(prepare(frame))
             except (av.error.FFmpegError, ValueError) as error:
-                if damage is None:
-                    raise DecodeError(f"{path}: decoding failed at frame {count}: {reason(error)}", count) from error
-                damage.note(count, reason(error))
-                frames = []
-            for frame in frames:
-                if frame.is_corrupt and damage is not None:
-                    damage.note(count, "the decoder calls the frame corrupt", corrupt=True)
-                yield frame, pace
-                count += 1
-        if damage is not None and "mov" in container.format.name and packets < stream.frames:
-            # An MP4 lists its packets, so this one was cut; the counts of other containers are only claims.
-            damage.note(count, f"the file ends after {packets} of {stream.frames} packets")
-    if count == 0:
-        raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
-
-
-def _demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet | Exception]:
-    """The stream's packets; where the container cannot be read on, the error is the last."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            yield next(packets)
-        except StopIteration:
-            return
-        except (av.error.FFmpegError, ValueError) as error:
-            yield error
-            return
+                raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
+        yield Frame(image, time_s)
 
 
 def content_sha256(path: Path) -> str:
@@ -240,6 +188,6 @@ def content_sha256(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for image in image_files(path):
-        content = content_sha256(image) if image.is_file() else "00" * 32  # a link that leads nowhere is an image that is damaged
-        digest.update(os.fsencode(image.name) + b"\0" + bytes.fromhex(content))
+        content = bytes.fromhex(content_sha256(image)) if image.exists() else b""  # a link that leads nowhere
+        digest.update(os.fsencode(image.name) + b"\0" + content)
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import ModuleType
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from pipeline.data.damage import Damage
 from pipeline.data.following import end_with
+from pipeline.data.opening import limit_pixels
 from pipeline.data.streams import SENT_AT_ONCE, Job, shared
 from pipeline.errors import PipelineError
 
@@ -27,12 +29,13 @@ def main(descriptor: int, memory: int) -> None:
     end_with(descriptor)
     connection = Connection(descriptor)
     decoder, short_side, crop, max_pixels, slots = connection.recv()
+    limit_pixels(max_pixels)
     module = importlib.import_module(decoder)
     sender = _Sender(connection, *shared(memory, crop, slots))
     while True:
         job = sender.next_job()
         try:
-            _decode(job, module, sender, {"short_side": short_side, "crop": crop, "max_pixels": max_pixels})
+            _decode(job, module, sender, {"short_side": short_side, "crop": crop})
         except (PipelineError, OSError, ValueError, MemoryError) as error:
             ours = isinstance(error, PipelineError)
             origin = error.__cause__ if ours else error
@@ -90,7 +93,7 @@ class _Sender:
 
 
 def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, int]) -> None:
-    header = decoder.read_header(job.path, alive=lambda: sender.send("alive"), max_pixels=options["max_pixels"])
+    header = decoder.read_header(job.path, alive=lambda: sender.send("alive"))
     sender.send("header", header)
     if job.header_only:
         sender.send("end", header.packets, Damage())
@@ -111,4 +114,5 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, i
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    with suppress(EOFError, ConnectionError):  # nobody reads any longer
+        main(int(sys.argv[1]), int(sys.argv[2]))

@@ -15,29 +15,23 @@ from pipeline.errors import DecodeError
 __all__ = ["file_facts", "read_headers"]
 
 Facts = tuple[int, int]
+FORM = 2  # of the journal's lines, raised when what is read of a header changes: lines of another form are not taken up
 
 
 def file_facts(path: Path) -> Facts:
     """(bytes, mtime_ns) of a video; -1 and -1 for what is not there.
 
-    A folder of images has the sum of its files' sizes and the newest time; links that lead nowhere in it count as themselves.
+    A folder of images has the sum of its files' sizes and the newest time.
     """
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
-                facts = [_facts(entry) for entry in entries]
+                facts = [entry.stat() for entry in entries]
             return sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=-1)
         facts = path.stat()
     except (OSError, ValueError):  # ValueError: a path with a NUL
         return -1, -1
     return facts.st_size, facts.st_mtime_ns
-
-
-def _facts(entry: os.DirEntry) -> os.stat_result:
-    try:
-        return entry.stat()
-    except OSError:
-        return entry.stat(follow_symlinks=False)
 
 
 def read_headers(
@@ -80,6 +74,8 @@ def _load(journal: Path) -> dict[tuple[str, Facts], VideoHeader]:
     for line in lines:
         try:
             entry = json.loads(line)
+            if entry.pop("form", 1) != FORM:
+                continue
             facts = entry.pop("facts")
             known[entry["path"], (facts[0], facts[1])] = VideoHeader(**entry | {"path": Path(entry["path"])})
         except (ValueError, TypeError, KeyError, IndexError):
@@ -89,6 +85,6 @@ def _load(journal: Path) -> dict[tuple[str, Facts], VideoHeader]:
 
 def _append(journal: Path, header: VideoHeader, facts: Facts) -> None:
     """One write of one line: processes that append at the same time do not mix."""
-    line = json.dumps(asdict(header) | {"path": str(header.path), "facts": facts})
+    line = json.dumps(asdict(header) | {"path": str(header.path), "facts": facts, "form": FORM})
     with journal.open("ab", buffering=0) as stream:
         stream.write(f"\n{line}\n".encode())  # a line break first: the line before may have been cut off

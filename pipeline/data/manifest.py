@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.checks import SPLITS, Problems, check_splits
+from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
 
-__all__ = ["Interval", "Manifest", "Origin", "SourceFile", "VideoEntry", "load", "save"]
+__all__ = ["SPLITS", "Interval", "Manifest", "Origin", "SourceFile", "VideoEntry", "check_splits", "load", "save"]
 
+SPLITS = ("train", "test")
 SCHEMA_VERSION = 2
 TRUTH = "truth"
 TYPES = {
@@ -55,7 +56,8 @@ class VideoEntry:
         source: what the video was cut from, if known; videos of one source never lie in both parts of a split.
         width, height: pixels, after rotation; 0 where the header cannot be read.
         fps: as the container states it.
-        packets: planned number of frames; the decoder may yield another. 0 where the header cannot be read.
+        packets: planned number of frames: the packets for which a player shows a picture, see `VideoHeader`; the decoder may yield
+            another. 0 where the header cannot be read.
         bytes: size on disk.
     """
 
@@ -209,6 +211,18 @@ class Manifest:
         if self.intervals is None:
             raise ManifestError(f"{video_id}: the truth of the test videos was not read")
         return [interval for interval in self.intervals if interval.video_id == video_id]
+
+
+def check_splits(videos: Sequence[VideoEntry], problems: Problems, splits: Sequence[str] = SPLITS) -> None:
+    """The splits are there, and that for training has something to learn from."""
+    for split in splits:
+        if not any(entry.split == split for entry in videos):
+            problems.add("split", f"no {split} video")
+    train = [bool(entry.labels) for entry in videos if entry.split == "train"]
+    if train and not any(train):
+        problems.add("split", "no anomalous training video: nothing can be learnt")
+    if train and all(train):
+        problems.add("split", "no normal training video: nothing can be learnt")
 
 
 def save(manifest: Manifest, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Turning stored pictures upright, as the display matrix says, which FFmpeg makes of the container's or of an EXIF orientation."""
+"""Turning stored pictures upright, as the container's display matrix says."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ __all__ = ["Orientation", "Upright", "orientation"]
 COLLECT_AFTER = 32
 
 
-def _unnamed(kind: type[Type], number: int) -> Type:
-    """A type of side data that FFmpeg has and PyAV has no name for: EXIF, the views of MV-HEVC."""
-    unnamed = object.__new__(kind)
-    unnamed._name_, unnamed._value_ = f"UNNAMED_{number}", number
-    return unnamed
+def _unnamed(cls: type[Type], value: int) -> Type:
+    """A kind of side data that PyAV has no name for, such as EXIF, or the view of a stereo picture.
+
+    Without it, one such thing beside a picture keeps all others from being read, with a ValueError.
+    """
+    kind = object.__new__(cls)
+    kind._value_, kind._name_ = value, f"UNNAMED_{value}"
+    return kind
 
 
-# PyAV refuses all side data of a frame with a ValueError where one type is not in its enumeration.
 Type._missing_ = classmethod(_unnamed)
 
 

@@ -48,7 +48,8 @@ def carve_validation(entries: Sequence[VideoEntry], share: float, seed: int) -> 
         if kinds != {True, False}:
             missing = "anomalous" if True not in kinds else "normal"
             raise ManifestError(
-                f"selection: no {missing} video would be left for {name}: {len(entries)} training videos of {len(groups)} sources "
-                f"cannot be divided with validation_share {share}"
+                f"selection: no {missing} video would be left for {name}: {len(entries)} training videos of {len(groups)} "
+                f"source(s) cannot be divided with validation_share {share}. A label is divided where "
+                "two sources have it: list more of them, or leave selection.validation_share out"
             )
     return tuple(sorted(chosen))

@@ -1,130 +1,116 @@
-"""When each frame of a video is shown: seconds that rise from 0, made of time stamps that may be missing, wrong or begin anew.
-
-The stamps are the presentation times that the decoder passes on. An AVI has none: it numbers its packets, and a frame comes out
-with the number of the packet that let it out, which rises from frame to frame, so that number is taken.
-
-A stamp is held against the frame before it and against the stamp after it:
-- it may be any time ahead, as frames of a varying rate are; where the next stamp goes back before it, it was wrong;
-- where two stamps in a row are further back than a decoder reorders frames, a clock began anew (transport streams that were
-  joined carry one clock each), and the times go on where they were. In formats whose clocks may do so, more than 10 s ahead is
-  such a beginning too;
-- where the clock that was left soon fits better than the new one, it is taken up again: some stamps were wrong;
-- a frame whose stamp is missing or wrong is shown one frame's duration after the frame before it.
-"""
+"""When frames are shown: rising seconds from stamps that may be missing, repeated, wrong, or of a clock that begins anew."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self, TypeVar
 
 import av
 from av.format import Flags
 
 from pipeline.errors import DecodeError
 
-__all__ = ["Clock", "Pace", "pace_of", "timed"]
+__all__ = ["Pace", "timed"]
 
-REORDERED_FRAMES = 16
-LONGEST_STEP_S = 10.0
+LONGEST_GAP_S = 10.0
+LONGEST_GAP_FRAMES = 10
+
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a container says of its time stamps.
+    """How a video tells its times.
 
     Attributes:
-        fps: mean frame rate.
-        joins: its clock may begin anew, as in transport streams.
-        numbered: it has packet numbers (decoding times) in place of presentation times.
+        fps: mean frame rate, which stands in where there is no stamp.
+        restarts: whether its clock may jump, as in transport streams that were joined: a step of more than 10 s (and 10 frames) is
+            then no pause.
+        by_order: whether it stamps frames in the order in which they are decoded, as AVI does; FFmpeg makes presentation times up
+            for it, which B-frames turn into nonsense.
     """
 
     fps: float
-    joins: bool = False
-    numbered: bool = False
+    restarts: bool = False
+    by_order: bool = False
+
+    @classmethod
+    def of(cls, container: av.container.InputContainer, fps: float) -> Self:
+        """Of an open file."""
+        return cls(fps, bool(container.format.flags & Flags.ts_discont.value), container.format.name == "avi")
+
+    def stamp_s(self, frame: av.VideoFrame) -> float | None:
+        """A frame's stamp, seconds; None where it has none."""
+        ticks = frame.dts if self.by_order or frame.pts is None else frame.pts  # FFmpeg puts dts in order before it gives them out
+        return self.seconds(ticks, frame.time_base)
+
+    @staticmethod
+    def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+        """A stamp in seconds; None where there is none."""
+        return None if ticks is None or time_base is None else float(ticks * time_base)
+
+    @property
+    def step_s(self) -> float:
+        return 1 / self.fps
+
+    @property
+    def longest_s(self) -> float:
+        """The longest step that is believed."""
+        return max(LONGEST_GAP_S, LONGEST_GAP_FRAMES * self.step_s) if self.restarts else float("inf")
 
 
-def pace_of(container: av.container.InputContainer, fps: float) -> Pace:
-    """The pace of an open file."""
-    return Pace(fps, bool(container.format.flags & Flags.ts_discont.value), container.format.name == "avi")
+def timed(frames: Iterable[tuple[Shown, float | None, Pace]]) -> Iterator[tuple[Shown, float]]:
+    """Give every frame its time, rising seconds from the first frame on.
 
+    A stamp is judged by the one after it, so one frame is held back.
 
-def timed(frames: Iterable[tuple[av.VideoFrame, Pace]]) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Every frame with its time in seconds, one frame behind the decoder. A DecodeError is raised after the frames before it."""
-    clock = held = None
-    frames = iter(frames)
-    failure = None
-    while True:
+    Args:
+        frames: what is shown, its stamp in seconds or None, and the video's pace.
+    """
+    clock, source = _Clock(), iter(frames)
+    held, failure = next(source, None), None
+    while held is not None:
+        shown, stamp_s, pace = held
         try:
-            frame, pace = next(frames, (None, None))
-        except DecodeError as error:
-            frame, failure = None, error
-        stamp = None if frame is None else _stamp(frame, pace)
-        if held is not None:
-            yield held[0], clock.time(held[1], stamp)
-        if failure:
-            raise failure
-        if frame is None:
-            return
-        clock = clock or Clock(pace)
-        held = frame, stamp
+            held = next(source, None)
+        except DecodeError as error:  # said after the frames that came before it
+            held, failure = None, error
+        yield shown, clock.time_s(stamp_s, held[1] if held else None, pace)
+    if failure:
+        raise failure
 
 
-def _stamp(frame: av.VideoFrame, pace: Pace) -> float | None:
-    """Seconds by the stream's clock; None where the frame has no stamp."""
-    ticks = frame.dts if pace.numbered else frame.pts
-    return None if ticks is None or frame.time_base is None else float(ticks * frame.time_base)
+class _Clock:
+    def __init__(self) -> None:
+        self._last_s: float | None = None
+        self._origin_s: float | None = None
 
+    def time_s(self, stamp_s: float | None, following_s: float | None, pace: Pace) -> float:
+        """The time of the next frame, by its stamp and that of the frame after it."""
+        if self._last_s is None:
+            self._last_s = 0.0
+            if stamp_s is not None:
+                wrong = following_s is not None and not 0 <= following_s - stamp_s <= pace.longest_s
+                self._origin_s = following_s - pace.step_s if wrong else stamp_s
+        else:
+            self._last_s = self._next_s(stamp_s, following_s, pace)
+        return self._last_s
 
-class Clock:
-    """Turns the stamps of one video into times, one after the other."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._step = 1 / pace.fps
-        self._last: float | None = None
-        self._offset: float | None = None  # from the stamps to the times; None before the first stamp
-        self._left: float | None = None  # that of the clock before it, for a while
-        self._frames = 0  # since that clock was left
-
-    def time(self, stamp: float | None, following: float | None) -> float:
-        """Seconds from the first frame, above those of the frame before.
-
-        Args:
-            stamp: of the frame, seconds by its clock; None where it has none.
-            following: of the frame after it; None where it has none, or there is no such frame.
-        """
-        due = 0.0 if self._last is None else self._last + self._step
-        time_s = due
-        if stamp is not None:
-            if self._offset is None:
-                self._offset = due - stamp
-            if self._last is not None:
-                time_s = self._placed(stamp, following, due)
-        self._last = time_s
-        return time_s
-
-    def _placed(self, stamp: float, following: float | None, due: float) -> float:
-        last, time_s = self._last, stamp + self._offset
-        if self._left is not None:
-            before = stamp + self._left
-            if before > last and abs(before - due) < abs(time_s - due):
-                self._offset, self._left, time_s = self._left, None, before
-            self._frames += 1
-            if self._frames == REORDERED_FRAMES:
-                self._left = None
-        next_s = None if following is None else following + self._offset
-        if self._begins_anew(time_s, next_s):
-            self._offset, self._left, self._frames = due - stamp, self._offset, 0
-            return due
-        if time_s > last and (next_s is None or next_s >= time_s):
+    def _next_s(self, stamp_s: float | None, following_s: float | None, pace: Pace) -> float:
+        last_s, expected_s = self._last_s, self._last_s + pace.step_s
+        if stamp_s is None:
+            return expected_s
+        if self._origin_s is None:
+            self._origin_s = stamp_s - expected_s
+        time_s = stamp_s - self._origin_s
+        then_s = None if following_s is None else following_s - self._origin_s
+        goes_on = then_s is not None and last_s < then_s <= last_s + pace.longest_s
+        if last_s < time_s <= last_s + pace.longest_s and not (goes_on and then_s < time_s):
             return time_s
-        if time_s <= last and next_s is not None and last < next_s < due + self._step:
-            return (last + next_s) / 2  # two frames of one stamp, say: the room before the next
-        return due
-
-    def _begins_anew(self, time_s: float, next_s: float | None) -> bool:
-        reordered = REORDERED_FRAMES * self._step
-        if time_s < self._last - reordered:
-            return next_s is None or next_s <= self._last
-        ahead = time_s > self._last + LONGEST_STEP_S
-        return self._pace.joins and ahead and (next_s is None or next_s >= time_s)
+        if goes_on:  # this stamp alone is wrong
+            return min(expected_s, (last_s + then_s) / 2)
+        if then_s is not None and 0 < then_s - time_s <= pace.longest_s:  # two agree: the clock began anew
+            self._origin_s = stamp_s - expected_s
+        return expected_s

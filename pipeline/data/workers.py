@@ -31,7 +31,8 @@ class DecodeWorkers:
     Args:
         count: processes; as many videos are decoded at once. 0 stands for one a core, 16 at most.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
-        short_side, crop, max_pixels: see `pipeline.data.decode.iter_frames`; pixels.
+        short_side, crop: see `pipeline.data.decode.iter_frames`; pixels.
+        max_pixels: how many a picture may have, see `pipeline.data.opening.limit_pixels`.
         decoder: module with `read_header` and `iter_frames`.
     """
 

@@ -24,9 +24,9 @@ class Estimate:
 
     Attributes:
         value: the figure on all videos once; None where it is not defined, and `reason` says why.
-        low, high: 95 % interval over the resamples; None without resamples.
+        low, high: 95 % interval over the resamples; None without resamples, and where the interval is not defined.
         resamples: how many had the figure defined, and so count.
-        reason: why there is no value.
+        reason: why there is no value, or no interval though there are resamples.
     """
 
     value: float | None
@@ -56,8 +56,9 @@ def estimate(groups: Iterable[Figures], videos: int, *, resamples: int, seed: in
     found = {}
     for figures in groups:
         values, spread = figures(once), figures(drawn) if resamples else {}
+        alone = _resting_on_one(figures, spread, videos)
         for name, value in values.items():
-            found[name] = _interval(float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"))
+            found[name] = _interval(float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"), name in alone)
     return found
 
 
@@ -77,11 +78,29 @@ def difference(
     return estimate(pairs, videos, resamples=resamples, seed=seed, needs=needs)
 
 
-def _interval(value: float, spread: np.ndarray, needs: str) -> Estimate:
+def _resting_on_one(figures: Figures, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
+    """Figures that are the same in every resample because they rest on one video: without it they are not defined.
+
+    Others can be the same in every resample too, such as the AUC of a system that makes no mistake.
+    """
+    alike = {
+        name for name, values in spread.items() if np.nanmax(values, initial=-np.inf) - np.nanmin(values, initial=np.inf) < 1e-12
+    }
+    if not alike:
+        return set()
+    if videos == 1:
+        return alike
+    without = figures(1 - np.eye(videos))
+    return {name for name in alike if np.isnan(without[name]).any()}
+
+
+def _interval(value: float, spread: np.ndarray, needs: str, alone: bool) -> Estimate:
     if np.isnan(value):
         return Estimate(None, reason=f"not defined without {needs}")
     defined = spread[~np.isnan(spread)]
     if not len(defined):
-        return Estimate(value)
+        return Estimate(value, reason="the interval is not defined: no resample has the figure" if len(spread) else None)
+    if alone:
+        return Estimate(value, None, None, len(defined), "the interval is not defined: the figure rests on one video")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), len(defined))

@@ -9,16 +9,16 @@ content, so another ablation with some of the same settings takes them up too.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from pipeline.config import Experiment, digest
 from pipeline.config_ablation import Plan, Setting
+from pipeline.data.following import end_with_parent
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.stages.outputs import make_folder
@@ -70,7 +70,7 @@ def run_ablation(plan: Plan, workers: int, progress: Progress | None = None, say
         training += [(own.experiment, run) for run in reductions]
         testing += [(own.experiment, run) for run in reductions]
         heads += [(own.experiment, stack) for stack in _stacks(own, runs, workers)]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,)) as pool:
+    with _processes(workers) as pool:
         _all(pool, _reduce_training, training, progress, "reductions of training videos")
         _all(pool, _reduce_test, testing, progress, "reductions of test videos")
         _all(pool, _train_and_score, heads, progress, "groups of heads")
@@ -114,6 +114,20 @@ def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[st
     return stacks
 
 
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes are ended at once when the block is left by an error or by Ctrl-C."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,)) as pool:
+        before = set(multiprocessing.active_children())
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            raise
+
+
 def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], progress: Progress | None, what: str) -> None:
     """Run a job for all arguments. The first error ends the rest that has not begun, and is raised."""
     futures = [pool.submit(job, *each) for each in arguments]
@@ -133,14 +147,8 @@ def _start(workers: int) -> None:
     """Give a worker its share of the cores, and have it end when the process that made it does, however that ends."""
     import torch
 
-    threading.Thread(target=_follow, daemon=True).start()
-
+    end_with_parent()
     torch.set_num_threads(max(1, multiprocessing.cpu_count() // workers))
-
-
-def _follow() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _manifest(recipes: Recipes) -> Manifest:
@@ -170,6 +178,8 @@ def _reduce_test(experiment: Experiment, run: str) -> None:
 
 def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     """Train some runs of one reduction, as a stack where they are several, or one that takes maps, and write their score tables."""
+    from cache import FeatureStore
+    from pipeline.stages.feature_recipe import training_recipe
     from pipeline.stages.material import check_shape, gather
     from pipeline.stages.reduced import read_training, read_windows
     from pipeline.stages.score import score_split
@@ -185,18 +195,25 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
             make_folder(recipes.head_folder(name), partial(train_head, *facts, recipes.namespace("train")))
             make_folder(recipes.scores_folder(name), partial(score_split, *facts, namespace, recipes.head_folder(name)))
         return
+    failed: dict[str, PipelineError] = {}
     missing = {name: run for name, run in runs.items() if not recipes.head_folder(name).is_dir()}
     if missing:
         first = next(iter(missing))
         bags, standardizer = read_training(recipes.reduced_folder(first, "train"), runs[first].head.standardize_offset)
-        material = gather(runs[first], manifest, bags, standardizer)
+        store = FeatureStore.open(experiment.paths.cache)
+        features = training_recipe(store, recipes.namespace("train"), bags.video_ids)
+        material = gather(runs[first], manifest, bags, standardizer, features)
         for name, run in missing.items():
             check_shape(name, run.head, recipes.namespace("train"), run.head.k, bags.patterns.shape[2])
     if len(missing) > 1:
         judges = [material.validation(run.head) for run in missing.values()]
         validations = judges if material.held_out else None
         trained = fit_stack(material.bags, material.labels, list(missing.values()), len(manifest.classes), validations)
-        for (name, run), (module, history), judge in zip(missing.items(), trained, judges, strict=True):
+        for (name, run), result, judge in zip(missing.items(), trained, judges, strict=True):
+            if isinstance(result, PipelineError):
+                failed[name] = result
+                continue
+            module, history = result
 
             def build(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
                 write_losses(folder, history)
@@ -204,6 +221,8 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
 
             make_folder(recipes.head_folder(name), build)
     for name, run in runs.items():
+        if name in failed:
+            continue
         make_folder(recipes.head_folder(name), lambda folder, run=run: train_on(experiment, run, manifest, material, folder))
         windows = recipes.reduced_folder(name, "test")
         facts = experiment, name, manifest, namespace, recipes.head_folder(name)
@@ -212,6 +231,8 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
             score_split(*facts, folder, reduced=lambda video_id: read_windows(windows, video_id))
 
         make_folder(recipes.scores_folder(name), score)
+    if failed:
+        raise PipelineError("\n".join(str(error) for error in failed.values()))
 
 
 def setting_runs(setting: Setting) -> list[tuple[Path, Path]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.config import to_yaml
 from pipeline.config_ablation import Plan, Setting
+from pipeline.data.tables import safe_row
 from pipeline.metrics import estimate
 from pipeline.metrics.bootstrap import Figures
 from pipeline.stages.evaluate import judge_folder
@@ -34,7 +35,8 @@ def setting_figures(setting: Setting, path: Path) -> None:
         return
     recipes = Recipes(setting.experiment)
     evaluation = setting.experiment.run(setting.runs[0]).evaluation
-    judged = [judge_folder(recipes.scores_folder(run), recipes.manifest_folder(), evaluation)[1] for run in setting.runs]
+    manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
+    judged = [judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs]
     groups = [_mean([one.groups[i] for one in judged]) for i in range(len(judged[0].groups))]
     options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": judged[0].needs}
     found = estimate(groups, len(judged[0].truth), **options)
@@ -48,7 +50,7 @@ def setting_figures(setting: Setting, path: Path) -> None:
         value = found.get(name)
         defined = value is not None and value.value is not None
         values = [each[name] for each in seeds] if defined else []
-        ends = {"low": value.low, "high": value.high} if defined else {}
+        ends = {"low": value.low, "high": value.high, "reason": value.reason} if defined else {}
         row["test"][short] = (_spread(values) | ends) if defined else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
@@ -66,7 +68,7 @@ def write_table(plan: Plan, figures: Sequence[Path], folder: Path) -> None:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, fieldnames=list(lines[0]))
         table.writeheader()
-        table.writerows(lines)
+        table.writerows(dict(zip(line, safe_row(line.values()), strict=True)) for line in lines)
     (folder / "results.md").write_text(_markdown(rows, best), encoding="utf-8")
     (folder / "ablation.yaml").write_text(to_yaml(plan.ablation), encoding="utf-8")
     _draw(rows, best, folder / "results.png")
@@ -88,7 +90,7 @@ def _validation_auc(head: Path) -> float | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    return found["video_auc"][found["epoch"] - 1] if found["epoch"] else None
+    return found["video_auc"][found["best_epoch"] - 1] if found["best_epoch"] else None
 
 
 def _spread(values: Sequence[float]) -> dict:
@@ -114,8 +116,7 @@ def _markdown(rows: Sequence[dict], best: str | None) -> str:
         cells = [name, str(row["seeds"]), _cell(row["validation_auc"])]
         for short in FIGURES:
             value = row["test"][short]
-            ends = value and value["low"] is not None
-            cells += [_cell(value), f"{value['low']:.3f} to {value['high']:.3f}" if ends else "-"]
+            cells += [_cell(value), _interval(value)]
         lines.append("| " + " | ".join(cells) + " |")
     chosen = f"In bold: the best on the validation split, {best}." if best else "Without a validation split nothing is chosen."
     text = "Mean over seeds, with their standard deviation; intervals are the bootstrap's over test videos, of the mean over seeds."
@@ -126,6 +127,12 @@ def _cell(value: dict | None) -> str:
     if value is None:
         return "-"
     return f"{value['mean']:.3f}" + ("" if value["std"] is None else f" ± {value['std']:.3f}")
+
+
+def _interval(value: dict | None) -> str:
+    if value is None or value["low"] is None:
+        return "not defined" if value and value["reason"] else "-"
+    return f"{value['low']:.3f} to {value['high']:.3f}"
 
 
 def _draw(rows: Sequence[dict], best: str | None, path: Path) -> None:

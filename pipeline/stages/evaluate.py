@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
 from pipeline.data.manifest import Manifest, load
+from pipeline.data.tables import safe_rows
 from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate, frame_auc
 from pipeline.metrics.bootstrap import LEVEL, Figures
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.stages.localisation import localisation
 from pipeline.stages.manifest import load_manifest
-from pipeline.stages.tables import ScoreTables, read_scores, read_tables, resolve_thresholds
+from pipeline.stages.tables import ScoreForm, ScoreTables, end_with_videos, read_scores, read_tables, resolve_thresholds
 
 __all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "judge_folder", "read_scores"]
 
@@ -89,7 +90,8 @@ def evaluate_run(
     run = experiment.run(run_name)
     manifest = load_manifest(experiment, manifest_folder, truth=True).without(quarantined)
     lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
-    judged = _judge(read_tables(scores_folder, manifest.classes, lengths), manifest, run.evaluation)
+    tables = read_tables(scores_folder, manifest.classes, lengths)
+    judged = _judge(end_with_videos(tables, lengths) if experiment.features.test else tables, manifest, run.evaluation)
     facts = {
         "run": run_name,
         "head": run.head.name,
@@ -115,14 +117,13 @@ def evaluate_tables(
     folder: Path,
     evaluation: Evaluation,
     *,
-    stride: int = 1,
-    tail: str = "exact",
+    form: ScoreForm | None = None,
     lengths: dict[str, int] | None = None,
 ) -> list[str]:
     """Write the figures of score tables of any system; the same files as `evaluate_run`.
 
     Args:
-        scores_folder, stride, tail: as `pipeline.stages.tables.read_tables`.
+        scores_folder, form: as `pipeline.stages.tables.read_tables`.
         manifest_folder: of the manifest; its truth is read here.
         folder: where the figures go.
         evaluation: settings.
@@ -134,9 +135,10 @@ def evaluate_tables(
     Raises:
         LengthMismatch, PipelineError: as `evaluate_run`.
     """
-    manifest, judged = judge_folder(scores_folder, manifest_folder, evaluation, stride, tail, lengths)
-    identity = digest(evaluation, stride, tail)
-    _write(folder, {"run": scores_folder.name, "stride": stride, "tail": tail}, judged, manifest, evaluation, identity, {})
+    manifest, judged = judge_folder(scores_folder, manifest_folder, evaluation, form, lengths)
+    facts = (form or ScoreForm()).facts()
+    identity = digest(evaluation, facts)
+    _write(folder, {"run": scores_folder.name, **facts}, judged, manifest, evaluation, identity, {})
     (folder / "config.yaml").write_text(to_yaml(evaluation), encoding="utf-8")
     return judged.warnings
 
@@ -147,18 +149,17 @@ def compare_tables(
     manifest_folder: Path,
     evaluation: Evaluation,
     *,
-    stride: int = 1,
-    tail: str = "exact",
+    form: ScoreForm | None = None,
     lengths: dict[str, int] | None = None,
 ) -> dict[str, dict]:
     """First minus second of every figure that both have, with its paired interval.
 
-    Arguments and errors as `evaluate_tables`; `stride` and `tail` are of the folders without an index.
+    Arguments and errors as `evaluate_tables`; `form` is of the scores without an index.
     """
     judged = []
     for folder in (first, second):
-        form = (1, "exact") if (folder / "index.json").is_file() else (stride, tail)
-        judged.append(judge_folder(folder, manifest_folder, evaluation, *form, lengths)[1])
+        own = ScoreForm(clip_frames=form.clip_frames) if form and (folder / "index.json").is_file() else form
+        judged.append(judge_folder(folder, manifest_folder, evaluation, own, lengths)[1])
     one, other = judged
     kinds = [type(group) for group in other.groups]
     pairs = [(group, other.groups[kinds.index(type(group))]) for group in one.groups if type(group) in kinds]
@@ -171,22 +172,25 @@ def judge_folder(
     scores_folder: Path,
     manifest_folder: Path,
     evaluation: Evaluation,
-    stride: int = 1,
-    tail: str = "exact",
+    form: ScoreForm | None = None,
     lengths: dict[str, int] | None = None,
+    imported: bool = False,
 ) -> tuple[Manifest, Judged]:
-    """The score tables of a folder beside the truth; arguments and errors as `evaluate_tables`."""
+    """Scores beside the truth; arguments and errors as `evaluate_tables`. `imported`: of clips that need not end with the video."""
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
-    tables = read_tables(scores_folder, manifest.classes, frames, stride=stride, tail=tail)
-    return manifest, _judge(tables, manifest, evaluation)
+    tables = read_tables(scores_folder, manifest.classes, frames, form)
+    return manifest, _judge(end_with_videos(tables, frames) if imported else tables, manifest, evaluation)
 
 
 def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> Judged:
     """Put the truth beside the scores and set up every figure that they allow."""
     counts = {video_id: len(scores) for video_id, scores in tables.general.items()}
-    truth = {video_id: manifest.frame_labels(video_id, count) for video_id, count in counts.items()}
-    warnings = [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
+    frames = counts | (tables.video_frames or {})
+    truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
+    warnings = list(tables.notes)
+    warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
+    warnings += [_lost(video_id, tables.lost[video_id], counts[video_id]) for video_id in sorted(tables.lost)]
     groups: list[Figures] = [FrameFigures(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})]
     needs, left_out = dict(FrameFigures.NEEDS), {}
     scores = tables.classwise
@@ -204,6 +208,12 @@ def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> J
         else:
             left_out["detection_map"] = "the protocol is for scores from 0 to 1"
     return Judged(tables, truth, groups, needs, left_out, warnings)
+
+
+def _lost(video_id: str, spans: Sequence[Sequence[int]], frames: int) -> str:
+    count = sum(stop - start for start, stop in spans)
+    places = ", ".join(f"{start} to {stop - 1}" if stop - start > 1 else str(start) for start, stop in spans)
+    return f"{video_id}: {count} of {frames} frames could not be decoded ({places}); each has the score of the frame before it"
 
 
 def _theta(tables: ScoreTables, evaluation: Evaluation, manifest: Manifest) -> list[float]:
@@ -239,6 +249,7 @@ def _write(
         "config_digest": identity,
         "code_version": _version(),
         "truth": {key: value for key, value in asdict(manifest.origin).items() if key != "warnings"},
+        "lost_frames": dict(sorted(judged.tables.lost.items())),
         "warnings": [*manifest.origin.warnings, *judged.warnings],
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -278,10 +289,11 @@ def _write_curves(path: Path, judged: Judged) -> None:
 
 
 def _plain(value: Estimate) -> dict:
-    """For JSON: a value with its interval, or the reason why there is none."""
+    """For JSON: a value with its interval, or the reason why there is none of them."""
     if value.value is None:
         return {"value": None, "reason": value.reason}
-    return {"value": value.value, "low": value.low, "high": value.high, "resamples": value.resamples}
+    plain = {"value": value.value, "low": value.low, "high": value.high, "resamples": value.resamples}
+    return plain | ({"reason": value.reason} if value.reason else {})
 
 
 def _version() -> str:
@@ -295,4 +307,4 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> N
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(header)
-        table.writerows(rows)
+        table.writerows(safe_rows(rows))

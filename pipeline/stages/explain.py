@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,15 @@ from pipeline.data.damage import Damage
 from pipeline.data.decode import iter_raw_frames
 from pipeline.data.geometry import crop_geometry
 from pipeline.data.manifest import Manifest
+from pipeline.data.opening import limit_pixels
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
 from pipeline.stages.explain_plots import Curve, Overlay, WindowView, draw_curve, draw_window
+from pipeline.stages.feature_recipe import experiment_recipe, recipe_of
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import video_cue
-from pipeline.stages.saved_heads import TrainedHead, load_head
+from pipeline.stages.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.score import VideoScores, score_video
-from pipeline.stages.sources import max_pixels
 
 __all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]
 
@@ -52,19 +53,44 @@ class Request:
     head_folder: Path
     windows: int
 
+    @property
+    def head_file(self) -> Path:
+        return self.head_folder / "head.safetensors"
 
-def explain_cached(request: Request, manifest: Manifest, namespace: str, video_id: str, folder: Path) -> list[Path]:
-    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the intervals."""
+
+def explain_cached(
+    request: Request,
+    manifest: Manifest,
+    namespace: str,
+    video_id: str,
+    folder: Path,
+    warn: Callable[[str], None] = lambda message: None,
+) -> list[Path]:
+    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the intervals.
+
+    `warn` is told what the user should know.
+    """
     store = FeatureStore.open(request.experiment.paths.cache)
     intervals = None
     if manifest.intervals is not None:
         count = len(store.reader(namespace, video_id).times())
         intervals = _runs(manifest.frame_labels(video_id, count), manifest.classes)
-    return _explain(request, store, namespace, video_id, manifest.video_path(video_id), intervals, folder)
+    return _explain(request, store, namespace, video_id, manifest.video_path(video_id), intervals, folder, warn)
 
 
-def explain_file(request: Request, file: Path, folder: Path, progress: Progress | None = None) -> list[Path]:
-    """Explain any video file; its features are extracted and not kept. Raises DecodeError when it cannot be read."""
+def explain_file(
+    request: Request,
+    file: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> list[Path]:
+    """Explain any video file; its features are extracted and not kept. `warn` is told what the user should know, such as damage.
+
+    Raises:
+        DecodeError: it cannot be read.
+        FeatureMismatch: the head was trained on other features than these.
+    """
     from pipeline.stages.extract import Extractor
     from pipeline.stages.sources import experiment_workers
 
@@ -72,14 +98,19 @@ def explain_file(request: Request, file: Path, folder: Path, progress: Progress 
         if progress:
             progress(0, 1, message)
 
+    def watch(name: str, frames: int) -> None:
+        say(f"extracting {name}, frame {frames}")
+
     say("loading the backbone")
-    extractor = Extractor(request.experiment, say=say)
+    extractor = Extractor(request.experiment, say=warn)
+    at_hand = experiment_recipe(request.experiment, extractor.engine.network, extractor.precision)
+    check_features(load_head(request.head_file), request.head_file, at_hand, request.experiment)  # before the video is decoded
     with tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch, experiment_workers(request.experiment) as workers:
         store = FeatureStore.open(scratch)
-        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, say):
+        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, warn, watch):
             if outcome.error:
                 raise outcome.error
-        return _explain(request, store, "scratch", file.name, file, None, folder)
+        return _explain(request, store, "scratch", file.name, file, None, folder, warn)
 
 
 def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, count: int) -> list[int]:
@@ -139,8 +170,11 @@ def _explain(
     path: Path,
     intervals: list[tuple[str, int, int]] | None,
     folder: Path,
+    warn: Callable[[str], None],
 ) -> list[Path]:
-    experiment, head = request.experiment, load_head(request.head_folder / "head.safetensors")
+    experiment, head = request.experiment, load_head(request.head_file)
+    for warning in check_features(head, request.head_file, recipe_of(store.record(namespace, video_id)), experiment):
+        warn(f"warning: {warning}")
     scoring = experiment.run(request.run).scoring
     scores = score_video(store, namespace, video_id, head, scoring)
     middles = (scores.spans[:, 0] + scores.spans[:, 1]) // 2
@@ -154,7 +188,8 @@ def _explain(
     relations = None if missing else relation_maps(store, namespace, video_id, head, chosen)
     if relations is not None:
         _check_choice(relations, scores.positions[chosen], video_id)
-    images = _pictures(path, [int(middles[window]) for window in chosen], max_pixels(experiment.decoding))
+    limit_pixels(experiment.decoding.max_pixels)
+    images = _pictures(path, [int(middles[window]) for window in chosen])
     folder.mkdir(parents=True, exist_ok=True)
     files, entries = [], []
     for rank, window in enumerate(chosen, start=1):
@@ -237,10 +272,10 @@ def _check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) -
             raise PipelineError(f"{video_id}: expected the chosen cells to have the largest relations, got another choice")
 
 
-def _pictures(path: Path, wanted: Sequence[int], most: int) -> dict[int, np.ndarray]:
-    """Frames by number, at the video's own size, `most` pixels at most."""
+def _pictures(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+    """Frames by number, at the video's own size."""
     found: dict[int, np.ndarray] = {}
-    for index, frame in enumerate(iter_raw_frames(path, wanted=frozenset(wanted), damage=Damage(), max_pixels=most)):
+    for index, frame in enumerate(iter_raw_frames(path, wanted=frozenset(wanted), damage=Damage())):
         if frame.image is not None:
             found[index] = frame.image
         if len(found) == len(set(wanted)):

@@ -20,12 +20,13 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import training_frames
 from pipeline.data.workers import DecodeWorkers, Job, VideoStream
-from pipeline.errors import DecodeError
+from pipeline.errors import ConfigError, DecodeError
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.engine import Clip, ClipBatcher, Engine, check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.feeding import ViewFeed, WindowFeed
 from pipeline.stages.heap import heap_kept
+from pipeline.stages.manifest import check_validation
 from pipeline.stages.progress import VideoProgress
 from pipeline.stages.provenance import provenance
 from pipeline.stages.quarantine import Quarantine
@@ -78,16 +79,23 @@ def extract_split(
     changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one that is
     there already is not tried again.
 
-    Imported features are only looked for.
+    Imported features are only looked for, and held against the lengths of the videos.
 
     Raises:
+        ManifestError: a run asks for a validation split that the training videos do not allow.
         NotCached: imported features lack a video.
+        LengthMismatch: imported features are not those of a video of such a length.
+        ConfigError: features are to be extracted and there are no videos.
         CacheError: the cache cannot be written. Videos finished before it stay there.
     """
     store = FeatureStore.open(experiment.paths.cache)
     present = store.list(namespace)
     if getattr(experiment.features, split):
-        return find_imported(namespace, videos, present, quarantine.ids(split))
+        return find_imported(store, namespace, videos, present, quarantine.ids(split))
+    if getattr(experiment.dataset, "frame_counts", None):
+        raise ConfigError(
+            f"features.{split}: dataset.frame_counts stands for videos that are not at hand, so their features must be imported"
+        )
     weights = weights_identity(experiment.backbone)
     cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v, weights)]
     known = set(quarantine.ids(split)) - set(cached)
@@ -95,6 +103,7 @@ def extract_split(
     todo = [v for v in videos if v.video_id not in {*cached, *bad}]
     if not todo:
         return ExtractReport((), tuple(cached), tuple(bad))
+    check_validation(experiment, manifest.videos)
     entries = {v.video_id: v for v in todo}
     status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, len(cached) + len(bad))
     status.say("loading the backbone")
@@ -113,7 +122,8 @@ def extract_split(
             bad.append(entry.video_id)
             status.say(f"{entry.video_id} goes to quarantine: {outcome.error}")
     status.say("extracted")
-    return ExtractReport(tuple(extracted), tuple(cached), tuple(bad))
+    new, left_out = (tuple(v.video_id for v in videos if v.video_id in ids) for ids in (extracted, bad))
+    return ExtractReport(new, tuple(cached), left_out)
 
 
 class Extractor:
@@ -164,10 +174,10 @@ class Extractor:
         say: Say = _nothing,
         watch: Watch = _nothing,
     ) -> Iterator[Outcome]:
-        """Extract videos, (id, path) each, and commit them; outcomes come in their order.
+        """Extract videos, (id, path) each, and commit them; a video's outcome comes as soon as it is settled.
 
         As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind the
-        model, so a video's outcome comes when others are under way.
+        model, so a video's outcome comes when others are under way, and a short video's before that of a long one before it.
 
         Args:
             videos: which; not in the store's namespace already.
@@ -181,7 +191,6 @@ class Extractor:
         """
         batcher = ClipBatcher(self.engine, self._map_dtype(split))
         under_way: dict[int, _UnderWay] = {}
-        reported = 0
         with ExitStack() as stack:
             stack.enter_context(heap_kept(self.engine.device))
             lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
@@ -191,9 +200,8 @@ class Extractor:
                         sink = self._sink(videos[number][0], split, store, namespace, lanes[number % len(lanes)])
                         under_way[number] = self._under_way(sink, split, batcher)
                     self._advance(under_way[number], stream, split, batcher, say, watch)
-                    while reported in under_way and under_way[reported].sink.settled.is_set():
-                        yield _outcome(under_way.pop(reported).sink)
-                        reported += 1
+                    for settled in [n for n, video in under_way.items() if video.sink.settled.is_set()]:
+                        yield _outcome(under_way.pop(settled).sink)
                 batcher.flush()
                 for number in sorted(under_way):
                     under_way[number].sink.settled.wait()

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from pipeline.stages.fitting import CHECKPOINTS, Fitting, LabelledVideos
 from pipeline.stages.manifest import load_manifest
 from pipeline.stages.material import held_out_videos, training_labels
 from pipeline.stages.outputs import check_space
-from pipeline.stages.recipes import TUNED_BACKBONE, Progress
+from pipeline.stages.recipes import TUNED_BACKBONE, Progress, file_sha256
 from pipeline.stages.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.sources import experiment_workers
 from pipeline.stages.train import write_losses
@@ -159,8 +160,11 @@ def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Exper
         "processes": fitting.member.size,
     }
     model.cpu()
-    save_file(full_state(model.network), folder / TUNED_BACKBONE, metadata={"backbone": model.network.name})
-    save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes)
+    tuned = folder / TUNED_BACKBONE
+    save_file(full_state(model.network), tuned, metadata={"backbone": model.network.name})
+    # The tuned head belongs to the features of the tuned backbone, which are otherwise made as those before were.
+    features = replace(start.features, weights_sha256=file_sha256(tuned)) if start.features else None
+    save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes, features)
     if fitting.validation:
         fitting.validation.write(folder, model.head, start.classes)
     write_losses(folder, state.history)

@@ -140,6 +140,11 @@ class Fitting:
             self._report(f"fine-tuning, epoch {state.epoch}, loss {sums['total'] / len(batch):.4f}")
         means = {term: value / len(names) for term, value in state.sums.items()}
         state.history.append(means)
+        broken = [name for name, value in trained(self.model).items() if not torch.isfinite(value).all()]
+        if broken:
+            raise PipelineError(
+                f"fine-tuning: {broken[0]} holds values that are not finite after epoch {state.epoch}; lower the learning rates"
+            )
         state.epoch, state.done, state.sums = state.epoch + 1, 0, dict.fromkeys(TERMS, 0.0)
         if self.validation:
             self._validate()
@@ -163,7 +168,7 @@ class Fitting:
 
     def _exhausted(self) -> bool:
         patience = self.settings.patience_epochs
-        return bool(patience) and len(self.validation.aucs) - 1 - self.validation.epoch >= patience
+        return bool(patience) and len(self.validation.aucs) - 1 - self.validation.best_epoch >= patience
 
     def _report(self, message: str) -> None:
         if self.progress:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 
-from pipeline.config import Training
-from pipeline.errors import ConfigError
+from pipeline.config import Run, Training
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.models.heads import HeadModule
 from pipeline.stages.reduce import Bags, CachedBags
 
-__all__ = ["Learner", "ModuleLearner", "draw_batches", "epochs"]
+__all__ = ["Learner", "ModuleLearner", "diverged", "draw_batches", "epoch_count", "epochs"]
 
 
 class Learner(Protocol):
@@ -44,14 +45,20 @@ class ModuleLearner:
     def __init__(self, head: HeadModule, training: Training) -> None:
         self.head, self.pairs = head.train(), head.pairs
         kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[training.optimizer]
-        trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-        self.optimizer = kind(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
+        self.trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        self.clip_norm = training.clip_norm
+        self.optimizer = kind(self.trained, lr=training.learning_rate, weight_decay=training.weight_decay)
 
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As `Learner`."""
-        terms = self.head.loss(self.head(cues, patterns), labels)
+        """As `Learner`; where scores are nan, of which torch's cross entropy makes an error, the total alone, nan, and no step."""
+        output = self.head(cues, patterns)
+        if torch.isnan(output.segment_logits).any():
+            return {"total": torch.tensor(math.nan)}
+        terms = self.head.loss(output, labels)
         self.optimizer.zero_grad()
         terms["total"].backward()
+        if self.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
 
@@ -90,8 +97,10 @@ def epochs(
         The epoch and the means of the terms, float64.
     """
     videos, views = bags.cues.shape[:2]
-    for epoch in range(first, training.epochs + 1):
+    for epoch in range(first, epoch_count(training, labels, learner.pairs) + 1):
         batches = draw_batches(labels, training.batch_bags, learner.pairs, generator)
+        if training.steps:
+            batches = batches[: training.steps - (epoch - 1) * len(batches)]
         view = torch.randint(views, (videos,), generator=generator)
         sums: dict[str, torch.Tensor] = {}
         for batch in batches:
@@ -100,6 +109,31 @@ def epochs(
         learner.write()
         seen = sum(map(len, batches))
         yield epoch, {name: value / seen for name, value in sums.items()}
+
+
+def epoch_count(training: Training, labels: torch.Tensor, pairs: bool) -> int:
+    """Epochs of a training: those asked for, or as many as its steps begin. Arguments as those of `draw_batches`."""
+    if not training.steps:
+        return training.epochs
+    normal = int((labels[:, 0] > 0).sum())
+    bags = max(normal, len(labels) - normal) if pairs else len(labels)
+    return math.ceil(training.steps / math.ceil(bags / (max(1, training.batch_bags // 2) if pairs else training.batch_bags)))
+
+
+def diverged(head: HeadModule, loss: float, epoch: int, run: Run) -> PipelineError | None:
+    """The error of a training that went astray; None where the loss of the epoch and all that the head has learnt are finite."""
+    broken = [name for name, value in head.state_dict().items() if not torch.isfinite(value).all()]
+    if math.isfinite(loss) and not broken:
+        return None
+    what = (
+        f"the loss of {run.head.name} is {loss}"
+        if not math.isfinite(loss)
+        else f"{run.head.name} holds values that are not finite, in {broken[0]},"
+    )
+    return PipelineError(
+        f"training: {what} in epoch {epoch}, with {run.training.optimizer} and learning rate {run.training.learning_rate:g}; "
+        "lower training.learning_rate"
+    )
 
 
 def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: torch.Generator) -> list[torch.Tensor]:

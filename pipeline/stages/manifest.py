@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cache.names import escape
 from pipeline.config import CsvDataset, Experiment, SyntheticCityDataset, SyntheticDataset, to_yaml
 from pipeline.data import synthetic
-from pipeline.data.checks import Problems
-from pipeline.data.datasets import build
-from pipeline.data.manifest import Manifest, load, save
+from pipeline.data.checks import check_selections
+from pipeline.data.datasets import Dataset, build
+from pipeline.data.manifest import Manifest, VideoEntry, load, save
+from pipeline.data.problems import Problems
 from pipeline.data.workers import DecodeWorkers
 from pipeline.stages.recipes import Progress
-from pipeline.stages.sources import max_pixels
 
-__all__ = ["build_manifest", "load_manifest", "synthetic_spec"]
+__all__ = ["build_manifest", "check_data_set", "check_validation", "load_manifest", "synthetic_spec"]
 
 
 def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
@@ -26,7 +26,12 @@ def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
 
 
 def build_manifest(
-    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+    experiment: Experiment,
+    folder: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    *,
+    test_only: bool = False,
 ) -> Manifest:
     """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
 
@@ -35,33 +40,87 @@ def build_manifest(
         folder: of the manifest.
         progress: told what goes on.
         say: told every warning; they are in manifest.json too.
+        test_only: leave the training videos out: such a manifest serves the evaluation of score tables alone.
 
     Raises:
         ManifestError: listing every problem of the annotation files at once.
     """
-    dataset = experiment.dataset
     folder.mkdir(parents=True, exist_ok=True)
-
-    def counted(message: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: progress(done, total, message)) if progress else None
-
-    journal = folder.parent / "headers.jsonl"  # outlives this manifest: a corrected annotation reads no video again
+    dataset, journal = experiment.dataset, _journal(folder.parent)
     if isinstance(dataset, SyntheticDataset):
-        synthetic.generate(synthetic_spec(dataset), folder, counted("rendering"))
+        synthetic.generate(synthetic_spec(dataset), folder, _counted(progress, "rendering"))
         files = {"root": folder, "annotations": Path("annotations.csv")}
         dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
+    manifest = _checked(experiment, dataset, journal, progress, say, test_only)
+    save(manifest, folder)
+    (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
+    return manifest
+
+
+def check_data_set(
+    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+) -> Manifest | None:
+    """Check all that `build_manifest` checks, and write nothing but the headers of the videos, which it then finds there.
+
+    Args:
+        experiment: whose data set.
+        folder: where the experiment's manifests lie.
+        progress, say: as `build_manifest`.
+
+    Returns:
+        What the manifest will be; None for a data set that is generated.
+
+    Raises:
+        ManifestError: as `build_manifest`.
+    """
+    dataset = experiment.dataset
+    if isinstance(dataset, SyntheticDataset):
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return _checked(experiment, dataset, _journal(folder), progress, say)
+
+
+def check_validation(experiment: Experiment, videos: Sequence[VideoEntry]) -> None:
+    """Raise ManifestError where a run asks for a validation split that its training videos do not allow."""
+    problems = Problems()
+    check_selections(videos, _selections(experiment), problems)
+    problems.raise_any()
+
+
+def _checked(
+    experiment: Experiment,
+    dataset: Dataset,
+    journal: Path | None,
+    progress: Progress | None,
+    say: Callable[[str], None] | None,
+    test_only: bool = False,
+) -> Manifest:
     machine = experiment.machine
-    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=max_pixels(experiment.decoding))
-    manifest = build(dataset, workers=workers, journal=journal, progress=counted("reading headers"))
+    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
+    told, selections = _counted(progress, "reading headers"), _selections(experiment)
+    manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections)
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and progress:
         progress(len(manifest.videos), len(manifest.videos), f"read headers; {unreadable} cannot be read")
     for warning in manifest.origin.warnings if say else ():
         say(f"warning: {warning}")
-    save(manifest, folder)
-    (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
+
+
+def _journal(folder: Path) -> Path:
+    """Where headers are kept: outside of any manifest, so that a corrected annotation reads no video again."""
+    return folder / "headers.jsonl"
+
+
+def _counted(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:
+    return (lambda done, total: progress(done, total, message)) if progress else None
+
+
+def _selections(experiment: Experiment) -> list[tuple[float, int]]:
+    """(validation_share, seed) of the runs that have a validation split."""
+    selections = [experiment.run(name).selection for name in experiment.runs]
+    return [(selection.validation_share, selection.seed) for selection in selections if selection.validation_share]
 
 
 def _check_keys(manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.partition import carve_validation
 from pipeline.errors import ConfigError
 from pipeline.models.reduction import Standardizer
+from pipeline.stages.feature_recipe import FeatureRecipe
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags, CachedBags, fit_standardizer
 from pipeline.stages.select import Validation
@@ -29,12 +30,14 @@ class Material:
         bags: reduced videos to fit, and `labels` (N, 1 + C) in their order.
         held_out: the bags of the validation split and their labels; None without one.
         standardizer: of the maps; None where they are taken as they are.
+        features: how the maps were made.
     """
 
     bags: Bags | CachedBags
     labels: torch.Tensor
     held_out: tuple[Bags | CachedBags, torch.Tensor] | None
     standardizer: Standardizer | None
+    features: FeatureRecipe
 
     def validation(self, head: Head) -> Validation | None:
         """A new judge of a head's epochs."""
@@ -62,13 +65,15 @@ def training_standardizer(
     return fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
 
 
-def gather(run: Run, manifest: Manifest, bags: Bags | CachedBags, standardizer: Standardizer | None) -> Material:
+def gather(
+    run: Run, manifest: Manifest, bags: Bags | CachedBags, standardizer: Standardizer | None, features: FeatureRecipe
+) -> Material:
     """Reduced bags of all training videos with their labels, the validation split apart."""
     labels, held_out = training_labels(manifest, bags.video_ids, run.training), held_out_videos(run, manifest.split("train"))
     if not held_out:
-        return Material(bags, labels, None, standardizer)
+        return Material(bags, labels, None, standardizer, features)
     kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
-    return Material(bags.subset(kept), labels[kept], (bags.subset(~kept), labels[~kept]), standardizer)
+    return Material(bags.subset(kept), labels[kept], (bags.subset(~kept), labels[~kept]), standardizer, features)
 
 
 def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Training) -> torch.Tensor:

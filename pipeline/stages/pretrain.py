@@ -9,6 +9,7 @@ anomaly class, scene or label of the data sets takes part.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from tqdm import tqdm
 
 from pipeline.data.shapes import ATTRIBUTES, shape_clip
+from pipeline.errors import PipelineError
 from pipeline.models.backbone import Backbone, build_backbone
 
 __all__ = ["pretrain"]
@@ -41,7 +43,10 @@ class ShapeBatches(torch.utils.data.Dataset):
 
 
 def pretrain(steps: int, batch: int, learning_rate: float, seed: int) -> Backbone:
-    """Train `tpn_tiny` from random weights; deterministic for its arguments on one machine."""
+    """Train `tpn_tiny` from random weights; deterministic for its arguments on one machine.
+
+    Raises PipelineError where the loss or the weights stop being finite.
+    """
     torch.manual_seed(seed)
     network = build_backbone("tpn_tiny", "random", seed=seed)
     network.requires_grad_(True)
@@ -61,9 +66,13 @@ def pretrain(steps: int, batch: int, learning_rate: float, seed: int) -> Backbon
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
+        if not math.isfinite(float(loss.detach())):
+            raise PipelineError(f"pretraining: the loss is {float(loss.detach())}; lower the learning rate, {learning_rate:g}")
         optimizer.step()
         schedule.step()
         progress.set_description(f"cells {float(on_cells.detach()):.3f} clips {float(on_clips.detach()):.3f}", refresh=False)
+    if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        raise PipelineError(f"pretraining: the weights are not finite at the end; lower the learning rate, {learning_rate:g}")
     network.eval()
     return network
 

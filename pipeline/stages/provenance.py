@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.data.damage import Damage
 from pipeline.data.decode import VideoHeader, content_sha256
 from pipeline.stages.engine import Engine
 
-__all__ = ["provenance"]
+__all__ = ["lost_frames", "provenance"]
 
 PACKAGES = ("torch", "mmaction2", "av", "numpy")
 
@@ -24,7 +26,7 @@ def provenance(
     split: str,
     path: Path,
     header: VideoHeader,
-    decoded: int,
+    frames: int,
     damage: Damage,
 ) -> dict:
     """The facts, as JSON has them.
@@ -35,7 +37,7 @@ def provenance(
         split: `train` or `test`.
         path: the video file or folder of images; its content is read for the digest.
         header: what it says of itself.
-        decoded: the frames that came.
+        frames: its frames, the lost ones with them.
         damage: what was passed over.
 
     Raises:
@@ -51,7 +53,9 @@ def provenance(
             "sha256": content_sha256(path),
             "packets": header.packets,
             "declared_frames": header.declared,
-            "decoded_frames": decoded,
+            "frames": frames,
+            "decoded_frames": frames - damage.lost_frames,
+            "fault": header.fault,
             "damage": asdict(damage) if damage else None,
             "fps": header.fps,
             "width": header.width,
@@ -73,6 +77,12 @@ def provenance(
         "device": engine.device.type,
         "versions": _versions(),
     }
+
+
+def lost_frames(provenance: Mapping[str, Any]) -> list[list[int]]:
+    """Ranges (first, one after the last) of the frames that were lost, as a commit record has them; imported features have none."""
+    damage = provenance.get("source", {}).get("damage") or {}
+    return damage.get("lost", [])
 
 
 @cache

@@ -26,15 +26,15 @@ __all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_id
 
 # Raised when the code changes what a stage writes for the same configuration.
 VERSIONS = {
-    "manifest": 3,
+    "manifest": 4,
     "features": 3,
     "reduced": 1,
-    "head": 2,
-    "finetune": 1,
-    "scores": 2,
-    "evaluation": 2,
+    "head": 3,
+    "finetune": 2,
+    "scores": 3,
+    "evaluation": 4,
     "summary": 3,
-    "ablation": 1,
+    "ablation": 2,
 }
 
 TUNED_BACKBONE = "backbone.safetensors"
@@ -108,7 +108,7 @@ class Recipes:
             experiment.backbone.name,
             self.precision,
             self.weights_digest,
-            experiment.decoding,
+            experiment.decoding.deciding(),
             experiment.preprocess,
             experiment.storage,
             sampling,

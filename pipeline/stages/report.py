@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Experiment, to_yaml
+from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
 
 __all__ = ["read_summary", "summary_table", "write_summary"]
@@ -26,7 +27,8 @@ def write_summary(experiment: Experiment, evaluations: Sequence[Path], folder: P
         metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
         rows.append({key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in EXTRA if key in metrics})
         with (evaluation / "per_class.csv").open(newline="", encoding="utf-8") as stream:
-            classes += [{"run": metrics["run"], "stage": metrics["stage"]} | row for row in csv.DictReader(stream)]
+            found = [{name: read_cell(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
+        classes += [{"run": metrics["run"], "stage": metrics["stage"]} | row for row in found]
     folder.mkdir(parents=True, exist_ok=True)
     document = {"experiment": experiment.experiment, "runs": rows, "quarantined": sorted(quarantined)}
     (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -34,7 +36,7 @@ def write_summary(experiment: Experiment, evaluations: Sequence[Path], folder: P
         with (folder / name).open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(table[0]))
             writer.writeheader()
-            writer.writerows(table)
+            writer.writerows(dict(zip(row, safe_row(row.values()), strict=True)) for row in table)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
 
 

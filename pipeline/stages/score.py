@@ -1,11 +1,10 @@
-"""Stage 3: per-frame score tables, one Parquet file a video. They never hold labels."""
+"""Stage 3: per-frame score tables, one Parquet file per video. They never hold labels."""
 
 from __future__ import annotations
 
 import csv
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +19,20 @@ from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
+from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
+from pipeline.stages.feature_recipe import recipe_of
 from pipeline.stages.outputs import whole_file
+from pipeline.stages.provenance import lost_frames
 from pipeline.stages.recipes import Progress, file_sha256
 from pipeline.stages.reduce import Windows, in_parts, reduce_windows
-from pipeline.stages.saved_heads import TrainedHead, load_head
+from pipeline.stages.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.select import read_thresholds
 
-__all__ = ["VideoScores", "score_files", "score_split", "score_video", "smooth"]
+__all__ = ["VideoScores", "score_split", "score_video", "smooth", "table_facts", "table_path", "write_csv", "write_scores"]
+
+FACTS = b"gig-vad"
+"""Key in the metadata of a Parquet table under which its facts lie."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,18 @@ def score_video(
     return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], positions)
 
 
-def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], as_csv: bool = False) -> Path:
-    """Write frames/<key>.parquet (frame, time_s, score, a column a class) and windows/<key>.parquet; returns the first."""
-    name = escape(video_id)
+def table_path(folder: Path, video_id: str) -> Path:
+    """Where a video's score table lies in a folder of them."""
+    return folder / "frames" / f"{escape(video_id)}.parquet"
+
+
+def write_scores(
+    folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], facts: Mapping[str, object] | None = None
+) -> Path:
+    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet; returns the first.
+
+    `facts` say where the scores of the first come from, as plain data; `table_facts` reads them.
+    """
     count = len(scores.frames)
     columns = {
         "frame": pa.array(np.arange(count, dtype=np.int64)),
@@ -109,18 +123,35 @@ def write_scores(folder: Path, video_id: str, scores: VideoScores, classes: Sequ
         "positions": pa.array(list(scores.positions), type=pa.list_(pa.int64())),
     }
     windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
-    for kind, data in (("windows", windows), ("frames", columns)):  # frames last: where it lies, the video is done
-        path = folder / kind / f"{name}.parquet"
+    final = table_path(folder, video_id)
+    tables = {folder / "windows" / final.name: pa.table(windows), final: pa.table(columns)}
+    if facts is not None:
+        tables[final] = tables[final].replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True)})
+    for path, table in tables.items():  # that of the frames last: where it lies, the video is done
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:
-            pq.write_table(pa.table(data), partial)
-    if as_csv:
-        path = path.with_suffix(".csv")
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream)
-            table.writerow(columns)
-            table.writerows(zip(*(column.to_pylist() for column in columns.values()), strict=True))
-    return path
+            pq.write_table(table, partial)
+    return final
+
+
+def table_facts(path: Path) -> dict | None:
+    """The facts that a score table carries; None where it has none. Raises PipelineError for a file that is no table."""
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(FACTS)
+        return None if found is None else json.loads(found)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise PipelineError(f"{path}: not a score table ({error})") from error
+
+
+def write_csv(table: Path) -> Path:
+    """Write a score table once more as CSV, beside it; returns the path."""
+    columns = pq.read_table(table)
+    final = table.with_suffix(".csv")
+    with whole_file(final) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        lines = csv.writer(stream)
+        lines.writerow(safe_row(columns.column_names))
+        lines.writerows(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+    return final
 
 
 def score_split(
@@ -133,77 +164,36 @@ def score_split(
     progress: Progress | None = None,
     reduced: Callable[[str], Windows] | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables and decoded frame counts, and
+    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost frames, and
     the class thresholds, where a validation split chose them.
 
     Tables that lie in `folder` already, of a process that was broken off, are kept. `reduced` gives a video's windows, where they
     have been reduced before.
+
+    Raises FeatureMismatch where the features of a video are not made as those that the head was trained on.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
-    head = load_head(head_folder / "head.safetensors")
+    file = head_folder / "head.safetensors"
+    head = load_head(file)
     videos = manifest.split("test")
     folder.mkdir(parents=True, exist_ok=True)
     index = {}
     for number, entry in enumerate(videos):
         if progress:
             progress(number, len(videos), f"scoring {entry.video_id}")
-        path = folder / "frames" / f"{escape(entry.video_id)}.parquet"
+        check_features(head, file, recipe_of(store.record(namespace, entry.video_id)), experiment)
+        path = table_path(folder, entry.video_id)
         if not path.exists():
             windows = reduced(entry.video_id) if reduced else None
             scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
             write_scores(folder, entry.video_id, scores, head.classes)
-        decoded = len(store.reader(namespace, entry.video_id).times())
-        index[entry.video_id] = {"file": path.name, "decoded_frames": decoded, "sha256": file_sha256(path)}
+        reader = store.reader(namespace, entry.video_id)
+        index[entry.video_id] = {"file": path.name, "decoded_frames": len(reader.times()), "sha256": file_sha256(path)}
+        if lost := lost_frames(reader.record.provenance):
+            index[entry.video_id]["lost_frames"] = lost
     document = {"classes": list(head.classes), "videos": index}
     if thresholds := read_thresholds(head_folder, head.classes):
         document["thresholds"] = thresholds
     (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
-
-
-def score_files(
-    experiment: Experiment,
-    run_name: str,
-    head_folder: Path,
-    files: Sequence[Path],
-    folder: Path,
-    as_csv: bool = False,
-    progress: Progress | None = None,
-) -> list[Path]:
-    """Score any video files, of one frame or many, with a trained head. Returns the paths of the score tables.
-
-    Raises:
-        DecodeError: a file cannot be read; the tables of the files before it are written.
-        PipelineError: two files have one name.
-    """
-    from pipeline.stages.extract import Extractor
-    from pipeline.stages.sources import experiment_workers
-
-    names = [file.name for file in files]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PipelineError(f"{', '.join(twice)}: videos of one name would share a score table; give them different --out folders")
-    head = load_head(head_folder / "head.safetensors")
-    scoring = experiment.run(run_name).scoring
-
-    def say(message: str) -> None:
-        if progress:
-            progress(len(paths), len(files), message)
-
-    def watch(name: str, frames: int) -> None:
-        say(f"extracting {name}, frame {frames}")
-
-    paths: list[Path] = []
-    say("loading the backbone")
-    extractor = Extractor(experiment, say=say)
-    with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch, experiment_workers(experiment) as workers:
-        store = FeatureStore.open(scratch)
-        named = list(zip(names, files, strict=True))
-        for outcome in extractor.extract(named, "test", store, "scratch", workers, say, watch):
-            if outcome.error:
-                raise outcome.error
-            scores = score_video(store, "scratch", outcome.video_id, head, scoring)
-            store.withdraw("scratch", outcome.video_id)
-            paths.append(write_scores(folder, outcome.video_id, scores, head.classes, as_csv))
-    say("scored")
-    return paths

@@ -42,7 +42,7 @@ class Validation:
         training = head.training
         self.aucs.append(self.auc(head.eval()))
         head.train(training)
-        if self.epoch == len(self.aucs):
+        if self.best_epoch == len(self.aucs):
             self.state = {name: value.clone() for name, value in head.state_dict().items()}
 
     def auc(self, head: torch.nn.Module) -> float:
@@ -54,7 +54,7 @@ class Validation:
         return video_auc({v: anomaly[i : i + 1] for i, v in enumerate(self.bags.video_ids)}, truth)
 
     @property
-    def epoch(self) -> int | None:
+    def best_epoch(self) -> int | None:
         """The best epoch, from 1; None before the first."""
         return int(np.argmax(self.aucs)) + 1 if self.aucs else None
 
@@ -71,13 +71,17 @@ class Validation:
         """Go on from a checkpoint."""
         self.aucs, self.state = list(checkpoint["aucs"]), checkpoint["state"]
 
+    def judgements(self) -> dict[str, object]:
+        """How the epochs did, for selection.json: the first in each list is that of epoch 1."""
+        return {"video_auc": self.aucs}
+
     def write(self, folder: Path, head: torch.nn.Module, classes: tuple[str, ...]) -> None:
         """Write selection.json: the validation videos, the AUC of every epoch, the epoch kept, and the thresholds."""
         thresholds = self.thresholds(head)
         document = {
             "validation_videos": list(self.bags.video_ids),
-            "epoch": self.epoch,
-            "video_auc": self.aucs,
+            "best_epoch": self.best_epoch,
+            **self.judgements(),
             "thresholds": dict(zip(classes, thresholds, strict=True)),
         }
         (folder / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -90,7 +94,8 @@ class Validation:
 
 
 class LiveValidation(Validation):
-    """The validation split of a fine-tuning, whose clips are encoded anew after every epoch; epoch 0 is the frozen stage.
+    """The validation split of a fine-tuning, whose clips are encoded anew after every epoch; what is judged before the first is the
+    frozen stage, epoch 0.
 
     The best epoch is that of the highest AUC and, where several have it, of the lowest loss (eq. 14).
 
@@ -105,8 +110,8 @@ class LiveValidation(Validation):
         self.losses: list[float] = []
 
     @property
-    def epoch(self) -> int | None:
-        """The best epoch, from 0; None before the first."""
+    def best_epoch(self) -> int | None:
+        """The best epoch, from 1, or 0 where none is better than the frozen stage; None before that was judged."""
         ranks = [(auc, -loss) for auc, loss in zip(self.aucs, self.losses, strict=True)]
         return ranks.index(max(ranks)) if ranks else None
 
@@ -118,7 +123,11 @@ class LiveValidation(Validation):
             output = head(bags.cues.flatten(0, 1), bags.patterns.flatten(0, 1))
             self.losses.append(float(vs_loss(output, labels, **loss_options(self.settings)).total))
         self.aucs.append(self.auc(head))
-        return self.epoch == len(self.aucs) - 1
+        return self.best_epoch == len(self.aucs) - 1
+
+    def judgements(self) -> dict[str, object]:
+        """As of the frozen stage's validation, which has a key of its own."""
+        return {"frozen_video_auc": self.aucs[0], "video_auc": self.aucs[1:]}
 
 
 def loss_options(settings: Head) -> dict[str, float]:

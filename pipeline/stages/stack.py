@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.config import Run, digest
+from pipeline.errors import PipelineError
 from pipeline.models.heads.dropout import dropout
 from pipeline.models.heads.gig import GIGHead
 from pipeline.models.vs_gradients import SegmentWeights, segment_gradient, video_gradient
 from pipeline.stages.heap import heap_kept
-from pipeline.stages.learner import epochs
+from pipeline.stages.learner import diverged, epoch_count, epochs
 from pipeline.stages.recipes import Progress
 from pipeline.stages.reduce import Bags
 from pipeline.stages.saved_heads import make_head
@@ -30,7 +31,7 @@ EPSILON = 1e-10  # Adagrad's, as in torch
 
 def stack_key(run: Run) -> str | None:
     """Runs of one key, on one reduction, can be stacked; None for a run that cannot."""
-    if run.head.name != "gig" or run.head.channel_attention or run.training.optimizer != "adagrad":
+    if run.head.name != "gig" or run.head.channel_attention or run.training.optimizer != "adagrad" or run.training.clip_norm:
         return None
     training = run.training.model_dump(exclude={"learning_rate"})
     return digest(training, run.selection, run.head.dropout)
@@ -43,7 +44,7 @@ def fit_stack(
     classes: int,
     validations: Sequence[Validation] | None = None,
     progress: Progress | None = None,
-) -> list[tuple[GIGHead, list[dict[str, float]]]]:
+) -> list[tuple[GIGHead, list[dict[str, float]]] | PipelineError]:
     """As `pipeline.stages.train.fit`, for R runs of one `stack_key`, without checkpoints and TensorBoard.
 
     Args:
@@ -53,25 +54,34 @@ def fit_stack(
         progress: called once an epoch.
 
     Returns:
-        For every run its head, in evaluation mode, and the mean loss terms of every epoch.
+        For every run its head, in evaluation mode, and the mean loss terms of every epoch; or, of a run whose training diverged,
+        the error that `fit` would raise. The others are none the worse for it.
     """
     training = runs[0].training
     heads = [make_head(run.head, run.training, bags.cues.shape[-1], classes) for run in runs]
     generator = torch.Generator().manual_seed(training.seed)
     histories: list[list[dict[str, float]]] = [[] for _ in runs]
+    failed: dict[int, PipelineError] = {}
+    last = epoch_count(training, labels, Stack.pairs)
     with torch.random.fork_rng(devices=[]), heap_kept(torch.device("cpu")):
         torch.manual_seed(training.seed)
         for epoch, means in epochs(Stack(heads, runs), bags, labels, training, generator):
-            for r, history in enumerate(histories):
-                history.append({name: value[r].item() for name, value in means.items()})
-            for head, validation in zip(heads, validations or (), strict=False):
-                validation.consider(head)
+            for r, (run, head) in enumerate(zip(runs, heads, strict=True)):
+                if r in failed:
+                    continue
+                histories[r].append({name: value[r].item() for name, value in means.items()})
+                if error := diverged(head, histories[r][-1]["total"], epoch, run):
+                    failed[r] = error
+                elif validations:
+                    validations[r].consider(head)
             if progress:
-                progress(epoch, training.epochs, f"training {len(runs)} heads")
+                progress(epoch, last, f"training {len(runs)} heads")
+            if len(failed) == len(runs):
+                break
     for head, validation in zip(heads, validations or (), strict=False):
         if validation.state:
             head.load_state_dict(validation.state)
-    return [(head.eval(), history) for head, history in zip(heads, histories, strict=True)]
+    return [failed.get(r) or (head.eval(), histories[r]) for r, head in enumerate(heads)]
 
 
 class Stack:

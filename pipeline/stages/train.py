@@ -18,8 +18,9 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import HeadModule
+from pipeline.stages.feature_recipe import training_recipe
 from pipeline.stages.heap import heap_kept
-from pipeline.stages.learner import Learner, ModuleLearner, epochs
+from pipeline.stages.learner import Learner, ModuleLearner, diverged, epoch_count, epochs
 from pipeline.stages.material import Material, check_shape, gather, held_out_videos, training_standardizer
 from pipeline.stages.outputs import whole_file
 from pipeline.stages.recipes import Progress
@@ -53,8 +54,10 @@ def train_head(
     _, segments, rows, columns, _ = store.reader(namespace, min(entry.video_id for entry in entries)).shape
     check_shape(run_name, run.head, namespace, rows * columns, segments)
     standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
-    bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
-    train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer), folder, progress)
+    ids = [entry.video_id for entry in entries]
+    features = training_recipe(store, namespace, ids)
+    bags = reduce_bags(store, namespace, ids, run.head, standardizer, progress)
+    train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer, features), folder, progress)
 
 
 def train_on(
@@ -75,7 +78,7 @@ def write_head(
     """Write what training gives but the loss curves."""
     if validation:
         validation.write(folder, module, classes)
-    save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes)
+    save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes, material.features)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 
 
@@ -105,6 +108,9 @@ def fit(
 
     Returns:
         The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation split.
+
+    Raises:
+        PipelineError: the loss, or what the head has learnt, is not finite after an epoch; no checkpoint is written of that.
     """
     training = run.training
     head = make_head(run.head, training, bags.cues.shape[-1], classes)
@@ -120,15 +126,18 @@ def fit(
             for epoch, means in enumerate(history, start=1):
                 _plot(board, epoch, means)
             head.train()
+            last = epoch_count(training, labels, learner.pairs)
             for epoch, means in epochs(learner, bags, labels, training, generator, len(history) + 1):
                 history.append({term: value.item() for term, value in means.items()})
                 _plot(board, epoch, history[-1])
+                if error := diverged(head, history[-1]["total"], epoch, run):
+                    raise error
                 if validation:
                     validation.consider(head)
-                if epoch % checkpoint_epochs == 0 and epoch < training.epochs:
+                if epoch % checkpoint_epochs == 0 and epoch < last:
                     _checkpoint(folder / CHECKPOINT, learner, generator, validation, history)
                 if progress:
-                    progress(epoch, training.epochs, f"training, loss {history[-1]['total']:.4f}")
+                    progress(epoch, last, f"training, loss {history[-1]['total']:.4f}")
     write_losses(folder, history)
     if validation and validation.state:
         head.load_state_dict(validation.state)

@@ -7,16 +7,17 @@ cannot correct.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 
 from pipeline.config import CitySceneDataset, CsvDataset, ShanghaiTechDataset, UcfCrimeDataset, XdViolenceDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets import cityscene, csv, shanghaitech, ucf_crime, xd_violence
 from pipeline.data.datasets.assembly import assemble, source_files
+from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.headers import file_facts
-from pipeline.data.manifest import Manifest, Origin
+from pipeline.data.manifest import SPLITS, Manifest, Origin
+from pipeline.data.problems import Problems
 from pipeline.data.workers import DecodeWorkers
 
 __all__ = ["Dataset", "annotation_hashes", "build", "listing", "training_labels"]
@@ -34,29 +35,39 @@ ADAPTERS: dict[str, ModuleType] = {
 def build(
     dataset: Dataset,
     *,
+    test_only: bool = False,
     workers: DecodeWorkers | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    selections: Collection[tuple[float, int]] = (),
 ) -> Manifest:
     """Read and check a data set's files and the headers of all its videos.
 
     Args:
         dataset: the section of the configuration.
-        workers, journal, progress: as `pipeline.data.datasets.assembly.assemble`.
+        test_only: leave the training videos out, which score tables are not held against.
+        workers, journal, progress, selections: as `pipeline.data.datasets.assembly.assemble`.
 
     Raises:
         ManifestError: with every problem found, by file and row.
     """
     adapter = ADAPTERS[dataset.adapter]
     problems, notes = Problems(), []
+    if not dataset.root.is_dir() and not dataset.frame_counts:
+        problems.add("dataset.root", f"no such folder: {dataset.root} (looked from {Path.cwd()})")
+        problems.raise_any()
     videos = adapter.read_videos(dataset, problems)
     intervals = adapter.read_intervals(dataset, videos, problems, notes)
+    counts = read_frame_counts(dataset.root / dataset.frame_counts, problems) if dataset.frame_counts else None
+    if test_only:
+        videos = [video for video in videos if video.split == "test"]
     if not videos:
         problems.raise_any()  # without a list, all else would be surplus
     files = source_files(dataset.root, adapter.annotation_files(dataset))
     origin = Origin(dataset.adapter, adapter.VERSION, files, clip_past_end=adapter.PUBLISHED)
     options = {"normal_label": getattr(dataset, "normal_label", "Normal"), "workers": workers, "journal": journal}
-    return assemble(dataset.root, dataset.classes, videos, intervals, problems, notes, origin, progress=progress, **options)
+    options |= {"progress": progress, "selections": selections, "counts": counts, "splits": ("test",) if test_only else SPLITS}
+    return assemble(dataset.root, dataset.classes, videos, intervals, problems, notes, origin, **options)
 
 
 def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
@@ -65,8 +76,13 @@ def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
     Returns:
         (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum of its
         files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
+        Where a table of frame counts stands for the videos, it is their frames and -1.
     """
     videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
+    if dataset.frame_counts:
+        counts = read_frame_counts(dataset.root / dataset.frame_counts, Problems())
+        frames = {v.video_id: counts[v.video_id].frames if v.video_id in counts else v.stated_frames or -1 for v in videos}
+        return [(v.video_id, v.split, v.path, frames[v.video_id], -1) for v in videos]
     return [(v.video_id, v.split, v.path, *file_facts(dataset.root / v.path)) for v in videos]
 
 

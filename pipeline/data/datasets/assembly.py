@@ -9,23 +9,38 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.data.checks import Problems, escapes, validate
+from pipeline.config import CitySceneDataset, XdViolenceDataset
+from pipeline.data.checks import escapes, validate
+from pipeline.data.datasets.paths import missing_hint
 from pipeline.data.decode import VideoHeader
+from pipeline.data.duplicates import same_content
+from pipeline.data.frame_counts import CountedVideo, read_frame_counts
 from pipeline.data.headers import file_facts, read_headers
-from pipeline.data.image_folder import IMAGE_SUFFIXES, numbering_note
-from pipeline.data.manifest import Interval, Manifest, Origin, SourceFile, VideoEntry
+from pipeline.data.image_folder import IMAGE_SUFFIXES, image_files, missing_numbers
+from pipeline.data.manifest import SPLITS, Interval, Manifest, Origin, SourceFile, VideoEntry
+from pipeline.data.problems import Problems
+from pipeline.data.tables import read_text
 from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError
 
-__all__ = ["NORMAL", "VIDEO_SUFFIXES", "ListedInterval", "ListedVideo", "assemble", "read_lines", "source_files", "video_files"]
+__all__ = [
+    "NORMAL",
+    "VIDEO_SUFFIXES",
+    "ListedInterval",
+    "ListedVideo",
+    "assemble",
+    "listed_files",
+    "read_lines",
+    "source_files",
+    "video_files",
+]
 
 NORMAL = "Normal"
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v", ".ts")
-MOST_NESTED = 64
 
 
 @dataclass(frozen=True)
@@ -64,10 +79,13 @@ def assemble(
     notes: list[str],
     origin: Origin,
     *,
+    counts: Mapping[str, CountedVideo] | None = None,
+    splits: Sequence[str] = SPLITS,
     normal_label: str = NORMAL,
     workers: DecodeWorkers | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    selections: Collection[tuple[float, int]] = (),
 ) -> Manifest:
     """Check everything and make the manifest.
 
@@ -79,26 +97,35 @@ def assemble(
         classes: anomaly classes in the order of the outputs.
         videos, intervals: as listed.
         problems: what the adapter has found already.
-        notes: the same of faults that are put up with; more are added, and all become `Origin.warnings`.
-        origin: adapter, version and files. Where `clip_past_end` is set, intervals past the end and overlapping intervals of one
-            class are warnings; else they are problems.
+        notes: the same of faults that are put up with; more are added, and all become `Origin.warnings`. Videos of the same content
+            are among them.
+        origin: adapter, version and files. Where `clip_past_end` is set, intervals past the end are warnings, and what `validate`
+            says; else they are problems.
+        counts: what a table says of videos that are not looked for; None looks for them.
+        splits: those that must be there.
         normal_label: the name that no class may have.
         workers: what reads the videos; None makes some.
         journal: where headers are kept, see `pipeline.data.headers.read_headers`.
         progress: called as progress(done, total) while headers are read.
+        selections: as `validate` takes them.
 
     Raises:
         ManifestError: with every problem found, by file and row.
     """
-    with workers or DecodeWorkers() as decoders:
-        headers = _headers(root, videos, problems, decoders, journal, progress)
-        _check_ends(root, videos, headers, intervals, problems, notes if origin.clip_past_end else None, decoders)
+    past_end = notes if origin.clip_past_end else None
+    if counts is None:
+        with workers or DecodeWorkers() as decoders:
+            headers = _headers(root, videos, problems, decoders, journal, progress)
+            _check_ends(root, videos, headers, intervals, problems, past_end, decoders)
+    else:
+        headers = _counted_headers(root, videos, counts, problems, notes)
+        _check_ends(root, videos, headers, intervals, problems, past_end, None)
     for video, header in zip(videos, headers, strict=True):
         if video.stated_frames is not None and header.packets not in (0, video.stated_frames):
             what = f"{video.stated_frames} frames stated, the file has {header.packets}"
             notes.append(f"{video.place}: {video.video_id}: {what}; the decoded frames count")
-        if header.packets and header.path.is_dir() and (note := numbering_note(header.path)):
-            notes.append(f"{video.place}: {video.video_id}: {note}")
+        if header.packets and header.path.is_dir() and (gaps := missing_numbers(image_files(header.path))):
+            notes.append(f"{video.place}: {video.video_id}: {_gaps(gaps)}; the images that are there are its frames")
     entries = tuple(
         VideoEntry(
             video_id=video.video_id,
@@ -114,42 +141,43 @@ def assemble(
         )
         for video, header in zip(videos, headers, strict=True)
     )
+    for group in same_content([header.path for header in headers], [header.bytes for header in headers]):
+        notes.append(_same([videos[i] for i in group]))
     manifest = Manifest(root, tuple(classes), entries, tuple(listed.interval for listed in intervals), origin)
     validate(
         manifest,
         problems,
         normal_label=normal_label,
+        splits=splits,
         video_places=[video.place for video in videos],
         interval_places=[listed.place for listed in intervals],
-        notes=notes if origin.clip_past_end else None,
+        notes=notes,
+        selections=selections,
     )
     return replace(manifest, origin=replace(origin, warnings=tuple(notes)))
 
 
 def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
     """(place, stripped line) of the lines of a text file that are not empty; a problem and none where it cannot be read."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(str(file), f"cannot be read: {error}")
-        return []
+    text = read_text(file, problems)
+    lines = text.splitlines() if text is not None else []
     return [(f"{file}, row {number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -> list[Path]:
-    """Video files and folders of images below a folder, sorted, links followed; hidden and `ignored` folders are passed over.
+    """Video files and folders of images below a folder, sorted; hidden and `ignored` folders are passed over.
 
-    A link that leads back to a folder it lies in, and a folder that cannot be listed, are problems.
+    Links are followed, but for those back to a folder on the way, whose videos are found already. A folder that is missing or
+    cannot be looked into is a problem.
     """
+
+    def unreadable(error: OSError) -> None:
+        problems.add(str(error.filename), f"the folder cannot be read: {error.strerror}")
+
     found = []
-
-    def unlisted(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            problems.add(str(error.filename), f"the folder cannot be listed: {error.strerror}")
-
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=unlisted):
-        visible = sorted(name for name in folders if not name.startswith(".") and name not in ignored)
-        folders[:] = [name for name in visible if not _goes_on_for_ever(folder, Path(place, name), problems)]
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        names = [name for name in folders if not name.startswith(".") and name not in ignored]
+        folders[:] = sorted(name for name in names if not _loops(Path(place, name), folder))
         visible = [name for name in files if not name.startswith(".")]
         found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder:
@@ -157,19 +185,29 @@ def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -
     return sorted(found)
 
 
-def _goes_on_for_ever(root: Path, folder: Path, problems: Problems) -> bool:
-    """Whether listing a folder below the root would lead back to where the listing is, or very deep; then a problem too."""
-    within = folder.relative_to(root).parents  # of root / a / b / c: a / b, a and root itself
-    if len(within) > MOST_NESTED:
-        problems.add(str(folder), f"expected folders nested at most {MOST_NESTED} deep below {root}")
-        return True
-    if not folder.is_symlink():
+def _loops(path: Path, top: Path) -> bool:
+    """Whether a folder is a link to one that the walk from `top` came through, or to one above that."""
+    if not path.is_symlink():
         return False
-    above = [root / parent for parent in within] + list(root.resolve().parents)
-    circle = next((place for place in above if folder.samefile(place)), None)
-    if circle:
-        problems.add(str(folder), f"the link leads back to {circle}, a folder it lies in: the listing would never end; remove it")
-    return circle is not None
+    target = os.path.join(os.path.realpath(path), "")
+    through = [place for place in path.parents if place == top or place.is_relative_to(top)]
+    return any(os.path.join(os.path.realpath(place), "").startswith(target) for place in through)
+
+
+def listed_files(dataset: XdViolenceDataset | CitySceneDataset, split: str, folder: Path, problems: Problems) -> list[Path]:
+    """The videos in the folder of a split, or where they are not at hand those that the table of frame counts has of the split.
+
+    The table then has the column split, and where folders are classes the column label.
+    """
+    if not dataset.frame_counts:
+        return video_files(dataset.root / folder, problems)
+    found = []
+    for row in read_frame_counts(dataset.root / dataset.frame_counts, Problems()).values():  # `build` says what is wrong with it
+        if row.split == split:
+            found.append(dataset.root / folder / row.label / f"{row.video_id}.mp4")
+        elif row.split not in SPLITS and split == "train":
+            problems.add(row.place, f"{row.video_id}: column split: expected one of {', '.join(SPLITS)}, got {row.split!r}")
+    return found
 
 
 def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
@@ -180,6 +218,12 @@ def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
             name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
             found.append(SourceFile(name, hashlib.sha256(file.read_bytes()).hexdigest()))
     return tuple(found)
+
+
+def _gaps(gaps: Sequence[range]) -> str:
+    """What an image folder lacks, in words."""
+    named = [str(gap[0]) if len(gap) == 1 else f"{gap[0]} to {gap[-1]}" for gap in gaps[:5]] + ["..."] * (len(gaps) > 5)
+    return f"images are missing between the others: number {', '.join(named)} ({sum(map(len, gaps))} in all)"
 
 
 def _headers(
@@ -193,24 +237,49 @@ def _headers(
     """The header of every video; an empty one where it cannot be read, and a problem where there is no file."""
     headers = [VideoHeader(root / video.path, width=0, height=0, fps=0.0, packets=0, bytes=0) for video in videos]
     present = []
+    listings: dict[Path, dict[str, str]] = {}
     for index, video in enumerate(videos):
-        if video.path.encode(errors="replace") != os.fsencode(video.path):
-            problems.add(video.place, "expected a name in UTF-8, which manifests and tables are written in; rename it")
-            continue
         if escapes(video.path):
             continue  # reported with the manifest, and never opened
         size = file_facts(root / video.path)[0]
         if size < 0:
-            what = "the link leads nowhere, or in a circle" if (root / video.path).is_symlink() else "no such file"
-            problems.add(video.place, f"{video.video_id}: {root / video.path}: {what}")
+            hint = missing_hint(root, video.path, listings)
+            problems.add(video.place, f"{video.video_id}: {root / video.path}: no such file{hint}")
             continue
         headers[index] = replace(headers[index], bytes=size)
         present.append(index)
+    if videos and not present:
+        problems.add(str(root), "no listed video is there; for features or scores without the videos see dataset.frame_counts")
     found = read_headers([headers[index].path for index in present], workers, journal, progress)
     for index, header in zip(present, found, strict=True):
         if not isinstance(header, DecodeError):
             headers[index] = header
     return headers
+
+
+def _counted_headers(
+    root: Path, videos: Sequence[ListedVideo], counts: Mapping[str, CountedVideo], problems: Problems, notes: list[str]
+) -> list[VideoHeader]:
+    """What the table, or else the list itself, says of every video; a problem for a test video of which neither says anything."""
+    headers, unknown = [], []
+    for video in videos:
+        row = counts.get(video.video_id)
+        frames = row.frames if row else video.stated_frames or 0
+        if not frames and video.split == "train":
+            unknown.append(video.video_id)
+        elif not frames:
+            problems.add(video.place, f"{video.video_id}: no number of frames in the table of frame counts, nor here")
+        headers.append(VideoHeader(root / video.path, width=0, height=0, fps=row.fps if row else 0.0, packets=frames, bytes=0))
+    if unknown:
+        what = f"{len(unknown)} training video(s) have no frame count, so the length of their features is not checked"
+        notes.append(f"frame counts: {what}: {_some(unknown)}")
+    if surplus := sorted(set(counts) - {video.video_id for video in videos}):
+        notes.append(f"frame counts: {len(surplus)} row(s) are of no listed video: {_some(surplus)}")
+    return headers
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _check_ends(
@@ -220,9 +289,12 @@ def _check_ends(
     intervals: Sequence[ListedInterval],
     problems: Problems,
     notes: list[str] | None,
-    workers: DecodeWorkers,
+    workers: DecodeWorkers | None,
 ) -> None:
-    """Intervals that end past a video's packets are checked against its decoded frames, which alone count."""
+    """Intervals that end past a video's packets are checked against its decoded frames, which alone count.
+
+    Without `workers` the planned number is known to be that of the frames.
+    """
     lengths = {video.video_id: (root / video.path, header.packets) for video, header in zip(videos, headers, strict=True)}
     decoded: dict[str, int] = {}
     for listed in intervals:
@@ -232,7 +304,7 @@ def _check_ends(
             continue
         if interval.video_id not in decoded:
             try:
-                decoded[interval.video_id] = workers.count_frames(path)
+                decoded[interval.video_id] = workers.count_frames(path) if workers else planned
             except DecodeError:
                 continue  # it cannot be read: the extraction says so
         frames = decoded[interval.video_id]
@@ -243,3 +315,13 @@ def _check_ends(
                 problems.add(listed.place, what)
             else:
                 notes.append(f"{listed.place}: {what}; it is cut there")
+
+
+def _same(videos: Sequence[ListedVideo]) -> str:
+    """What to say of videos of the same content."""
+    splits = {split: [video.video_id for video in videos if video.split == split] for split in SPLITS}
+    more = {split: f" and {len(ids) - 5} more" if len(ids) > 5 else "" for split, ids in splits.items()}
+    named = [f"{', '.join(ids[:5])}{more[split]} ({split})" for split, ids in splits.items() if ids]
+    both = ": the test shows what was trained on" if len(named) > 1 else ""
+    labels = "; their labels differ" if len({frozenset(video.labels) for video in videos}) > 1 else ""
+    return f"{videos[0].place}: the same content under several names: {' and '.join(named)}{both}{labels}"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import CitySceneDataset
-from pipeline.data.checks import Problems
-from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, video_files
+from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, listed_files
 from pipeline.data.datasets.csv import read_interval_table
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -24,16 +24,18 @@ PUBLISHED = False
 
 def annotation_files(dataset: CitySceneDataset) -> list[Path]:
     """What intervals are read from; labels of training videos are names of folders."""
-    return [dataset.root / dataset.annotations]
+    files = [dataset.root / dataset.annotations]
+    return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
 
 
 def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVideo]:
     """The videos in the two folders, those for training labelled by their folder."""
     intervals = read_interval_table(dataset.root / dataset.annotations, Problems())
     videos = []
-    for split, folder in (("train", dataset.root / dataset.train), ("test", dataset.root / dataset.test)):
-        for path in video_files(folder, problems):
-            place, video_id = str(path), path.stem if path.is_file() else path.name
+    for split, name in (("train", dataset.train), ("test", dataset.test)):
+        folder = dataset.root / name
+        for path in listed_files(dataset, split, name, problems):
+            place, video_id = str(path), path.name if path.is_dir() else path.stem
             if split == "train":
                 names = path.relative_to(folder).parts[0].split(";")
                 labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip() != NORMAL))

@@ -1,25 +1,26 @@
 """The CSV adapter: any videos, listed in one file, the test intervals in another.
 
-videos.csv has the columns video_id, path (relative to the root), split (train or test), label (several separated by `;`, or
-the normal label; `labels` is accepted as its name) and optionally source; other columns are ignored. annotations.csv has
-video_id, label, start_frame, end_frame: frames are counted from 0 and the end is not part of the interval. A row's number in
-a message is its line in the file, the header being line 1.
+videos.csv has the columns video_id, path (relative to the root, or in full and below it), split (train or test), label (several
+separated by `;`, or the normal label; `labels` is accepted as its name) and optionally source; other columns are ignored. How the
+text is read is said in `pipeline.data.tables`. annotations.csv has video_id, label, start_frame, end_frame: frames are counted from
+0 and the end is not part of the interval. A row's number in a message is its line in the file, the header being line 1.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import CsvDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import ListedInterval, ListedVideo
-from pipeline.data.manifest import Interval
+from pipeline.data.datasets.paths import below_root
+from pipeline.data.manifest import SPLITS, Interval
+from pipeline.data.problems import Problems, same_but_capitals
+from pipeline.data.tables import read_rows
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_interval_table", "read_intervals", "read_videos"]
 
-VERSION = 1
+VERSION = 2
 PUBLISHED = False
 VIDEO_COLUMNS = ("video_id", "path", "split", "label")
 INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
@@ -28,6 +29,8 @@ INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
 def annotation_files(dataset: CsvDataset) -> list[Path]:
     """What labels and intervals are read from."""
     files = [dataset.root / dataset.videos]
+    if dataset.frame_counts:
+        files.append(dataset.root / dataset.frame_counts)
     return [*files, dataset.root / dataset.annotations] if dataset.annotations else files
 
 
@@ -35,15 +38,23 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
     """The rows of the video list."""
     file = dataset.root / dataset.videos
     before = len(problems.lines)
-    rows = _read(file, VIDEO_COLUMNS, problems)
+    # Where the videos are not at hand, neither is a path.
+    columns = tuple(name for name in VIDEO_COLUMNS if name != "path") if dataset.frame_counts else VIDEO_COLUMNS
+    rows = read_rows(file, columns, problems, other_names={"labels": "label"})
     if not rows and len(problems.lines) == before:
         problems.add(str(file), "holds no rows")
     videos = []
-    for row, values in rows:
-        place = f"{file}, row {row}"
+    for place, values in rows:
+        if values["split"] not in SPLITS and {values.get("path"), values["label"]} & set(SPLITS):
+            shifted = f"the cells are not in their columns, split is {values['split']!r}"
+            problems.add(place, f"{shifted}; a cell with a comma in it is put in double quotes")
+            continue
         labels = _labels(values["label"], dataset.normal_label, place, problems)
         source = values.get("source") or None
-        videos.append(ListedVideo(place, values["video_id"], values["path"], values["split"], labels, source))
+        if source and (label := same_but_capitals(source, [*dataset.classes, dataset.normal_label])):
+            problems.add(place, f"source is {source!r}, the class {label}: several labels are separated by ';', not by a comma")
+        path = below_root(dataset.root, values.get("path") or (values["video_id"] if dataset.frame_counts else ""))
+        videos.append(ListedVideo(place, values["video_id"], path, values["split"], labels, source))
     return videos
 
 
@@ -63,8 +74,8 @@ def read_intervals(
 def read_interval_table(file: Path, problems: Problems) -> list[ListedInterval]:
     """The intervals of a CSV file with the columns video_id, label, start_frame, end_frame."""
     intervals = []
-    for row, values in _read(file, INTERVAL_COLUMNS, problems):
-        place, video_id, label = f"{file}, row {row}", values["video_id"], values["label"]
+    for place, values in read_rows(file, INTERVAL_COLUMNS, problems):
+        video_id, label = values["video_id"], values["label"]
         start, end = values["start_frame"], values["end_frame"]
         try:
             interval = Interval(video_id, label, int(start), int(end))
@@ -74,31 +85,6 @@ def read_interval_table(file: Path, problems: Problems) -> list[ListedInterval]:
             interval = Interval(video_id, label, 0, None)
         intervals.append(ListedInterval(place, interval))
     return intervals
-
-
-def _read(file: Path, required: Sequence[str], problems: Problems) -> list[tuple[int, dict[str, str]]]:
-    """(line number, values by column) of a CSV file's rows; none where the file or its header is unusable."""
-    rows = []
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip() for name in next(reader, [])]
-            if "label" in required and "label" not in header:
-                header = ["label" if name == "labels" else name for name in header]
-            missing = [name for name in required if name not in header]
-            if missing or any(header.count(name) > 1 for name in required):
-                what = f"no column {', '.join(missing)}" if missing else "a column is there twice"
-                expected = f"expected {', '.join(required)}, got {', '.join(header) or 'nothing'}"
-                problems.add(f"{file}, row 1", f"{what}: {expected}")
-                return []
-            for cells in reader:
-                if cells:
-                    cells += [""] * (len(header) - len(cells))
-                    rows.append((reader.line_num, {k: v.strip() for k, v in zip(header, cells, strict=False)}))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problems.add(str(file), f"cannot be read: {error}")
-        return []
-    return rows
 
 
 def _labels(text: str, normal_label: str, place: str, problems: Problems) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import ShanghaiTechDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
 from pipeline.data.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -35,14 +35,15 @@ ROW = re.compile(r"(?P<video_id>(?P<scene>\d\d)_(?P<number>\d{3,4})),(?P<label>[
 def annotation_files(dataset: ShanghaiTechDataset) -> list[Path]:
     """What labels and masks are read from."""
     masks = sorted((dataset.root / dataset.masks).glob("*.npy"))
-    return [dataset.root / dataset.train_list, dataset.root / dataset.test_list, *masks]
+    files = [dataset.root / dataset.train_list, dataset.root / dataset.test_list, *masks]
+    return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
 
 
 def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[ListedVideo]:
     """The videos of the two lists; what lies in the folders and is not listed is a problem."""
     found: dict[str, str] = {}
-    for folder in FOLDERS:
-        for path in video_files(dataset.root / folder, problems):
+    for folder in () if dataset.frame_counts else FOLDERS:
+        for path in video_files(dataset.root / folder, problems) if (dataset.root / folder).exists() else ():
             name = path.stem if path.is_file() else path.name
             found.setdefault(name, path.relative_to(dataset.root).as_posix())
     label, videos, listed = dataset.classes[0], [], set()
@@ -58,11 +59,15 @@ def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[Listed
             if anomalous != (len(match["number"]) == 4):
                 part = "test" if len(match["number"]) == 4 else "training"
                 problems.add(place, f"{video_id}: its name is of the original {part} part, its label {match['label']}")
+            if dataset.frame_counts:
+                found[video_id] = f"testing/frames/{video_id}" if len(match["number"]) == 4 else f"training/videos/{video_id}.avi"
             if video_id not in found:
                 problems.add(place, f"{video_id}: no such video in {', '.join(FOLDERS)} below {dataset.root}")
                 continue
             frames = int(match["frames"] or -1)
             stated = frames if frames >= 0 else None
+            if dataset.frame_counts and split == "test" and stated is None:
+                stated = _mask_frames(dataset.root / dataset.masks / f"{video_id}.npy")
             labels = (label,) if anomalous else ()
             videos.append(ListedVideo(place, video_id, found[video_id], split, labels, None, stated))
     for video_id in sorted(set(found) - listed):
@@ -80,7 +85,7 @@ def read_intervals(
             continue
         file = dataset.root / dataset.masks / f"{video.video_id}.npy"
         try:
-            mask = np.load(file, allow_pickle=False)
+            mask = np.load(file, mmap_mode="r", allow_pickle=False)  # mapped: the file is as large as it declares
         except (OSError, ValueError) as error:
             problems.add(str(file), f"the mask of {video.video_id} ({video.place}) cannot be read: {error}")
             continue
@@ -96,3 +101,11 @@ def read_intervals(
             ListedInterval(str(file), Interval(video.video_id, video.labels[0], int(start), int(end))) for start, end in edges
         ]
     return intervals
+
+
+def _mask_frames(file: Path) -> int | None:
+    """Frames of a video by its mask; None where that cannot be read, which `read_intervals` says."""
+    try:
+        return len(np.load(file, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.config import UcfCrimeDataset
-from pipeline.data.checks import Problems
 from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, read_lines, video_files
 from pipeline.data.manifest import Interval
+from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -29,13 +29,14 @@ NAME = re.compile(r"(?P<label>[A-Za-z]+?)(?:_Videos_?)?\d+_x264\.mp4")
 
 def annotation_files(dataset: UcfCrimeDataset) -> list[Path]:
     """What labels and intervals are read from."""
-    return [dataset.root / dataset.train_list, dataset.root / dataset.annotations]
+    files = [dataset.root / dataset.train_list, dataset.root / dataset.annotations]
+    return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
 
 
 def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVideo]:
     """The videos of the two lists, found by name below the root; what is there and not listed is a problem."""
     found: dict[str, list[str]] = {}
-    for path in video_files(dataset.root, problems, dataset.ignored_folders):
+    for path in [] if dataset.frame_counts else video_files(dataset.root, problems, dataset.ignored_folders):
         found.setdefault(path.name, []).append(path.relative_to(dataset.root).as_posix())
     videos, listed = [], set()
     lines = [(place, "train", line, None, None) for place, line in read_lines(dataset.root / dataset.train_list, problems)]
@@ -44,7 +45,7 @@ def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVide
     for place, split, name, column, frames in lines:
         path = PurePosixPath(name)
         label = _label(path, column, place, problems)
-        places = found.get(path.name, [])
+        places = [path.as_posix()] if dataset.frame_counts else found.get(path.name, [])
         if len(places) != 1:
             what = f"lies in several places: {', '.join(places)}" if places else f"no such file below {dataset.root}"
             problems.add(place, f"{path.name}: {what}")

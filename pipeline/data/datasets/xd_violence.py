@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import XdViolenceDataset
-from pipeline.data.checks import Problems
-from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
+from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, listed_files, read_lines
 from pipeline.data.manifest import Interval
+from pipeline.data.problems import Problems
 
 __all__ = ["CODES", "PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -35,15 +35,16 @@ Pair = tuple[str, int, int]
 
 def annotation_files(dataset: XdViolenceDataset) -> list[Path]:
     """What intervals are read from; labels are in the names."""
-    return [dataset.root / dataset.annotations, dataset.root / dataset.class_annotations]
+    files = [dataset.root / dataset.annotations, dataset.root / dataset.class_annotations]
+    return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
 
 
 def read_videos(dataset: XdViolenceDataset, problems: Problems) -> list[ListedVideo]:
     """The videos in the two folders, labelled by their names."""
     videos = []
     for split, folder in (("train", dataset.train), ("test", dataset.test)):
-        for path in video_files(dataset.root / folder, problems):
-            place, video_id = str(path), path.stem if path.is_file() else path.name
+        for path in listed_files(dataset, split, folder, problems):
+            place, video_id = str(path), path.name if path.is_dir() else path.stem
             match = NAME.fullmatch(video_id)
             codes = [code for code in match["codes"].split("-") if code != "0"] if match else []
             unknown = [code for code in codes if code not in (*CODES, "A")]

@@ -20,7 +20,17 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax, logsigmoid
 
-__all__ = ["HEADS", "BinaryHead", "HeadModule", "HeadOutput", "build_head", "register", "top_mean"]
+__all__ = [
+    "HEADS",
+    "BinaryHead",
+    "HeadModule",
+    "HeadOutput",
+    "build_head",
+    "normal_bags",
+    "register",
+    "strongest",
+    "top_mean",
+]
 
 HEADS: dict[str, Callable[..., HeadModule]] = {}
 WINDOWS_IN_CONTEXT = 512
@@ -33,7 +43,8 @@ class HeadOutput:
     Attributes:
         video_logits: (B, 1 + C), of whole videos; for `gig` phi1 of the cue. Index 0 is Normal.
         segment_logits: (B, T, 1 + C); for `gig` phi2 of the pattern vectors.
-        anomaly_logits: (B, T), a binary method's own score; None where the anomaly score is the best class's.
+        anomaly_logits: (B, T), a binary method's own score, equal to the highest anomaly column of `segment_logits`; None for a
+            method that has no score besides those of the classes.
         parts: what the head's loss needs besides.
         positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None of others.
     """
@@ -56,9 +67,12 @@ class HeadOutput:
 
     @property
     def anomaly_scores(self) -> torch.Tensor:
-        """How anomalous every segment is, (B, T) in [0, 1]."""
-        own = self.segment_logits[..., 1:].amax(dim=-1) if self.anomaly_logits is None else self.anomaly_logits
-        return torch.sigmoid(own)
+        """How anomalous every segment is, (B, T) in [0, 1]: the highest anomaly column of `segment_scores`.
+
+        It is taken from those scores and not computed beside them: two sigmoids of one logit can differ in the last bit, since
+        torch computes full vectors and the rest of an array by different code.
+        """
+        return self.segment_scores[..., 1:].amax(dim=-1)
 
 
 class HeadModule(nn.Module):
@@ -147,18 +161,41 @@ class BinaryHead(HeadModule):
         return terms
 
     def _columns(self, own: torch.Tensor, readout: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, C) logits of the score times every class's probability over that of the likeliest."""
+        """(B, T, C) logits of the score times every class's probability over that of the likeliest; the highest is `own`."""
         if readout is None:
             return own[..., None].expand(*own.shape, self.classes)
         share = log_softmax(readout, dim=-1)
         share = share - share.amax(dim=-1, keepdim=True)
         product = (logsigmoid(own)[..., None] + share).clamp_max(-1e-7)
-        return torch.where(share == 0, own[..., None], product - torch.log(-torch.expm1(product)))
+        others = product - torch.log(-torch.expm1(product))
+        return torch.where(share == 0, own[..., None], torch.minimum(others, own[..., None]))  # rounding must lift none above it
 
 
 def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:
     """Mean of the `count` largest of every row, (B, T) -> (B,)."""
     return values.topk(count, dim=1).values.mean(dim=1)
+
+
+def strongest(features: torch.Tensor, ranks: torch.Tensor, count: int) -> torch.Tensor:
+    """Mean of the features at the `count` segments of highest rank, (B, T, D), (B, T) -> (B, D)."""
+    chosen = ranks.topk(count, dim=1).indices
+    return features.gather(1, chosen[..., None].expand(-1, -1, features.shape[-1])).mean(dim=1)
+
+
+def normal_bags(name: str, anomalous: torch.Tensor) -> int:
+    """How many bags of a batch are normal, for a head that pairs them in order with the anomalous ones.
+
+    Args:
+        name: of the head, for the error.
+        anomalous: (B,) bool.
+
+    Raises:
+        ValueError: the first half of the bags is not the normal ones, the second half the anomalous ones.
+    """
+    half = len(anomalous) // 2
+    if anomalous[:half].any() or not anomalous[half:].all() or len(anomalous) != 2 * half:
+        raise ValueError(f"{name}: expected as many normal as anomalous bags, the normal ones first")
+    return half
 
 
 def register(name: str) -> Callable[[type[HeadModule]], type[HeadModule]]:

@@ -1,14 +1,22 @@
 """Sultani, Chen, Shah, "Real-World Anomaly Detection in Surveillance Videos", CVPR 2018. UCF-Crime: AUC 75.41.
 
 The score s of a segment is a network D - 512 - 32 - 1 of its vector, ReLU after the first layer, dropout 0.6, a sigmoid at the end.
-For an anomalous bag a and a normal bag n
+With n normal bags in a batch
 
-    l = max(0, 1 - max_t s_a,t + max_t s_n,t) + 8e-5 sum_t (s_a,t - s_a,t+1)^2 + 8e-5 sum_t s_a,t .
+    l = 1/n sum_a sum_n max(0, 1 - max_t s_a,t + max_t s_n,t) + 8e-5 sum_a,t (s_a,t - s_a,t+1)^2 + 8e-5 sum_a,t s_a,t,
 
-The paper trains with Adagrad, learning rate 0.01, weight decay 0.001, 30 bags of each kind a batch, 32 segments of C3D features.
+the form of the authors' released code: every anomalous bag a with every normal bag n, sums over anomalous bags, a mean over normal
+ones. In the paper the bags come in single pairs.
 
-Departures: the hinge is the mean over all pairs of a batch, as in the authors' code, not of bags drawn in pairs; T is the cache's;
-the features are pooled maps of the cache's backbone.
+In the released code (Keras 1.1, Theano): Adagrad, learning rate 0.01, 30 bags of each kind a batch, 20,000 steps, 32 segments of
+C3D features, 0.001 times the sum of the squared weights added to the loss. torch's weight decay is the factor of the gradient,
+twice as much: 0.002.
+
+Compared with custom_objective of the released code, written in numpy as there is no Theano here, on the same scores (32 segments,
+30 + 30 bags): total and every term within 1e-7 of their size.
+
+Departures: weight decay holds for biases too, which Keras leaves alone, for optimisers here have one decay for all parameters. T is
+the cache's. The features are pooled maps of the cache's backbone.
 """
 
 from __future__ import annotations
@@ -68,7 +76,7 @@ def segment_network(channels: int, dropout: float) -> nn.Sequential:
 def ranking_terms(
     scores: torch.Tensor, bags: torch.Tensor, anomalous: torch.Tensor, smoothness: float, sparsity: float
 ) -> dict[str, torch.Tensor]:
-    """Hinge of the bags' scores over all pairs, smoothness and sparsity of the anomalous bags.
+    """Hinge of the bags' scores over all pairs, smoothness and sparsity, all summed over the anomalous bags.
 
     Args:
         scores: (B, T) in [0, 1].
@@ -76,8 +84,8 @@ def ranking_terms(
         anomalous: (B,) bool, both kinds in it.
         smoothness, sparsity: weights.
     """
-    hinge = torch.relu(1 - bags[anomalous][:, None] + bags[~anomalous][None, :]).mean()
+    hinge = torch.relu(1 - bags[anomalous][:, None] + bags[~anomalous][None, :]).sum(dim=0).mean()
     high = scores[anomalous]
-    smooth = (high[:, 1:] - high[:, :-1]).square().sum(dim=1).mean()
-    sparse = high.sum(dim=1).mean()
+    smooth = (high[:, 1:] - high[:, :-1]).square().sum()
+    sparse = high.sum()
     return {"total": hinge + smoothness * smooth + sparsity * sparse, "ranking": hinge, "smooth": smooth, "sparse": sparse}

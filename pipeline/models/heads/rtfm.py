@@ -1,19 +1,31 @@
 """RTFM: Tian et al., "Weakly-supervised Video Anomaly Detection with Robust Temporal Feature Magnitude Learning", ICCV 2021.
 UCF-Crime: AUC 84.30; ShanghaiTech: AUC 97.21; XD-Violence: AP 77.81.
 
-A multi-scale temporal network turns the vectors of all segments into features f: three dilated convolutions over time (kernel 3,
-dilation 1, 2, 4, a quarter of the channels each) beside self-attention over all segments on a quarter of the channels, joined by a
-convolution and added to the input. With m_i the mean of the p largest |f_i,t| of bag i, and S_i the mean score of those segments,
+The form is that of the authors' released code. A multi-scale temporal network turns the vectors of all segments into features f:
 
-    l = sum_i BCE(S_i, y_i) + alpha (max(0, margin - m_a + m_n))^2 + 8e-4 sum_t (s_a,t - s_a,t+1)^2 + 8e-3 |s_a|
+    near  = three convolutions over time (kernel 3, dilation 1, 2, 4) to a quarter of the channels, each with ReLU, then BatchNorm
+    x     = ReLU of a 1 x 1 convolution to a quarter of the channels
+    far   = x + BatchNorm(W((theta(x) phi(x)^T / T) g(x))),   theta, phi, g to half of those channels, W back; no softmax
+    f     = input + BatchNorm(ReLU(convolution of kernel 3 of near beside far)),   then dropout 0.7.
 
-with scores s of a network D - 512 - 128 - 1, dropout 0.7, margin 100, alpha 1e-4, p = 3 of T = 32; Adam, learning rate 1e-3, weight
-decay 5e-3, 32 bags of each kind a batch.
+The BatchNorm after W begins at zero, so far begins as x. Weights begin Xavier uniform, biases at zero. With the p segments of a bag
+of greatest |f_t|, in training among a random 30 % of them (dropout 0.7 of the magnitudes), S_i the mean score and m_i the length
+of the mean feature of those, and the i-th normal and the i-th anomalous bag of a batch as a pair,
 
-Departures: the paper's hinge is not squared, the authors' code squares a form of it that has no hinge; here the hinge is squared,
-over all pairs of a batch. The sparsity is the sum of an anomalous bag's scores. Segments are chosen on magnitudes without the
-dropout that the authors' code applies to them. Views take the place of ten crops, one an epoch. The norms within the network are
-left out: with batches of few bags they would see too little. A video is scored in parts of at most about 512 windows.
+    l = mean_i BCE(S_i, y_i) + alpha mean_i (|margin - m_a,i| + m_n,i)^2 + 8e-4 sum_t (s_t - s_t+1)^2 + 8e-3 sqrt(sum_t s_t^2)
+
+with scores s of a network D - 512 - 128 - 1 (ReLU, dropout 0.7), margin 100, alpha 1e-4, p = 3 of T = 32. The last two sums go over
+the anomalous bags of a batch end to end, from the last segment of one bag to the first of the next too.
+
+In the released code: Adam, learning rate 1e-3, weight decay 5e-3, 32 bags of each kind a batch, 15,000 steps.
+
+Compared with the released model.py and train.py on the same tensors (D = 2048, T = 32, 4 + 4 bags of one crop, the same weights,
+float32 on a CPU): total and every term of the loss within 3e-7 of their size, with equal dropout masks and without dropout; scores
+within 2e-6 in training and 1e-6 in scoring; gradients of three layers within 2e-5 of their size.
+
+Departures: the quarter of the channels is D / 4, which is the authors' 512 at their D = 2048. W has no bias: the norm behind it
+takes it away. Views take the place of ten crops, one an epoch, so nothing is averaged over crops. p is an option, for bags here
+have any T. A video is scored in parts of at most about 512 windows, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -22,10 +34,26 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy
 
-from pipeline.models.heads.base import WINDOWS_IN_CONTEXT, BinaryHead, register
+from pipeline.models.heads.base import WINDOWS_IN_CONTEXT, BinaryHead, normal_bags, register, strongest
 from pipeline.models.heads.dropout import Dropout
 
-__all__ = ["Rtfm", "TemporalNetwork"]
+__all__ = ["NonLocal", "Rtfm", "TemporalNetwork"]
+
+
+class NonLocal(nn.Module):
+    """Relations of every segment to all others, as products of features: (B, C, T) -> (B, C, T) for any T."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.query, self.key, self.value = (nn.Conv1d(channels, inner, 1) for _ in range(3))
+        self.out = nn.Sequential(nn.Conv1d(inner, channels, 1, bias=False), nn.BatchNorm1d(channels))
+        nn.init.zeros_(self.out[1].weight)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        """The signal plus what the other segments say of it."""
+        relations = self.query(signal).transpose(1, 2) @ self.key(signal) / signal.shape[-1]  # (B, T, T)
+        return signal + self.out(self.value(signal) @ relations.transpose(1, 2))
 
 
 class TemporalNetwork(nn.Module):
@@ -34,22 +62,20 @@ class TemporalNetwork(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         quarter = channels // 4
-        self.pyramid = nn.ModuleList(nn.Conv1d(channels, quarter, 3, padding=d, dilation=d) for d in (1, 2, 4))
-        self.narrow = nn.Conv1d(channels, quarter, 1, bias=False)
-        # Keys have no bias: it would add the same to all relations of a query, which the softmax does not feel.
-        self.query, self.key = nn.Conv1d(quarter, quarter, 1), nn.Conv1d(quarter, quarter, 1, bias=False)
-        self.value = nn.Conv1d(quarter, quarter, 1)
-        self.join = nn.Conv1d(channels, channels, 3, padding=1, bias=False)
+        self.pyramid = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(channels, quarter, 3, padding=d, dilation=d), nn.ReLU(), nn.BatchNorm1d(quarter))
+            for d in (1, 2, 4)
+        )
+        self.narrow = nn.Sequential(nn.Conv1d(channels, quarter, 1, bias=False), nn.ReLU())
+        self.relations = NonLocal(quarter)
+        self.join = nn.Sequential(nn.Conv1d(channels, channels, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm1d(channels))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Features of every segment."""
+        """Features of every segment, before dropout."""
         signal = vectors.transpose(1, 2)
-        near = [torch.relu(conv(signal)) for conv in self.pyramid]
-        narrow = self.narrow(signal)
-        query, key, value = self.query(narrow), self.key(narrow), self.value(narrow)
-        attention = (query.transpose(1, 2) @ key / query.shape[1] ** 0.5).softmax(dim=-1)
-        far = narrow + value @ attention.transpose(1, 2)
-        return (signal + torch.relu(self.join(torch.cat([*near, far], dim=1)))).transpose(1, 2)
+        near = [scale(signal) for scale in self.pyramid]
+        far = self.relations(self.narrow(signal))
+        return (signal + self.join(torch.cat([*near, far], dim=1))).transpose(1, 2)
 
 
 @register("rtfm")
@@ -85,21 +111,34 @@ class Rtfm(BinaryHead):
             Dropout(dropout),
             nn.Linear(128, 1),
         )
+        for part in (self.temporal, self.network):
+            part.apply(_initialise)
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
-        """logits and magnitudes, (B, T)."""
-        features = self.temporal(vectors)
-        return {"logits": self.network(self.drop(features))[..., 0], "magnitudes": features.norm(dim=-1)}
+        """logits (B, T); in training also the features (B, T, D) and by what segments are chosen, ranks (B, T)."""
+        features = self.drop(self.temporal(vectors))
+        parts = {"logits": self.network(features)[..., 0]}
+        if self.training:
+            magnitudes = features.norm(dim=-1)
+            parts |= {"features": features, "ranks": magnitudes.detach() * self.drop(torch.ones_like(magnitudes))}
+        return parts
 
     def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The module's equation."""
+        """The module's equation. Raises ValueError when the first half of the bags is not the normal ones."""
+        half = normal_bags("rtfm", anomalous)
         scores = torch.sigmoid(parts["logits"])
-        greatest = parts["magnitudes"].topk(self.p, dim=1)
-        magnitudes = greatest.values.mean(dim=1)
-        classified = binary_cross_entropy(scores.gather(1, greatest.indices).mean(dim=1), anomalous.to(scores.dtype))
-        hinge = torch.relu(self.margin - magnitudes[anomalous][:, None] + magnitudes[~anomalous][None, :]).square().mean()
-        high = scores[anomalous]
-        smooth = (high[:, 1:] - high[:, :-1]).square().sum(dim=1).mean()
-        sparse = high.sum(dim=1).mean()
-        total = classified + self.alpha * hinge + self.smoothness * smooth + self.sparsity * sparse
-        return {"total": total, "video": classified, "magnitude": hinge, "smooth": smooth, "sparse": sparse}
+        chosen = strongest(scores[..., None], parts["ranks"], self.p)[:, 0]
+        classified = binary_cross_entropy(chosen, anomalous.to(scores.dtype))
+        lengths = strongest(parts["features"], parts["ranks"], self.p).norm(dim=-1)
+        magnitude = ((self.margin - lengths[half:]).abs() + lengths[:half]).square().mean()
+        high = scores[half:].flatten()
+        smooth, sparse = (high[1:] - high[:-1]).square().sum(), high.norm()
+        total = classified + self.alpha * magnitude + self.smoothness * smooth + self.sparsity * sparse
+        return {"total": total, "video": classified, "magnitude": magnitude, "smooth": smooth, "sparse": sparse}
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv1d, nn.Linear)):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

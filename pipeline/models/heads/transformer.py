@@ -1,7 +1,8 @@
 """The temporal network that UR-DMU and BN-WVAD share: a convolution, then attention that is global and local.
 
 H. Zhou, Yu, Yang, "Dual Memory Units with Uncertainty Regulation for Weakly Supervised Video Anomaly Detection", AAAI 2023, section
-on global and local multi-head self-attention.
+on global and local multi-head self-attention. Attention by distance is divided by the sums of its
+columns, as in the released code, not of its rows: near the ends of a video the weights that make a segment do not sum to 1.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class _Layer(nn.Module):
         content = (query @ key.transpose(-1, -2) / math.sqrt(HEAD_WIDTH)).softmax(dim=-1)
         place = torch.arange(segments, dtype=features.dtype, device=features.device)
         distance = torch.exp(-(place[:, None] - place[None, :]).abs() / math.e)
-        distance = distance / distance.sum(dim=-1, keepdim=True)
+        distance = distance / distance.sum(dim=0)
         both = torch.cat([content @ value, distance @ local], dim=-1)  # (B, heads, T, 2 x width)
         features = features + self.drop(self.out(both.transpose(1, 2).reshape(batch, segments, -1)))
         hidden = self.drop(gelu(self.wide(self.norm2(features))))

@@ -1,0 +1,255 @@
+"""Features from files into the cache: what this library exported, bit for bit, and the arrays of others.
+
+An import that was broken off goes on: a video that is in the namespace, from the same files read in the same way, is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache.arrays import LazyArray, npy_array, npz_arrays
+from cache.errors import CacheError, DamagedPayload, InvalidImport
+from cache.layouts import read_layout
+from cache.plain import Incoming, PlainLayout, from_plain, provenance_of
+from cache.record import CommitRecord
+from cache.writer import extend_crc32c
+
+if TYPE_CHECKING:
+    import h5py
+
+    from cache.store import FeatureStore
+
+__all__ = ["ImportReport", "import_features", "import_hdf5", "import_npy"]
+
+CLIPS_AT_ONCE = 64
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        imported: ids of the videos that were written.
+        present: ids of those that were there already, unchanged.
+        notes: what was read off the files without being told, and what in them is no features, a sentence each.
+    """
+
+    imported: tuple[str, ...]
+    present: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.imported, *self.present)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A video that can be loaded; `is_current` is whether a record is that of this video, from this file, read so."""
+
+    video_id: str
+    is_current: Callable[[CommitRecord], bool]
+    load: Callable[[], Incoming]
+
+
+def import_features(
+    store: FeatureStore, namespace: str, source: Path, layout: PlainLayout | None = None, progress: Progress | None = None
+) -> ImportReport:
+    """Bring features into a namespace: from a folder of .npy or .npz files, one .npy or .npz file, or an HDF5 file.
+
+    Args:
+        store, namespace: where they go.
+        source: what `export_npy` or `export_hdf5` wrote, or plain arrays.
+        layout: what plain arrays hold.
+        progress: called as progress(done, total, video id).
+
+    Raises:
+        InvalidImport: the files hold something else, plain arrays of which it cannot be told what they are, or there is no layout.
+            Nothing is written then, but for values that cannot be read: they are found when their turn comes.
+        DamagedPayload: exported values are not those that were exported.
+    """
+    if source.is_dir() or source.suffix in (".npy", ".npz"):
+        return import_npy(store, namespace, source, layout, progress)
+    return import_hdf5(store, namespace, source, layout, progress)
+
+
+def import_hdf5(
+    store: FeatureStore, namespace: str, path: Path, layout: PlainLayout | None = None, progress: Progress | None = None
+) -> ImportReport:
+    """Bring an HDF5 file into a namespace; arguments, result and errors as `import_features`."""
+    from cache.hdf5 import datasets, opened
+
+    with opened(path) as file:
+        found = list(datasets(file, path))  # before anything in it is opened: a link may lead anywhere
+        exported = [item for item in file.values() if "record" in item.attrs]
+        candidates, notes = [_of_group(item, path) for item in exported], []
+        if not exported:
+            arrays = [LazyArray(name, path, item.shape or (), item.dtype, partial(_itself, item)) for name, item in found]
+            candidates, notes = _plain(_features(arrays, path, notes), path, layout, notes)
+        return _import(store, namespace, candidates, path, notes, progress)
+
+
+def import_npy(
+    store: FeatureStore, namespace: str, source: Path, layout: PlainLayout | None = None, progress: Progress | None = None
+) -> ImportReport:
+    """Bring .npy and .npz files into a namespace, those below a folder or one; arguments, result and errors as `import_features`.
+
+    A .npz file in a folder holds one video; given itself, it holds an array for every video.
+    """
+    source, notes = Path(source), []
+    arrays: list[LazyArray] = []
+    candidates: list[_Candidate] = []
+    if source.suffix == ".npz" and source.is_file():
+        arrays = _features(npz_arrays(source), source, notes)
+    for path in [source] if source.suffix == ".npy" else sorted(p for p in source.rglob("*.np[yz]") if p.is_file()):
+        facts = path.with_suffix(".json")
+        if path.suffix == ".npz":
+            arrays.append(_only(path, notes))
+        elif facts.exists():
+            candidates.append(_of_npy(path, facts))
+        else:
+            arrays.append(npy_array(path))
+    if arrays:
+        plain, notes = _plain(arrays, source, layout, notes)
+        candidates += plain
+    return _import(store, namespace, candidates, source, notes, progress)
+
+
+def _import(
+    store: FeatureStore, namespace: str, videos: Sequence[_Candidate], where: Path, notes: list[str], progress: Progress | None
+) -> ImportReport:
+    if not videos:
+        raise InvalidImport(f"{where}: expected arrays of features, found none")
+    committed = store.list(namespace)
+    imported, present = [], []
+    for number, video in enumerate(videos):
+        if progress:
+            progress(number, len(videos), video.video_id)
+        if video.video_id in committed and _is_current(store, namespace, video):
+            present.append(video.video_id)
+        else:
+            _write(store, namespace, video.load(), where)
+            imported.append(video.video_id)
+    return ImportReport(tuple(imported), tuple(present), tuple(notes))
+
+
+def _is_current(store: FeatureStore, namespace: str, video: _Candidate) -> bool:
+    try:
+        return video.is_current(store.record(namespace, video.video_id))
+    except CacheError:  # a record that cannot be read is replaced
+        return False
+
+
+def _write(store: FeatureStore, namespace: str, video: Incoming, where: Path) -> None:
+    views, clips, rows, columns, channels = video.features.shape
+    shape = {"views": views, "rows": rows, "columns": columns, "channels": channels, "frames_per_clip": video.frames.shape[2]}
+    crcs = [0] * views
+    with store.writer(namespace, video.video_id, **shape, dtype=video.dtype) as writer:
+        for view in range(views):
+            for start in range(0, clips, CLIPS_AT_ONCE):
+                maps = np.asarray(video.features[view, start : start + CLIPS_AT_ONCE])
+                crcs[view] = extend_crc32c(crcs[view], maps)
+                writer.append(view, maps, video.frames[view, start : start + CLIPS_AT_ONCE])
+        if video.features_crc32c and video.features_crc32c != tuple(f"{crc:08x}" for crc in crcs):
+            raise DamagedPayload(f"{where}: features of {video.video_id} are not those that were exported (CRC-32C differs)")
+        writer.set_times(video.times)
+        writer.commit(video.provenance)
+
+
+def _plain(
+    arrays: Sequence[LazyArray], where: Path, layout: PlainLayout | None, notes: list[str]
+) -> tuple[list[_Candidate], list[str]]:
+    """The videos of plain arrays, and what is to be said of them."""
+    if layout is None:
+        raise InvalidImport(f"{where}: arrays without a record, such as {arrays[0].name}: say what their rows stand for (a layout)")
+    reading = read_layout(arrays, where, layout)
+    candidates = []
+    for video in reading.videos:
+        provenance = json.loads(json.dumps(provenance_of(video, reading.axes, layout)))
+        candidates.append(
+            _Candidate(video.video_id, partial(_has_provenance, provenance), partial(from_plain, video, reading.axes, layout))
+        )
+    return candidates, [*notes, *reading.notes]
+
+
+def _has_provenance(provenance: Mapping[str, Any], record: CommitRecord) -> bool:
+    return record.provenance == provenance
+
+
+def _features(arrays: Sequence[LazyArray], where: Path, notes: list[str]) -> list[LazyArray]:
+    """The arrays of a file that can be features. Raises InvalidImport where none is."""
+    kept = [array for array in arrays if array.dtype.kind == "f" and len(array.shape) > 1]
+    aside = [f"{array.name} ({array.dtype}, {array.shape})" for array in arrays if array not in kept]
+    if not kept:
+        raise InvalidImport(f"{where}: expected arrays of features, found {', '.join(aside) or 'none'}")
+    if aside:
+        notes.append(f"{where.name}: no features, left aside: {', '.join(aside)}")
+    return kept
+
+
+def _only(path: Path, notes: list[str]) -> LazyArray:
+    """The features of a .npz file that holds one video, under the name of the file."""
+    arrays = _features(npz_arrays(path), path, notes)
+    if len(arrays) > 1:
+        raise InvalidImport(f"{path}: expected the features of one video, got the arrays {', '.join(a.name for a in arrays)}")
+    return LazyArray(path.stem, path, arrays[0].shape, arrays[0].dtype, arrays[0].load)
+
+
+def _itself(item: h5py.Dataset) -> h5py.Dataset:
+    return item
+
+
+def _of_group(group: h5py.Group, path: Path) -> _Candidate:
+    record = CommitRecord.from_json(group.attrs["record"], f"{path}:{group.name}")
+
+    def load() -> Incoming:
+        try:
+            return _exported(record, group["features"], group["frames"][()], group["times"][()], path)
+        except (KeyError, OSError) as error:
+            raise InvalidImport(f"{path}: {record.video_id}: cannot be read: {error}") from error
+
+    return _Candidate(record.video_id, partial(_same_values, record), load)
+
+
+def _of_npy(path: Path, facts_path: Path) -> _Candidate:
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        record = CommitRecord.from_json(facts["record"], str(facts_path))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        if isinstance(error, CacheError):
+            raise
+        raise InvalidImport(f"{facts_path}: not what `export` writes ({error})") from error
+
+    def load() -> Incoming:
+        try:
+            frames = np.array(facts["frames"], dtype=np.int64).reshape(record.shapes["frames"])
+            times = np.array(facts["times"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidImport(f"{facts_path}: not what `export` writes ({error})") from error
+        return _exported(record, npy_array(path).load(), frames, times, path)
+
+    return _Candidate(record.video_id, partial(_same_values, record), load)
+
+
+def _same_values(exported: CommitRecord, record: CommitRecord) -> bool:
+    """Whether a record is that of exported features: their values, and all that was known of them."""
+    known = {key: value for key, value in record.provenance.items() if key != "imported"}
+    expected = {key: value for key, value in exported.provenance.items() if key != "imported"}
+    return (record.shapes, record.values_crc32c, known) == (exported.shapes, exported.values_crc32c, expected)
+
+
+def _exported(record: CommitRecord, features: Any, frames: np.ndarray, times: np.ndarray, path: Path) -> Incoming:
+    for name, values in (("features", features), ("frames", frames), ("times", times)):
+        if tuple(values.shape) != record.shapes[name]:
+            raise InvalidImport(f"{path}: {name} of {record.video_id}: expected {record.shapes[name]}, got {tuple(values.shape)}")
+    provenance = {**record.provenance, "imported": {"file": path.name, "namespace": record.namespace}}
+    return Incoming(record.video_id, features, frames, times, record.dtype, provenance, record.values_crc32c["features"])

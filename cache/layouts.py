@@ -1,0 +1,210 @@
+"""Which video is which array, and what its axes are: told apart by names, shapes and frame counts, or asked for.
+
+Features are published as (T, D), (T, crops, D), (crops, T, D), with an array a crop named `video__0` and on, or many videos in one
+array. Where what is there allows two readings, it is an error that says how to tell, and every reading that was not told is
+reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.arrays import LazyArray
+from cache.errors import InvalidImport
+from cache.plain import CLIP_AXIS, PlainLayout, PlainVideo, length_problem
+
+__all__ = ["Reading", "read_layout"]
+
+CROPS = (1, 5, 10)  # crops of a picture in published features
+CROP_NAME = re.compile(r"(.+)__(\d+)", re.DOTALL)
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How arrays are read.
+
+    Attributes:
+        videos: the videos in the order of the arrays.
+        axes: what the axes of every array are, one of CLIP_AXIS.
+        notes: what was not told but read off the arrays, a sentence each.
+    """
+
+    videos: tuple[PlainVideo, ...]
+    axes: str
+    notes: tuple[str, ...]
+
+
+def read_layout(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout) -> Reading:
+    """The videos in a number of arrays, at least one.
+
+    Raises:
+        InvalidImport: names, shapes or lengths that do not fit, all that are found together; or more than one reading.
+    """
+    notes: list[str] = []
+    if layout.axes == "videos,T,D" or layout.order:
+        videos, axes = _stacked(arrays, where, layout), "videos,T,D"
+    else:
+        named = _by_id(arrays, where, layout, notes)
+        videos, crops = _crops(named, where, layout, notes)
+        _check_shapes([video.arrays for video in videos], where)
+        axes = "crop:T,D" if crops else layout.axes or _axes(videos, where, layout, notes)
+    expected = len(axes.split(",")) if axes != "crop:T,D" else 2
+    for video in videos:
+        if len(video.arrays[0].shape) != expected or 0 in video.shape:
+            raise InvalidImport(f"{where}: {video.video_id}: expected an array ({axes}), got {video.arrays[0].shape}")
+    _check_counts(videos, axes, where, layout)
+    return Reading(tuple(videos), axes, tuple(notes))
+
+
+def _stacked(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout) -> list[PlainVideo]:
+    array, ids = arrays[0], list(layout.order)
+    if layout.axes != "videos,T,D" or not ids:
+        raise InvalidImport(f"{where}: an array of many videos needs the layout videos,T,D and their ids in order")
+    if len(arrays) > 1:
+        raise InvalidImport(f"{where}: expected one array of all videos, got {_some([a.name for a in arrays])}")
+    if len(array.shape) != 3 or array.shape[0] != len(ids) or len(set(ids)) < len(ids):
+        raise InvalidImport(
+            f"{where}: {array.name}: expected an array (videos, T, D) of {len(ids)} different videos, "
+            f"got {array.shape} and {len(set(ids))} different ids"
+        )
+    return [PlainVideo(video_id, (array,), number) for number, video_id in enumerate(ids)]
+
+
+def _by_id(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout, notes: list[str]) -> dict[str, LazyArray]:
+    """Video id -> array; the ids of arrays in groups are told by their names or by the list of videos."""
+    for array in arrays:
+        if not array.name.endswith(layout.suffix):
+            raise InvalidImport(f"{where}: {array.name}: expected names that end in {layout.suffix!r}")
+    names = [array.name.removesuffix(layout.suffix) for array in arrays]
+    ids = _ids(names, where, layout.frame_counts, notes) if any("/" in name for name in names) else names
+    named: dict[str, LazyArray] = {}
+    for video_id, array in zip(ids, arrays, strict=True):
+        if video_id in named:
+            raise InvalidImport(f"{where}: two arrays are named {video_id}")
+        named[video_id] = array
+    return named
+
+
+def _ids(names: Sequence[str], where: Path, known: Mapping[str, int] | None, notes: list[str]) -> list[str]:
+    """The ids of arrays some of which lie in groups: groups of the videos, or of something else, such as classes."""
+    ways: dict[str, Callable[[str], str]] = {
+        "the names of the arrays, without their groups": lambda name: name.rsplit("/", 1)[-1],
+        "the names of the groups": lambda name: name.rsplit("/", 1)[0],
+        "the names of groups and arrays": lambda name: name,
+    }
+    readings = {way: [read(name) for name in names] for way, read in ways.items()}
+    if known is not None:
+        fitting = [way for way, ids in readings.items() if known.keys() >= set(ids)]
+        hint = "no way gives ids that are in the list of videos"
+    else:
+        arrays, groups = (len(set(readings[way])) for way in list(ways)[:2])
+        different, same = arrays == len(names) > 1, groups == len(names) > arrays == 1
+        fitting = list(ways)[:1] if different else list(ways)[1:2] if same else []
+        hint = "give the list of videos, or the suffix of the names"
+    if len(fitting) != 1:
+        raise InvalidImport(f"{where}: are groups or arrays named by the videos ({_some(names)})? It cannot be told: {hint}")
+    notes.append(f"video ids are {fitting[0]}: {names[0]} is {readings[fitting[0]][0]}")
+    return readings[fitting[0]]
+
+
+def _crops(named: Mapping[str, LazyArray], where: Path, layout: PlainLayout, notes: list[str]) -> tuple[list[PlainVideo], bool]:
+    """The videos, and whether they have an array for every crop."""
+    single = [PlainVideo(video_id, (array,)) for video_id, array in named.items()]
+    matches = {name: CROP_NAME.fullmatch(name) for name in named}
+    listed = layout.frame_counts is not None and layout.frame_counts.keys() >= named.keys()
+    told = layout.axes == "crop:T,D"
+    if (layout.axes and not told) or (listed and not told) or not any(matches.values()):
+        if told:
+            raise InvalidImport(f"{where}: expected names that end in a crop's number, such as v1__0, got {_some(named)}")
+        return single, False
+    groups: dict[str, dict[int, LazyArray]] = {}
+    for name, match in matches.items():
+        if not match:
+            raise InvalidImport(f"{where}: some names end in a crop's number and {name} does not: give the layout")
+        groups.setdefault(match[1], {})[int(match[2])] = named[name]
+    count = max(len(crops) for crops in groups.values())
+    for video_id, crops in groups.items():
+        if sorted(crops) != list(range(count)):
+            raise InvalidImport(
+                f"{where}: {video_id}: expected the crops 0 to {count - 1}, got {', '.join(map(str, sorted(crops)))}"
+            )
+    if count == 1 and not told:
+        raise InvalidImport(f"{where}: all names end in __0: give the layout crop:T,D, or __0 as the suffix of the names")
+    if not told:
+        first = next(iter(groups))
+        notes.append(f"names end in the numbers of {count} crops: {first}__0 to {first}__{count - 1} are {first}")
+    return [PlainVideo(video_id, tuple(crops[n] for n in range(count))) for video_id, crops in groups.items()], True
+
+
+def _check_shapes(arrays: Sequence[Sequence[LazyArray]], where: Path) -> None:
+    """All arrays have as many axes and the last, the channels, of one size; those of one video are alike."""
+    first = arrays[0][0]
+    for group in arrays:
+        for array in group:
+            if len(array.shape) not in (2, 3, 5) or 0 in array.shape:
+                forms = ", ".join(f"({axes})" for axes in CLIP_AXIS)
+                raise InvalidImport(f"{where}: {array.name}: expected an array of one of the forms {forms}, got {array.shape}")
+            if len(array.shape) != len(first.shape) or array.shape[-1] != first.shape[-1]:
+                what = f"{first.shape} in {first.name}, {array.shape} in {array.name}"
+                raise InvalidImport(f"{where}: expected as many axes in all arrays, the last of one size, got {what}")
+            if (array.shape, array.dtype) != (group[0].shape, group[0].dtype):
+                what = f"{group[0].shape} in {group[0].name}, {array.shape} in {array.name}"
+                raise InvalidImport(f"{where}: expected crops of one shape and type, got {what}")
+
+
+def _axes(videos: Sequence[PlainVideo], where: Path, layout: PlainLayout, notes: list[str]) -> str:
+    """The axes of arrays that are not told."""
+    shapes = {video.video_id: video.shape for video in videos}
+    axes = len(next(iter(shapes.values())))
+    if axes != 3:
+        return "T,D" if axes == 2 else "V,T,H,W,D"
+    forms = {0: "crops,T,D", 1: "T,crops,D"}  # by the axis of the crops
+    sizes = {axis: {shape[axis] for shape in shapes.values()} for axis in forms}
+    fitting = [axis for axis in forms if len(sizes[axis]) == 1 and sizes[axis] <= set(CROPS)]
+    why = "crops are the axis of the same size, 1, 5 or 10, in all arrays"
+    if layout.frame_counts is not None and not layout.equal_parts:
+        counts = {video_id: layout.frame_counts.get(video_id) for video_id in shapes}
+        fits = [
+            axis
+            for axis in forms
+            if len(sizes[axis]) == 1
+            and not any(n and length_problem(shapes[v][1 - axis], layout.frames_per_clip, n) for v, n in counts.items())
+        ]
+        if len(fits) == 1:
+            fitting, why = fits, "clips are the axis that fits the frame counts"
+    example, shape = next(iter(shapes.items()))
+    if len(fitting) != 1:
+        several = "; or it holds many videos: layout videos,T,D and their order" if len(videos) == 1 else ""
+        raise InvalidImport(
+            f"{where}: {example}: {shape} may be (T, crops, D) or (crops, T, D): give the layout T,crops,D or crops,T,D{several}"
+        )
+    notes.append(f"arrays are read as ({forms[fitting[0]]}), {example} has {shape}: {why}")
+    return forms[fitting[0]]
+
+
+def _check_counts(videos: Sequence[PlainVideo], axes: str, where: Path, layout: PlainLayout) -> None:
+    """Every video is in the list and as long as it says. Raises InvalidImport naming them."""
+    if layout.frame_counts is None:
+        return
+    problems = []
+    for video in videos:
+        frames, clips = layout.frame_counts.get(video.video_id), video.shape[CLIP_AXIS[axes]]
+        if not frames:
+            known = "is not in the list of videos" if frames is None else "its number of frames is not known"
+            problems.append(f"{video.video_id}: {known}")
+        elif not layout.equal_parts and (problem := length_problem(clips, layout.frames_per_clip, frames)):
+            problems.append(f"{video.video_id}: {problem}")
+    if layout.equal_parts and len(lengths := {video.shape[CLIP_AXIS[axes]] for video in videos}) > 1:
+        problems.append(f"equal parts: expected the same number of rows in all videos, got {_some(map(str, sorted(lengths)))}")
+    if problems:
+        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise InvalidImport(f"{where}: {len(problems)} problem(s)\n  " + "\n  ".join(problems[:SHOWN]) + more)
+
+
+def _some(names: Sequence[str] | Mapping[str, object]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

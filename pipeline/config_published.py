@@ -1,0 +1,87 @@
+"""How the methods were trained by those who published them: what `training: paper` stands for in a run.
+
+Of `gig` it is what the paper says, of the others what their authors' released code does (see the docstrings of
+`pipeline.models.heads`). The authors chose a checkpoint by test figures; here the last step or `selection` counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment
+
+__all__ = ["PUBLISHED", "presets_spelled_out", "published_training", "training_warnings"]
+
+PRESET = "preset"
+NAME = "paper"
+CHOOSING = {PRESET, "optimizer", "learning_rate"}
+KEPT = ("seed", "permute_labels_seed")  # nothing that a method has
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "gig": {"optimizer": "adagrad", "learning_rate": 1e-3, "batch_bags": 8, "epochs": 100},
+    "mil_ranking": {"optimizer": "adagrad", "learning_rate": 0.01, "weight_decay": 0.002, "batch_bags": 60, "steps": 20_000},
+    "rtfm": {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 5e-3, "batch_bags": 64, "steps": 15_000},
+    "bn_wvad": {
+        "optimizer": "adam",
+        "learning_rate": 1e-4,
+        "weight_decay": 5e-5,
+        "clip_norm": 1.0,
+        "batch_bags": 128,
+        "steps": 1_000,
+    },
+    "ur_dmu": {"optimizer": "adam", "learning_rate": 1e-4, "weight_decay": 5e-5, "batch_bags": 128, "steps": 3_000},
+}
+
+
+def presets_spelled_out(changes: Any) -> Any:
+    """The sections of a run with `training: paper` written as `training: {preset: paper}`, to which other fields can be added."""
+    if isinstance(changes, dict) and isinstance(changes.get("training"), str):
+        return changes | {"training": {PRESET: changes["training"]}}
+    return changes
+
+
+def published_training(head: str, base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A run's training section: the base, or where `preset` is given what was published for the head, with some changes.
+
+    Args:
+        head: the run's.
+        base: the experiment's section; with a preset only its seeds count.
+        changes: of the run.
+
+    Raises:
+        ValueError: another preset than `paper`, or a head of which no training is published.
+    """
+    if PRESET not in changes:
+        return base | changes
+    if changes[PRESET] != NAME:
+        raise ValueError(f"training.{PRESET}: there is only {NAME!r}, got {changes[PRESET]!r}")
+    if head not in PUBLISHED:
+        raise ValueError(
+            f"training: {NAME}: no training of {head} is known that would apply here; there is one of {', '.join(PUBLISHED)}"
+        )
+    rest = {name: value for name, value in changes.items() if name != PRESET}
+    return {name: base[name] for name in KEPT} | PUBLISHED[head] | rest
+
+
+def training_warnings(experiment: Experiment) -> list[str]:
+    """Runs whose method trains with an optimiser and a learning rate that nobody chose for it, a line each."""
+    lines = []
+    for name, changes in experiment.runs.items():
+        run = experiment.run(name)
+        training, head, other = run.training, run.head.name, experiment.head.name
+        own = head == other and CHOOSING & experiment.training.model_fields_set
+        if head == "pattern_norm" or own or CHOOSING & set(changes.get("training", {})):
+            continue
+        published = PUBLISHED.get(head)
+        if published and all(getattr(training, field) == published[field] for field in ("optimizer", "learning_rate")):
+            continue
+        whose = f"those set for {other}" if head != other else "the defaults, which are of gig"
+        advice = "choose them for it in the run's `training`"
+        if published:
+            rate = published["learning_rate"]
+            advice = f"its authors' are {published['optimizer']}, {rate:g}: `training: {NAME}` in the run sets them"
+        lines.append(
+            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; {advice}"
+        )
+    return lines

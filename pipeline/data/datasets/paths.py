@@ -1,0 +1,51 @@
+"""Paths as people write them into lists, and what to say where nothing lies there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+from pipeline.data.problems import folded, look_alike
+
+__all__ = ["below_root", "missing_hint"]
+
+
+def below_root(root: Path, path: str) -> str:
+    """A listed path relative to the root: of one in full, or with `~`, that lies below it the part below; any other as it is."""
+    if path.startswith("~") and not os.path.lexists(root / path):
+        path = os.path.expanduser(path)
+    if not PurePosixPath(path).is_absolute():
+        return path
+    for top in (os.path.abspath(root), os.path.realpath(root)):
+        if path.startswith(top.rstrip("/") + "/") and ".." not in PurePosixPath(path).parts:
+            return PurePosixPath(path).relative_to(top).as_posix()
+    return path
+
+
+def missing_hint(root: Path, path: str, listings: dict[Path, dict[str, str]]) -> str:
+    """What to say of a path below the root at which nothing lies: another spelling of it at which something does, or nothing.
+
+    `listings` keeps the names in the folders looked into, for the next call.
+    """
+    if "\\" in path:
+        turned = path.replace("\\", "/")
+        if not PurePosixPath(turned).is_absolute() and os.path.lexists(root / turned):
+            return f"; folders are separated by '/': write {turned!r}"
+        return "; folders are separated by '/', and paths are relative to the root: a path of Windows is none here"
+    place, spelled, form = root, PurePosixPath(), False
+    for part in PurePosixPath(path).parts:
+        if not os.path.lexists(place / part):
+            if place not in listings:
+                try:
+                    listings[place] = {folded(name): name for name in os.listdir(place)}
+                except OSError:
+                    return ""
+            other = listings[place].get(folded(part))
+            if other is None:
+                return ""
+            form = form or look_alike(part, [other]) is not None
+            part = other
+        place, spelled = place / part, spelled / part
+    if form:
+        return f"; {str(spelled)!r} looks the same and is there, in another Unicode form: copy the name of the file, or rename it"
+    return f"; did you mean {str(spelled)!r}?"

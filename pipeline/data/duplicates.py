@@ -1,0 +1,59 @@
+"""Videos of the same content under several names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["same_content"]
+
+END_BYTES = 1 << 16
+
+
+def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]:
+    """Groups of files, or of folders of images, with the same bytes.
+
+    Only what has the size of another is read: its two ends, and all of it where those are another's too.
+
+    Args:
+        paths: N files or folders; what cannot be read has no part in it, for the extraction says so.
+        sizes: bytes of each; 0 or less is passed over.
+
+    Returns:
+        Positions, rising, of every group of two or more.
+    """
+    groups = [[i for i, size in enumerate(sizes) if size > 0]]
+    for key in (lambda i: sizes[i], lambda i: _ends(paths[i]), lambda i: _whole(paths[i])):
+        found: dict[object, list[int]] = {}
+        for number, group in enumerate(groups):
+            for i in group:
+                try:
+                    found.setdefault((number, key(i)), []).append(i)
+                except OSError:
+                    continue
+        groups = [group for group in found.values() if len(group) > 1]
+    return groups
+
+
+def _ends(path: Path) -> bytes:
+    """The first and last bytes of a file; of a folder the number of its files."""
+    if path.is_dir():
+        return str(len(_files(path))).encode()
+    with path.open("rb") as stream:
+        first = stream.read(END_BYTES)
+        stream.seek(-min(END_BYTES, path.stat().st_size), 2)
+        return first + stream.read()
+
+
+def _whole(path: Path) -> bytes:
+    """SHA-256 of a file, or of the files of a folder in the order of their names."""
+    total = hashlib.sha256()
+    for file in _files(path) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.digest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())

@@ -1,0 +1,116 @@
+"""Tables of frame counts: what is known of videos that are not at hand.
+
+A CSV file with the columns video_id and frames, and optionally fps, split and label; other columns are ignored, so a
+per_video.csv of an evaluation is one. The lists of UCF-Crime (name, frames, class, four numbers) and ShanghaiTech (name, label,
+frames) that state frames are read as they are published; -1 is a number that they do not state.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.data.manifest import load
+from pipeline.data.problems import Problems
+from pipeline.data.tables import read_cell, read_text
+from pipeline.errors import ManifestError
+
+__all__ = ["CountedVideo", "known_lengths", "read_frame_counts"]
+
+PUBLISHED = (
+    re.compile(r"(?P<name>\S+)\s+(?P<frames>-?\d+)\s+[A-Za-z]+(\s+-?\d+){4}"),
+    re.compile(r"(?P<name>[^,\s]+),[01],(?P<frames>-?\d+)"),
+)
+SUFFIX = re.compile(r"\.(mp4|avi|mkv|mov|webm|npy)$", re.IGNORECASE)
+FORMS = "video_id and frames in a CSV file with a header, or a published list of UCF-Crime or ShanghaiTech that states frames"
+
+
+@dataclass(frozen=True)
+class CountedVideo:
+    """A row of a table.
+
+    Attributes:
+        place: file and row.
+        video_id: of the video.
+        frames: of the video, as its decoder would yield them.
+        fps: frames a second; 0 where the table does not say.
+        split, label: as the table has them, else empty.
+    """
+
+    place: str
+    video_id: str
+    frames: int
+    fps: float = 0.0
+    split: str = ""
+    label: str = ""
+
+
+def read_frame_counts(file: Path, problems: Problems) -> dict[str, CountedVideo]:
+    """The rows of a table by video id; a problem for every row that cannot be read."""
+    text = read_text(file, problems)
+    if text is None:
+        return {}
+    lines = text.splitlines()
+    header = [cell.strip() for cell in next(csv.reader(lines[:1]), [])]
+    if {"video_id", "frames"} <= set(header):
+        return _collect(_table_rows(file, lines, header, problems), problems)
+    if any(pattern.fullmatch(line.strip()) for line in lines[:1] for pattern in PUBLISHED):
+        return _collect(_published_rows(file, lines, problems), problems)
+    problems.add(f"{file}, row 1", f"expected {FORMS}, got {lines[0].strip() if lines else 'nothing'!r}")
+    return {}
+
+
+def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, int] | None, dict[str, float]]:
+    """Frames of videos by id, from the folder of a manifest or from a table, and frames a second where they are stated.
+
+    None and nothing without either. Raises ManifestError for both, or for one that cannot be read.
+    """
+    if manifest and table:
+        raise ManifestError(f"{manifest} and {table} both say how long the videos are: give one of them")
+    problems = Problems()
+    if manifest:
+        facts = [(entry.video_id, entry.packets, entry.fps) for entry in load(manifest).videos]
+    else:
+        facts = [(row.video_id, row.frames, row.fps) for row in read_frame_counts(table, problems).values()] if table else []
+    problems.raise_any()
+    return {name: frames for name, frames, _ in facts} if manifest or table else None, {name: fps for name, _, fps in facts if fps}
+
+
+def _table_rows(file: Path, lines: list[str], header: list[str], problems: Problems) -> Iterable[CountedVideo]:
+    reader = csv.reader(lines[1:])
+    for cells in reader:
+        place = f"{file}, row {reader.line_num + 1}"
+        row = {name: read_cell(cell.strip()) for name, cell in zip(header, cells, strict=False)}
+        if not any(row.values()):
+            continue
+        frames, fps = row.get("frames", ""), row.get("fps") or "0"
+        if not row["video_id"] or not frames.isdecimal() or int(frames) < 1:
+            problems.add(place, f"{row['video_id']}: expected a video and a number of frames from 1, got {frames!r}")
+        elif not re.fullmatch(r"\d+(\.\d*)?", fps) or not math.isfinite(float(fps)):
+            problems.add(place, f"{row['video_id']}: expected frames a second, got {fps!r}")
+        else:
+            more = {name: row.get(name, "") for name in ("split", "label")}
+            yield CountedVideo(place, row["video_id"], int(frames), float(fps), **more)
+
+
+def _published_rows(file: Path, lines: list[str], problems: Problems) -> Iterable[CountedVideo]:
+    for number, line in enumerate(lines, start=1):
+        match = next((match for pattern in PUBLISHED if (match := pattern.fullmatch(line.strip()))), None)
+        place = f"{file}, row {number}"
+        if match and int(match["frames"]) > 0:
+            yield CountedVideo(place, SUFFIX.sub("", PurePosixPath(match["name"]).name), int(match["frames"]))
+        elif line.strip() and (not match or int(match["frames"]) != -1):
+            problems.add(place, f"expected a name and a number of frames as in the rows before, got {line.strip()!r}")
+
+
+def _collect(rows: Iterable[CountedVideo], problems: Problems) -> dict[str, CountedVideo]:
+    found: dict[str, CountedVideo] = {}
+    for row in rows:
+        if row.video_id in found:
+            problems.add(row.place, f"{row.video_id} is there already ({found[row.video_id].place})")
+        found.setdefault(row.video_id, row)
+    return found

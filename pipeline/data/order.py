@@ -1,0 +1,40 @@
+"""Lists that say which video is which in a file of many: one video a line, by its id or by the name of a file of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from pipeline.data.frame_counts import PUBLISHED, SUFFIX
+from pipeline.errors import ManifestError
+
+__all__ = ["read_order"]
+
+
+def read_order(file: Path, known: Collection[str] = (), suffix: str = "") -> tuple[str, ...]:
+    """The ids of a list, in its order.
+
+    Args:
+        file: text. A line is an id, or a file name, with folders and ending or without; of a published list that states frames,
+            the first cell.
+        known: ids; a line that is one of them is taken as it is.
+        suffix: end of the file names that is not part of the id.
+
+    Raises:
+        ManifestError: the file cannot be read, is empty, or has a video twice.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{file}: the list of videos cannot be read: {error}") from error
+    ids = tuple(line if line in known else _id(line, suffix) for line in lines)
+    twice = next((video_id for video_id in ids if ids.count(video_id) > 1), None) if len(set(ids)) < len(ids) else None
+    if not ids or twice is not None:
+        raise ManifestError(f"{file}: expected a video a line, each once, got {f'{twice} twice' if twice else 'nothing'}")
+    return ids
+
+
+def _id(line: str, suffix: str) -> str:
+    match = next((match for pattern in PUBLISHED if (match := pattern.fullmatch(line))), None)
+    name = PurePosixPath(match["name"] if match else line).name
+    return SUFFIX.sub("", name).removesuffix(suffix)

@@ -1,0 +1,162 @@
+"""How features were made, as far as a head depends on it: stored with a trained head, and compared before the head scores others.
+
+Two splits of one experiment differ in their sampling on purpose: training clips and test windows. Backbone, weights and picture
+must be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cache import CommitRecord, FeatureStore
+from pipeline.config import Experiment
+from pipeline.errors import FeatureMismatch
+from pipeline.models.fast_tpn import FastTPN
+
+__all__ = ["FeatureRecipe", "differences", "experiment_recipe", "recipe_of", "rounding_differences", "training_recipe"]
+
+SAMPLING = ("clip_frames", "interval_frames", "clips_per_segment")
+"""What a training feature is made of. The other settings of the section say which clips there are, and how many."""
+
+
+@dataclass(frozen=True)
+class FeatureRecipe:
+    """How the features of some videos were made. Imported features came with no such facts: all but their shape are None.
+
+    Attributes:
+        backbone: name of the backbone; None for imported features.
+        weights_sha256: of its weight file, or `random-<seed>`.
+        precision: what the backbone computed in.
+        preprocess: that section of the configuration.
+        sampling: the section `train_sampling` for training features, `test_sampling` for test features.
+        dtype: of the stored maps.
+        map_shape: (H, W, D).
+    """
+
+    backbone: str | None
+    weights_sha256: str | None
+    precision: str | None
+    preprocess: Mapping[str, int] | None
+    sampling: Mapping[str, int] | None
+    dtype: str
+    map_shape: tuple[int, int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return asdict(self) | {"map_shape": list(self.map_shape)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FeatureRecipe:
+        """The inverse of `to_json`. Raises KeyError or TypeError where `data` is something else."""
+        return cls(**{**data, "map_shape": tuple(data["map_shape"])})
+
+
+def recipe_of(record: CommitRecord) -> FeatureRecipe:
+    """The recipe of a video in the cache, from its commit record."""
+    facts, shape = record.provenance, tuple(record.shapes["features"][2:])
+    backbone = facts.get("backbone")
+    if not backbone:
+        return FeatureRecipe(None, None, None, None, None, record.dtype, shape)
+    return FeatureRecipe(
+        backbone.get("name"),
+        backbone.get("weights_sha256"),
+        backbone.get("precision"),
+        facts.get("preprocess"),
+        facts.get("sampling"),
+        record.dtype,
+        shape,
+    )
+
+
+def training_recipe(store: FeatureStore, namespace: str, video_ids: Sequence[str]) -> FeatureRecipe:
+    """The one recipe of the training videos.
+
+    Raises FeatureMismatch where two videos differ: under the name of imported features anything can lie.
+    """
+    first, *others = sorted(video_ids)
+    recipe = recipe_of(store.record(namespace, first))
+    for video_id in others:
+        other = recipe_of(store.record(namespace, video_id))
+        if problems := _different(_made(recipe), _made(other), first, video_id):
+            raise FeatureMismatch(
+                f"{namespace}: the features of the training videos were made in different ways:\n  " + "\n  ".join(problems)
+            )
+    return recipe
+
+
+def experiment_recipe(experiment: Experiment, network: FastTPN, precision: str) -> FeatureRecipe:
+    """The recipe of the test features that an experiment extracts.
+
+    Args:
+        experiment: settings.
+        network: its backbone, loaded.
+        precision: what that computes in, `auto` resolved.
+    """
+    cells = experiment.preprocess.crop // 32
+    return FeatureRecipe(
+        network.name,
+        network.weights_sha256,
+        precision,
+        experiment.preprocess.model_dump(),
+        experiment.test_sampling.model_dump(),
+        experiment.storage.dtype,
+        (cells, cells, network.channels),
+    )
+
+
+def differences(trained: FeatureRecipe, at_hand: FeatureRecipe, experiment: Experiment) -> list[str]:
+    """What makes a head score features other than it should, one line per setting; empty where it fits.
+
+    Args:
+        trained: recipe of the features that the head was trained on.
+        at_hand: that of the test features to score.
+        experiment: the configuration at hand; how it samples training clips must be how the head's were sampled.
+    """
+    if (trained.backbone is None) != (at_hand.backbone is None):
+        ours, theirs = (recipe.backbone or "imported features" for recipe in (trained, at_hand))
+        return [f"backbone.name: the head was trained on {ours}, these features are of {theirs}"]
+    before, now = _decisive(trained), _decisive(at_hand)
+    if trained.sampling and experiment.features.train is None:
+        configured = experiment.train_sampling.model_dump()
+        before |= {f"train_sampling.{key}": trained.sampling.get(key) for key in SAMPLING}
+        now |= {f"train_sampling.{key}": configured[key] for key in SAMPLING}
+    return _different(before, now, "the head", "here")
+
+
+def rounding_differences(trained: FeatureRecipe, at_hand: FeatureRecipe) -> list[str]:
+    """What only rounds the features, or is set on purpose, and should be known all the same, one line per setting."""
+    before: dict[str, object] = {"storage.dtype": trained.dtype}
+    now: dict[str, object] = {"storage.dtype": at_hand.dtype}
+    if trained.backbone and at_hand.backbone:
+        before["backbone.precision"], now["backbone.precision"] = trained.precision, at_hand.precision
+    if trained.sampling and at_hand.sampling:
+        before["frames of a clip"] = trained.sampling.get("clip_frames")
+        now["frames of a clip"] = at_hand.sampling.get("window_frames")
+    return _different(before, now, "the head", "here")
+
+
+def _made(recipe: FeatureRecipe) -> dict[str, object]:
+    return _decisive(recipe) | {f"train_sampling.{key}": value for key, value in (recipe.sampling or {}).items()}
+
+
+def _decisive(recipe: FeatureRecipe) -> dict[str, object]:
+    facts: dict[str, object] = {"backbone.name": recipe.backbone, "backbone.weights (SHA-256)": recipe.weights_sha256}
+    facts |= {f"preprocess.{key}": value for key, value in (recipe.preprocess or {}).items()}
+    return facts | {"shape of a map": recipe.map_shape}
+
+
+def _different(one: Mapping[str, object], other: Mapping[str, object], left: str, right: str) -> list[str]:
+    names = dict.fromkeys([*one, *other])
+    return [
+        f"{name}: {left} {_shown(one.get(name))}, {right} {_shown(other.get(name))}"
+        for name in names
+        if one.get(name) != other.get(name)
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " x ".join(map(str, value))
+    return "not recorded" if value is None else str(value)
