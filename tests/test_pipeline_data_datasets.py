@@ -53,6 +53,12 @@ def read_only(adapter: str, **settings):
     return videos, intervals, notes
 
 
+def test_a_name_that_is_not_utf8_is_a_problem(mock):
+    dataset = mock("cityscene")
+    (dataset.root / "train/Normal/n1.mp4").rename(dataset.root / "train/Normal/caf\udce9.mp4")
+    assert "caf\udce9.mp4: expected a name in UTF-8" in problems(dataset)
+
+
 class TestUcfCrime:
     def test_all_public_forms_of_the_files_are_read(self, mock):
         manifest = build(mock("ucf_crime"))

@@ -90,3 +90,12 @@ def test_a_journal_of_the_version_before_is_read_over(videos, tmp_path):
 
 def test_facts_of_what_is_not_there(tmp_path):
     assert file_facts(tmp_path / "nowhere") == (-1, -1)
+
+
+def test_facts_of_a_folder_count_links_that_lead_nowhere_as_themselves(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(bytes(100))
+    before = file_facts(folder)
+    (folder / "2.jpg").symlink_to("2.jpg")
+    assert file_facts(folder)[0] > before[0] == 100

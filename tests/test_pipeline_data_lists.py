@@ -220,6 +220,13 @@ class TestFolders:
         assert len(videos) <= 4
         assert found.lines == []
 
+    def test_folders_nested_without_end_are_a_problem(self, tmp_path):
+        (tmp_path / "/".join("d" * 70)).mkdir(parents=True)
+        found = Problems()
+        assert assembly.video_files(tmp_path, found) == []
+        (problem,) = found.lines
+        assert "nested at most 64 deep" in problem
+
     def test_a_folder_that_is_not_there_is_a_problem(self, tmp_path):
         found = Problems()
         assert assembly.video_files(tmp_path / "train", found) == []

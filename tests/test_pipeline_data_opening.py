@@ -222,6 +222,9 @@ def test_the_default_limit_is_64_megapixels(tmp_path):
     declared.write_bytes(png(16000, 16000, b"\0" * 16001))
     with pytest.raises(DecodeError, match="16000 x 16000 pixels"):
         read_header(declared)
+    declared.write_bytes(png(60000, 60000, b"\0" * 60001))  # more than FFmpeg counts
+    with pytest.raises(DecodeError, match="size is none that can be decoded; decoding.max_megapixels allows 64"):
+        read_header(declared)
     assert MAX_PIXELS == 64_000_000
 
 
@@ -251,6 +254,13 @@ def test_decoder_processes_know_the_limit(make_video):
         for stream in workers.streams([Job(video)]):
             with pytest.raises(DecodeError, match="96 x 64 pixels"):
                 stream.collect()
+
+
+def test_a_folder_among_images_is_no_image(tmp_path):
+    folder = folder_of(tmp_path / "frames", **{"1_jpg": jpeg(LEFT_HALF_WHITE)})
+    (folder / "2.jpg").mkdir()
+    assert read_header(folder).packets == 1
+    assert len(content_sha256(folder)) == 64
 
 
 def test_a_damaged_first_image_is_damage_like_any_other(tmp_path):

@@ -21,17 +21,24 @@ FORM = 2  # of the journal's lines, raised when what is read of a header changes
 def file_facts(path: Path) -> Facts:
     """(bytes, mtime_ns) of a video; -1 and -1 for what is not there.
 
-    A folder of images has the sum of its files' sizes and the newest time.
+    A folder of images has the sum of its files' sizes and the newest time; a link in it that leads nowhere counts as itself.
     """
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
-                facts = [entry.stat() for entry in entries]
+                facts = [_facts(entry) for entry in entries]
             return sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=-1)
         facts = path.stat()
     except (OSError, ValueError):  # ValueError: a path with a NUL
         return -1, -1
     return facts.st_size, facts.st_mtime_ns
+
+
+def _facts(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)
 
 
 def read_headers(

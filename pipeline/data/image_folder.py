@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,12 +39,23 @@ def image_files(folder: Path) -> list[Path]:
         return _parts(path.name), path.name
 
     try:
-        found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        with os.scandir(folder) as entries:
+            found = [folder / entry.name for entry in entries if _is_image(entry)]
     except OSError as error:
         raise DecodeError(f"{folder}: cannot be read: {error.strerror}") from error
     if not found:
         raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return sorted(found, key=key)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether its name is an image's; folders are none, a link that leads nowhere is an image that cannot be read."""
+    if not entry.name.lower().endswith(IMAGE_SUFFIXES) or entry.name.startswith("."):
+        return False
+    try:
+        return not entry.is_dir()
+    except OSError:  # a link in a circle
+        return True
 
 
 def missing_numbers(images: Sequence[Path]) -> list[range]:

@@ -105,6 +105,8 @@ def reason(error: Exception) -> str:
         return "its format is not one that is read (playlists and lists of other files are none)"
     if said.startswith("Picture size ") and "exceeds specified max pixel count" in said:
         return f"a picture is {_too_large(said.split()[2].replace('x', ' x '))}"
+    if said == "Invalid image size":  # of a PNG
+        return f"a picture's size is none that can be decoded; decoding.max_megapixels allows {_max_pixels / 1e6:g} million pixels"
     return str(getattr(error, "strerror", None) or error)
 
 

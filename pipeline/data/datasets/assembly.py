@@ -41,6 +41,7 @@ __all__ = [
 
 NORMAL = "Normal"
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v", ".ts")
+MOST_NESTED = 64
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
 def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -> list[Path]:
     """Video files and folders of images below a folder, sorted; hidden and `ignored` folders are passed over.
 
-    Links are followed, but for those back to a folder on the way, whose videos are found already. A folder that is missing or
-    cannot be looked into is a problem.
+    Links are followed, but for those back to a folder on the way, whose videos are found already. A folder that is missing,
+    cannot be looked into, or lies very deep is a problem.
     """
 
     def unreadable(error: OSError) -> None:
@@ -178,6 +179,9 @@ def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -
     for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         names = [name for name in folders if not name.startswith(".") and name not in ignored]
         folders[:] = sorted(name for name in names if not _loops(Path(place, name), folder))
+        if folders and len(Path(place).relative_to(folder).parts) == MOST_NESTED:
+            problems.add(place, f"expected folders nested at most {MOST_NESTED} deep below {folder}")
+            folders.clear()
         visible = [name for name in files if not name.startswith(".")]
         found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder:
@@ -241,6 +245,9 @@ def _headers(
     for index, video in enumerate(videos):
         if escapes(video.path):
             continue  # reported with the manifest, and never opened
+        if video.path.encode(errors="replace") != os.fsencode(video.path):
+            problems.add(video.place, "expected a name in UTF-8, which manifests and tables are written in; rename it")
+            continue
         size = file_facts(root / video.path)[0]
         if size < 0:
             hint = missing_hint(root, video.path, listings)
