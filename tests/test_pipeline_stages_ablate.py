@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +23,10 @@ from cache import FeatureStore
 from pipeline.cli import main
 from pipeline.config import Run
 from pipeline.config_ablation import load_ablation
+from pipeline.data.following import deaf_to_interrupts
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.stages import train
-from pipeline.stages.ablate import ablation_folder, run_ablation
+from pipeline.stages import stack, train
+from pipeline.stages.ablate import _processes, _train_and_score, ablation_folder, run_ablation
 from pipeline.stages.ablation_table import write_table
 from pipeline.stages.recipes import Recipes
 from pipeline.stages.reduce import Bags
@@ -213,7 +217,7 @@ class TestRun:
         "seeds": [0, 1],
     }
 
-    def test_a_run_equals_the_single_commands_and_resumes(self, write, tmp_path):
+    def test_a_run_equals_the_single_commands_and_resumes(self, write, tmp_path, monkeypatch):
         path = write(**self.parts)
         plan = load_ablation(path)
         result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
@@ -243,6 +247,21 @@ class TestRun:
         assert run_ablation(plan, 1) == folder
         assert before == {file: file.stat().st_mtime_ns for file in before}
 
+        # two commands at once on heads and tables that are not there
+        for gone in [*own_heads(plan), *folder.parent.glob("scores-*")]:
+            shutil.rmtree(gone)
+        runs, trained = list(plan.settings[0].runs), []
+
+        def counted(*arguments: object) -> object:
+            trained.append(arguments)
+            return fit_stack(*arguments)
+
+        monkeypatch.setattr(stack, "fit_stack", counted)
+        with ThreadPoolExecutor(2) as both:
+            list(both.map(lambda names: _train_and_score(experiment, names), [runs, runs[::-1]]))
+        assert len(trained) == 1
+        assert all(Recipes(experiment).scores_folder(run).is_dir() for run in runs)
+
 
 @pytest.mark.slow
 def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
@@ -267,6 +286,27 @@ def write_single(experiment, run: str, tmp_path: Path) -> Path:
     path = tmp_path / "single.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
+
+
+def own_heads(plan) -> list[Path]:
+    return [Recipes(setting.experiment).head_folder(run) for setting in plan.settings[:1] for run in setting.runs]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_jobs_that_would_take_long():
+    others = multiprocessing.active_children()
+
+    def interrupted() -> None:
+        with _processes(1) as pool:
+            with deaf_to_interrupts():
+                job = pool.submit(time.sleep, 900)
+            while not job.running():
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [process for process in multiprocessing.active_children() if process not in others] == []
 
 
 @pytest.mark.slow

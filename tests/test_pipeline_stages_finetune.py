@@ -172,6 +172,7 @@ class TestFinetune:
         with pytest.raises(PipelineError, match="2 processes on pipeline.stages.finetune: .*"):
             bench.tune("dying", progress=kill, machine={"processes": 2}, finetune={"epochs": 50})
         assert time.monotonic() - started < 300  # no hang
+        assert not (bench.folder / "dying" / "request.json").exists()
 
     def test_an_error_in_one_process_is_told(self, bench):
         copied = bench.folder / "without"

@@ -73,6 +73,16 @@ class TestTraining:
         again = fit(bags, labels, run, 2, tmp_path / "cut")
         assert all(torch.equal(v, again.state_dict()[n]) for n, v in whole.state_dict().items())
 
+    def test_a_checkpoint_that_does_not_fit_is_an_error_once(self, tmp_path):
+        bags, labels = planted_bags()
+        run = Run.model_validate({"training": {"epochs": 2}})
+        fit(bags, labels, run, 2, tmp_path, checkpoint_epochs=1)
+        state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        torch.save(state | {"learner": {"another": "form"}}, tmp_path / "checkpoint.pt")
+        with pytest.raises(PipelineError, match=r"checkpoint\.pt: does not fit this training .* begins anew"):
+            fit(bags, labels, run, 2, tmp_path)
+        fit(bags, labels, run, 2, tmp_path)
+
     def test_the_global_generator_is_left_alone(self, tmp_path):
         bags, labels = planted_bags()
         torch.manual_seed(9)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from luigi.cmdline_parser import CmdlineParser
 
 import tasks
 from pipeline.config import load_experiment
 from pipeline.stages.recipes import Recipes
+from tasks.base import gpu_resources
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,3 +148,26 @@ def test_gig_score_takes_any_video(finished, make_video, tmp_path, frames):
     table = Path(result.stdout.strip().splitlines()[-1])
     assert len(table.read_text().splitlines()) == 1 + frames
     assert len(list((out / "frames").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [("cpu", 1, {}), ("auto", 0, {}), ("auto", 1, {"gpu": 1}), ("cuda", 0, {"gpu": 1}), ("cuda:1", 2, {"gpu": 1})],
+)
+def test_the_gpu_resource_is_asked_for_where_a_gpu_is_used(monkeypatch, device, gpus, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    gpu_resources.cache_clear()
+    assert gpu_resources(device) == expected
+    gpu_resources.cache_clear()
+
+
+def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):
+    task = tasks.Manifest(config=str(write_config(nano)))
+    task.set_status_message = task.set_progress_percentage = lambda value: None  # luigi gives a task these while it runs
+    with caplog.at_level("INFO", logger="luigi-interface"):
+        for number in range(50):
+            task.report(number, 1000, "reading headers")
+            task.say(f"v{number} goes to quarantine")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if "quarantine" in line] == [f"Manifest: v{n} goes to quarantine" for n in range(50)]
+    assert sum("reading headers" in line for line in lines) < 50

@@ -227,7 +227,7 @@ SMALL_DISK = """
 mount -t tmpfs -o size="$2" tmpfs "$1" || exit 77
 "$4" -m luigi --module tasks EvaluateAll --config "$3"
 echo "exit code $?"
-find "$1" -name '*partial*' -o -name 'summary*'
+find "$1" -type f -name '*.partial' -o -name 'summary*'
 find "$1" -path '*/commits/*' | wc -l
 find "$1" -mindepth 4 -maxdepth 4 -path '*/payloads/*' | wc -l
 echo "disk enlarged"
@@ -253,7 +253,7 @@ def test_a_full_disk(project, tmp_path, folder, size):
     assert "No space left on device" in first
     assert "Traceback" not in first
     assert ("cannot be written to the cache" if folder == "cache" else "cannot be made") in first
-    commits, payloads = left.split("\n", 1)[1].split()  # nothing partial, no summary
+    commits, payloads = left.split("\n", 1)[1].split()  # nothing half-written, no summary
     assert commits == payloads
     assert process.returncode == 0, second
 

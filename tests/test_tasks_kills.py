@@ -18,14 +18,15 @@ from conftest import NANO
 
 from cache import FeatureStore
 from pipeline.config import load_experiment
+from pipeline.stages.outputs import try_lock
 from pipeline.stages.recipes import Recipes
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-def start(config: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "luigi", "--module", "tasks", "EvaluateAll", "--config", str(config)]
+def start(config: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "luigi", "--module", "tasks", "EvaluateAll", "--config", str(config), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -146,3 +147,20 @@ def test_two_commands_at_once_share_the_work(unbroken, tmp_path):
     for split in ("train", "test"):
         payloads = list(Path(recipes.experiment.paths.cache, recipes.namespace(split), "payloads").glob("*/*"))
         assert len(payloads) == len(store.list(recipes.namespace(split)))  # nothing was extracted twice
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_of_luigi_outlives_it(tmp_path, how):
+    config, recipes = experiment(tmp_path / "orphans")
+    process = start(config, "--workers", "2")
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if epoch_of(line):
+            process.send_signal(how)
+            break
+    rest, _ = process.communicate(timeout=60)  # ends when nobody is left who could print
+    assert process.returncode == -how
+    assert "Traceback" not in rest
+    with try_lock(recipes.head_folder("gig")) as free:
+        assert free
