@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGKILL: a command ends, says so in a line, and leaves no process that holds its locks."""
+"""Ctrl-C ends an ablation: it says so in a line, and leaves no process that holds its locks."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def long_experiment(tmp_path_factory) -> Path:
-    """An experiment whose training never ends, on two shards; its videos are rendered."""
+    """An experiment whose training never ends; its videos are rendered."""
     folder = tmp_path_factory.mktemp("long")
     data = copy.deepcopy(NANO)
     data["training"] = {"epochs": 10**6}
-    data["machine"] |= {"shards": 2}
     data["runs"] = {"gig": {}}
     data["paths"] = {"output": str(folder / "var"), "cache": str(folder / "cache")}
     path = folder / "experiment.yaml"
@@ -97,26 +96,6 @@ def started():
     for process in processes:
         if left_in_session(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def test_workers_of_luigi_end_with_it(long_experiment, started):
-    tasks = ["-m", "luigi", "--module", "tasks", "ExtractFeatures", "--split", "train", "--workers", "2"]
-    process = started(*tasks, "--config", str(long_experiment))
-    await_text(process, "loading the backbone")
-    process.kill()
-    process.wait()
-    assert_nothing_is_left(process)
-
-
-def test_ctrl_c_ends_luigi_and_its_workers_in_a_line(long_experiment, started):
-    tasks = ["-m", "luigi", "--module", "tasks", "ExtractFeatures", "--split", "train", "--workers", "2"]
-    process = started(*tasks, "--config", str(long_experiment))
-    await_text(process, "loading the backbone")
-    os.killpg(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=120)
-    assert "interrupted" in printed
-    assert "Traceback" not in printed
-    assert_nothing_is_left(process)
 
 
 def test_ctrl_c_ends_an_ablation_and_all_its_processes(long_experiment, started, tmp_path):
