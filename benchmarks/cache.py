@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from cache import FeatureStore
 from cache.bench import Way, compare
 from pipeline.config import Preprocess, load_experiment
-from pipeline.data.decode import iter_frames
+from pipeline.data.decoding.decode import iter_frames
 from pipeline.models.backbone import build_backbone
-from pipeline.stages.manifest import build_manifest, load_manifest
+from pipeline.stages.common.manifest import build_manifest, load_manifest
 
 WINDOW, STRIDE = 6, 3  # of the test windows
 

@@ -41,14 +41,14 @@ from benchmarks.turns import Lap, Turns, alternate, serve
 from benchmarks.videos import make_video
 from cache import FeatureStore
 from pipeline.config import parse_experiment
-from pipeline.data.decode import iter_frames, iter_raw_frames, read_header
+from pipeline.data.decoding.decode import iter_frames, iter_raw_frames, read_header
+from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.sampling import WindowAssembler, window_indices
-from pipeline.data.workers import DecodeWorkers
 from pipeline.models import backbone as backbone_module
-from pipeline.stages.engine import Clip, ClipBatcher, Maps
-from pipeline.stages.extract import Extractor
-from pipeline.stages.heap import heap_kept
-from pipeline.stages.sources import experiment_workers
+from pipeline.stages.common.heap import heap_kept
+from pipeline.stages.extraction.engine import Clip, ClipBatcher, Maps
+from pipeline.stages.extraction.extract import Extractor
+from pipeline.stages.extraction.sources import experiment_workers
 
 
 class Dropped:

@@ -29,17 +29,17 @@ from torch.nn.functional import binary_cross_entropy, cosine_similarity
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.config import Run, parse_experiment
-from pipeline.data.decode import iter_frames
+from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
-from pipeline.stages.bags import Ahead, BagSource
-from pipeline.stages.engine import pick_device
-from pipeline.stages.fitting import accumulate, make_optimizer
-from pipeline.stages.manifest import build_manifest, load_manifest
-from pipeline.stages.sources import experiment_workers
+from pipeline.stages.common.device import pick_device
+from pipeline.stages.common.manifest import build_manifest, load_manifest
+from pipeline.stages.extraction.sources import experiment_workers
+from pipeline.stages.finetuning.clips import Ahead, BagSource
+from pipeline.stages.finetuning.loop import accumulate, make_optimizer
 
 CLASSES = 3
 

@@ -24,8 +24,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.config import load_experiment
-from pipeline.stages.recipes import Recipes
-from pipeline.stages.report import read_summary
+from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.evaluation.summary import read_summary
 from tasks import EvaluateAll
 
 

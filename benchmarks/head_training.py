@@ -38,9 +38,9 @@ from cache import FeatureStore
 from pipeline.config import Run
 from pipeline.models.heads.gig import GIGHead
 from pipeline.models.losses import vs_loss
-from pipeline.stages.reduce import reduce_bags
-from pipeline.stages.stack import fit_stack
-from pipeline.stages.train import fit
+from pipeline.stages.training.bags import reduce_bags
+from pipeline.stages.training.stack import fit_stack
+from pipeline.stages.training.train import fit
 
 SEGMENTS, SIDE, CHANNELS, VIEWS, CLASSES, BATCH, K = 8, 7, 2048, 2, 12, 8, 8
 STACK = 32

@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.videos import make_video
 from cache import FeatureStore
 from pipeline.config import Experiment, Scoring, load_experiment
-from pipeline.config_features import Paths, TestSampling
+from pipeline.config.features import Paths, TestSampling
 from pipeline.models.reduction import Standardizer
-from pipeline.stages.extract import Extractor
-from pipeline.stages.saved_heads import TrainedHead, make_head
-from pipeline.stages.score import score_video
-from pipeline.stages.sources import experiment_workers
+from pipeline.stages.extraction.extract import Extractor
+from pipeline.stages.extraction.sources import experiment_workers
+from pipeline.stages.scoring.score import score_video
+from pipeline.stages.training.saved_heads import TrainedHead, make_head
 
 CLASSES, SHORT_FRAMES, BITS_PER_PIXEL = ("a", "b", "c"), 250, 0.13
 

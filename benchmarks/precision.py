@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN, _Convolution
-from pipeline.stages.engine import _exact
+from pipeline.stages.extraction.engine import _exact
 
 
 def everywhere(convolution: _Convolution, maps: torch.Tensor) -> bool:

@@ -31,12 +31,12 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cache import FeatureStore
-from pipeline.config_ablation import Setting, load_ablation
+from pipeline.config.ablation import Setting, load_ablation
 from pipeline.data.manifest import Manifest
-from pipeline.stages.localisation import anomaly_cells
-from pipeline.stages.manifest import load_manifest
-from pipeline.stages.recipes import Recipes
-from pipeline.stages.reduced import read_training, read_windows
+from pipeline.stages.common.manifest import load_manifest
+from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.evaluation.localisation import anomaly_cells
+from pipeline.stages.training.bags_on_disk import read_training, read_windows
 
 ALPHAS = (1e2, 1e3, 1e4, 1e5)
 

@@ -32,19 +32,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cache import FeatureStore
 from pipeline.config import load_experiment
-from pipeline.data.decode import content_sha256
-from pipeline.stages.manifest import build_manifest
-from pipeline.stages.outputs import make_folder
-from pipeline.stages.recipes import Recipes
+from pipeline.data.decoding.decode import content_sha256
+from pipeline.stages.common.manifest import build_manifest
+from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.recipes import Recipes
 
 ROOT = Path(__file__).parent.parent
 # Imports are outside the clock: they take as long for one video.
 CLOCK = """
 import sys, time
-import pipeline.stages.extract
+import pipeline.stages.extraction.extract
 from pipeline.config import load_experiment
-from pipeline.stages.manifest import load_manifest
-from pipeline.stages.recipes import Recipes
+from pipeline.stages.common.manifest import load_manifest
+from pipeline.stages.common.recipes import Recipes
 from tasks.data import ExtractShard
 
 config, question = sys.argv[1:]
@@ -55,7 +55,7 @@ else:
     recipes = Recipes(load_experiment(config))
     manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
     facts = manifest.split("test"), recipes.namespace("test"), recipes.quarantine
-    report = pipeline.stages.extract.extract_split(recipes.experiment, manifest, "test", *facts)
+    report = pipeline.stages.extraction.extract.extract_split(recipes.experiment, manifest, "test", *facts)
     assert len(report.cached) == len(manifest.split("test")), report
 print(time.monotonic() - start)
 """

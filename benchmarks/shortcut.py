@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.config import load_experiment
 from pipeline.data.manifest import Manifest
-from pipeline.stages.manifest import load_manifest
-from pipeline.stages.recipes import Recipes
+from pipeline.stages.common.manifest import load_manifest
+from pipeline.stages.common.recipes import Recipes
 from tasks import EvaluateAll
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.config_ablation import Plan, load_ablation
-from pipeline.stages.ablate import ablation_folder
-from pipeline.stages.recipes import Recipes
+from pipeline.ablation.ablate import ablation_folder
+from pipeline.config.ablation import Plan, load_ablation
+from pipeline.stages.common.recipes import Recipes
 from tasks.base import FolderTask, gpu_resources
 
 __all__ = ["Ablate"]
@@ -43,7 +43,7 @@ class Ablate(FolderTask):
         return ablation_folder(plan_for(self.config))
 
     def run(self) -> None:
-        from pipeline.stages.ablate import run_ablation
+        from pipeline.ablation.ablate import run_ablation
 
         folder = run_ablation(plan_for(self.config), self.processes, self.report, self.say)
         print((folder / "results.md").read_text(encoding="utf-8"))

@@ -19,11 +19,11 @@ import luigi.configuration
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.following import end_with_parent
+from pipeline.data.decoding.following import end_with_parent
 from pipeline.errors import PipelineError
-from pipeline.stages.outputs import make_folder
-from pipeline.stages.progress import Pace
-from pipeline.stages.recipes import Recipes
+from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.progress import Pace
+from pipeline.stages.common.recipes import Recipes
 
 __all__ = ["ExperimentTask", "FolderTask", "StageTask", "gpu_resources", "recipes_for"]
 
@@ -137,7 +137,7 @@ def gpu_resources(device: str) -> dict[str, int]:
     if device == "cpu":
         return {}
     if device == "auto":
-        from pipeline.stages.engine import pick_device
+        from pipeline.stages.common.device import pick_device
 
         return {"gpu": 1} if pick_device(device).type == "cuda" else {}
     return {"gpu": 1}

@@ -21,7 +21,7 @@ class Manifest(FolderTask):
         return self.recipes.manifest_folder()
 
     def run(self) -> None:
-        from pipeline.stages.manifest import build_manifest
+        from pipeline.stages.common.manifest import build_manifest
 
         self.make(lambda folder: build_manifest(self.experiment, folder, self.report, self.say))
 
@@ -66,9 +66,9 @@ class ExtractShard(StageTask):
         return not missing or missing <= set(self.recipes.quarantine.ids(self.split))
 
     def run(self) -> None:
-        from pipeline.stages.extract import extract_split
-        from pipeline.stages.manifest import load_manifest
-        from pipeline.stages.outputs import locked, whole_file
+        from pipeline.stages.common.manifest import load_manifest
+        from pipeline.stages.common.outputs import locked, whole_file
+        from pipeline.stages.extraction.extract import extract_split
 
         manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
         videos = [v for v in manifest.split(self.split) if zlib.crc32(v.video_id.encode()) % self.shards == self.shard]

@@ -27,7 +27,7 @@ class ScoreVideos(StageTask, RunTask):
         return {"manifest": Manifest(**common), "head": head, "features": features}
 
     def run(self) -> None:
-        from pipeline.stages.score import score_split
+        from pipeline.stages.scoring.score import score_split
 
         head = self.recipes.head_folder(self.run_name)
         facts = self.experiment, self.run_name, self._manifest(), self.recipes.namespace("test"), head
@@ -44,7 +44,7 @@ class Evaluate(StageTask, RunTask):
         return {"scores": self.clone(ScoreVideos), "manifest": Manifest(config=self.config)}
 
     def run(self) -> None:
-        from pipeline.stages.evaluate import evaluate_run
+        from pipeline.stages.evaluation.evaluate import evaluate_run
 
         left_out = [record.video_id for record in self.recipes.quarantine.records()]
         facts = self.experiment, self.run_name, self.recipes.manifest_folder(), self.recipes.scores_folder(self.run_name)
@@ -66,7 +66,7 @@ class EvaluateAll(FolderTask):
         return super().complete() and len(self.recipes.quarantine.records()) <= self.experiment.machine.max_quarantined
 
     def run(self) -> None:
-        from pipeline.stages.report import summary_table, write_summary
+        from pipeline.stages.evaluation.summary import summary_table, write_summary
 
         quarantine = self.recipes.quarantine
         evaluations = [recipes.evaluation_folder(run) for run, recipes in self.recipes.lines]

@@ -23,7 +23,7 @@ class RunTask(FolderTask):
 
     def _manifest(self):
         """The manifest without the videos in quarantine, and without the truth of the test videos."""
-        from pipeline.stages.manifest import load_manifest
+        from pipeline.stages.common.manifest import load_manifest
 
         manifest = load_manifest(self.experiment, self.recipes.manifest_folder())
         return manifest.without([record.video_id for record in self.recipes.quarantine.records()])
@@ -40,7 +40,7 @@ class TrainHead(RunTask):
         return {"manifest": Manifest(**common), "features": ExtractFeatures(split="train", **common)}
 
     def run(self) -> None:
-        from pipeline.stages.train import train_head
+        from pipeline.stages.training.train import train_head
 
         facts = self.experiment, self.run_name, self._manifest(), self.recipes.namespace("train")
         self.make(lambda folder: train_head(*facts, folder, self.report))
@@ -61,7 +61,7 @@ class FineTune(FolderTask):
         return {"manifest": Manifest(config=self.config), "head": head}
 
     def run(self) -> None:
-        from pipeline.stages.finetune import finetune
+        from pipeline.stages.finetuning.finetune import finetune
 
         left_out = [record.video_id for record in self.recipes.quarantine.records()]
         head = self.recipes.head_folder(self.experiment.finetune.run)

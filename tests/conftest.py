@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from small_dataset import entry, extract
 
 from pipeline.config import parse_experiment
-from pipeline.config_datasets import Dataset
+from pipeline.config.datasets import Dataset
 from pipeline.data.manifest import Interval, Manifest
 
 NANO = {

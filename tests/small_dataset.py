@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.data.manifest import VideoEntry
-from pipeline.stages.extract import extract_split
-from pipeline.stages.quarantine import Quarantine
+from pipeline.stages.common.quarantine import Quarantine
+from pipeline.stages.extraction.extract import extract_split
 
 
 def entry(video_id: str, split: str, *labels: str, packets: int = 20) -> VideoEntry:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.data.decode import VideoHeader
-from pipeline.data.workers import DecodeWorkers
+from pipeline.data.decoding.decode import VideoHeader
+from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.errors import DecodeError
 
 __all__ = ["file_facts", "read_headers"]

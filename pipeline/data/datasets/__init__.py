@@ -14,11 +14,11 @@ from types import ModuleType
 from pipeline.config import CitySceneDataset, CsvDataset, ShanghaiTechDataset, UcfCrimeDataset, XdViolenceDataset
 from pipeline.data.datasets import cityscene, csv, shanghaitech, ucf_crime, xd_violence
 from pipeline.data.datasets.assembly import assemble, source_files
+from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.headers import file_facts
 from pipeline.data.manifest import SPLITS, Manifest, Origin
 from pipeline.data.problems import Problems
-from pipeline.data.workers import DecodeWorkers
 
 __all__ = ["Dataset", "annotation_hashes", "build", "listing", "training_labels"]
 

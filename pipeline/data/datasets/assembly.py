@@ -16,15 +16,15 @@ from pathlib import Path
 from pipeline.config import CitySceneDataset, XdViolenceDataset
 from pipeline.data.checks import escapes, validate
 from pipeline.data.datasets.paths import missing_hint
-from pipeline.data.decode import VideoHeader
+from pipeline.data.decoding.decode import VideoHeader
+from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES, image_files, missing_numbers
+from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.duplicates import same_content
 from pipeline.data.frame_counts import CountedVideo, read_frame_counts
 from pipeline.data.headers import file_facts, read_headers
-from pipeline.data.image_folder import IMAGE_SUFFIXES, image_files, missing_numbers
 from pipeline.data.manifest import SPLITS, Interval, Manifest, Origin, SourceFile, VideoEntry
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_text
-from pipeline.data.workers import DecodeWorkers
 from pipeline.errors import DecodeError
 
 __all__ = [

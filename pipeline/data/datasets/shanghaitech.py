@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.config import ShanghaiTechDataset
 from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
-from pipeline.data.image_folder import IMAGE_SUFFIXES
+from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
 

@@ -1,0 +1,1 @@
+"""Ablations: many settings of one experiment on shared features, to one table."""

@@ -1,0 +1,158 @@
+"""The table of an ablation: JSON, CSV, markdown and a picture. The test columns are the last, and decide nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import to_yaml
+from pipeline.config.ablation import Plan, Setting
+from pipeline.data.tables import safe_row
+from pipeline.metrics import estimate
+from pipeline.metrics.bootstrap import Figures
+from pipeline.stages.common.outputs import whole_file
+from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.evaluation.evaluate import judge_folder
+
+__all__ = ["setting_figures", "write_table"]
+
+FIGURES = {"auc": "frame_auc", "ap": "frame_ap", "mf1": "mf1"}
+PARTS = ("mean", "std", "low", "high")
+
+
+def setting_figures(setting: Setting, path: Path) -> None:
+    """Write a setting's figures as JSON: on the validation split and on the test videos, with a mean over seeds.
+
+    The interval is the bootstrap's over videos, of the mean over seeds: all seeds see the same draws. Beside it is the standard
+    deviation of the seeds, of at least two.
+    """
+    if path.exists():
+        return
+    recipes = Recipes(setting.experiment)
+    evaluation = setting.experiment.run(setting.runs[0]).evaluation
+    manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
+    judged = [judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs]
+    groups = [_mean([one.groups[i] for one in judged]) for i in range(len(judged[0].groups))]
+    options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": judged[0].needs}
+    found = estimate(groups, len(judged[0].truth), **options)
+    once = np.ones((len(judged[0].truth), 1))
+    seeds = [{name: float(v[0]) for group in one.groups for name, v in group(once).items()} for one in judged]
+    validation = [_validation_auc(recipes.head_folder(run)) for run in setting.runs]
+    row = {"setting": setting.name, "seeds": len(setting.runs)}
+    row["validation_auc"] = None if None in validation else _spread(validation)
+    row["test"] = {}
+    for short, name in FIGURES.items():
+        value = found.get(name)
+        defined = value is not None and value.value is not None
+        values = [each[name] for each in seeds] if defined else []
+        ends = {"low": value.low, "high": value.high, "reason": value.reason} if defined else {}
+        row["test"][short] = (_spread(values) | ends) if defined else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+
+
+def write_table(plan: Plan, figures: Sequence[Path], folder: Path) -> None:
+    """Write results.json, results.csv, results.md, results.png and ablation.yaml from the figures of every setting."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in figures]
+    judged = [row for row in rows if row["validation_auc"]]
+    best = max(judged, key=lambda row: row["validation_auc"]["mean"])["setting"] if judged else None
+    document = {"ablation": plan.ablation.name, "chosen_on_validation": best, "settings": rows}
+    (folder / "results.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+    lines = [_line(row, best) for row in rows]
+    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, fieldnames=list(lines[0]))
+        table.writeheader()
+        table.writerows(dict(zip(line, safe_row(line.values()), strict=True)) for line in lines)
+    (folder / "results.md").write_text(_markdown(rows, best), encoding="utf-8")
+    (folder / "ablation.yaml").write_text(to_yaml(plan.ablation), encoding="utf-8")
+    _draw(rows, best, folder / "results.png")
+
+
+def _mean(groups: Sequence[Figures]) -> Figures:
+    """Every figure's mean over several systems."""
+
+    def figures(weights: np.ndarray) -> Mapping[str, np.ndarray]:
+        each = [group(weights) for group in groups]
+        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+
+    return figures
+
+
+def _validation_auc(head: Path) -> float | None:
+    """The video AUC of the epoch that was kept; None without a validation split, or for a head that learns nothing."""
+    path = head / "selection.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found["video_auc"][found["best_epoch"] - 1] if found["best_epoch"] else None
+
+
+def _spread(values: Sequence[float]) -> dict:
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+
+
+def _line(row: dict, best: str | None) -> dict:
+    line = {"setting": row["setting"], "seeds": row["seeds"], "chosen": row["setting"] == best}
+    line |= {f"validation_auc_{part}": (row["validation_auc"] or {}).get(part) for part in PARTS[:2]}
+    for short in FIGURES:
+        line |= {f"test_{short}_{part}": (row["test"][short] or {}).get(part) for part in PARTS}
+    return line
+
+
+def _markdown(rows: Sequence[dict], best: str | None) -> str:
+    header = (
+        "| setting | seeds | validation AUC | " + " | ".join(f"test {short.upper()} | 95 % interval" for short in FIGURES) + " |"
+    )
+    lines = [header, "|" + "---|" * (3 + 2 * len(FIGURES))]
+    for row in rows:
+        name = f"**{row['setting']}**" if row["setting"] == best else row["setting"]
+        cells = [name, str(row["seeds"]), _cell(row["validation_auc"])]
+        for short in FIGURES:
+            value = row["test"][short]
+            cells += [_cell(value), _interval(value)]
+        lines.append("| " + " | ".join(cells) + " |")
+    chosen = f"In bold: the best on the validation split, {best}." if best else "Without a validation split nothing is chosen."
+    text = "Mean over seeds, with their standard deviation; intervals are the bootstrap's over test videos, of the mean over seeds."
+    return "\n".join([*lines, "", f"{chosen} {text}", ""])
+
+
+def _cell(value: dict | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.3f}" + ("" if value["std"] is None else f" ± {value['std']:.3f}")
+
+
+def _interval(value: dict | None) -> str:
+    if value is None or value["low"] is None:
+        return "not defined" if value and value["reason"] else "-"
+    return f"{value['low']:.3f} to {value['high']:.3f}"
+
+
+def _draw(rows: Sequence[dict], best: str | None, path: Path) -> None:
+    """The test AUC of every setting with its interval, the seeds as dots."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.28 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        value, colour = row["test"]["auc"], "tab:red" if row["setting"] == best else "tab:blue"
+        if value is None:
+            continue
+        if value["low"] is not None:
+            axes.plot([value["low"], value["high"]], [place, place], color=colour, linewidth=1.5)
+        axes.plot(value["values"], [place] * len(value["values"]), ".", color="0.6", markersize=4)
+        axes.plot(value["mean"], place, "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(rows)), [row["setting"] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0.5, color="0.8", linewidth=1, zorder=0)
+    axes.set_xlabel("frame AUC on test videos: mean over seeds, 95 % interval over videos; dots: seeds; red: best on validation")
+    axes.xaxis.label.set_size(8)
+    FigureCanvasAgg(figure).print_png(str(path))

@@ -1,0 +1,145 @@
+"""`gig compare`, `gig export-submission`, and the part of `gig evaluate` that takes score tables of any system."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.shared import FOLDER, LocalPath, say
+from pipeline.config import Evaluation, load_experiment
+from pipeline.errors import PipelineError
+from pipeline.stages.common.outputs import make_folder
+
+if TYPE_CHECKING:
+    from pipeline.stages.scoring.tables import ScoreForm
+
+__all__ = ["SCORES", "compare", "evaluate_folder", "export_submission", "with_tables"]
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+SCORES = LocalPath(path_type=Path)
+
+
+def with_tables(function: Callable) -> Callable:
+    """Add the options that say what scores stand for and how their files are read, as `form` and `lengths`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: object, lengths: Path | None, **options: object) -> object:
+        from pipeline.stages.scoring.tables import ScoreForm, read_lengths
+
+        form = {name: options.pop(name) for name in ScoreForm.__dataclass_fields__}
+        known = read_lengths(lengths) if lengths else None
+        return function(*args, form=ScoreForm(**form), lengths=known, **options)
+
+    for option in (
+        click.option("--array", help="The array of scores, in .npz and .mat files that hold several."),
+        click.option("--crops", type=click.Choice(["mean"]), help="Scores are (n, crops) or (crops, n): how crops become one."),
+        click.option("--order", type=FILE, help="The scores are one array of all videos, in the order of this list, one a line."),
+        click.option("--suffix", default="", help="End of the names of files or arrays that is not part of the id, such as _pred."),
+        click.option(
+            "--lengths",
+            "--frame-counts",
+            "lengths",
+            type=FILE,
+            help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and frames "
+            "(a per_video.csv), or a published list that states frames.",
+        ),
+        click.option("--equal-parts", is_flag=True, help="A video's scores are of equal parts of it, such as 32 segments."),
+        click.option(
+            "--clip-frames",
+            type=click.IntRange(min=1),
+            help="Scores are one a frame of whole clips of so many frames (16): they end before the video, or go beyond it.",
+        ),
+        click.option(
+            "--tail",
+            type=click.Choice(["exact", "partial", "repeat"]),
+            default="exact",
+            show_default=True,
+            help="The last frames, fewer than a stride: there are none; they have their own score; they repeat the one before.",
+        ),
+        click.option("--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."),
+    ):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+def settings(config: Path | None, run: str) -> Evaluation:
+    """The evaluation section of a configuration's run, or the defaults."""
+    if config is None:
+        say("no --config given: working with the default evaluation settings")
+        return Evaluation()
+    return load_experiment(config).run(run).evaluation
+
+
+def evaluate_folder(
+    scores: Path,
+    truth: Path | None,
+    out: Path | None,
+    evaluation: Evaluation,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
+) -> None:
+    """Evaluate scores of any system and print the figures."""
+    from pipeline.stages.evaluation.evaluate import evaluate_tables
+
+    if truth is None:
+        raise PipelineError("--scores needs --truth, the folder of a manifest (var/<experiment>/manifest-*, or gig manifest --out)")
+    final = out or Path(f"{scores.name}-evaluation")
+    if final.exists():
+        raise PipelineError(f"{final} is there already: remove it or give another --out")
+    warnings: list[str] = []
+    options = {"form": form, "lengths": lengths}
+    make_folder(final, lambda folder: warnings.extend(evaluate_tables(scores, truth, folder, evaluation, **options)))
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo((final / "metrics.json").read_text(encoding="utf-8"))
+    click.echo(f"results: {final}")
+
+
+@click.command()
+@click.argument("first", type=SCORES)
+@click.argument("second", type=SCORES)
+@click.option("--truth", required=True, type=FOLDER, help="Folder of the manifest.")
+@click.option("--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults).")
+@click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")
+@with_tables
+def compare(
+    first: Path, second: Path, truth: Path, config: Path | None, run: str, form: ScoreForm, lengths: dict[str, int] | None
+) -> None:
+    """Print FIRST minus SECOND, scores of any two systems, for every figure, with its paired 95 % interval over videos."""
+    from pipeline.stages.evaluation.evaluate import compare_tables
+
+    found = compare_tables(first, second, truth, settings(config, run), form=form, lengths=lengths)
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+
+
+@click.command("export-submission")
+@click.option("--scores", required=True, type=SCORES, help="Folder of score tables (var/<experiment>/scores-*), or of any system.")
+@click.option("--truth", type=FOLDER, help="For tables without an index: the folder of the manifest, for classes and lengths.")
+@click.option("--out", type=FOLDER, default="submission", show_default=True, help="Folder of the two files.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="theta of task 2; not used where the head's training chose its own.",
+)
+@with_tables
+def export_submission(
+    scores: Path, truth: Path | None, out: Path, threshold: float, form: ScoreForm, lengths: dict[str, int] | None
+) -> None:
+    """Write task1.csv (video, frame, score) and task2.csv (video, class, start, end, score) of CitySCENE."""
+    from pipeline.data.manifest import load
+    from pipeline.stages.scoring.tables import export_submission as export
+
+    classes: tuple[str, ...] = ()
+    if truth:
+        manifest = load(truth)
+        classes, known = manifest.classes, lengths or {}
+        lengths = {entry.video_id: known.get(entry.video_id, entry.packets) for entry in manifest.split("test")}
+    for path in export(scores, out, threshold, classes, lengths if truth else None, form):
+        click.echo(path)

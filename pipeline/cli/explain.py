@@ -1,0 +1,84 @@
+"""`gig explain`: pictures of what a video's highest scores rest on."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+
+from cache.names import escape
+from pipeline.cli.shared import (
+    FOLDER,
+    bar,
+    ensure_features,
+    ensure_head,
+    ensure_manifest,
+    make,
+    say,
+    warn_of_stand_in,
+    with_config,
+    with_run,
+    with_stage,
+)
+from pipeline.config import SyntheticDataset
+from pipeline.errors import PipelineError
+from pipeline.stages.common.recipes import Recipes
+
+__all__ = ["explain"]
+
+
+@click.command()
+@with_config
+@with_stage
+@with_run
+@click.option("--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Peaks of the score to show, at most.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default="explain",
+    show_default=True,
+    help="Where the folder of the video's pictures goes.",
+)
+@click.option("--truth", is_flag=True, help="Draw the annotated intervals of a test video into the curve.")
+@click.argument("video")
+def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, video: str) -> None:
+    """Show what the highest scores of VIDEO rest on: a test video's id, or a video file.
+
+    Writes a picture for each peak of the score - the frame with the relation map over it, the chosen cells outlined - the score
+    curve of all classes, and index.json; prints their paths.
+    """
+    from pipeline.stages.common.manifest import load_manifest
+    from pipeline.stages.explain.explain import Request, explain_cached, explain_file
+
+    recipes.experiment.run(run)  # an unknown name is an error before the work
+    manifest = ensure_manifest(recipes)
+    ids = [entry.video_id for entry in manifest.split("test")]
+    known, file = video in ids, Path(video)
+    if not known and not file.exists():
+        near = difflib.get_close_matches(video, ids, n=3, cutoff=0.3)
+        raise PipelineError(
+            f"{video}: expected the id of a test video of {recipes.experiment.experiment}, or a video file"
+            + (f"; the nearest ids: {', '.join(near)}" if near else "")
+        )
+    if truth and not known:
+        raise PipelineError(
+            f"--truth: expected a test video of {recipes.experiment.experiment}, {video} is a file without annotations"
+        )
+    if not (known and isinstance(recipes.experiment.dataset, SyntheticDataset)):
+        warn_of_stand_in(recipes)
+    final = out / escape(video if known else file.name)
+    if final.exists():
+        raise PipelineError(f"{final} is there already: remove it or give another --out")
+    if known:
+        ensure_features(recipes, "test")
+    request = Request(recipes.experiment, run, ensure_head(recipes, run), windows)
+    if not known:
+        with bar("explain") as progress:
+            make(final, lambda folder: explain_file(request, file, folder, progress, say))
+    else:
+        if truth:
+            manifest = load_manifest(recipes.experiment, recipes.manifest_folder(), truth=True)
+        make(final, lambda folder: explain_cached(request, manifest, recipes.namespace("test"), video, folder, say))
+    for path in sorted(final.iterdir()):
+        click.echo(path)

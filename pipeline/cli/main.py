@@ -1,0 +1,264 @@
+"""The `gig` command: the stages one by one, for people; `luigi --module tasks EvaluateAll` runs them all.
+
+A command does what is missing before it: `gig evaluate` on a fresh machine extracts, trains and scores first. Outputs lie
+where the Luigi tasks put them, so the two can be mixed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.ablate import ablate
+from pipeline.cli.cache import cache
+from pipeline.cli.evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli.explain import explain
+from pipeline.cli.manifest import manifest
+from pipeline.cli.score import score
+from pipeline.cli.shared import (
+    DEFAULT_CONFIG,
+    FOLDER,
+    Group,
+    bar,
+    check_files,
+    check_quarantine,
+    ensure_features,
+    ensure_finetuned,
+    ensure_head,
+    ensure_manifest,
+    make,
+    name_config,
+    say,
+    with_config,
+    with_run,
+)
+from pipeline.config import field_table, load_experiment, to_yaml
+from pipeline.config.published import training_warnings
+from pipeline.errors import PipelineError
+from pipeline.stages.common.quarantine import Quarantine
+from pipeline.stages.common.recipes import Recipes
+
+if TYPE_CHECKING:
+    from pipeline.stages.scoring.tables import ScoreForm
+
+__all__ = ["main"]
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
+
+
+main.add_command(ablate)
+main.add_command(cache)
+main.add_command(compare)
+main.add_command(explain)
+main.add_command(export_submission)
+main.add_command(manifest)
+main.add_command(score)
+
+
+@main.group()
+def config() -> None:
+    """Look at an experiment's configuration."""
+
+
+@config.command()
+@with_config
+def show(recipes: Recipes) -> None:
+    """Print the configuration with every default spelled out."""
+    click.echo(to_yaml(recipes.experiment), nl=False)
+
+
+@config.command()
+@with_config
+@click.option("--no-data", is_flag=True, help="Look at the configuration alone, not at the files that it names.")
+def check(recipes: Recipes, no_data: bool) -> None:
+    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem.
+
+    What is only doubtful is a warning.
+    """
+    experiment = recipes.experiment
+    for warning in training_warnings(experiment):
+        say(f"warning: {warning}")
+    found = [] if no_data else check_files(recipes)
+    click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
+    for line in found:
+        click.echo(f"    {line}")
+
+
+@config.command()
+def fields() -> None:
+    """Print every field: key, default, meaning, unit and source."""
+    for key, default, description in field_table():
+        click.echo(f"{key} [{default}]\n    {description}")
+
+
+@main.group()
+def weights() -> None:
+    """Backbone weights."""
+
+
+@weights.command()
+@click.argument("destination", type=FOLDER, default="weights")
+def fetch(destination: Path) -> None:
+    """Download the Kinetics-400 weights of TPN-SlowOnly-R50 to DESTINATION and check their hash."""
+    from pipeline.models.weights import fetch_weights
+
+    click.echo(fetch_weights(destination))
+
+
+@weights.command("check")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--backbone", default="tpn_slowonly_r50", show_default=True, help="Which backbone it is for.")
+def check_file(path: Path, backbone: str) -> None:
+    """Load a checkpoint strictly, without running anything in it, and print its SHA-256."""
+    from pipeline.models.backbone import build_backbone
+
+    loaded = build_backbone(backbone, str(path))
+    click.echo(f"ok: {path} fits {backbone}, sha256 {loaded.weights_sha256}")
+
+
+@main.command()
+@with_config
+@click.option("--split", type=click.Choice(["train", "test"]), multiple=True, help="Default: both.")
+def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
+    """Decode the videos and bring their feature maps into the cache."""
+    for name in split or ("train", "test"):
+        ensure_features(recipes, name)
+        click.echo(f"{name}: {recipes.experiment.paths.cache}/{recipes.namespace(name)}")
+    check_quarantine(recipes)
+
+
+@main.command()
+@with_config
+@with_run
+def train(recipes: Recipes, run: str) -> None:
+    """Train a run's head on the cache."""
+    click.echo(ensure_head(recipes, run))
+
+
+@main.command()
+@with_config
+def finetune(recipes: Recipes) -> None:
+    """Unfreeze the backbone and train it end to end with the head of `finetune.run`, as the section `finetune` says."""
+    click.echo(ensure_finetuned(recipes.finetuned))
+
+
+@main.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The experiment (default: configs/fixture.yaml; with --scores none).",
+)
+@with_run
+@click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
+@click.option("--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else.")
+@click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
+@click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
+@with_tables
+def evaluate(
+    config: Path | None,
+    run: str,
+    finetuned: bool,
+    scores: Path | None,
+    truth: Path | None,
+    out: Path | None,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
+) -> None:
+    """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
+    if scores:
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
+        return
+    if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
+        raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
+    name_config(config or DEFAULT_CONFIG)
+    recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
+    _evaluate_run(recipes.finetuned if finetuned else recipes, run)
+
+
+def _evaluate_run(recipes: Recipes, run: str) -> None:
+    from pipeline.stages.evaluation.evaluate import evaluate_run
+    from pipeline.stages.scoring.score import score_split
+
+    experiment = recipes.experiment
+    experiment.run(run)  # an unknown name is an error before the work
+    ensure_features(recipes, "test")
+    head = ensure_head(recipes, run)
+    manifest = ensure_manifest(recipes)
+    scores, figures = recipes.scores_folder(run), recipes.evaluation_folder(run)
+    namespace = recipes.namespace("test")
+    left_out = [record.video_id for record in recipes.quarantine.records()]
+    with bar("score") as progress:
+        make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
+    make(
+        figures,
+        lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, say, recipes.stage),
+    )
+    click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
+    click.echo(f"results: {figures}")
+    check_quarantine(recipes)
+
+
+@main.command()
+@with_config
+def report(recipes: Recipes) -> None:
+    """Print the summary of an experiment that has been run, and where its results lie."""
+    from pipeline.stages.evaluation.summary import summary_table
+
+    click.echo(summary_table(recipes.summary_folder()))
+
+
+@main.group()
+def quarantine() -> None:
+    """Videos that could not be read, and have no part in the results."""
+
+
+def with_quarantine(function: Callable) -> Callable:
+    """Add --config and --scores, and pass the quarantine as the first argument."""
+
+    @click.option(
+        "--config", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path), help="The experiment, a YAML file."
+    )
+    @click.option("--scores", type=FOLDER, help="A folder that `gig score` wrote, in place of an experiment.")
+    @functools.wraps(function)
+    def wrapper(config: Path, scores: Path | None, *args: object, **kwargs: object) -> object:
+        from pipeline.stages.scoring.score_loose import quarantine_of
+
+        if scores:
+            return function(quarantine_of(scores), *args, **kwargs)
+        name_config(config)
+        return function(Recipes(load_experiment(config)).quarantine, *args, **kwargs)
+
+    return wrapper
+
+
+@quarantine.command("ls")
+@with_quarantine
+@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object a line.")
+def list_quarantine(folder: Quarantine, as_json: bool) -> None:
+    """List them, each with its reason."""
+    records = folder.records()
+    for record in records:
+        if as_json:
+            click.echo(json.dumps(asdict(record), ensure_ascii=False))
+        else:
+            click.echo(f"{record.video_id}  {record.split}  {record.time}\n    {record.reason}")
+    if not records and not as_json:
+        click.echo("no video is in quarantine")
+
+
+@quarantine.command()
+@with_quarantine
+@click.argument("video_ids", metavar="[VIDEO_ID]...", nargs=-1)
+def clear(folder: Quarantine, video_ids: tuple[str, ...]) -> None:
+    """Have videos tried again by the next run: those named, or all."""
+    cleared = folder.clear(video_ids or None)
+    click.echo(f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again" if cleared else "no video is in quarantine")

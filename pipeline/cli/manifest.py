@@ -1,0 +1,52 @@
+"""`gig manifest`: check a data set and write its manifest, also without the videos, from a table of frame counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.shared import bar, ensure_manifest, make, say, with_config
+from pipeline.errors import ConfigError, OutputError
+from pipeline.stages.common.recipes import Recipes
+
+__all__ = ["manifest"]
+
+
+@click.command()
+@with_config
+@click.option(
+    "--frame-counts",
+    "table",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Take the lengths of the videos from this table, and look for none: a CSV with video_id and frames, or a published list "
+    "that states frames (default: dataset.frame_counts).",
+)
+@click.option("--test-only", is_flag=True, help="Leave the training videos out; needs --out. For the evaluation of score tables.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder (default: where the experiment has it).")
+def manifest(recipes: Recipes, table: Path | None, test_only: bool, out: Path | None) -> None:
+    """Check the data set, write its manifest, and print the folder.
+
+    It lists every problem at once. The manifest is what `gig cache import --manifest` holds features against, and
+    `gig evaluate --truth` score tables.
+    """
+    from pipeline.stages.common.manifest import build_manifest
+
+    experiment = recipes.experiment
+    if table:
+        if "frame_counts" not in type(experiment.dataset).model_fields:
+            raise ConfigError(f"--frame-counts: the data set {experiment.dataset.adapter} is generated and has all its videos")
+        dataset = experiment.dataset.model_copy(update={"frame_counts": table.resolve()})
+        experiment = experiment.model_copy(update={"dataset": dataset})
+    if test_only and not out:
+        raise ConfigError("--test-only needs --out: the experiment's own manifest has the training videos")
+    if out is None:
+        recipes = Recipes(experiment)
+        ensure_manifest(recipes, left_out=True)
+        click.echo(recipes.manifest_folder())
+        return
+    if out.exists():
+        raise OutputError(f"{out} is there already: remove it or give another --out")
+    with bar("manifest") as progress:
+        make(out, lambda folder: build_manifest(experiment, folder, progress, say, test_only=test_only))
+    click.echo(out)

@@ -1,0 +1,243 @@
+"""What the commands of `gig` share: errors in one message, --config and --run, progress bars, and doing what is missing."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from cache.errors import CacheError
+from pipeline.config import load_experiment
+from pipeline.config.features import url_scheme
+from pipeline.errors import PipelineError
+from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.recipes import FinetunedRecipes, Progress, Recipes
+from pipeline.stages.common.stand_in import stand_in_reasons
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "FOLDER",
+    "Group",
+    "LocalPath",
+    "bar",
+    "check_files",
+    "check_quarantine",
+    "ensure_features",
+    "ensure_finetuned",
+    "ensure_head",
+    "ensure_manifest",
+    "make",
+    "name_config",
+    "say",
+    "warn_of_stand_in",
+    "with_config",
+    "with_run",
+    "with_stage",
+]
+
+
+DEFAULT_CONFIG = Path("configs/fixture.yaml")
+BANNER_WIDTH = 100
+
+
+class LocalPath(click.Path):
+    """A path of this machine that is written to; a URL is refused before it becomes a folder named `s3:`."""
+
+    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> Path:
+        if scheme := url_scheme(value):
+            self.fail(f"expected a path of this machine, got {str(value)!r}: only the feature cache can lie on {scheme}", param)
+        return super().convert(value, param, context)
+
+
+FOLDER = LocalPath(path_type=Path, file_okay=False)
+
+
+class Group(click.Group):
+    """A group whose commands report the system's own errors as one message and exit with 1."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except (PipelineError, CacheError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def with_config(function: Callable) -> Callable:
+    """Add --config and pass the experiment's recipes as the first argument."""
+
+    @click.option(
+        "--config",
+        "config",
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="The experiment, a YAML file.",
+    )
+    @functools.wraps(function)
+    def wrapper(config: Path, *args: object, **kwargs: object) -> object:
+        name_config(config)
+        return function(Recipes(load_experiment(config)), *args, **kwargs)
+
+    return wrapper
+
+
+def name_config(config: Path) -> None:
+    """Say which configuration a command works with, where its --config was not given."""
+    source = click.get_current_context().get_parameter_source("config")
+    if source is not click.core.ParameterSource.COMMANDLINE:
+        say(f"no --config given: working with {config}")
+
+
+def warn_of_stand_in(recipes: Recipes) -> list[str]:
+    """Say in large letters where a model's scores of real videos mean nothing; returns the reasons, none for another model."""
+    reasons = stand_in_reasons(recipes)
+    if reasons:
+        remedy = (
+            "They show that the pipeline runs. For scores that mean something: `gig weights fetch weights`, and a configuration "
+            'that is trained on videos like yours (README, "Your own videos").'
+        )
+        text = [line for part in [*reasons, remedy] for line in textwrap.wrap(part, BANNER_WIDTH - 4)]
+        edge = "#" * BANNER_WIDTH
+        say("\n".join([edge, "# STAND-IN MODEL: THESE SCORES MEAN NOTHING FOR REAL VIDEOS", *(f"# {line}" for line in text), edge]))
+    return reasons
+
+
+def with_run(function: Callable) -> Callable:
+    """Add --run."""
+    return click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")(function)
+
+
+def with_stage(function: Callable) -> Callable:
+    """Add --finetuned, which puts the recipes of the fine-tuned model in place of those of the frozen stage."""
+
+    @click.option("--finetuned", is_flag=True, help="With the fine-tuned backbone and head; makes them where they are missing.")
+    @functools.wraps(function)
+    def wrapper(recipes: Recipes, *args: object, finetuned: bool, **kwargs: object) -> object:
+        return function(recipes.finetuned if finetuned else recipes, *args, **kwargs)
+
+    return wrapper
+
+
+@contextmanager
+def bar(title: str, unit: str = "step") -> Iterator[Progress]:
+    """A progress bar on the terminal, with speed and time left, as a stage's progress callback; `unit` is what it counts."""
+    shown = 0.0
+    with tqdm(desc=title, unit=unit, dynamic_ncols=True) as line:
+
+        def progress(done: int, total: int, message: str) -> None:
+            nonlocal shown
+            if total != line.total or done < line.n:  # another step, with a speed of its own
+                line.reset(total)
+                line.initial = done  # what was done before says nothing of the speed
+            line.n = done
+            if time.monotonic() - shown > 0.2 or done == total:
+                shown = time.monotonic()
+                line.set_description(f"{title}: {message}")
+
+        yield progress
+
+
+def make(final: Path, build: Callable[[Path], object]) -> None:
+    make_folder(final, build, say)
+
+
+def say(message: str) -> None:
+    """Print an event on standard error, above the progress bar where there is one."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def check_files(recipes: Recipes) -> list[str]:
+    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are kept for them.
+
+    Returns what was found, in lines. Raises PipelineError with every problem.
+    """
+    from pipeline.stages.common.manifest import check_data_set
+
+    experiment, found, problems = recipes.experiment, [], []
+    try:
+        with bar("check") as progress:
+            manifest = check_data_set(experiment, recipes.folder, progress, say)
+        if manifest:
+            splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
+            found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
+    except (PipelineError, OSError) as error:
+        problems.append(str(error))
+    if not (experiment.features.train and experiment.features.test):
+        from pipeline.models.backbone import build_backbone
+
+        settings = experiment.backbone
+        try:
+            loaded = build_backbone(settings.name, settings.weights, seed=settings.seed)
+            found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
+        except PipelineError as error:
+            problems.append(str(error))
+    if problems:
+        raise PipelineError("\n".join(problems))
+    return found
+
+
+def ensure_manifest(recipes: Recipes, left_out: bool = False):
+    """The manifest, without the videos in quarantine unless those are asked for."""
+    from pipeline.stages.common.manifest import build_manifest, load_manifest
+
+    final = recipes.manifest_folder()
+    if not final.exists():
+        with bar("manifest") as progress:
+            make(final, lambda folder: build_manifest(recipes.experiment, folder, progress, say))
+    manifest = load_manifest(recipes.experiment, final)
+    return manifest if left_out else manifest.without([record.video_id for record in recipes.quarantine.records()])
+
+
+def ensure_features(recipes: Recipes, split: str) -> None:
+    from pipeline.stages.extraction.extract import extract_split
+
+    if isinstance(recipes, FinetunedRecipes):
+        ensure_finetuned(recipes)
+    manifest = ensure_manifest(recipes, left_out=True)
+    namespace, videos = recipes.namespace(split), manifest.split(split)
+    with bar(f"extract {split}", "frame") as progress:
+        done = extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress, say=say)
+    if done.extracted or done.quarantined:
+        say(f"{split}: {done}")
+
+
+def ensure_head(recipes: Recipes, run: str) -> Path:
+    from pipeline.stages.training.train import train_head
+
+    recipes.experiment.run(run)  # an unknown name is an error before the work
+    if isinstance(recipes, FinetunedRecipes):
+        recipes.head_folder(run)
+        return ensure_finetuned(recipes)
+    if not recipes.head_folder(run).exists():
+        ensure_features(recipes, "train")
+    manifest, final = ensure_manifest(recipes), recipes.head_folder(run)
+    if final.exists():
+        return final
+    with bar(f"train {run}") as progress:
+        namespace = recipes.namespace("train")
+        make(final, lambda folder: train_head(recipes.experiment, run, manifest, namespace, folder, progress))
+    return final
+
+
+def ensure_finetuned(recipes: FinetunedRecipes) -> Path:
+    """The folder of the fine-tuned backbone and head, made where it is missing."""
+    from pipeline.stages.finetuning.finetune import finetune
+
+    frozen, experiment = recipes.frozen, recipes.frozen.experiment
+    head = ensure_head(frozen, experiment.finetune.run)
+    final = frozen.finetune_folder()
+    left_out = [record.video_id for record in frozen.quarantine.records()]
+    with bar(f"finetune {experiment.finetune.run}") as progress:
+        make(final, lambda folder: finetune(experiment, frozen.manifest_folder(), left_out, head, folder, progress))
+    return final
+
+
+def check_quarantine(recipes: Recipes) -> None:
+    recipes.quarantine.check(recipes.experiment.machine.max_quarantined)

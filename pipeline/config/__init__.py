@@ -1,0 +1,42 @@
+"""The configuration: strict, frozen sections read from YAML, their defaults and meanings, and their digests."""
+
+from pipeline.config.datasets import (
+    CitySceneDataset,
+    CsvDataset,
+    ShanghaiTechDataset,
+    SyntheticCityDataset,
+    SyntheticDataset,
+    UcfCrimeDataset,
+    XdViolenceDataset,
+)
+from pipeline.config.experiment import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
+from pipeline.config.features import Decoding, Preprocess, TestSampling, TrainSampling
+from pipeline.config.finetune import Finetune
+from pipeline.config.heads import Head
+from pipeline.config.runs import Evaluation, Run, Scoring, Training
+
+__all__ = [
+    "CitySceneDataset",
+    "CsvDataset",
+    "Decoding",
+    "Evaluation",
+    "Experiment",
+    "Finetune",
+    "Head",
+    "Preprocess",
+    "Run",
+    "Scoring",
+    "ShanghaiTechDataset",
+    "SyntheticCityDataset",
+    "SyntheticDataset",
+    "TestSampling",
+    "TrainSampling",
+    "Training",
+    "UcfCrimeDataset",
+    "XdViolenceDataset",
+    "digest",
+    "field_table",
+    "load_experiment",
+    "parse_experiment",
+    "to_yaml",
+]

@@ -1,0 +1,186 @@
+"""An ablation: one experiment, many settings of it, some seeds. Strict, and checked as a whole before anything runs.
+
+    name: gig_parts
+    base: configs/fixture.yaml       # every setting is this experiment with some changes
+    seeds: [0, 1, 2]                 # training.seed of every setting
+    list:                            # settings by name: sections and what changes in them
+      gig: {}
+      mean_pooling: {head: {reduction: mean}}
+    grid:                            # every setting of the list with every combination of these
+      head.lambda3: [0.0, 0.1]
+
+A setting changes what a run may change, and the sampling; other sampling means other features, which are extracted. Heads are
+trained on frozen features; a section `finetune` of the base plays no part.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from pipeline.config import Experiment, Run, digest, parse_experiment
+from pipeline.config.datasets import NAME_PATTERN, Section, UserPath
+from pipeline.config.published import presets_spelled_out
+from pipeline.config.text import read_yaml
+from pipeline.config.wording import key_of, wording
+from pipeline.errors import ConfigError
+
+__all__ = ["Ablation", "Plan", "Setting", "load_ablation"]
+
+SAMPLING = ("train_sampling", "test_sampling")
+SECTIONS = (*Run.model_fields, *SAMPLING)
+
+
+class Ablation(Section):
+    """The file."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="Results lie in <output>/<experiment>/ablation-<name>-<digest>/.")
+    base: UserPath = Field(description="The experiment that every setting changes; its own runs play no part.")
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="training.seed of every setting.")
+    list: dict[str, dict[str, dict[str, Any]]] = Field(default={"base": {}}, min_length=1, description="Settings by name.")
+    grid: dict[str, tuple[Any, ...]] = Field(default={}, description="Dotted field -> values, crossed with the list.")
+
+    @field_validator("list", mode="before")
+    @classmethod
+    def _presets(cls, settings: Any) -> Any:
+        return (
+            {name: presets_spelled_out(sections) for name, sections in settings.items()} if isinstance(settings, dict) else settings
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table.
+
+    Attributes:
+        name: of the list, with the grid's values.
+        experiment: with its sampling, and all runs of all settings that share it.
+        runs: names of the setting's runs in that experiment, one a seed.
+    """
+
+    name: str
+    experiment: Experiment
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ablation with everything resolved."""
+
+    ablation: Ablation
+    settings: tuple[Setting, ...]
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """The different ones: of each the features are made once."""
+        return list({id(setting.experiment): setting.experiment for setting in self.settings}.values())
+
+
+def load_ablation(path: Path) -> Plan:
+    """Read an ablation and resolve every setting. Raises ConfigError listing every problem at once."""
+    data = _read(path)
+    for key in data:
+        if key not in Ablation.model_fields:
+            near = difflib.get_close_matches(str(key), Ablation.model_fields, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{path}: {key}: unknown key; did you mean {near!r}?")
+    try:
+        ablation = Ablation.model_validate(data)
+    except ValidationError as error:
+        lines = "\n".join(
+            f"  {key_of(item['loc'])}: {wording(item['type'], item['msg'], item['input'], item.get('ctx', {}))}"
+            for item in error.errors()
+        )
+        raise ConfigError(f"{path}: {error.error_count()} problem(s)\n{lines}") from error
+    base = _read(ablation.base)
+    changes = _expand(path, ablation)
+    problems = {}
+    for name, sections in changes.items():
+        try:
+            _experiment(base, [_with_seed(sections, seed) for seed in ablation.seeds])
+        except ConfigError as error:
+            problems[name] = str(error).splitlines()[-1].strip()
+    if len(problems) == len(changes) > 1 and len(set(problems.values())) == 1:
+        raise ConfigError(f"{path}: no setting is valid; in {ablation.base}: {problems.popitem()[1]}")
+    if problems:
+        lines = "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
+        raise ConfigError(f"{path}: {len(problems)} of {len(changes)} settings are not valid{lines}")
+    return Plan(ablation, _settings(base, ablation, changes))
+
+
+def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tuple[Setting, ...]:
+    """Settings of the same sampling share an experiment."""
+    groups: dict[str, list[dict]] = {}
+    for sections in changes.values():
+        groups.setdefault(_sampling(sections), []).extend(_with_seed(sections, seed) for seed in ablation.seeds)
+    experiments = {key: _experiment(base, members) for key, members in groups.items()}
+    return tuple(
+        Setting(name, experiments[_sampling(sections)], tuple(_run_name(_with_seed(sections, seed)) for seed in ablation.seeds))
+        for name, sections in changes.items()
+    )
+
+
+def _experiment(base: dict, members: list[dict]) -> Experiment:
+    """The base with the sampling of the members, which is the same, and a run for each."""
+    data = {key: value for key, value in base.items() if key not in ("runs", "finetune")}
+    for section in SAMPLING:
+        if section in members[0]:
+            data[section] = (data.get(section) or {}) | members[0][section]
+    runs = {_run_name(member): {s: v for s, v in member.items() if s not in SAMPLING} for member in members}
+    return parse_experiment(data | {"runs": runs}, where="setting")
+
+
+def _run_name(sections: dict) -> str:
+    """By content: settings of one content share their work, in one ablation and across them."""
+    return f"ablation-{digest({s: v for s, v in sections.items() if s not in SAMPLING})}"
+
+
+def _sampling(sections: dict) -> str:
+    return digest({section: sections.get(section, {}) for section in SAMPLING})
+
+
+def _with_seed(sections: dict, seed: int) -> dict:
+    return sections | {"training": sections.get("training", {}) | {"seed": seed}}
+
+
+def _expand(path: Path, ablation: Ablation) -> dict[str, dict]:
+    """Name -> sections of every setting: the list crossed with the grid."""
+    for where, sections in [(f"list.{name}", tuple(changes)) for name, changes in ablation.list.items()] + [
+        (f"grid.{key}", (key.partition(".")[0],)) for key in ablation.grid
+    ]:
+        for section in sections:
+            if section not in SECTIONS:
+                near = difflib.get_close_matches(section, SECTIONS, n=1, cutoff=0.0)[0]
+                raise ConfigError(
+                    f"{path}: {where}: no section {section!r}; did you mean {near!r}? There are {', '.join(SECTIONS)}"
+                )
+    for key, values in ablation.grid.items():
+        if key.count(".") != 1 or not values:
+            raise ConfigError(f"{path}: grid.{key}: expected <section>.<field> and at least one value")
+        if key == "training.seed":
+            raise ConfigError(f"{path}: grid.{key}: seeds are no settings; give them as `seeds`")
+    settings = {}
+    varied = [key for key, values in ablation.grid.items() if len(values) > 1]
+    for name, changes in ablation.list.items():
+        if "seed" in changes.get("training", {}):
+            raise ConfigError(f"{path}: list.{name}: seeds are no settings; give them as `seeds`")
+        for values in itertools.product(*ablation.grid.values()):
+            point = dict(zip(ablation.grid, values, strict=True))
+            sections = {section: dict(fields) for section, fields in changes.items()}
+            for key, value in point.items():
+                section, _, field = key.partition(".")
+                sections.setdefault(section, {})[field] = value
+            settings[", ".join([name, *(f"{key.partition('.')[2]}={point[key]}" for key in varied)])] = sections
+    return settings
+
+
+def _read(path: Path) -> dict:
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected keys with values, got {'nothing' if data is None else repr(data)[:80]}")
+    return data

@@ -1,0 +1,211 @@
+"""The `dataset` section of an experiment: one frozen, strict model an adapter, told apart by `adapter`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+__all__ = [
+    "DATASETS",
+    "CitySceneDataset",
+    "CsvDataset",
+    "Dataset",
+    "Section",
+    "ShanghaiTechDataset",
+    "SyntheticCityDataset",
+    "SyntheticDataset",
+    "UcfCrimeDataset",
+    "UserPath",
+    "XdViolenceDataset",
+]
+
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+"""A path that may begin with `~`, as in a shell."""
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
+FrameRange = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
+UCF_CLASSES = (
+    "Abuse",
+    "Arrest",
+    "Arson",
+    "Assault",
+    "Burglary",
+    "Explosion",
+    "Fighting",
+    "RoadAccidents",
+    "Robbery",
+    "Shooting",
+    "Shoplifting",
+    "Stealing",
+    "Vandalism",
+)
+CITYSCENE_CLASSES = (
+    "Accident",
+    "Carrying",
+    "Crowd",
+    "Explosion",
+    "Fighting",
+    "Graffiti",
+    "Robbery",
+    "Shooting",
+    "Smoking",
+    "Stealing",
+    "Sweeping",
+    "WalkingDog",
+)
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+FRAME_COUNTS = Field(
+    default=None,
+    description="A table of frame counts (docs/cache-analyst.md), relative to root, in place of the videos, which then need not be "
+    "there; for imported features and for score tables of other systems.",
+)
+
+
+class CsvDataset(Section):
+    """Videos listed in a CSV file (columns video_id, path, split, label, optional source)."""
+
+    adapter: Literal["csv"]
+    name: str = Field(pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    root: UserPath = Field(description="Folder that the paths of the video list are relative to.")
+    videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
+    annotations: Path | None = Field(
+        default=None,
+        description="Intervals of the test videos, relative to root: video_id, label, start_frame, end_frame, half-open.",
+    )
+    classes: ClassNames = Field(description="Anomaly classes in the order of the head's outputs 1..C; Normal is 0.")
+    normal_label: str = Field(default="Normal", description="The label that means no anomaly.")
+    whole_video_anomalous: bool = Field(
+        default=False, description="All frames of an anomalous test video that has no interval count as anomalous."
+    )
+    frame_counts: Path | None = FRAME_COUNTS
+
+
+class UcfCrimeDataset(Section):
+    """UCF-Crime with its official annotation files (pipeline.data.datasets.ucf_crime)."""
+
+    adapter: Literal["ucf_crime"]
+    name: str = Field(default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    root: UserPath = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
+    train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
+    annotations: Path = Field(
+        default=Path("Temporal_Anomaly_Annotation.txt"),
+        description="The test videos and their intervals, relative to root; ends are part of the intervals.",
+    )
+    classes: ClassNames = Field(default=UCF_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C.")
+    ignored_folders: tuple[str, ...] = Field(
+        default=("Normal_Videos_for_Event_Recognition",),
+        description="Names of folders with other videos: the official archive holds normal ones under names of the lists.",
+    )
+    frame_counts: Path | None = FRAME_COUNTS
+
+
+class XdViolenceDataset(Section):
+    """XD-Violence with its official annotation files (pipeline.data.datasets.xd_violence)."""
+
+    adapter: Literal["xd_violence"]
+    name: str = Field(default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    root: UserPath = Field(description="Folder that all else is relative to.")
+    train: Path = Field(default=Path("train"), description="Folder of the training videos, in any folders below.")
+    test: Path = Field(default=Path("test"), description="Folder of the test videos, in any folders below.")
+    annotations: Path = Field(default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included.")
+    class_annotations: Path = Field(
+        default=Path("annotations_multiclasses.txt"), description="The same with the class of each interval."
+    )
+    classes: ClassNames = Field(
+        default=("Fighting", "Shooting", "Riot", "Abuse", "CarAccident", "Explosion"),
+        description="Anomaly classes (codes B1, B2, B4, B5, B6, G) in the order of the head's outputs 1..C.",
+    )
+    frame_counts: Path | None = FRAME_COUNTS
+
+
+class ShanghaiTechDataset(Section):
+    """ShanghaiTech Campus in the weakly supervised split (pipeline.data.datasets.shanghaitech)."""
+
+    adapter: Literal["shanghaitech"]
+    name: str = Field(
+        default="shanghaitech", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
+    )
+    root: UserPath = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
+    train_list: Path = Field(default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root.")
+    test_list: Path = Field(default=Path("SH_Test_NEW.txt"), description="Test videos, labels and lengths, relative to root.")
+    masks: Path = Field(default=Path("testing/test_frame_mask"), description="Folder of the frame masks, relative to root.")
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = Field(
+        default=("Anomaly",), description="The name of the only class."
+    )
+    frame_counts: Path | None = FRAME_COUNTS
+
+
+class CitySceneDataset(Section):
+    """CitySCENE: a folder a class for training, an interval table for the test (pipeline.data.datasets.cityscene)."""
+
+    adapter: Literal["cityscene"]
+    name: str = Field(default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    root: UserPath = Field(description="Folder that all else is relative to.")
+    train: Path = Field(default=Path("train"), description="Folder of the training videos, a folder a class below.")
+    test: Path = Field(default=Path("test"), description="Folder of the test videos.")
+    annotations: Path = Field(
+        default=Path("annotations.csv"),
+        description="Intervals of the test videos: video_id, label, start_frame, end_frame, half-open.",
+    )
+    classes: ClassNames = Field(default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C.")
+    frame_counts: Path | None = FRAME_COUNTS
+
+
+class SyntheticDataset(Section):
+    """The generated fixture: a fixed-camera street scene (pipeline.data.synthetic.generate)."""
+
+    adapter: Literal["synthetic"]
+    name: str = Field(default="synthetic", pattern=NAME_PATTERN, description="Name; part of the cache namespace.")
+    seed: int = Field(default=0, ge=0, description="Seed of the scenes.")
+    classes: ClassNames = Field(description="Anomaly classes to render, in the order of the head's outputs 1..C.")
+    train_normal: int = Field(ge=1, description="Normal training videos.")
+    train_per_class: int = Field(ge=1, description="Training videos of each anomaly class.")
+    test_normal: int = Field(ge=0, description="Test videos without an anomaly.")
+    test_anomalous: int = Field(ge=1, description="Untrimmed test videos with anomalies.")
+    size: int = Field(default=256, ge=64, le=1024, multiple_of=2, description="Width and height, pixels.")
+    fps: int = Field(default=12, ge=1, le=60, description="Frames a second.")
+    train_frames: FrameRange = Field(description="Shortest and longest training video, frames.")
+    test_frames: FrameRange = Field(description="Shortest and longest test video, frames.")
+
+    @field_validator("train_frames", "test_frames")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"the shortest ({value[0]}) is longer than the longest ({value[1]})")
+        return value
+
+
+class SyntheticCityDataset(SyntheticDataset):
+    """The generated city: the twelve classes of CitySCENE seen by many cameras (docs/synthetic_city.md)."""
+
+    adapter: Literal["synthetic_city"]
+    classes: ClassNames = Field(
+        default=CITYSCENE_CLASSES, description="Anomaly classes to render, in the order of the head's outputs 1..C."
+    )
+    train_cameras: int = Field(ge=1, le=99, description="Places that the training videos are shot at, each with its own camera.")
+    test_cameras: int = Field(ge=1, le=99, description="Other places, those of the test videos.")
+
+
+Dataset = (
+    CsvDataset
+    | UcfCrimeDataset
+    | XdViolenceDataset
+    | ShanghaiTechDataset
+    | CitySceneDataset
+    | SyntheticDataset
+    | SyntheticCityDataset
+)
+DATASETS: dict[str, type[Section]] = {get_args(d.model_fields["adapter"].annotation)[0]: d for d in get_args(Dataset)}

@@ -1,0 +1,238 @@
+"""The experiment: frozen, strict models over one YAML file.
+
+Unknown keys are refused by name with the nearest valid one. Fields carry their unit and their source in the paper
+(Lv, Xu, Cui 2020, section 4.2, unless another is named); `gig config fields` prints them. Sections that determine a
+result go into its recipe digest (`digest`); `machine` and `paths` say where and with what, and are in no digest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from pipeline.config.datasets import (
+    DATASETS,
+    NAME_PATTERN,
+    CitySceneDataset,
+    CsvDataset,
+    Dataset,
+    Section,
+    ShanghaiTechDataset,
+    SyntheticCityDataset,
+    SyntheticDataset,
+    UcfCrimeDataset,
+    XdViolenceDataset,
+)
+from pipeline.config.features import (
+    Backbone,
+    Decoding,
+    Features,
+    Machine,
+    Paths,
+    Preprocess,
+    Storage,
+    TestSampling,
+    TrainSampling,
+)
+from pipeline.config.finetune import Finetune
+from pipeline.config.heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config.published import presets_spelled_out, published_training
+from pipeline.config.runs import Evaluation, Run, Scoring, Selection, Training
+from pipeline.config.text import read_yaml
+from pipeline.config.wording import key_of, wording
+from pipeline.errors import ConfigError
+
+__all__ = [
+    "CitySceneDataset",
+    "CsvDataset",
+    "Experiment",
+    "Head",
+    "Run",
+    "ShanghaiTechDataset",
+    "SyntheticCityDataset",
+    "SyntheticDataset",
+    "UcfCrimeDataset",
+    "XdViolenceDataset",
+    "digest",
+    "field_table",
+    "load_experiment",
+    "parse_experiment",
+    "to_yaml",
+]
+
+TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for name in HEADS}
+RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
+
+
+class Experiment(Section):
+    """One experiment: data, features and any number of runs on them."""
+
+    experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
+    dataset: Dataset = Field(discriminator="adapter", description="The videos.")
+    backbone: Backbone
+    decoding: Decoding = Decoding()
+    preprocess: Preprocess = Preprocess()
+    train_sampling: TrainSampling = TrainSampling()
+    test_sampling: TestSampling = TestSampling()
+    storage: Storage = Storage()
+    features: Features = Features()
+    head: AnyHead = GigHead()
+    training: Training = Training()
+    selection: Selection = Selection()
+    scoring: Scoring = Scoring()
+    evaluation: Evaluation = Evaluation()
+    runs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], dict[str, dict[str, Any]]] = Field(
+        default={"gig": {}},
+        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation. "
+        "`training: paper` is the training that was published for the run's head.",
+    )
+    finetune: Finetune = Finetune()
+    machine: Machine = Machine()
+    paths: Paths = Paths()
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _presets(cls, runs: Any) -> Any:
+        return {name: presets_spelled_out(changes) for name, changes in runs.items()} if isinstance(runs, dict) else runs
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if not self.runs:
+            raise ValueError("runs is empty: nothing to do")
+        classes = self.dataset.classes
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"dataset.classes holds a class twice: {', '.join(classes)}")
+        for name in classes:
+            if name in RESERVED or not name.strip():
+                raise ValueError(f"dataset.classes: {name!r} is a column of the score tables, or empty")
+        cells = (self.preprocess.crop // 32) ** 2
+        for name in self.runs:
+            run = self.run(name)
+            # The shape of imported maps is in the cache, which train_head asks.
+            if run.head.reduction == "spatial" and run.head.k > cells and not (self.features.train and self.features.test):
+                raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
+            if (p := getattr(run.head, "p", 1)) > self.train_sampling.segments and not self.features.train:
+                raise ValueError(f"runs.{name}: head.p is {p}, a bag has {self.train_sampling.segments} segments")
+        if self.finetune.enabled:
+            self._check_finetune()
+        return self
+
+    def _check_finetune(self) -> None:
+        name = self.finetune.run
+        if name not in self.runs:
+            raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
+        run = self.run(name)
+        if run.head.name != "gig":
+            raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
+        if run.head.channel_attention:
+            raise ValueError(f"finetune.run: {name} has a channel attention, which is for frozen features; leave it out")
+        if self.features.train or self.features.test:
+            raise ValueError("finetune: expected features extracted from videos, `features` names imported ones")
+        if self.finetune.patience_epochs and not run.selection.validation_share:
+            raise ValueError("finetune.patience_epochs: early stopping needs a validation split, selection.validation_share is 0")
+
+    def run(self, name: str) -> Run:
+        """The sections of one run, its changes applied. Raises ConfigError for a name that is not in `runs`."""
+        if name not in self.runs:
+            raise ConfigError(f"no run {name!r} in experiment {self.experiment}; there are: {', '.join(self.runs)}")
+        base = {key: getattr(self, key).model_dump() for key in Run.model_fields}
+        changes = self.runs[name]
+        for section, values in changes.items():
+            if section not in base:
+                raise ValueError(f"runs.{name}.{section}: a run changes only {', '.join(base)}")
+            base[section] = switch_head(base[section], values) if section == "head" else base[section] | values
+        if "training" in changes:
+            try:
+                base["training"] = published_training(base["head"]["name"], self.training.model_dump(), changes["training"])
+            except ValueError as error:
+                raise ValueError(f"runs.{name}.{error}") from error
+        try:
+            return Run.model_validate(base)
+        except ValidationError as error:
+            lines = "; ".join(_describe(item, f"runs.{name}") for item in error.errors())
+            raise ValueError(lines) from error
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read an experiment from a YAML file. Raises ConfigError naming file, key and the nearest valid key."""
+    return parse_experiment(read_yaml(Path(path)), where=str(path))
+
+
+def parse_experiment(data: object, where: str = "config") -> Experiment:
+    """Validate plain data as an experiment. Raises ConfigError listing every problem at once."""
+    if not isinstance(data, dict):
+        got = "nothing" if data is None else repr(data)[:80]
+        raise ConfigError(f"{where}: expected sections, `experiment: name` and so on, got {got}")
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(item)}" for item in error.errors())
+        raise ConfigError(f"{where}: {error.error_count()} problem(s)\n{problems}") from error
+
+
+def _describe(item: Any, prefix: str = "") -> str:
+    """One line for one pydantic error: the key, what is wrong, and for an unknown key the nearest valid one."""
+    # The tag of a union, at the second place, is no key.
+    location = tuple(part for i, part in enumerate(item["loc"]) if (i, item["loc"][0], part) not in TAGGED)
+    kind, facts = item["type"], item.get("ctx", {})
+    key = key_of((*((prefix,) if prefix else ()), *location, *(("[key]",) if kind == "invalid_key" else ())))
+    tag, kinds = ("name", HEADS) if "head" in item["loc"] else ("adapter", DATASETS)
+    if kind == "union_tag_invalid":
+        name = str(facts["tag"])
+        near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.0)[0]
+        what = "head" if tag == "name" else tag
+        return f"{key}.{tag}: no {what} {name!r}; did you mean {near!r}? There are {', '.join(kinds)}"
+    if kind == "union_tag_not_found" and isinstance(item["input"], dict):
+        return f"{key}.{tag}: is missing, expected one of {', '.join(kinds)}"
+    if kind == "extra_forbidden":
+        known = _keys_of(item["loc"][:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        return f"{key}: unknown key; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
+    said = wording(kind, item["msg"], item["input"], facts)
+    return f"{key}: {said}" if key else said  # what concerns several sections names them itself
+
+
+def _keys_of(location: tuple) -> list[str]:
+    """Valid keys of the section at a pydantic error location."""
+    model: Any = Run if location and location[0] in Run.model_fields else Experiment
+    for part in location:
+        if part in DATASETS or part in HEADS:
+            model = (DATASETS | HEADS)[part]
+        elif part in getattr(model, "model_fields", {}) and isinstance(model.model_fields[part].annotation, type):
+            model = model.model_fields[part].annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def digest(*parts: object) -> str:
+    """8 hex digits of SHA-256 over the canonical JSON of sections (models) and plain values."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def to_yaml(section: BaseModel) -> str:
+    """The resolved section as YAML, defaults spelled out."""
+    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str]]:
+    """(key, default, description) of every field, depth first."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        annotation = field.annotation
+        if name in ("dataset", "head"):
+            for kind, section in (DATASETS if name == "dataset" else HEADS).items():
+                rows += field_table(section, f"{name}({kind}).")
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            rows += field_table(annotation, f"{key}.")
+        else:
+            default = "required" if field.is_required() else json.dumps(field.default, default=str)
+            rows.append((key, default, field.description or ""))
+    return rows

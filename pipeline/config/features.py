@@ -1,0 +1,210 @@
+"""The sections of an experiment that say how features are made, and on what machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from pipeline.config.datasets import Section, UserPath
+
+__all__ = [
+    "Backbone",
+    "Decoding",
+    "Features",
+    "Machine",
+    "Paths",
+    "Preprocess",
+    "Storage",
+    "TestSampling",
+    "TrainSampling",
+    "check_cache_url",
+    "url_scheme",
+]
+
+UserText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or something else, such as a URL; a path may begin with `~`."""
+
+NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
+
+
+class Backbone(Section):
+    """The feature extractor."""
+
+    name: Literal["tpn_slowonly_r50", "tpn_tiny"] = Field(
+        default="tpn_slowonly_r50", description="TPN on ResNet-50 SlowOnly, as in the paper, or the small stand-in."
+    )
+    weights: UserText = Field(
+        description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
+        "which must be asked for. The paper: Kinetics-400.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        default="float32",
+        description="What the backbone computes in. Refused where the device has no instructions for it. auto: bfloat16 on a CUDA "
+        "device that has it, float16 on an older one, float32 on a CPU; the features are those of the precision chosen.",
+    )
+
+
+class Decoding(Section):
+    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
+
+    on_damage: Literal["keep", "quarantine"] = Field(
+        default="keep", description="keep: the frame before a lost one stands in for it, and the commit record says which are lost."
+    )
+    keep_share: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Share of the declared frames that must be there without damage; with fewer, quarantine.",
+    )
+    max_megapixels: float = Field(
+        default=64.0,
+        gt=0,
+        le=2000,
+        description="Million pixels that a picture may have; videos of larger ones go to quarantine.",
+    )
+
+    @property
+    def max_pixels(self) -> int:
+        """The same in pixels."""
+        return round(self.max_megapixels * 1e6)
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide what features are. The limit on pixels only decides which videos have some."""
+        return self.model_dump(mode="json", exclude={"max_megapixels"})
+
+
+class Preprocess(Section):
+    """From decoded frames to the backbone's input."""
+
+    short_side: int = Field(default=256, ge=32, le=2048, description="Shorter side after resizing, pixels.")
+    crop: int = Field(default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Preprocess:
+        if self.crop > self.short_side:
+            raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
+        return self
+
+
+class TrainSampling(Section):
+    """Clips of a training video."""
+
+    segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
+    clip_frames: int = Field(default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6.")
+    interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
+    clips_per_segment: int = Field(
+        default=1, ge=1, description="Clips of a segment, whose maps are averaged. Paper: 1 or 6 (docs/method.md)."
+    )
+    views: int = Field(default=2, ge=1, description="Random draws of every video kept in the cache; odd ones flipped.")
+    seed: int = Field(default=0, ge=0, description="Seed of the random starts.")
+
+
+class TestSampling(Section):
+    """Sliding windows over a test video."""
+
+    window_frames: int = Field(default=6, ge=1, le=8, description="Frames of a window; the backbone takes up to 8. Paper: 6.")
+    stride_frames: int = Field(default=3, ge=1, description="Frames from one window's start to the next. Paper: 3.")
+    interval_frames: int = Field(default=1, ge=1, description="Distance between a window's frames. Paper: consecutive.")
+
+    @model_validator(mode="after")
+    def _covers(self) -> TestSampling:
+        span = (self.window_frames - 1) * self.interval_frames + 1
+        if self.stride_frames > span:
+            raise ValueError(f"stride_frames ({self.stride_frames}) leaves frames between windows of span {span}")
+        return self
+
+
+class Features(Section):
+    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide nothing."""
+
+    train: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the training features; null extracts them."
+    )
+    test: str | None = Field(
+        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the test features; null extracts them."
+    )
+
+
+class Storage(Section):
+    """How features are kept."""
+
+    dtype: Literal["float16", "float32"] = Field(default="float16", description="Type of the cached maps.")
+
+
+class Machine(Section):
+    """What the work runs on, and what it puts up with. In no digest: none of it decides a result beyond rounding."""
+
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    batch_clips: int = Field(default=0, ge=0, description="Clips the backbone sees at once; 0: 8 on a CPU, 32 on a GPU.")
+    compile: bool = Field(
+        default=False,
+        description="Have torch.compile make code for this machine: a slow start, no faster on an H100 (docs/gpu.md). Needs g++.",
+    )
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
+    shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
+    decode_workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Decoder processes of an extraction, a video each at a time; 0: one a core, at most 16.",
+    )
+    decode_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds without a sign of life after which a decoder is given up; its video goes to quarantine.",
+    )
+    max_quarantined: int = Field(
+        default=0,
+        ge=0,
+        description="Unreadable videos that are accepted; with more, EvaluateAll does the rest, lists them, fails.",
+    )
+    checkpoint_epochs: int = Field(default=10, ge=1, description="Epochs from one training checkpoint to the next.")
+    checkpoint_steps: int = Field(default=200, ge=1, description="Steps from one checkpoint of a fine-tuning to the next.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="Checkpoints of a fine-tuning that are kept.")
+    finetune_bags: int = Field(
+        default=1, ge=1, description="Bags that a fine-tuning has in memory at once; gradients add up to finetune.batch_bags."
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="Fine-tuning computes activations twice instead of keeping them: less memory, more time."
+    )
+    processes: int = Field(
+        default=1, ge=1, description="Processes of a fine-tuning, each with a GPU of its own, or sharing the CPU."
+    )
+
+
+class Paths(Section):
+    """Where things go. In no digest."""
+
+    output: UserPath = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
+    cache: UserText = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _local(cls, value: object) -> object:
+        if scheme := url_scheme(value):
+            raise ValueError(f"expected a folder of this machine, got {str(value)!r}; only paths.cache can lie on {scheme}")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _whole_url(cls, value: str) -> str:
+        check_cache_url(value)
+        return value
+
+
+def check_cache_url(value: str) -> None:
+    """Raise ValueError for what would become a folder named like a scheme, such as s3:/bucket."""
+    scheme = url_scheme(value)
+    if scheme and not value.startswith(f"{scheme}://"):
+        raise ValueError(f"expected a folder, or a URL such as {scheme}://bucket/prefix, got {value!r}")
+
+
+def url_scheme(value: object) -> str | None:
+    """The scheme of what looks like a URL, such as s3; None for a path. `s3:/bucket` is what a path makes of a URL."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(value))
+    return found[1] if found else None

@@ -1,0 +1,211 @@
+"""The `head` section of an experiment: one frozen, strict model a head, told apart by `name`.
+
+A field that a head does not have is refused. Defaults are those of the papers that the heads are from, or of their authors'
+released code; what they are and where a head departs from it is said in `pipeline.models.heads`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+
+from pipeline.config.datasets import Section
+
+__all__ = ["COMMON", "HEADS", "AnyHead", "GigHead", "Head", "parse_head", "switch_head"]
+
+Reduction = Literal["spatial", "mean", "max"]
+REDUCTION = (
+    "What a head sees of a map. spatial: the mean of the k positions most related to the cue, eq. 6; mean, max: over all positions."
+)
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Head(Section):
+    """What every head has: how feature maps become the vectors that it takes."""
+
+    reduction: Reduction = Field(default="mean", description=REDUCTION)
+    k: int = Field(default=8, ge=1, description="Positions kept by spatial reasoning, eq. 6, of rows x columns.")
+    relation: Literal["cosine", "dot"] = Field(
+        default="cosine", description="Relation of a position to the cue, eq. 5. Paper: cosine."
+    )
+    enhancement: bool = Field(default=False, description="Replace X by sigmoid(g) * X + X, eq. 2, before the reduction.")
+    standardize: bool = Field(
+        default=False, description="Replace X by ReLU((X - mu) / sigma - standardize_offset); not in the paper."
+    )
+    standardize_offset: float = Field(default=1.0, description="The b of standardize, in units of sigma.")
+
+    @model_validator(mode="after")
+    def _every_field_decides_something(self) -> Head:
+        for name in ("k", "relation") if self.reduction != "spatial" else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} decides nothing with reduction {self.reduction}; leave it out")
+        if not self.standardize and self.standardize_offset != 1.0:
+            raise ValueError("standardize_offset decides nothing without standardize; leave it out")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """The fields that are the head's own, for its constructor."""
+        return {name: value for name, value in self.model_dump().items() if name not in MAPS and name != "name"}
+
+    def kept(self) -> dict[str, Any] | None:
+        """What is made of maps before the head, as arguments of `pattern_vectors`; None where the head takes the maps."""
+        return self.model_dump(include=set(REDUCING))
+
+
+MAPS = tuple(Head.model_fields)
+COMMON = ("standardize", "standardize_offset")
+REDUCING = tuple(name for name in MAPS if name not in COMMON)
+
+
+class GigHead(Head):
+    """The paper's head."""
+
+    name: Literal["gig"] = Field(default="gig", description="Eqs. 1 to 14.")
+    reduction: Reduction = Field(default="spatial", description=f"{REDUCTION} Paper: spatial.")
+    enhancement: bool = Field(default=True, description="Replace X by sigmoid(g) * X + X, eq. 2. Paper: true.")
+    p: int = Field(default=2, ge=1, description="Segments of the consensus, eq. 8, of T.")
+    dropout: Dropout = Field(default=0.5, description="Dropout before phi1 and phi2. Paper: 0.5.")
+    lambda0: Weight = Field(default=1.0, description="Weight of the cue loss, eq. 4; 0 leaves it out. Paper: 1.")
+    lambda1: Weight = Field(default=1.0, description="Weight of the segment loss, eq. 12. Paper: 1.")
+    lambda2: Weight = Field(default=0.5, description="Weight of the class loss, eq. 12. Paper: 0.5.")
+    lambda3: Weight = Field(default=0.1, description="Weight of the sparsity, eq. 14. Paper: 0.1.")
+    channel_attention: int = Field(
+        default=0,
+        ge=0,
+        description="Width of a trainable channel attention before eq. 1, e.g. 128; with reduction spatial every step then reads "
+        "the maps, training.batch_bags of them at a time. Not for runs that are fine-tuned. 0: none, as in the paper.",
+    )
+
+    def options(self) -> dict[str, Any]:
+        """As of other heads; with a channel attention how the maps are reduced, too."""
+        return super().options() | (super().kept() if self.channel_attention else {})
+
+    def kept(self) -> dict[str, Any] | None:
+        """As of other heads. After a channel attention other cells are related to the cue: it takes the maps, or those pooled."""
+        if not self.channel_attention:
+            return super().kept()
+        return None if self.reduction == "spatial" else super().kept() | {"enhancement": False}
+
+
+class PatternNormHead(Head):
+    """A control."""
+
+    name: Literal["pattern_norm"] = Field(description="The length of the pattern vector, nothing learnt.")
+    reduction: Reduction = Field(default="spatial", description=REDUCTION)
+    enhancement: bool = Field(default=True, description="Replace X by sigmoid(g) * X + X, eq. 2.")
+
+
+class MilRankingHead(Head):
+    """Sultani, Chen, Shah 2018."""
+
+    name: Literal["mil_ranking"] = Field(description="Ranking of the bags' highest scores.")
+    normalize: bool = Field(default=True, description="Divide every vector by its length. Paper: true.")
+    dropout: Dropout = Field(default=0.6, description="Dropout between the layers. Paper: 0.6.")
+    smoothness: Weight = Field(default=8e-5, description="Weight of squared differences of neighbouring scores. Paper: 8e-5.")
+    sparsity: Weight = Field(default=8e-5, description="Weight of the sum of an anomalous bag's scores. Paper: 8e-5.")
+
+
+class AttentionMilHead(Head):
+    """Zhu, Newsam 2019."""
+
+    name: Literal["attention_mil"] = Field(description="Ranking of the bags' attention-weighted scores.")
+    normalize: bool = Field(default=True, description="Divide every vector by its length.")
+    dropout: Dropout = Field(default=0.6, description="Dropout between the layers.")
+    smoothness: Weight = Field(default=8e-5, description="Weight of squared differences of neighbouring scores.")
+    sparsity: Weight = Field(default=8e-5, description="Weight of the sum of an anomalous bag's scores.")
+
+
+class RtfmHead(Head):
+    """Tian et al. 2021."""
+
+    name: Literal["rtfm"] = Field(description="Robust temporal feature magnitude.")
+    p: int = Field(default=3, ge=1, description="Segments of greatest magnitude, of T. Released code: 3 of 32.")
+    dropout: Dropout = Field(default=0.7, description="Dropout between the layers. Released code: 0.7.")
+    margin: Weight = Field(default=100.0, description="Margin of magnitudes. Released code: 100.")
+    alpha: Weight = Field(default=1e-4, description="Weight of the magnitude loss. Released code: 1e-4.")
+    smoothness: Weight = Field(
+        default=8e-4, description="Weight of squared differences of neighbouring scores. Released code: 8e-4."
+    )
+    sparsity: Weight = Field(default=8e-3, description="Weight of the length of all anomalous bags' scores. Released code: 8e-3.")
+
+
+class BnWvadHead(Head):
+    """Zhou et al. 2024."""
+
+    name: Literal["bn_wvad"] = Field(description="Divergence from the mean of BatchNorm.")
+    sample_share: float = Field(default=0.2, ge=0, le=1, description="Share of a bag's segments selected. Released code: 0.2.")
+    batch_share: float = Field(
+        default=0.4, ge=0, le=1, description="Share of the batch's anomalous segments selected. Released code: 0.4."
+    )
+    margin: Weight = Field(default=1.0, description="Margin of the pull-push loss. Released code: 1.")
+    weight1: Weight = Field(default=5.0, description="Weight of the pull-push loss of the first norm. Released code: 5.")
+    weight2: Weight = Field(default=20.0, description="Weight of the pull-push loss of the second norm. Released code: 20.")
+    dropout: Dropout = Field(default=0.0, description="Dropout in the transformer. Released code: 0.")
+
+
+class UrDmuHead(Head):
+    """Zhou, Yu, Yang 2023."""
+
+    name: Literal["ur_dmu"] = Field(description="Uncertainty regulated dual memory units.")
+    memory_normal: int = Field(default=60, ge=1, description="Items of the memory of normality. Released code: 60.")
+    memory_anomalous: int = Field(default=60, ge=1, description="Items of the memory of anomaly. Released code: 60.")
+    dropout: Dropout = Field(default=0.5, description="Dropout in the transformer. Released code: 0.5.")
+    dual: Weight = Field(default=0.1, description="Weight of the dual memory loss. Released code: 0.1.")
+    triplet: Weight = Field(default=0.1, description="Weight of the triplet loss. Released code: 0.1.")
+    divergence: Weight = Field(default=1e-3, description="Weight of the divergence of normal features. Released code: 0.001.")
+    distance: Weight = Field(default=1e-4, description="Weight of the magnitude distance. Released code: 0.0001.")
+    margin: Weight = Field(default=100.0, description="Margin of the magnitude distance. Released code: 100.")
+
+
+class GcnLabelNoiseHead(Head):
+    """Zhong et al. 2019."""
+
+    name: Literal["gcn_label_noise"] = Field(description="A graph network that cleans segment labels, beside a classifier.")
+    dropout: Dropout = Field(default=0.6, description="Dropout in classifier and cleaner. Released code: 0.6 in the cleaner.")
+    sure_share: float = Field(
+        default=0.15,
+        gt=0,
+        le=0.5,
+        description="Share of a bag's segments, of highest and of lowest score. Released code: 0.3 in all.",
+    )
+    warmup_steps: int = Field(default=100, ge=0, description="Steps of the classifier on the labels as they are.")
+    average: float = Field(default=0.95, ge=0, lt=1, description="Of the slow cleaner's weights, what is kept from step to step.")
+
+
+_Union = GigHead | PatternNormHead | MilRankingHead | AttentionMilHead | RtfmHead | BnWvadHead | UrDmuHead | GcnLabelNoiseHead
+HEADS: dict[str, type[Head]] = {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(_Union)}
+
+
+def _name(value: Any) -> Any:
+    return value.get("name", "gig") if isinstance(value, dict) else getattr(value, "name", None)
+
+
+def _tagged() -> Any:
+    union: Any = None
+    for name, kind in HEADS.items():
+        member = Annotated[kind, Tag(name)]
+        union = member if union is None else union | member
+    return Annotated[union, Discriminator(_name)]
+
+
+AnyHead = _tagged()
+_ADAPTER = TypeAdapter(AnyHead)
+
+
+def parse_head(data: dict[str, Any]) -> Head:
+    """A head's settings from plain data; without a name it is gig. Raises pydantic's ValidationError."""
+    return _ADAPTER.validate_python(data)
+
+
+def switch_head(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A run's head: the base section with some changes.
+
+    Another head begins at its own defaults, but keeps `COMMON`. What the changes leave nothing to decide is dropped.
+    """
+    if changes.get("name", base["name"]) != base["name"]:
+        base = {name: base[name] for name in COMMON}
+    idle = {"k", "relation"} if changes.get("reduction", "spatial") != "spatial" else set()
+    idle |= {"standardize_offset"} if changes.get("standardize") is False else set()
+    return {name: value for name, value in base.items() if name not in idle} | changes

@@ -1,0 +1,88 @@
+"""The sections of an experiment that one line of its summary is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.datasets import Section
+from pipeline.config.heads import AnyHead, GigHead
+
+__all__ = ["Evaluation", "Run", "Scoring", "Selection", "Training"]
+
+
+class Training(Section):
+    """Fitting the head."""
+
+    epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
+    steps: int | None = Field(
+        default=None, ge=1, description="Steps of the optimiser in all, in place of epochs; the last epoch may be cut short."
+    )
+    batch_bags: int = Field(default=8, ge=1, description="Bags of a batch. Paper: 8.")
+    optimizer: Literal["adagrad", "adam"] = Field(default="adagrad", description="Paper: Adagrad.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Paper: 0.001.")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty, added to the gradient. Paper: none.")
+    clip_norm: float = Field(
+        default=0.0, ge=0, description="Longest gradient, all parameters together; 0: no limit, as in the paper."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
+    permute_labels_seed: int | None = Field(
+        default=None, ge=0, description="A control: shuffle the training labels over the videos with this seed."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_preset(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            raise ValueError(f"expected a mapping, got {data!r}; a run can say `paper`: runs.<name>.training: paper")
+        return data
+
+
+class Selection(Section):
+    """A validation split carved from the training videos, on which the epoch and the class thresholds are chosen."""
+
+    validation_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training videos, by source where it is known, that is held out; 0: the last epoch and "
+        "evaluation.threshold are used.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of videos.")
+
+
+class Scoring(Section):
+    """From window scores to frame scores."""
+
+    smooth_sigma: float = Field(default=2.0, ge=0, description="Gaussian sigma, in units of smooth_on. Paper: 2.")
+    smooth_on: Literal["windows", "frames", "none"] = Field(
+        default="windows", description="What is smoothed. Paper: the rough anomaly, i.e. windows."
+    )
+
+
+class Evaluation(Section):
+    """From frame scores to figures."""
+
+    mode: Literal["threshold", "argmax"] = Field(
+        default="threshold", description="threshold: a frame may get several classes; argmax: at most one."
+    )
+    threshold: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="theta of the class-wise figures; with selection.validation_share, of classes that it cannot judge. "
+        "Never tuned on test labels.",
+    )
+    resamples: int = Field(default=1000, ge=0, le=1_000_000, description="Draws of the bootstrap over videos; 0 for no intervals.")
+    bootstrap_seed: int = Field(default=0, ge=0, description="Seed of the draws.")
+
+
+class Run(Section):
+    """One line of the summary: a head with its training, scoring and evaluation."""
+
+    head: AnyHead = GigHead()
+    training: Training = Training()
+    selection: Selection = Selection()
+    scoring: Scoring = Scoring()
+    evaluation: Evaluation = Evaluation()

@@ -1,0 +1,1 @@
+"""Video files and folders of images to frames, in processes of their own."""

@@ -1,0 +1,118 @@
+"""The other end of `pipeline.data.decoding.pool`: a process that decodes one video after another. Imports no torch.
+
+python -m pipeline.data.decoding.child SOCKET MEMORY     (numbers of inherited file descriptors)
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from types import ModuleType
+
+import numpy as np
+
+from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.following import end_with
+from pipeline.data.decoding.opening import limit_pixels
+from pipeline.data.decoding.stream import SENT_AT_ONCE, Job, shared
+from pipeline.errors import PipelineError
+
+ATTEMPTS = 3
+PATIENCE_S = 0.1
+
+
+def main(descriptor: int, memory: int) -> None:
+    """Serve jobs until the socket closes."""
+    end_with(descriptor)
+    connection = Connection(descriptor)
+    decoder, short_side, crop, max_pixels, slots = connection.recv()
+    limit_pixels(max_pixels)
+    module = importlib.import_module(decoder)
+    sender = _Sender(connection, *shared(memory, crop, slots))
+    while True:
+        job = sender.next_job()
+        try:
+            _decode(job, module, sender, {"short_side": short_side, "crop": crop})
+        except (PipelineError, OSError, ValueError, MemoryError) as error:
+            ours = isinstance(error, PipelineError)
+            origin = error.__cause__ if ours else error
+            library = f"{type(origin).__name__}: {origin}" if origin else None
+            sender.send("error", str(error) if ours else f"{job.path}: {library}", library)
+
+
+class _Sender:
+    """Puts pictures into the ring, waiting for a free place, and tells of several frames at once."""
+
+    def __init__(self, connection: Connection, counter: np.ndarray, ring: np.ndarray) -> None:
+        self._connection, self._counter, self._ring = connection, counter, ring
+        self._used = self._slot = 0
+        self._times: list[float] = []
+        self._pictured: list[int] = []
+        self._since = 0.0
+
+    def next_job(self) -> Job:
+        while True:
+            message = self._connection.recv()
+            if isinstance(message, Job):
+                self._used = 0  # the reader has finished with, or given up, all pictures before
+                return message
+
+    def send(self, *message: object) -> None:
+        self._send_frames()
+        self._connection.send(message)
+
+    def begin(self, planned: int) -> None:
+        self.send("begin", planned)
+        self._counter[0] = 0
+
+    def frame(self, time_s: float, image: np.ndarray | None) -> None:
+        self._counter[0] += 1
+        if image is not None:
+            if self._used == len(self._ring):
+                self._send_frames()  # else the reader would not know that it has some to free
+            while self._used == len(self._ring) or self._connection.poll():
+                self._used -= self._connection.recv()
+            self._ring[self._slot + len(self._pictured)] = image
+            self._pictured.append(len(self._times))
+            self._used += 1
+        if not self._times:
+            self._since = time.monotonic()
+        self._times.append(time_s)
+        at_the_ring_s_end = self._slot + len(self._pictured) == len(self._ring)
+        if at_the_ring_s_end or len(self._times) == SENT_AT_ONCE or time.monotonic() - self._since > PATIENCE_S:
+            self._send_frames()
+
+    def _send_frames(self) -> None:
+        if self._times:
+            self._connection.send(("frames", self._times, self._pictured, self._slot))
+            self._slot = (self._slot + len(self._pictured)) % len(self._ring)
+            self._times, self._pictured = [], []
+
+
+def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, int]) -> None:
+    header = decoder.read_header(job.path, alive=lambda: sender.send("alive"))
+    sender.send("header", header)
+    if job.header_only:
+        sender.send("end", header.packets, Damage())
+        return
+    planned = max(1, header.packets)
+    for _ in range(ATTEMPTS):
+        wanted = None if job.select is None else frozenset(job.select(planned))
+        sender.begin(planned)
+        count, damage = 0, Damage()
+        for frame in decoder.iter_frames(job.path, wanted=wanted, damage=damage, **options):
+            sender.frame(frame.time_s, frame.image)
+            count += 1
+        if wanted is None or count == planned:
+            sender.send("end", count, damage)
+            return
+        planned = count
+    raise PipelineError(f"{job.path}: decoding it {ATTEMPTS} times gave different numbers of frames")
+
+
+if __name__ == "__main__":
+    with suppress(EOFError, ConnectionError):  # nobody reads any longer
+        main(int(sys.argv[1]), int(sys.argv[2]))

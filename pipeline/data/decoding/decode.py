@@ -1,0 +1,193 @@
+"""Frames of a video: streaming, in presentation order, rotated upright, resized once.
+
+FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before others). A
+folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a container are only plans.
+Damage is an error, or, where the caller brings a `Damage` to count it, passed over: a frame that is lost keeps its number, and the
+frame before it stands in for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.image_folder import first_image, image_files
+from pipeline.data.decoding.opening import check_pixels, reason
+from pipeline.data.decoding.orientation import Upright
+from pipeline.data.decoding.packets import open_packets
+from pipeline.data.decoding.placing import FOLDER_FPS, mean_rate, placed_frames
+from pipeline.data.decoding.times import timed
+from pipeline.errors import DecodeError
+
+__all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What is known of a video before it is decoded.
+
+    Attributes:
+        path: the file or folder.
+        width, height: pixels, after rotation.
+        fps: mean frame rate the container states; 25 for a folder of images or where it states none.
+        packets: video packets in the file for which a player shows a picture (images in a folder): the planned number of frames.
+            Not among them are those that an edit list hides, and second fields, see `pipeline.data.decoding.pictures`.
+        bytes: size on disk.
+        declared: frames that the container says it holds and shows; 0 where it says nothing.
+        fault: why the file is not whole, as FFmpeg or its own index says; None where nothing does.
+    """
+
+    path: Path
+    width: int
+    height: int
+    fps: float
+    packets: int
+    bytes: int
+    declared: int = 0
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        image: (height, width, 3) uint8 RGB; None where the picture was not asked for.
+        time_s: seconds from the video's first frame, rising, see `pipeline.data.decoding.times`.
+    """
+
+    image: np.ndarray | None
+    time_s: float
+
+
+def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
+    """Read a video's header and count the packets that show a picture.
+
+    Nothing is decoded but the first frame, because rotation is known from a frame only.
+
+    Args:
+        path: a video file, or a folder of numbered images.
+        alive: called every thousand packets, as a sign of life.
+
+    Raises:
+        DecodeError: the file is missing, empty, not a video, or its first frame cannot be decoded.
+    """
+    if path.is_dir():
+        images = image_files(path)
+        width, height = Upright().size(first_image(images))
+        size = sum(image.stat().st_size for image in images if image.exists())
+        return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
+    first = failure = None
+    with open_packets(path) as (_, stream, packets):
+        for count, demuxed in enumerate(packets, start=1):
+            failure = demuxed.error or failure
+            if alive and count % 1000 == 0:
+                alive()
+            if first is None and demuxed.packet:
+                try:
+                    first = next(iter(demuxed.packet.decode()), None)
+                except (av.error.FFmpegError, ValueError) as error:
+                    failure = error
+        fps, counts = mean_rate(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
+    if first is None:
+        detail = f": {reason(failure)}" if failure else ""
+        raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
+    return VideoHeader(path, *Upright().size(first), fps, *counts)
+
+
+def iter_frames(
+    path: Path,
+    *,
+    short_side: int = 256,
+    crop: int = 224,
+    wanted: Container[int] | None = None,
+    damage: Damage | None = None,
+) -> Iterator[Frame]:
+    """Decode a video once, in bounded memory, as the backbone sees it.
+
+    The resize is one step of libswscale (bilinear) straight from the decoder's pixel format to RGB; smaller videos are
+    enlarged.
+
+    Args:
+        path: a video file, or a folder of numbered images.
+        short_side: shorter side after resizing, pixels.
+        crop: side of the centre crop, pixels, at most short_side.
+        wanted: numbers of the frames whose pictures are needed; None for all. The others are decoded and not converted.
+        damage: where damage is counted; None makes it an error.
+
+    Yields:
+        Frames of (crop, crop, 3).
+
+    Raises:
+        DecodeError: naming the file, the frame reached, and FFmpeg's message.
+        ValueError: crop larger than short_side.
+    """
+    if crop > short_side:
+        raise ValueError(f"crop: expected at most the short side of {short_side} pixels, got {crop}")
+
+    def prepare(frame: av.VideoFrame) -> np.ndarray:
+        geometry = crop_geometry(*upright.size(frame), short_side, crop)
+        what = f"at a short side of {short_side} pixels its pictures would be"
+        check_pixels(path, geometry.width, geometry.height, what)
+        image = upright.image(frame, geometry.width, geometry.height)
+        return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
+
+    upright = Upright()
+    return _prepared(path, prepare, wanted, damage)
+
+
+def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None) -> Iterator[Frame]:
+    """Decode a video once, in bounded memory, at its own size; arguments as `iter_frames`.
+
+    Yields:
+        Frames of (height, width, 3), rotation applied.
+
+    Raises:
+        DecodeError: as `iter_frames`.
+    """
+    upright = Upright()
+    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage)
+
+
+def _prepared(
+    path: Path,
+    prepare: Callable[[av.VideoFrame], np.ndarray],
+    wanted: Container[int] | None = None,
+    damage: Damage | None = None,
+) -> Iterator[Frame]:
+    frame = image = None
+    stamped = ((shown, shown.stamp_s, shown.pace) for shown in placed_frames(path, damage))
+    for index, (shown, time_s) in enumerate(timed(stamped)):
+        if wanted is not None and index not in wanted:
+            yield Frame(None, time_s)
+            continue
+        if shown.frame is not frame:
+            frame = shown.frame
+            try:
+                image = np.ascontiguousarray(prepare(frame))
+            except (av.error.FFmpegError, ValueError) as error:
+                raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
+        yield Frame(image, time_s)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, or of the names and contents of a folder's images in order; 64 hex digits.
+
+    Raises OSError when the file cannot be read, DecodeError for a folder without images.
+    """
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for image in image_files(path):
+        content = bytes.fromhex(content_sha256(image)) if image.exists() else b""  # a link that leads nowhere
+        digest.update(os.fsencode(image.name) + b"\0" + content)
+    return digest.hexdigest()

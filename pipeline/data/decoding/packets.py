@@ -1,0 +1,220 @@
+"""A file's packets, what FFmpeg says of the file while they are read, and how much of it was there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.logging
+
+from pipeline.data.decoding.opening import opened, reason
+from pipeline.data.decoding.pictures import Pictures
+
+__all__ = ["Demuxed", "Packets", "open_packets"]
+
+EMPTY_SHARE = 0.05
+GUESSED_DURATION = ("mpegts", "mpeg")  # which say none, so that FFmpeg takes the one of the packets that it finds
+SAMPLES, SAMPLE_BYTES = 16, 256
+
+
+@dataclass(slots=True)
+class Demuxed:
+    """One packet of the video stream, or what FFmpeg said where there was none.
+
+    Attributes:
+        packet: None where the file could not be read on, or where the complaint is not of a packet of this stream.
+        shown: whether a player shows a picture for it, see `Pictures`.
+        complaint: the error that FFmpeg told of the file since the packet before; None where it told none.
+        doubtful: whether it warned of a damaged packet, which it may have given out in parts that look sound.
+        error: why the file cannot be read on; the last that comes. `complaint` says it in words.
+    """
+
+    packet: av.Packet | None
+    shown: bool = False
+    complaint: str | None = None
+    doubtful: bool = False
+    error: Exception | None = None
+
+
+@contextmanager
+def open_packets(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Packets]]:
+    """An open container, its best video stream, and the packets. Raises DecodeError."""
+    with ExitStack() as stack:
+        with _Ear() as said:  # opening reads the first packets already
+            container, stream = stack.enter_context(opened(path))
+        yield container, stream, Packets(path, container, stream, said)
+
+
+class Packets:
+    """The packets of the video stream, in the order of the file; iterate once.
+
+    Packets of other streams are passed over, but their times say how long the file is.
+
+    Attributes:
+        shown: packets so far for which a picture is shown.
+        complaint: the first that FFmpeg said of the file; an error of the format's reader, not of the decoder.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        container: av.container.InputContainer,
+        stream: av.VideoStream,
+        said: list[tuple[int, str, str]],
+    ) -> None:
+        self.shown = 0
+        self._path, self._container, self._stream = path, container, stream
+        # Opening an MP4 reads no more than its index, and for a duration FFmpeg looks at a file's end.
+        elsewhere = any(self._is(kind) for kind in ("mov", *GUESSED_DURATION))
+        self.complaint = None if elsewhere else self._about_the_file(said)
+        said.clear()
+        self._pictures = Pictures(stream)
+        self._indexed = len(stream.index_entries)
+        self._all = self._with_picture = 0
+        self._end_byte = 0
+        self._ends: dict[int, int] = {}
+        self._cut: dict[int, bool] = {}
+
+    def __iter__(self) -> Iterator[Demuxed]:
+        packets = self._container.demux()
+        own, ear = self._stream.index, _Ear()
+        if self.complaint:
+            yield Demuxed(None, complaint=self.complaint)
+        while True:
+            error = None
+            with ear as said:
+                try:
+                    packet = next(packets, None)
+                except (av.error.FFmpegError, ValueError) as failure:
+                    packet, error = None, failure
+            complaint = doubtful = None
+            if said:
+                complaint = self._about_the_file(said)
+                doubtful = any(text.startswith(f"Packet corrupt (stream = {own},") for _, _, text in said)
+                said.clear()
+            if error:
+                complaint = complaint or reason(error)
+            self.complaint = self.complaint or complaint
+            if error:
+                yield Demuxed(None, complaint=complaint, error=error)
+                return
+            if packet is None:
+                if complaint:
+                    yield Demuxed(None, complaint=complaint)
+                return
+            self._measure(packet)
+            if packet.stream.index == own:
+                shown = self._pictures.shown(packet)
+                self.shown += shown
+                yield Demuxed(packet, shown, complaint, bool(doubtful))
+            elif complaint:
+                yield Demuxed(None, complaint=complaint)
+
+    def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
+        """The first error that the format's reader told."""
+        name = self._container.format.name
+        return next((text.strip() for level, source, text in said if level <= av.logging.ERROR and source == name), None)
+
+    def _measure(self, packet: av.Packet) -> None:
+        if not packet.size:
+            return
+        index, pts, place = packet.stream.index, packet.pts, packet.pos
+        self._cut[index] = packet.is_corrupt
+        if index == self._stream.index:
+            self._all += 1
+            self._with_picture += not packet.is_discard
+        if pts is not None:
+            self._ends[index] = max(self._ends.get(index, 0), pts + (packet.duration or 0))
+        if place is not None:
+            self._end_byte = max(self._end_byte, place + packet.size)
+
+    def fault(self) -> str | None:
+        """Why the file is not whole, once all packets have been read; None where nothing speaks against it."""
+        if self.complaint:
+            return self.complaint
+        if any(self._cut.values()):  # the last packet of a stream
+            return "the file ends in the middle of a packet"
+        if self._lists_more():
+            return f"the file ends after {self.shown} of {self.declared()} frames"
+        if self._ends_in_zeros():
+            return f"the file holds nothing but zeros from byte {self._end_byte} on"
+        return None
+
+    def declared(self) -> int:
+        """Frames that the file says are shown, once all packets have been read; 0 where it says nothing.
+
+        An MP4's index lists every packet, and an AVI announces their number. Of a file of another kind that is not whole, the
+        duration announced tells how many frames are missing, or, where the rest of it is zeros, its size.
+        """
+        if self._is("mov"):
+            listed = sum(entry.size > 0 and not entry.is_discard for entry in self._stream.index_entries)
+            return round(listed * self.shown / self._with_picture) if self._with_picture else listed
+        if self._stream.frames:
+            return self._all if self._is("avi") and not self._lists_more() else self._stream.frames
+        if self.fault() is None:
+            return 0
+        missing = 0
+        if self._ends and not any(self._is(kind) for kind in GUESSED_DURATION):
+            start_s = (self._container.start_time or 0) / av.time_base
+            ends_s = {i: float(end * self._container.streams[i].time_base) - start_s for i, end in self._ends.items()}
+            missing_s = (self._container.duration or 0) / av.time_base - max(ends_s.values())
+            own_s = ends_s.get(self._stream.index, 0.0)
+            missing = max(0, round(missing_s * self.shown / own_s)) if own_s > 0 else 0
+        if not missing and self._ends_in_zeros():
+            missing = round(self.shown * (self._size() / self._end_byte - 1))
+        return self.shown + missing if missing else 0
+
+    def _lists_more(self) -> bool:
+        """Whether the index lists packets that are not there.
+
+        An AVI that announces more is whole all the same when its index is complete, its length as stated and its end written.
+        """
+        if self._is("mov"):
+            return self.shown < self.declared()
+        if not self._is("avi") or self._all >= self._stream.frames:
+            return False
+        with self._path.open("rb") as file:
+            size = int.from_bytes(file.read(8)[4:], "little") + 8
+        return self._indexed < self._all or self._size() < size or self._ends_in_zeros()
+
+    def _ends_in_zeros(self) -> bool:
+        """Whether a good part of the file follows its last packet, and is nothing but zeros: it was never written."""
+        size = self._size()
+        rest = size - self._end_byte
+        if self._is("mov") or not self._end_byte or rest < EMPTY_SHARE * size or rest < 2 * SAMPLES * SAMPLE_BYTES:
+            return False
+        middle = int(self._end_byte + rest / 2)
+        with self._path.open("rb") as file:
+            for number in range(SAMPLES):
+                file.seek(middle + number * ((size - middle - SAMPLE_BYTES) // (SAMPLES - 1)))
+                if any(file.read(SAMPLE_BYTES)):
+                    return False
+        return True
+
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+    def _is(self, kind: str) -> bool:
+        return kind in self._container.format.name.split(",")
+
+
+class _Ear:
+    """Hears what FFmpeg warns of within its `with` block, which gives (level, source, text) each; used again and again."""
+
+    def __init__(self) -> None:
+        self._capture = av.logging.Capture()
+
+    def __enter__(self) -> list[tuple[int, str, str]]:
+        self._before = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_level(av.logging.WARNING)
+        av.logging.set_skip_repeated(False)  # else what was said of another file before would not be said again
+        return self._capture.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._capture.__exit__(*error)
+        level, skip = self._before
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)

@@ -1,0 +1,113 @@
+"""Every frame of a video in its place: those that the decoder gives, and others in the stead of those that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.image_folder import decoded_images
+from pipeline.data.decoding.opening import reason
+from pipeline.data.decoding.packets import open_packets
+from pipeline.data.decoding.positions import Positions
+from pipeline.data.decoding.times import Pace
+from pipeline.errors import DecodeError
+
+__all__ = ["FOLDER_FPS", "Placed", "mean_rate", "placed_frames"]
+
+FOLDER_FPS = 25.0
+
+
+def mean_rate(stream: av.VideoStream) -> float:
+    """Frames a second that the container states, or that FFmpeg guesses."""
+    return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What is shown as one frame: its own picture, or that which stands in for it where it is lost.
+
+    Attributes:
+        frame: the picture.
+        stamp_s: when it is shown by the video's clock, seconds; None where that is not known.
+        pace: how the video tells its times.
+    """
+
+    frame: av.VideoFrame
+    stamp_s: float | None
+    pace: Pace
+
+
+def placed_frames(path: Path, damage: Damage | None) -> Iterator[Placed]:
+    """All frames of a video, in the order of their numbers.
+
+    One that is lost has the picture before it, at the start of the video the one after it.
+
+    Args:
+        path: a video file, or a folder of numbered images.
+        damage: where damage is counted; None makes it an error.
+
+    Raises:
+        DecodeError: naming the file, the frame reached, and FFmpeg's message.
+    """
+    source = _from_folder(path, damage) if path.is_dir() else _from_file(path, damage)
+    last, early = None, []
+    for number, (frame, stamp_s, pace) in enumerate(source):
+        if frame is None:
+            damage.lose(number)
+            if last is None:
+                early.append(stamp_s)
+                continue
+        elif last is None:
+            yield from (Placed(frame, early_s, pace) for early_s in early)
+        last = frame or last
+        yield Placed(last, stamp_s, pace)
+    if last is None:
+        raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
+
+
+def _from_folder(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, None, Pace]]:
+    return ((image, None, Pace(FOLDER_FPS)) for image in decoded_images(path, damage))
+
+
+def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, float | None, Pace]]:
+    """Frames as the decoder gives them, None where one is lost, with their stamps in seconds and the video's pace."""
+    count = 0
+    with open_packets(path) as (container, stream, packets):
+        # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
+        # Several videos are decoded at once instead.
+        stream.thread_type = "NONE"
+        fps = mean_rate(stream)
+        pace = Pace.of(container, fps)
+        positions = Positions(stream, fps, timed=not pace.by_order)
+        for demuxed in packets:
+            if damage is not None and demuxed.complaint:
+                damage.note(count, demuxed.complaint)
+            elif demuxed.error:
+                raise DecodeError(f"{path}: decoding failed at frame {count}: {demuxed.complaint}", count) from demuxed.error
+            if demuxed.complaint or demuxed.doubtful:
+                positions.complained()
+            if demuxed.packet is None:
+                continue
+            positions.sent(demuxed.packet, demuxed.shown)
+            try:
+                frames = demuxed.packet.decode()
+            except (av.error.FFmpegError, ValueError) as error:
+                if damage is None:
+                    raise DecodeError(f"{path}: decoding failed at frame {count}: {reason(error)}", count) from error
+                damage.note(count, reason(error))
+                positions.failed()
+                frames = []
+            for frame in frames:
+                lost = positions.lost_before(frame) if damage is not None else ()
+                yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in lost)
+                count += len(lost)
+                if damage is not None and positions.is_corrupt(frame):
+                    damage.note(count, "FFmpeg calls the frame corrupt", corrupt=True)
+                yield frame, pace.stamp_s(frame), pace
+                count += 1
+        if damage is not None:
+            yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in positions.lost_at_end())

@@ -1,0 +1,1 @@
+"""Generated videos with their ground truth: the fixture, the city, and moving shapes."""

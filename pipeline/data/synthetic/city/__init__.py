@@ -1,0 +1,1 @@
+"""The generated city: twelve classes, each with a normal counterpart."""

@@ -1,0 +1,70 @@
+"""The stage on which an event of the generated city is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.synthetic.people import CLOTHES, PAINT, Joints, Look, person
+
+__all__ = ["Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One frame of one event.
+
+    Attributes:
+        canvas: (H, W, 3) float32.
+        x, y: the point that it stands on, pixels.
+        size: of people.
+        side: where it looks, 1 right, -1 left.
+        t: frames since it began.
+        length: frames from its beginning to its end.
+        seed: of everything about it that is drawn by lot.
+    """
+
+    canvas: np.ndarray
+    x: float
+    y: float
+    size: float
+    side: int
+    t: int
+    length: int
+    seed: int
+
+    @property
+    def lot(self) -> np.random.Generator:
+        """What is drawn by lot once an event."""
+        return np.random.default_rng([self.seed, 0])
+
+    @property
+    def frame_lot(self) -> np.random.Generator:
+        """What is drawn by lot anew in every frame."""
+        return np.random.default_rng([self.seed, 1, self.t])
+
+    def at(self, before: float, above: float = 0.0) -> tuple[float, float]:
+        """The point so many pixels, at size 1, before and above the one it stands on."""
+        return self.x + self.side * before * self.size, self.y - above * self.size
+
+    def look(self, which: int = 0) -> Look:
+        """Clothes of the people of this event, by number."""
+        return Look.draw(np.random.default_rng([self.seed, 2, which]))
+
+    def paint(self, which: int = 0) -> tuple[float, float, float]:
+        """Colours of the vehicles and things of this event, by number."""
+        return PAINT[(int(self.lot.integers(len(PAINT))) + which) % len(PAINT)]
+
+    def bright(self, which: int) -> tuple[float, float, float]:
+        """Colours as strong as clothes, by number."""
+        return CLOTHES[(self.seed + which) % 6]
+
+    def wave(self, period: float, phase: float = 0.0) -> float:
+        """A smooth swing between -1 and 1; period in frames."""
+        return float(np.sin(2 * np.pi * (self.t / period + phase)))
+
+    def person(self, before: float = 0.0, which: int = 0, away: bool = False, above: float = 0.0, **pose: object) -> Joints:
+        """Draw somebody so many pixels before the point; looking there, or `away` from it."""
+        side = -self.side if away else self.side
+        return person(self.canvas, *self.at(before, above), self.size, self.look(which), side=side, **pose)

@@ -1,0 +1,1 @@
+"""What all stages share: where outputs lie, how they are written, and what was left out."""

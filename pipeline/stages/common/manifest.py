@@ -1,0 +1,139 @@
+"""Stage 0: from a data set's own files to the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cache.names import escape
+from pipeline.config import CsvDataset, Experiment, SyntheticCityDataset, SyntheticDataset, to_yaml
+from pipeline.data.checks import check_selections
+from pipeline.data.datasets import Dataset, build
+from pipeline.data.decoding.pool import DecodeWorkers
+from pipeline.data.manifest import Manifest, VideoEntry, load, save
+from pipeline.data.problems import Problems
+from pipeline.data.synthetic import generate as synthetic
+from pipeline.stages.common.recipes import Progress
+
+__all__ = ["build_manifest", "check_data_set", "check_validation", "load_manifest", "synthetic_spec"]
+
+
+def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
+    """The generator's specification of a synthetic data set's section."""
+    kind = synthetic.CitySpec if isinstance(dataset, SyntheticCityDataset) else synthetic.SyntheticSpec
+    return kind(**dataset.model_dump(exclude={"adapter", "name"}))
+
+
+def build_manifest(
+    experiment: Experiment,
+    folder: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    *,
+    test_only: bool = False,
+) -> Manifest:
+    """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
+
+    Args:
+        experiment: whose data set.
+        folder: of the manifest.
+        progress: told what goes on.
+        say: told every warning; they are in manifest.json too.
+        test_only: leave the training videos out: such a manifest serves the evaluation of score tables alone.
+
+    Raises:
+        ManifestError: listing every problem of the annotation files at once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset, journal = experiment.dataset, _journal(folder.parent)
+    if isinstance(dataset, SyntheticDataset):
+        synthetic.generate(synthetic_spec(dataset), folder, _counted(progress, "rendering"))
+        files = {"root": folder, "annotations": Path("annotations.csv")}
+        dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
+    manifest = _checked(experiment, dataset, journal, progress, say, test_only)
+    save(manifest, folder)
+    (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
+    return manifest
+
+
+def check_data_set(
+    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+) -> Manifest | None:
+    """Check all that `build_manifest` checks, and write nothing but the headers of the videos, which it then finds there.
+
+    Args:
+        experiment: whose data set.
+        folder: where the experiment's manifests lie.
+        progress, say: as `build_manifest`.
+
+    Returns:
+        What the manifest will be; None for a data set that is generated.
+
+    Raises:
+        ManifestError: as `build_manifest`.
+    """
+    dataset = experiment.dataset
+    if isinstance(dataset, SyntheticDataset):
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return _checked(experiment, dataset, _journal(folder), progress, say)
+
+
+def check_validation(experiment: Experiment, videos: Sequence[VideoEntry]) -> None:
+    """Raise ManifestError where a run asks for a validation split that its training videos do not allow."""
+    problems = Problems()
+    check_selections(videos, _selections(experiment), problems)
+    problems.raise_any()
+
+
+def _checked(
+    experiment: Experiment,
+    dataset: Dataset,
+    journal: Path | None,
+    progress: Progress | None,
+    say: Callable[[str], None] | None,
+    test_only: bool = False,
+) -> Manifest:
+    machine = experiment.machine
+    workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
+    told, selections = _counted(progress, "reading headers"), _selections(experiment)
+    manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections)
+    _check_keys(manifest)
+    unreadable = sum(entry.packets == 0 for entry in manifest.videos)
+    if unreadable and say:
+        say(f"warning: {unreadable} of {len(manifest.videos)} videos cannot be read")
+    for warning in manifest.origin.warnings if say else ():
+        say(f"warning: {warning}")
+    return manifest
+
+
+def _journal(folder: Path) -> Path:
+    """Where headers are kept: outside of any manifest, so that a corrected annotation reads no video again."""
+    return folder / "headers.jsonl"
+
+
+def _counted(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:
+    return (lambda done, total: progress(done, total, message)) if progress else None
+
+
+def _selections(experiment: Experiment) -> list[tuple[float, int]]:
+    """(validation_share, seed) of the runs that have a validation split."""
+    selections = [experiment.run(name).selection for name in experiment.runs]
+    return [(selection.validation_share, selection.seed) for selection in selections if selection.validation_share]
+
+
+def _check_keys(manifest: Manifest) -> None:
+    """Raise ManifestError for video ids that the cache could not tell apart."""
+    problems, keys = Problems(), {}
+    for entry in manifest.videos:
+        other = keys.setdefault(escape(entry.video_id), entry.video_id)
+        if other != entry.video_id:
+            problems.add("video_id", f"{entry.video_id!r} and {other!r} have the same key {escape(other)!r}; rename one")
+    problems.raise_any()
+
+
+def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) -> Manifest:
+    """Read a manifest written by `build_manifest`; a synthetic data set lies beside it. `truth` as `manifest.load`."""
+    manifest = load(folder, truth=truth)
+    return replace(manifest, root=folder) if isinstance(experiment.dataset, SyntheticDataset) else manifest

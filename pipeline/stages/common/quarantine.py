@@ -1,0 +1,103 @@
+"""Videos that could not be read: a record each, so that a run finishes the rest and says what it left out.
+
+The folder belongs to one state of the video files and one `decoding` policy: when either changes, every video is tried again.
+Until then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is part of the recipe
+digests of all that is made without it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cache.names import escape
+from pipeline.errors import PipelineError, QuarantineExceeded
+from pipeline.stages.common.outputs import locked, whole_file
+
+__all__ = ["Quarantine", "QuarantineRecord"]
+
+
+@dataclass(frozen=True)
+class QuarantineRecord:
+    """Why a video was left out.
+
+    Attributes:
+        video_id, path, split: which video; the path as the manifest has it.
+        reason: what went wrong.
+        frame: frames decoded before it; None where that is not known.
+        library: the decoding library's own words; None where it was not the library that failed.
+        time: ISO 8601, UTC.
+    """
+
+    video_id: str
+    path: str
+    split: str
+    reason: str
+    frame: int | None
+    library: str | None
+    time: str
+
+
+class Quarantine:
+    """The records in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, video_id: str, path: str, split: str, error: Exception) -> QuarantineRecord:
+        """Record why a video could not be read; replaces what was known of it."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        details = getattr(error, "frame", None), getattr(error, "library", None)
+        record = QuarantineRecord(video_id, path, split, str(error), *details, now)
+        final = self._path(video_id)
+        with locked(final), whole_file(final) as partial:
+            partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")
+        return record
+
+    def records(self, split: str | None = None) -> list[QuarantineRecord]:
+        """All records, or those of a split, by video id. Raises PipelineError for a damaged one."""
+        found = []
+        for path in self.folder.glob("*.json"):
+            try:
+                found.append(QuarantineRecord(**json.loads(path.read_text(encoding="utf-8"))))
+            except FileNotFoundError:
+                continue  # cleared in the meantime
+            except (OSError, TypeError, ValueError) as error:
+                raise PipelineError(f"{path}: not a quarantine record ({error}); remove it to try the video again") from error
+        return sorted((r for r in found if split in (None, r.split)), key=lambda r: r.video_id)
+
+    def has(self, video_id: str) -> bool:
+        """Whether a video is in quarantine."""
+        return self._path(video_id).exists()
+
+    def ids(self, split: str) -> list[str]:
+        """Ids of a split's videos in quarantine, sorted."""
+        return [record.video_id for record in self.records(split)]
+
+    def clear(self, video_ids: Iterable[str] | None = None) -> list[str]:
+        """Remove the records of some videos, or all; returns their ids. Raises PipelineError for an id that is not there."""
+        present = [record.video_id for record in self.records()]
+        chosen = present if video_ids is None else list(video_ids)
+        for video_id in chosen:
+            if video_id not in present:
+                raise PipelineError(f"{video_id}: not in quarantine; there are: {', '.join(present) or 'none'}")
+        for video_id in chosen:
+            self._path(video_id).unlink(missing_ok=True)
+        return chosen
+
+    def check(self, most: int) -> None:
+        """Raise QuarantineExceeded, listing all, if more than `most` videos are in quarantine."""
+        records = self.records()
+        if len(records) > most:
+            lines = "\n".join(f"  {r.video_id} ({r.split}): {r.reason}" for r in records)
+            raise QuarantineExceeded(
+                f"{len(records)} video(s) could not be read, machine.max_quarantined is {most}; everything else is done\n{lines}\n"
+                "Repair or remove them, have them tried again with `gig quarantine clear`, or accept them by raising "
+                "machine.max_quarantined."
+            )
+
+    def _path(self, video_id: str) -> Path:
+        return self.folder / f"{escape(video_id)}.json"

@@ -1,0 +1,1 @@
+"""Stage 4: score tables against the annotated intervals, and the summary of all runs."""

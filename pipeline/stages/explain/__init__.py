@@ -1,0 +1,1 @@
+"""Pictures of what the highest scores rest on."""

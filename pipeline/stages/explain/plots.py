@@ -1,0 +1,198 @@
+"""The pictures of `pipeline.stages.explain.explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.stages.common.outputs import whole_file
+
+if TYPE_CHECKING:  # matplotlib takes long to import, and only this needs it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Curve", "Overlay", "WindowView", "curve_figure", "draw_curve", "draw_window", "window_figure"]
+
+DOTS_PER_INCH = 110
+CHOSEN = "#00e5ff"
+LEADING = 4
+"""Classes that are drawn boldly: those that reach the highest scores."""
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Where spatial reasoning looked.
+
+    Attributes:
+        relation: (H, W) float32, eq. 5.
+        boxes: (H x W, 4) float64, the cells x0, y0, x1, y1 in pixels of the picture.
+        chosen: the k cells of eq. 6.
+    """
+
+    relation: np.ndarray
+    boxes: np.ndarray
+    chosen: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """One window: what it is, what was scored, and the picture of its middle frame, (height, width, 3) uint8.
+
+    `missing` says why there is no overlay.
+    """
+
+    video_id: str
+    rank: int
+    first_frame: int
+    last_frame: int
+    frame: int
+    time_s: float
+    label: str
+    classes: dict[str, float]
+    image: np.ndarray
+    overlay: Overlay | None
+    missing: str | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores over time.
+
+    Attributes:
+        video_id: of what.
+        classes: C names.
+        times_s: (N,) float64.
+        scores: (N, C) float32 in [0, 1].
+        marks: frames of the windows shown, by rank.
+        intervals: annotated (label, first frame, frame after the last); None where the truth was not asked for.
+    """
+
+    video_id: str
+    classes: tuple[str, ...]
+    times_s: np.ndarray
+    scores: np.ndarray
+    marks: tuple[int, ...]
+    intervals: list[tuple[str, int, int]] | None
+
+
+def draw_window(view: WindowView, path: Path) -> None:
+    """Write `window_figure` as a PNG."""
+    _save(window_figure(view), path)
+
+
+def draw_curve(curve: Curve, path: Path) -> None:
+    """Write `curve_figure` as a PNG."""
+    _save(curve_figure(curve), path)
+
+
+def window_figure(view: WindowView) -> Figure:
+    """The frame as it is, the frame with the relation map and the chosen cells, and the class scores."""
+    from matplotlib.figure import Figure
+
+    height, width = view.image.shape[:2]
+    panel = 4.3 * min(max(width / height, 0.6), 2.0)  # inches
+    figure = Figure(figsize=(2 * panel + 4.6, 5.2), layout="constrained")
+    plain, laid, bars = figure.subplots(1, 3, width_ratios=(panel, panel, 3.2))
+    score = view.classes[view.label]
+    figure.suptitle(
+        f"{view.video_id}   peak {view.rank}: {view.label} {score:.2f}   "
+        f"frames {view.first_frame} to {view.last_frame} ({view.time_s:.1f} s)",
+        fontsize=13,
+    )
+    for axes in (plain, laid):
+        axes.imshow(view.image)
+        axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    plain.set_title(f"frame {view.frame}", fontsize=11)
+    if view.overlay:
+        _lay(figure, laid, view.overlay)
+        plain.add_patch(_box(_hull(view.overlay.boxes), edgecolor="white", linestyle="--", linewidth=1.2))
+        plain.set_xlabel("dashed: what the backbone sees", fontsize=9)
+        laid.set_title(f"relation to the cue (eq. 5), the {len(view.overlay.chosen)} chosen cells", fontsize=11)
+    else:
+        laid.set_title("no relation map", fontsize=11)
+        laid.images[0].set_alpha(0.25)
+        text = {"ha": "center", "va": "center", "wrap": True, "fontsize": 11}
+        laid.text(0.5, 0.5, f"not available:\n{view.missing}", transform=laid.transAxes, **text)
+    _bars(bars, view.classes)
+    return figure
+
+
+def _lay(figure: Figure, axes: Axes, overlay: Overlay) -> None:
+    x0, y0, x1, y1 = _hull(overlay.boxes) - 0.5  # a pixel's centre is its number, its edges half a pixel off
+    shown = axes.imshow(overlay.relation, extent=(x0, x1, y1, y0), cmap="inferno", alpha=0.5, interpolation="bilinear", zorder=2)
+    for position in overlay.chosen:
+        axes.add_patch(_box(overlay.boxes[position], edgecolor=CHOSEN, linewidth=1.8))
+    bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0.0, 0.04, 1.0)))
+    bar.ax.tick_params(labelsize=8)
+
+
+def _box(box: np.ndarray, **style: object):
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box
+    return Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, zorder=3, **style)
+
+
+def _hull(boxes: np.ndarray) -> np.ndarray:
+    return np.array([*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)])
+
+
+def _bars(axes: Axes, classes: dict[str, float]) -> None:
+    names = sorted(classes, key=classes.get)
+    axes.barh(names, [classes[name] for name in names], color=["#b0b6bd"] * (len(names) - 1) + ["#d1495b"])
+    for row, name in enumerate(names):
+        value = classes[name]
+        inside = value > 0.8
+        axes.text(
+            value + (-0.02 if inside else 0.02), row, f"{value:.2f}", va="center", ha="right" if inside else "left", fontsize=8
+        )
+    axes.set(xlim=(0, 1), xlabel="class score of the frame")
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def curve_figure(curve: Curve) -> Figure:
+    """All class scores over time, the windows shown marked by rank, and the annotated intervals where they were asked for."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
+    axes = figure.subplots()
+    palette = matplotlib.colormaps["tab20"]
+    colours = {name: palette(((2 * i) % 20 + (2 * i) // 20) % 20) for i, name in enumerate(curve.classes)}
+    order = np.argsort(-curve.scores.max(axis=0), kind="stable")
+    for place, number in enumerate(order):
+        name = curve.classes[number]
+        style = {"linewidth": 2.0, "zorder": 3} if place < LEADING else {"linewidth": 0.9, "alpha": 0.7, "zorder": 2}
+        axes.plot(curve.times_s, curve.scores[:, number], color=colours[name], label=name, **style)
+    for label, start, end in curve.intervals or ():
+        last = min(end, len(curve.times_s)) - 1
+        axes.axvspan(curve.times_s[start], curve.times_s[last], color=colours.get(label, "grey"), alpha=0.18, linewidth=0, zorder=1)
+        middle = (curve.times_s[start] + curve.times_s[last]) / 2
+        where = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
+        axes.text(middle, 0.985, f"{label}\n(annotated)", fontsize=8, color="#333333", **where)
+    for rank, frame in enumerate(curve.marks, start=1):
+        time, height = curve.times_s[frame], curve.scores[frame].max()
+        axes.axvline(time, color="black", linestyle=":", linewidth=0.9, zorder=1)
+        text = {"textcoords": "offset points", "ha": "center", "fontsize": 10, "fontweight": "bold"}
+        circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "black"}
+        axes.annotate(str(rank), (time, height), (0, 12), bbox=circle, zorder=5, **text)
+    about = {None: "", 0: "   (annotated: no anomaly)"}.get(None if curve.intervals is None else len(curve.intervals), "")
+    axes.set_title(f"{curve.video_id}{about}", fontsize=13)
+    end = max(float(curve.times_s[-1]), 1e-3)
+    top = float(np.clip(1.3 * curve.scores.max(), 0.2, 1))  # low curves are enlarged; the axis says how far
+    axes.set(xlim=(0, end), ylim=(0, top), xlabel="time, s", ylabel="class score")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, title="by highest score", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=DOTS_PER_INCH)

@@ -1,0 +1,1 @@
+"""Stage 1: from videos to feature maps in the cache."""

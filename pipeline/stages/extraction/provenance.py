@@ -1,0 +1,90 @@
+"""What the commit record says of a video's origin: enough to make its features again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Experiment
+from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.decode import VideoHeader, content_sha256
+from pipeline.stages.extraction.engine import Engine
+
+__all__ = ["lost_frames", "provenance"]
+
+PACKAGES = ("torch", "mmaction2", "av", "numpy")
+
+
+def provenance(
+    experiment: Experiment,
+    engine: Engine,
+    precision: str,
+    split: str,
+    path: Path,
+    header: VideoHeader,
+    frames: int,
+    damage: Damage,
+) -> dict:
+    """The facts, as JSON has them.
+
+    Args:
+        experiment: settings.
+        engine: the backbone that made the features, and `precision`, what it computed in.
+        split: `train` or `test`.
+        path: the video file or folder of images; its content is read for the digest.
+        header: what it says of itself.
+        frames: its frames, the lost ones with them.
+        damage: what was passed over.
+
+    Raises:
+        OSError: the video cannot be read any more.
+    """
+    facts = path.stat()
+    sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
+    return {
+        "source": {
+            "path": path.name,
+            "bytes": header.bytes,
+            "mtime_ns": facts.st_mtime_ns,
+            "sha256": content_sha256(path),
+            "packets": header.packets,
+            "declared_frames": header.declared,
+            "frames": frames,
+            "decoded_frames": frames - damage.lost_frames,
+            "fault": header.fault,
+            "damage": asdict(damage) if damage else None,
+            "fps": header.fps,
+            "width": header.width,
+            "height": header.height,
+        },
+        "backbone": {
+            "name": engine.network.name,
+            "weights": experiment.backbone.weights,
+            "weights_sha256": engine.network.weights_sha256,
+            "precision": precision,
+            "compiled": engine.compiled,
+            "batch_clips": engine.batch_clips,
+            "batch_frames": engine.batch_frames,
+        },
+        "decoding": experiment.decoding.model_dump(),
+        "preprocess": experiment.preprocess.model_dump(),
+        "sampling": sampling.model_dump(),
+        "split": split,
+        "device": engine.device.type,
+        "versions": _versions(),
+    }
+
+
+def lost_frames(provenance: Mapping[str, Any]) -> list[list[int]]:
+    """Ranges (first, one after the last) of the frames that were lost, as a commit record has them; imported features have none."""
+    damage = provenance.get("source", {}).get("damage") or {}
+    return damage.get("lost", [])
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -1,0 +1,149 @@
+"""What extraction starts from: decoders, files already in the cache, imported features, and how much damage is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cache import CommitRecord, FeatureStore, NotCached
+from cache.plain import length_problem
+from pipeline.config import Decoding, Experiment
+from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.decode import VideoHeader, content_sha256
+from pipeline.data.decoding.pool import DecodeWorkers
+from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.errors import DecodeError, LengthMismatch
+
+__all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
+
+SHOWN = 5  # names or problems in one message
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What one call did.
+
+    Attributes:
+        extracted: ids written.
+        cached: ids found complete in the cache.
+        quarantined: ids in quarantine, before or since.
+        damaged: those of `extracted` that were damaged in part and kept.
+    """
+
+    extracted: tuple[str, ...]
+    cached: tuple[str, ...]
+    quarantined: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Such as `3 videos extracted, 1 of them damaged, 5 were in the cache, 1 in quarantine`."""
+        parts = [f"{len(self.extracted)} videos extracted"]
+        parts += [f"{len(self.damaged)} of them damaged"] if self.damaged else []
+        parts += [f"{len(self.cached)} were in the cache"]
+        parts += [f"{len(self.quarantined)} in quarantine"] if self.quarantined else []
+        return ", ".join(parts)
+
+
+def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decoding.decode") -> DecodeWorkers:
+    """Decoder processes as the experiment's machine and preprocessing sections have them."""
+    machine, shape = experiment.machine, experiment.preprocess
+    return DecodeWorkers(
+        machine.decode_workers,
+        machine.decode_timeout_s,
+        short_side=shape.short_side,
+        crop=shape.crop,
+        max_pixels=experiment.decoding.max_pixels,
+        decoder=decoder,
+    )
+
+
+def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry, weights_sha256: str) -> bool:
+    """Whether the cached features were made of the file as it is now, and with these weights.
+
+    A namespace names the recipe of fine-tuned weights; trained again elsewhere, they can be others.
+    """
+    provenance = store.record(namespace, entry.video_id).provenance
+    if provenance["backbone"]["weights_sha256"] != weights_sha256:
+        return False
+    source = provenance["source"]
+    damage = source.get("damage")
+    if damage and "lost" not in damage:
+        return False  # made when lost frames did not keep their places
+    path = manifest.video_path(entry.video_id)
+    if path.is_file():
+        facts = path.stat()
+        if (source["bytes"], source["mtime_ns"]) == (facts.st_size, facts.st_mtime_ns):
+            return True
+    return path.exists() and content_sha256(path) == source["sha256"]
+
+
+def find_imported(
+    store: FeatureStore, namespace: str, videos: Sequence[VideoEntry], present: set[str], quarantined: Sequence[str]
+) -> ExtractReport:
+    """The report of a split whose features were imported.
+
+    Raises:
+        NotCached: naming the videos they lack.
+        LengthMismatch: naming the videos that differ from their features by a clip or more, with both lengths.
+    """
+    entries = [video for video in videos if video.video_id not in quarantined]
+    ids = [entry.video_id for entry in entries]
+    if missing := [video_id for video_id in ids if video_id not in present]:
+        raise NotCached(
+            f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {_some(missing)}; "
+            f"the namespace holds {_some(sorted(present)) or 'none'}"
+        )
+    wrong = [problem for entry in entries if entry.packets and (problem := _length(store.record(namespace, entry.video_id), entry))]
+    if wrong:
+        lines = "\n  ".join(wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN))
+        raise LengthMismatch(
+            f"{namespace}: the imported features of {len(wrong)} of {len(ids)} videos are not as long as the videos:\n  {lines}\n"
+            "import them with the layout and the frames a clip that they have, or as equal parts (gig cache import --help)"
+        )
+    return ExtractReport((), tuple(ids), tuple(sorted(quarantined)))
+
+
+def _length(record: CommitRecord, entry: VideoEntry) -> str | None:
+    """What is wrong where a video and its features differ by a clip, or a part of equal length, or more."""
+    frames, facts = record.shapes["times"][0], record.provenance.get("imported", {})
+    clips, length = facts.get("clips"), record.shapes["frames"][2]
+    if clips and not facts["equal_parts"]:
+        return (problem := length_problem(clips, facts["frames_per_clip"], entry.packets)) and f"{entry.video_id}: {problem}"
+    reach = -(-frames // clips) if clips and facts["equal_parts"] else length
+    if abs(frames - entry.packets) < max(1, reach):
+        return None
+    return f"{entry.video_id}: its features are of {frames} frames, the video has {entry.packets}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def check_damage(header: VideoHeader, frames: int, damage: Damage, policy: Decoding) -> str | None:
+    """What is lost of a damaged video that is kept, in words; None for a whole one.
+
+    Args:
+        header: of the video.
+        frames: its frames, the lost ones with them.
+        damage: what was passed over while it was decoded.
+        policy: what is done with it.
+
+    Raises DecodeError when the policy does not keep it.
+    """
+    if not damage and not header.fault:
+        return None
+    expected = max(header.declared, header.packets, frames)
+    sound = frames - damage.lost_frames - damage.corrupt_frames
+    kinds = {"lost": damage.lost_frames, "corrupt": damage.corrupt_frames, "missing at the end": expected - frames}
+    loss = f"{sound} of {expected} frames are sound"
+    loss += "".join(f", {count} {kind}" for kind, count in kinds.items() if count) + f", {damage.errors} errors"
+    if not damage:
+        loss += f"; {header.fault}"
+    if policy.on_damage == "quarantine":
+        what = "decoding.on_damage is quarantine"
+    elif sound < policy.keep_share * expected:
+        what = f"decoding.keep_share asks for {policy.keep_share:.0%}"
+    else:
+        return loss
+    first, message = (damage.first_frame, damage.message) if damage else (frames, header.fault)
+    raise DecodeError(f"{header.path}: damaged from frame {first} on ({message}): {loss}; {what}", frame=first, library=message)

@@ -1,0 +1,129 @@
+"""Features on their way into the cache, written behind the model by a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cache import FeatureWriter
+from pipeline.stages.extraction.engine import Maps
+
+__all__ = ["VideoSink", "WriteBehind"]
+
+
+class WriteBehind:
+    """One thread that does what it is given, in order; whoever is `waiting` calls ahead of it waits. Use it in a `with` block."""
+
+    def __init__(self, waiting: int = 4) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._room = threading.BoundedSemaphore(waiting)
+
+    def __enter__(self) -> WriteBehind:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True)
+
+    def submit(self, work: Callable[..., None], *arguments: object) -> None:
+        """Queue a call that raises nothing."""
+        self._room.acquire()
+
+        def run() -> None:
+            try:
+                work(*arguments)
+            finally:
+                self._room.release()
+
+        self._pool.submit(run)
+
+
+class VideoSink:
+    """One video's features: maps as they come, then the commit, or nothing at all.
+
+    Args:
+        video_id: whose.
+        writer: opened for the video.
+        averaged: clips of a segment, whose maps become one.
+        behind: the thread that writes.
+
+    Attributes:
+        queued: clips that were promised, by the caller's count.
+        error: why the video came to nothing; None while it has not.
+        frames: decoded frames, once `finish` was called.
+        loss: what damage has cost the video, in words; None for a whole one.
+        settled: set when the video is committed or given up.
+    """
+
+    def __init__(self, video_id: str, writer: FeatureWriter, averaged: int, behind: WriteBehind) -> None:
+        self.video_id, self.queued, self.frames = video_id, 0, 0
+        self.error: Exception | None = None
+        self.loss: str | None = None
+        self.settled = threading.Event()
+        self._writer, self._averaged, self._behind = writer, averaged, behind
+        self._received = 0
+        self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._provenance: Callable[[], Mapping[str, Any]] | None = None
+        self._times_s = np.empty(0)
+
+    def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None:
+        """Some rows of a batch's maps, and frame numbers (n, L), of a view's next clips."""
+        self._received += len(indices)
+        self._behind.submit(self._append, view, maps, rows, indices)
+        self._commit_when_complete()
+
+    def finish(self, times_s: np.ndarray, provenance: Callable[[], Mapping[str, Any]]) -> None:
+        """All clips are queued; the video is committed when their maps have come.
+
+        Args:
+            times_s: presentation times of all decoded frames.
+            provenance: called for what the commit record is to say.
+        """
+        self.frames, self._times_s, self._provenance = len(times_s), times_s, provenance
+        self._commit_when_complete()
+
+    def give_up(self, error: Exception) -> None:
+        """Leave nothing of the video."""
+        self._behind.submit(self._settle, error)
+
+    def _commit_when_complete(self) -> None:
+        if self._provenance and self._received == self.queued:
+            self._behind.submit(self._settle, None)
+
+    def _append(self, view: int, batch: Maps, rows: slice, indices: np.ndarray) -> None:
+        if self.error:
+            return
+        try:
+            self._write(view, batch.numpy()[rows], indices)
+        except Exception as error:  # handed on, as in `_settle`
+            self.error = error
+
+    def _write(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None:
+        parts = self._parts.setdefault(view, [])
+        parts.append((maps, indices))
+        count = sum(len(part) for part, _ in parts) // self._averaged
+        if not count:
+            return
+        maps, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        whole = count * self._averaged
+        self._parts[view] = [(maps[whole:], indices[whole:])] if whole < len(maps) else []
+        maps = maps[:whole].reshape(count, self._averaged, *maps.shape[1:])
+        self._writer.append(view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1))
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.settled.is_set():
+            return
+        self.error = self.error or error
+        try:
+            with self._writer:
+                if self.error is None:
+                    self._writer.set_times(self._times_s)
+                    self._writer.commit(self._provenance())
+        except Exception as failure:  # handed on: whoever waits for the video raises it
+            self.error = self.error or failure
+        finally:
+            self.settled.set()

@@ -1,0 +1,1 @@
+"""The optional end-to-end stage: backbone and head together, on clips from the videos."""

@@ -1,0 +1,184 @@
+"""End to end: train the unfrozen backbone, and the head from the frozen stage's on, from video clips.
+
+The loop is in `pipeline.stages.finetuning.loop`; this is what it starts from and what it leaves, in one process or several.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.tensorboard import SummaryWriter
+
+from cache.errors import CacheError
+from pipeline.config import Experiment, Run, parse_experiment, to_yaml
+from pipeline.data.decoding.following import end_with
+from pipeline.data.manifest import Manifest
+from pipeline.errors import PipelineError
+from pipeline.models.backbone import build_backbone, full_state
+from pipeline.models.live import LiveModel, unfreeze
+from pipeline.stages.common.device import check_precision
+from pipeline.stages.common.manifest import load_manifest
+from pipeline.stages.common.outputs import check_space, keep_if_made_from, whole_file
+from pipeline.stages.common.recipes import TUNED_BACKBONE, Progress, file_sha256
+from pipeline.stages.extraction.sources import experiment_workers
+from pipeline.stages.finetuning.clips import BagSource
+from pipeline.stages.finetuning.loop import CHECKPOINTS, Fitting, LabelledVideos
+from pipeline.stages.finetuning.team import ALONE, Team, launch, team, tell
+from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
+from pipeline.stages.training.train import write_losses
+from pipeline.stages.training.training_set import held_out_videos, training_labels
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    experiment: Experiment,
+    manifest_folder: Path,
+    left_out: Sequence[str],
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Fine-tune as the experiment's section says; in several processes, where `machine.processes` asks for them.
+
+    Writes backbone.safetensors (the whole recogniser, for `backbone.weights`), head.safetensors, losses.csv, TensorBoard events,
+    facts.json, config.yaml, and with a validation split selection.json.
+
+    Args:
+        experiment: settings.
+        manifest_folder: of the manifest.
+        left_out: ids of videos in quarantine.
+        head_folder: of the frozen stage's head.
+        folder: where results and checkpoints go; checkpoints found there are taken up.
+        progress: told the steps done.
+
+    Raises:
+        ConfigError: a device or precision that is not there.
+        DecodeError: a video can no longer be read.
+        OutputError: no room for a checkpoint.
+        PipelineError: a loss that is not finite, or a process that died.
+    """
+    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
+    request = folder / "request.json"
+    request.unlink(missing_ok=True)  # of several processes that were killed
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # written anew from the checkpoint
+    if experiment.machine.processes == 1:
+        _train(experiment, manifest_folder, left_out, head_folder, folder, ALONE, progress)
+        return
+    facts = {"experiment": experiment.model_dump(mode="json"), "left_out": list(left_out)}
+    facts |= {"manifest": str(manifest_folder), "head": str(head_folder), "folder": str(folder)}
+    request.write_text(json.dumps(facts), encoding="utf-8")
+    try:
+        launch(experiment.machine.processes, "pipeline.stages.finetuning.finetune", request, progress)
+    finally:
+        request.unlink(missing_ok=True)
+
+
+def main(request: Path) -> None:
+    """One process of several, started by `launch`; its input is a pipe that ends with the process that called that."""
+    end_with(sys.stdin.fileno())
+    facts = json.loads(request.read_text(encoding="utf-8"))
+    experiment = parse_experiment(facts["experiment"], where=str(request))
+    try:
+        with team(experiment.machine.device) as member:
+            progress = (lambda *state: tell("progress", *state)) if member.rank == 0 else None
+            places = Path(facts["manifest"]), facts["left_out"], Path(facts["head"]), Path(facts["folder"])
+            _train(experiment, *places, member, progress)
+    except (PipelineError, CacheError) as error:
+        tell("error", str(error))
+        raise SystemExit(1) from error
+
+
+def _train(
+    experiment: Experiment,
+    manifest_folder: Path,
+    left_out: Sequence[str],
+    head_folder: Path,
+    folder: Path,
+    member: Team,
+    progress: Progress | None,
+) -> None:
+    settings, machine, run = experiment.finetune, experiment.machine, experiment.run(experiment.finetune.run)
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    device = member.device(machine.device)
+    check_precision(settings.precision, device)
+    if progress:
+        progress(0, 1, "loading the backbone")
+    manifest = load_manifest(experiment, manifest_folder).without(list(left_out))
+    source = experiment.backbone
+    network = build_backbone(source.name, source.weights, seed=source.seed)
+    unfreeze(network, settings.unfreeze)
+    start = load_head(head_folder / "head.safetensors")
+    model = LiveModel(
+        network,
+        start.module.requires_grad_(True),
+        start.standardizer,
+        run.head.k,
+        reduction=run.head.reduction,
+        relation=run.head.relation,
+        enhancement=run.head.enhancement,
+        precision=getattr(torch, settings.precision),
+        checkpointing=machine.activation_checkpointing,
+    ).to(device)
+    data = _divided(manifest, run)
+    with ExitStack() as stack:
+        workers = stack.enter_context(experiment_workers(experiment))
+        board = stack.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
+        fitting = Fitting(experiment, run, model, data, BagSource(experiment, manifest, workers), folder, member, progress, board)
+        fitting.run_all()
+    if member.rank == 0:
+        _write(folder, fitting, start, experiment)
+    member.gather(None)  # nobody leaves before the results are there
+
+
+def _divided(manifest: Manifest, run: Run) -> LabelledVideos:
+    """The training videos as the frozen stage divides and labels them."""
+    entries = sorted(manifest.split("train"), key=lambda entry: entry.video_id)
+    ids = [entry.video_id for entry in entries]
+    labels = training_labels(manifest, ids, run.training)
+    held_out = held_out_videos(run, entries)
+    fitting = tuple(video_id for video_id in ids if video_id not in held_out)
+    return LabelledVideos(fitting, tuple(sorted(held_out)), dict(zip(ids, labels, strict=True)))
+
+
+def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Experiment) -> None:
+    """Write the results, then remove the checkpoints."""
+    model, state = fitting.model, fitting.state
+    check_space(folder, sum(value.nbytes for value in full_state(model.network).values()))
+    facts = {
+        "started_from": model.network.weights_sha256,
+        "videos": len(fitting.data.fitting),
+        "trained_weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "epochs": len(state.history),
+        "steps": state.steps,
+        "steps_per_s": fitting.steps_per_s,
+        "device": torch.cuda.get_device_name(fitting.device) if fitting.device.type == "cuda" else "cpu",
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated(fitting.device) if fitting.device.type == "cuda" else None,
+        "processes": fitting.member.size,
+    }
+    model.cpu()
+    tuned = folder / TUNED_BACKBONE
+    with whole_file(tuned) as partial:
+        save_file(full_state(model.network), partial, metadata={"backbone": model.network.name})
+    # The tuned head belongs to the features of the tuned backbone, which are otherwise made as those before were.
+    features = replace(start.features, weights_sha256=file_sha256(tuned)) if start.features else None
+    save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes, features)
+    if fitting.validation:
+        fitting.validation.write(folder, model.head, start.classes)
+    write_losses(folder, state.history)
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (folder / "config.yaml").write_text(to_yaml(experiment.finetune), encoding="utf-8")
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

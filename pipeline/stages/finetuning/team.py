@@ -1,0 +1,140 @@
+"""Several processes that train one model: each has the whole model and a share of every batch; gradients are added up.
+
+A process that dies ends the others: `torch.distributed.run` stops them, and the caller gets an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.stages.common.device import pick_device
+from pipeline.stages.common.recipes import Progress
+
+__all__ = ["ALONE", "Team", "launch", "team"]
+
+Item = TypeVar("Item")
+MARK = "gig-vad: "
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number; 0 writes and reports.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """This process's part of a batch."""
+        return batch[self.rank :: self.size]
+
+    def device(self, name: str) -> torch.device:
+        """`machine.device` for this process: with CUDA every process has a card of its own. Raises ConfigError."""
+        device = pick_device(name)
+        if device.type != "cuda" or self.size == 1:
+            return device
+        if device.index is not None or self.size > torch.cuda.device_count():
+            raise ConfigError(
+                f"machine.processes: expected device auto or cuda and at most {torch.cuda.device_count()} processes, one a CUDA "
+                f"device, got {name} and {self.size}"
+            )
+        return torch.device("cuda", self.rank)
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace every gradient by the sum over all processes; one without a gradient counts as zero."""
+        if self.size == 1:
+            return
+        parameters = list(parameters)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for parameter, part in zip(parameters, flat.split([g.numel() for g in gradients]), strict=True):
+            parameter.grad = part.view_as(parameter).clone()
+
+    def gather(self, item: Item) -> list[Item]:
+        """The items of all processes, by rank, in every process."""
+        if self.size == 1:
+            return [item]
+        items: list = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
+
+
+ALONE = Team()
+
+
+@contextmanager
+def team(device: str) -> Iterator[Team]:
+    """The team that `launch` has started this process for. Raises PipelineError when another process of it is lost."""
+    member = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    place = member.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield member
+    except dist.DistBackendError as error:
+        raise PipelineError(f"process {member.rank} of {member.size} has lost another one: {error}") from error
+    finally:
+        dist.destroy_process_group()
+
+
+def tell(kind: str, *content: object) -> None:
+    """Send progress or an error to the process that called `launch`."""
+    print(f"{MARK}{json.dumps([kind, *content])}", flush=True)
+
+
+def launch(processes: int, module: str, request: Path, progress: Progress | None = None) -> None:
+    """Run `python -m module request` in several processes on this machine and wait for them.
+
+    Raises PipelineError with the first error that one of them told, or with the last lines printed when one died.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", module]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    errors: list[str] = []
+    tail: deque[str] = deque(maxlen=30)
+    with subprocess.Popen(
+        [*command, str(request)],
+        stdin=subprocess.PIPE,
+        process_group=0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    ) as child:
+        try:
+            for line in child.stdout:
+                _, mark, said = line.partition(MARK)
+                if not mark:
+                    tail.append(line)
+                    continue
+                kind, *content = json.loads(said)
+                if kind == "error":
+                    errors.append(content[0])
+                elif progress:
+                    progress(*content)
+        except BaseException:
+            child.terminate()
+            raise
+    if child.returncode:
+        reason = errors[0] if errors else "one of them ended by itself; the last lines are\n" + "".join(tail)
+        raise PipelineError(f"{processes} processes on {module}: {reason}")

@@ -1,0 +1,1 @@
+"""Stage 3: score tables, one row per frame."""

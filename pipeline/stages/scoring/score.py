@@ -1,0 +1,199 @@
+"""Stage 3: per-frame score tables, one Parquet file per video. They never hold labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from scipy.ndimage import gaussian_filter1d
+
+from cache import FeatureStore
+from cache.names import escape
+from pipeline.config import Experiment, Scoring, to_yaml
+from pipeline.data.manifest import Manifest
+from pipeline.data.sampling import windows_to_frames
+from pipeline.data.tables import safe_row
+from pipeline.errors import PipelineError
+from pipeline.stages.common.feature_recipe import recipe_of
+from pipeline.stages.common.outputs import keep_if_made_from, whole_file
+from pipeline.stages.common.recipes import Progress, file_sha256
+from pipeline.stages.extraction.provenance import lost_frames
+from pipeline.stages.training.bags import Windows, in_parts, reduce_windows
+from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
+from pipeline.stages.training.validation import read_thresholds
+
+__all__ = ["VideoScores", "score_split", "score_video", "smooth", "table_facts", "table_path", "write_csv", "write_scores"]
+
+FACTS = b"gig-vad"
+"""Key in the metadata of a Parquet table under which its facts lie."""
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Scores of one video of N frames and W windows.
+
+    Attributes:
+        frames: (N, C) float32 in [0, 1], smoothed anomaly class scores.
+        anomaly: (N,) float32 in [0, 1], how anomalous a frame is: the maximum of the class scores; of a binary method its own
+            score, smoothed.
+        times_s: (N,) float64.
+        windows: (W, 1 + C) float32, eq. 7, as the head gave them.
+        spans: (W, 2) int64, first and last frame of a window.
+        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column; k is 0 for pooled maps.
+    """
+
+    frames: np.ndarray
+    anomaly: np.ndarray
+    times_s: np.ndarray
+    windows: np.ndarray
+    spans: np.ndarray
+    positions: np.ndarray
+
+
+def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian of order 0 along axis 0, edges repeated; (n, C) -> (n, C)."""
+    return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
+
+
+def score_video(
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring, reduced: Windows | None = None
+) -> VideoScores:
+    """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
+
+    `reduced` are the video's windows, where they have been reduced before.
+    """
+    reader = store.reader(namespace, video_id)
+    count, outputs = reader.shape[1], 1 + len(head.classes)
+    # Filled in place: small results kept between the large arrays of every step would leave holes that memory never gives back.
+    window_scores = np.empty((count, outputs), dtype=np.float32)
+    positions = np.empty((count, head.settings.k if head.settings.reduction == "spatial" else 0), dtype=np.int64)
+    own = np.empty(count, dtype=np.float64)
+    done, binary = 0, False
+    with torch.inference_mode():
+        stream = reduced or reduce_windows(store, namespace, video_id, head.settings, head.standardizer)
+        for cue, vectors, chosen in in_parts(stream, count, head.module.context):
+            step = slice(done, done := done + vectors.shape[1])
+            output = head.module(cue, vectors)
+            window_scores[step] = output.segment_scores[0].numpy()
+            positions[step] = (chosen if output.positions is None else output.positions)[0].numpy()
+            own[step] = output.anomaly_scores[0].numpy()
+            binary = output.anomaly_logits is not None
+    indices, times = reader.frames()[0], reader.times()
+    scores = np.column_stack([own, window_scores[:, 1:]])
+    if scoring.smooth_on == "windows":
+        scores = smooth(scores, scoring.smooth_sigma)
+    scores = windows_to_frames(scores, indices, len(times))
+    if scoring.smooth_on == "frames":
+        scores = smooth(scores, scoring.smooth_sigma)
+    frames = scores[:, 1:].astype(np.float32)
+    anomaly = scores[:, 0].astype(np.float32) if binary else frames.max(axis=1)
+    return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], positions)
+
+
+def table_path(folder: Path, video_id: str) -> Path:
+    """Where a video's score table lies in a folder of them."""
+    return folder / "frames" / f"{escape(video_id)}.parquet"
+
+
+def write_scores(
+    folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], facts: Mapping[str, object] | None = None
+) -> Path:
+    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet; returns the first.
+
+    `facts` say where the scores of the first come from, as plain data; `table_facts` reads them.
+    """
+    count = len(scores.frames)
+    columns = {
+        "frame": pa.array(np.arange(count, dtype=np.int64)),
+        "time_s": pa.array(scores.times_s),
+        "score": pa.array(scores.anomaly),
+    }
+    columns |= {label: pa.array(scores.frames[:, i]) for i, label in enumerate(classes)}
+    windows = {
+        "first_frame": pa.array(scores.spans[:, 0]),
+        "last_frame": pa.array(scores.spans[:, 1]),
+        "Normal": pa.array(scores.windows[:, 0]),
+        "positions": pa.array(list(scores.positions), type=pa.list_(pa.int64())),
+    }
+    windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
+    final = table_path(folder, video_id)
+    tables = {folder / "windows" / final.name: pa.table(windows), final: pa.table(columns)}
+    if facts is not None:
+        tables[final] = tables[final].replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True)})
+    for path, table in tables.items():  # that of the frames last: where it lies, the video is done
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as partial:
+            pq.write_table(table, partial)
+    return final
+
+
+def table_facts(path: Path) -> dict | None:
+    """The facts that a score table carries; None where it has none. Raises PipelineError for a file that is no table."""
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(FACTS)
+        return None if found is None else json.loads(found)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise PipelineError(f"{path}: not a score table ({error})") from error
+
+
+def write_csv(table: Path) -> Path:
+    """Write a score table once more as CSV, beside it; returns the path."""
+    columns = pq.read_table(table)
+    final = table.with_suffix(".csv")
+    with whole_file(final) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        lines = csv.writer(stream)
+        lines.writerow(safe_row(columns.column_names))
+        lines.writerows(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+    return final
+
+
+def score_split(
+    experiment: Experiment,
+    run_name: str,
+    manifest: Manifest,
+    namespace: str,
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    reduced: Callable[[str], Windows] | None = None,
+) -> None:
+    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost frames, and
+    the class thresholds, where a validation split chose them.
+
+    Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a video's
+    windows, where they have been reduced before.
+
+    Raises FeatureMismatch where the features of a video are not made as those that the head was trained on.
+    """
+    run = experiment.run(run_name)
+    store = FeatureStore.open(experiment.paths.cache)
+    file = head_folder / "head.safetensors"
+    head = load_head(file)
+    videos = manifest.split("test")
+    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
+    index = {}
+    for number, entry in enumerate(videos):
+        if progress:
+            progress(number, len(videos), f"scoring {entry.video_id}")
+        check_features(head, file, recipe_of(store.record(namespace, entry.video_id)), experiment)
+        path = table_path(folder, entry.video_id)
+        if not path.exists():
+            windows = reduced(entry.video_id) if reduced else None
+            scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
+            write_scores(folder, entry.video_id, scores, head.classes)
+        reader = store.reader(namespace, entry.video_id)
+        index[entry.video_id] = {"file": path.name, "decoded_frames": len(reader.times()), "sha256": file_sha256(path)}
+        if lost := lost_frames(reader.record.provenance):
+            index[entry.video_id]["lost_frames"] = lost
+    document = {"classes": list(head.classes), "videos": index}
+    if thresholds := read_thresholds(head_folder, head.classes):
+        document["thresholds"] = thresholds
+    (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")

@@ -1,0 +1,108 @@
+"""What a folder of `gig score` holds: which table is which file's, by which head and settings it was made.
+
+Every table carries its own facts, so that they are written in one step with it; `index.json` gathers them in the form that the
+pipeline's own score folders have. A folder is of one head and one set of settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.decoding.decode import content_sha256
+from pipeline.errors import OutputError
+from pipeline.stages.common.outputs import whole_file
+from pipeline.stages.common.recipes import file_sha256
+from pipeline.stages.scoring.score import table_facts, table_path
+
+__all__ = ["ScoreIndex"]
+
+
+@dataclass(frozen=True)
+class ScoreIndex:
+    """The index of one folder, for one head and its settings.
+
+    Attributes:
+        folder: of the tables.
+        made_with: what decides the scores but for the video: section -> setting -> value.
+        about: what else index.json says at its top.
+        videos: video id -> its entry.
+    """
+
+    folder: Path
+    made_with: Mapping[str, Mapping[str, object]]
+    about: Mapping[str, object]
+    videos: dict[str, dict]
+
+    @classmethod
+    def open(cls, folder: Path, made_with: Mapping[str, Mapping[str, object]], about: Mapping[str, object]) -> ScoreIndex:
+        """Read what the folder holds, if anything. Raises OutputError where it is the work of something else."""
+        path = folder / "index.json"
+        if not path.exists():
+            return cls(folder, made_with, about, {})
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            held, videos = document["made_with"], document["videos"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{path}: not an index of `gig score` ({error!r}); remove the folder or give another --out"
+            ) from error
+        _check_same(path, held, made_with)
+        return cls(folder, made_with, about, {video_id: entry for video_id, entry in videos.items() if _lies_there(folder, entry)})
+
+    def check(self, video_id: str, file: Path) -> bool:
+        """Whether the table of a file lies in the folder already and holds what scoring it again would give.
+
+        Args:
+            video_id: names the table.
+            file: the video.
+
+        Raises:
+            OutputError: the table is that of another file, or of other settings.
+            OSError, DecodeError: the video cannot be read.
+        """
+        path = table_path(self.folder, video_id)
+        if not path.exists():
+            return False
+        facts = table_facts(path)
+        if facts is None or "source" not in facts:
+            raise OutputError(f"{path} is there already, and says not of which file; remove it or give another --out")
+        source, content = facts["source"], content_sha256(file)
+        if source["path"] != str(file.resolve()) and source["sha256"] != content:
+            raise OutputError(f"{path} is the score table of {source['path']}, not of {file.resolve()}; give another --out")
+        _check_same(path, facts["made_with"], self.made_with)
+        entry = self.videos.get(video_id)
+        damaged = entry is not None and entry["sha256"] != file_sha256(path)
+        return source["sha256"] == content and not damaged and (self.folder / "windows" / path.name).exists()
+
+    def add(self, video_id: str) -> None:
+        """Take a table into index.json, by the facts that it carries."""
+        path = table_path(self.folder, video_id)
+        facts = table_facts(path)
+        entry = {key: facts[key] for key in ("decoded_frames", "source", "damage")}
+        self.videos[video_id] = {"file": path.name, "sha256": file_sha256(path)} | entry
+        self._write()
+
+    def _write(self) -> None:
+        document = {**self.about, "made_with": self.made_with, "videos": dict(sorted(self.videos.items()))}
+        with whole_file(self.folder / "index.json") as partial:
+            partial.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
+    return (folder / "frames" / entry["file"]).exists()
+
+
+def _check_same(path: Path, held: Mapping[str, Mapping], wanted: Mapping[str, Mapping]) -> None:
+    """Raise OutputError naming the settings in which what lies there differs from what is to be made."""
+    before, now = _flat(held), _flat(wanted)
+    names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    if names:
+        lines = "\n".join(f"  {name}: there {before.get(name)}, here {now.get(name)}" for name in names)
+        raise OutputError(f"{path}: made with another head or other settings; remove the folder or give another --out\n{lines}")
+
+
+def _flat(sections: Mapping[str, Mapping]) -> dict[str, object]:
+    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}

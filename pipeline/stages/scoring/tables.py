@@ -1,0 +1,233 @@
+"""Score tables, ours or of any other system, as arrays by video id; and their form as a submission.
+
+Our own folder has an index.json that says which table is which video's, and how many frames were decoded. Files of other systems
+are those of `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.frame_counts import read_frame_counts
+from pipeline.data.problems import Problems
+from pipeline.data.tables import safe_row
+from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.metrics.temporal import runs
+from pipeline.stages.scoring.score_files import columns_of, open_table, read_score_files
+from pipeline.stages.scoring.score_form import ScoreForm, per_frame
+
+__all__ = [
+    "ScoreForm",
+    "ScoreTables",
+    "end_with_videos",
+    "export_submission",
+    "per_frame",
+    "read_lengths",
+    "read_scores",
+    "read_tables",
+    "resolve_thresholds",
+]
+
+
+@dataclass(frozen=True)
+class ScoreTables:
+    """Scores of some videos, a value a frame.
+
+    Attributes:
+        general: video id -> (N,) float64, how anomalous a frame is.
+        classwise: video id -> (N, C) float64; None where the tables hold no classes.
+        thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None without one.
+        notes: what was not read of the files, or done to the scores.
+        video_frames: video id -> frames of the video, where scores may end before it does; None where there is one for each.
+        lost: video id -> ranges (first, one after the last) of frames that could not be decoded and have the scores of those before
+            them; of videos that have any, where the tables say so.
+    """
+
+    general: dict[str, np.ndarray]
+    classwise: dict[str, np.ndarray] | None
+    thresholds: tuple[float | None, ...] | None = None
+    notes: tuple[str, ...] = ()
+    video_frames: Mapping[str, int] | None = None
+    lost: dict[str, list[list[int]]] = field(default_factory=dict)
+
+
+def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The tables of a folder that has an index.
+
+    Returns:
+        Class scores (N, C) float64 and the decoded frame count of every video, by id.
+
+    Raises:
+        LengthMismatch: a table has not one row for every decoded frame.
+        PipelineError: a table or the index is missing, or the classes are others.
+    """
+    _, scores, counts = _indexed(folder, classes)
+    return scores, counts
+
+
+def _indexed(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
+    """As `read_scores`, with the anomaly scores (N,) of every video before them."""
+    index = _index(folder)
+    if tuple(index["classes"]) != tuple(classes):
+        expected, got = ", ".join(classes), ", ".join(index["classes"])
+        raise PipelineError(f"{folder / 'index.json'}: expected the classes {expected}, got {got}")
+    general, scores, counts = {}, {}, {}
+    for video_id, facts in index["videos"].items():
+        path = folder / "frames" / facts["file"]
+        table = open_table(video_id, path)
+        if table.num_rows != facts["decoded_frames"]:
+            raise LengthMismatch(f"{video_id}: {table.num_rows} scores for {facts['decoded_frames']} decoded frames ({path})")
+        scores[video_id] = columns_of(video_id, path, table, classes)
+        own = "score" in table.column_names
+        general[video_id] = columns_of(video_id, path, table, ["score"])[:, 0] if own else scores[video_id].max(axis=1)
+        counts[video_id] = facts["decoded_frames"]
+    return general, scores, counts
+
+
+def read_tables(source: Path, classes: Sequence[str], lengths: Mapping[str, int], form: ScoreForm | None = None) -> ScoreTables:
+    """The tables of a folder with an index, or the scores of any other system.
+
+    Args:
+        source: the folder, or a file.
+        classes: C anomaly classes.
+        lengths: video id -> frames of all videos to evaluate. The index, where there is one, knows better, unless `form` says that
+            scores are of whole clips.
+        form: what the scores stand for and how they are read; None is a score for every frame.
+
+    Raises:
+        LengthMismatch: there are too few or too many scores.
+        PipelineError: scores are missing, surplus or in no form that is read, or not finite; the message names the video.
+    """
+    form = form or ScoreForm()
+    if (source / "index.json").is_file():
+        return _own(source, classes, lengths, form)
+    found = read_score_files(source, classes, lengths, form)
+    general, classwise = {}, {}
+    for video_id, (one, several) in found.scores.items():
+        both = np.column_stack([one, several]) if several is not None else one[:, None]
+        both = form.to_frames(video_id, both, lengths[video_id])
+        general[video_id] = both[:, 0]
+        if several is not None:
+            classwise[video_id] = both[:, 1:]
+    if len(classes) == 1 and not classwise:
+        classwise = {video_id: scores[:, None] for video_id, scores in general.items()}
+    if classwise and len(classwise) < len(general):
+        missing = sorted(set(general) - set(classwise))
+        raise PipelineError(f"{source}: the tables of {', '.join(missing)} hold no classes, those of other videos do")
+    tables = ScoreTables(general, classwise or None, notes=found.notes)
+    return end_with_videos(tables, lengths) if form.clip_frames else tables
+
+
+def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form: ScoreForm) -> ScoreTables:
+    if form != ScoreForm(clip_frames=form.clip_frames):
+        raise PipelineError(f"{folder}: these tables hold a score for every frame; a stride or tail is for others")
+    general, scores, _ = _indexed(folder, classes)
+    _same_videos(folder, scores, lengths)
+    if form.clip_frames:
+        for video_id, values in general.items():
+            form.to_frames(video_id, values, lengths[video_id])
+    index = _index(folder)
+    thresholds = index.get("thresholds")
+    lost = {video_id: facts["lost_frames"] for video_id, facts in index["videos"].items() if "lost_frames" in facts}
+    tables = ScoreTables(general, scores, None if thresholds is None else tuple(thresholds), lost=lost)
+    return end_with_videos(tables, lengths) if form.clip_frames else tables
+
+
+def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTables:
+    """Tables of clips, which end with the last whole clip of a video or go beyond its last frame, within the videos.
+
+    Scores of frames that a video does not have are left out; frames without a score are in no figure. Notes say of which videos.
+    A length of 0 is not known and changes nothing.
+    """
+    frames = {v: lengths[v] or len(scores) for v, scores in tables.general.items()}
+    beyond = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) > frames[v]}
+    short = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) < frames[v]}
+    notes = list(tables.notes)
+    for off, what in (
+        (short, "frames after the last clip have no score and are in no figure"),
+        (beyond, "scores after the last frame are left out"),
+    ):
+        if off:
+            some = ", ".join(f"{v}: {n} scores, {count} frames" for v, (n, count) in list(off.items())[:5])
+            notes.append(f"{what}, in {len(off)} video(s): {some}{', ...' if len(off) > 5 else ''}")
+    general = {v: scores[: frames[v]] for v, scores in tables.general.items()}
+    classwise = tables.classwise and {v: scores[: frames[v]] for v, scores in tables.classwise.items()}
+    return replace(tables, general=general, classwise=classwise, notes=tuple(notes), video_frames=frames)
+
+
+def resolve_thresholds(chosen: Sequence[float | None] | None, default: float, classes: int) -> list[float]:
+    """theta of every class: the one chosen on a validation split, else the default."""
+    return [default if theta is None else theta for theta in chosen or [None] * classes]
+
+
+def read_lengths(file: Path) -> dict[str, int]:
+    """Frames of videos from a table of frame counts (pipeline.data.frame_counts), such as the per_video.csv of an evaluation."""
+    problems = Problems()
+    found = {video_id: row.frames for video_id, row in read_frame_counts(file, problems).items()}
+    problems.raise_any()
+    return found
+
+
+def export_submission(
+    source: Path,
+    out: Path,
+    threshold: float,
+    classes: Sequence[str] = (),
+    lengths: Mapping[str, int] | None = None,
+    form: ScoreForm | None = None,
+) -> tuple[Path, Path]:
+    """Write score tables as the two CitySCENE tasks.
+
+    task1.csv has video, frame, score: the anomaly score of every frame. task2.csv has video, class, start, end, score: the maximal
+    runs of frames whose class score is at least the threshold, the end not part of them, with their mean score.
+
+    Args:
+        source: of the score tables.
+        out: where the two files go.
+        threshold: theta of the classes for which none was chosen with the head.
+        classes, lengths, form: as `read_tables`, for tables without an index.
+    """
+    if (source / "index.json").is_file():
+        index = _index(source)
+        classes, lengths = tuple(index["classes"]), {v: facts["decoded_frames"] for v, facts in index["videos"].items()}
+    elif lengths is None:
+        raise PipelineError(f"{source}: these tables have no index: their classes and lengths come from a manifest (--truth)")
+    tables = read_tables(source, classes, lengths, form)
+    if tables.classwise is None:
+        raise PipelineError(f"{source}: the tables hold no class scores, which task 2 is of")
+    anomaly, scores = tables.general, tables.classwise
+    limits = resolve_thresholds(tables.thresholds, threshold, len(classes))
+    out.mkdir(parents=True, exist_ok=True)
+    paths = out / "task1.csv", out / "task2.csv"
+    with paths[0].open("w", newline="", encoding="utf-8") as first, paths[1].open("w", newline="", encoding="utf-8") as second:
+        general, specific = csv.writer(first), csv.writer(second)
+        general.writerow(("video", "frame", "score"))
+        specific.writerow(("video", "class", "start", "end", "score"))
+        for video_id in sorted(scores):
+            table = scores[video_id]
+            name, *labels = safe_row([video_id, *classes])
+            general.writerows((name, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
+            for c, label in enumerate(labels):
+                for start, end in runs(table[:, c] >= limits[c]):
+                    specific.writerow((name, label, start, end, f"{table[start:end, c].mean():.6f}"))
+    return paths
+
+
+def _index(folder: Path) -> dict:
+    path = folder / "index.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PipelineError(f"{path}: the index of the score tables cannot be read ({error.strerror})") from error
+
+
+def _same_videos(folder: Path, scores: Collection[str], wanted: Collection[str]) -> None:
+    missing, surplus = sorted(set(wanted) - set(scores)), sorted(set(scores) - set(wanted))
+    if missing or surplus:
+        raise PipelineError(f"{folder}: no scores for {missing}, scores for {surplus} not in the test split")

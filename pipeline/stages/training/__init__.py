@@ -1,0 +1,1 @@
+"""Stage 2: heads trained on the cached maps."""

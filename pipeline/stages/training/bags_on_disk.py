@@ -1,0 +1,92 @@
+"""Reduced features on disk, for runs that share a reduction: the maps are read once, not once a run.
+
+`train.safetensors` holds the bags of all training videos with the channel statistics, `<key>.safetensors` the vectors of a test
+video's windows. Both are float32, so that what is made from them is what is made from the maps.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from cache import FeatureStore
+from cache.names import escape
+from pipeline.config import Experiment
+from pipeline.data.manifest import Manifest
+from pipeline.errors import PipelineError
+from pipeline.models.reduction import Standardizer
+from pipeline.stages.common.outputs import whole_file
+from pipeline.stages.common.recipes import Progress
+from pipeline.stages.training.bags import Bags, Windows, reduce_bags, reduce_windows
+from pipeline.stages.training.training_set import held_out_videos, training_standardizer
+
+__all__ = ["read_training", "read_windows", "write_test", "write_training"]
+
+FILE = "train.safetensors"
+
+
+def write_training(
+    experiment: Experiment, run_name: str, manifest: Manifest, namespace: str, folder: Path, progress: Progress | None = None
+) -> None:
+    """Reduce the training videos as a run needs it."""
+    run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
+    entries = manifest.split("train")
+    standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
+    bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
+    tensors = {"cues": bags.cues, "patterns": bags.patterns}
+    if standardizer:
+        tensors |= {"mean": standardizer.mean, "std": standardizer.std}
+    with whole_file(folder / FILE) as partial:
+        save_file(tensors, partial, metadata={"video_ids": json.dumps(bags.video_ids)})
+
+
+def read_training(folder: Path, offset: float) -> tuple[Bags, Standardizer | None]:
+    """The bags, mapped from the file: processes that read it share its memory; and the statistics, if there are any."""
+    path = folder / FILE
+    with safe_open(path, framework="pt") as stream:
+        video_ids = tuple(json.loads(stream.metadata()["video_ids"]))
+    tensors = load_file(path)
+    standardizer = Standardizer(tensors["mean"], tensors["std"], offset) if "mean" in tensors else None
+    return Bags(video_ids, tensors["cues"], tensors["patterns"]), standardizer
+
+
+def write_test(
+    experiment: Experiment,
+    run_name: str,
+    manifest: Manifest,
+    namespace: str,
+    training: Path,
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Reduce the test videos as a run needs it; `training` is the folder of the same reduction's training videos.
+
+    Videos that lie in `folder` already are kept.
+    """
+    run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
+    _, standardizer = read_training(training, run.head.standardize_offset)
+    videos = manifest.split("test")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, entry in enumerate(videos):
+        path = folder / f"{escape(entry.video_id)}.safetensors"
+        if progress:
+            progress(number, len(videos), f"reducing {entry.video_id}")
+        if path.exists():
+            continue
+        pieces = list(reduce_windows(store, namespace, entry.video_id, run.head, standardizer))
+        vectors, positions = (torch.cat([piece[i] for piece in pieces], dim=1).contiguous() for i in (1, 2))
+        with whole_file(path) as partial:
+            save_file({"cue": pieces[0][0].contiguous(), "vectors": vectors, "positions": positions}, partial)
+
+
+def read_windows(folder: Path, video_id: str) -> Windows:
+    """As `reduce_windows`, from the file, all windows at once. Raises PipelineError where the video is not there."""
+    path = folder / f"{escape(video_id)}.safetensors"
+    if not path.is_file():
+        raise PipelineError(f"{video_id}: no reduced features in {folder}")
+    tensors = load_file(path)
+    yield tensors["cue"], tensors["vectors"], tensors["positions"]

@@ -1,0 +1,330 @@
+"""Ablations: what the file may hold, stacked training against single training, and the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from places import ROOT
+
+from cache import FeatureStore
+from pipeline.ablation.ablate import _processes, _train_and_score, ablation_folder, run_ablation
+from pipeline.ablation.table import write_table
+from pipeline.cli.main import main
+from pipeline.config import Run
+from pipeline.config.ablation import load_ablation
+from pipeline.data.decoding.following import deaf_to_interrupts
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.training import stack, train
+from pipeline.stages.training.bags import Bags
+from pipeline.stages.training.stack import fit_stack, stack_key
+from pipeline.stages.training.train import fit
+from pipeline.stages.training.validation import Validation
+
+
+@pytest.fixture
+def write(nano, write_config, tmp_path):
+    """Write an ablation of the nano experiment; returns its path."""
+    nano["dataset"] |= {"train_normal": 4, "train_per_class": 2}
+    base = write_config(nano)
+
+    def put(**data: object) -> Path:
+        return write_config({"name": "parts", "base": str(base)} | data, "ablation.yaml")
+
+    return put
+
+
+class TestFile:
+    @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "ablations").glob("*.yaml")), ids=lambda p: p.stem)
+    def test_every_shipped_ablation_is_valid(self, path, monkeypatch):
+        monkeypatch.chdir(ROOT)
+        assert load_ablation(path).settings
+
+    def test_the_list_is_crossed_with_the_grid(self, write):
+        plan = load_ablation(
+            write(list={"a": {}, "b": {"head": {"lambda1": 0.0}}}, grid={"head.k": [4, 8], "head.p": [1]}, seeds=[0, 5])
+        )
+        assert [setting.name for setting in plan.settings] == ["a, k=4", "a, k=8", "b, k=4", "b, k=8"]
+        (experiment,) = plan.experiments
+        runs = [experiment.run(run) for run in plan.settings[2].runs]
+        assert [(run.head.lambda1, run.head.k, run.head.p, run.training.seed) for run in runs] == [(0.0, 4, 1, 0), (0.0, 4, 1, 5)]
+
+    def test_a_setting_can_train_as_was_published_for_every_seed(self, write):
+        settings = {"rtfm": {"head": {"name": "rtfm"}, "training": "paper"}}
+        plan = load_ablation(write(list=settings, grid={"training.epochs": [3], "head.p": [2]}, seeds=[4, 5]))
+        (experiment,) = plan.experiments
+        found = [experiment.run(run).training for run in plan.settings[0].runs]
+        assert [(t.optimizer, t.steps, t.epochs, t.seed) for t in found] == [("adam", 15_000, 3, 4), ("adam", 15_000, 3, 5)]
+
+    def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write):
+        plan = load_ablation(write(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
+        assert len(plan.experiments) == 2
+        names = {Recipes(setting.experiment).namespace("train") for setting in plan.settings}
+        assert len(names) == 2
+        assert len({Recipes(setting.experiment).namespace("test") for setting in plan.settings}) == 1
+
+    @pytest.mark.parametrize(
+        ("data", "expected"),
+        [
+            ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
+            ({"grid": {"head.kk": [1]}}, "head.kk: unknown key; did you mean 'k'?"),
+            ({"grid": {"hed.k": [1]}}, "grid.hed.k: no section 'hed'; did you mean 'head'?"),
+            ({"grid": {"backbone.seed": [1]}}, "no section 'backbone'"),
+            ({"grid": {"head": [1]}}, "grid.head: expected <section>.<field>"),
+            ({"grid": {"head.k": []}}, "grid.head.k: expected <section>.<field> and at least one value"),
+            ({"grid": {"training.seed": [1, 2]}}, "seeds are no settings"),
+            ({"list": {"a": {"training": {"seed": 1}}}}, "list.a: seeds are no settings"),
+            ({"grid": {"head.k": [8, 50]}}, "1 of 2 settings are not valid"),
+            ({"list": {"a": {"head": {"name": "rtfn"}}}}, "no head 'rtfn'; did you mean 'rtfm'?"),
+            ({"list": {"a": {"head": {"name": "mil_ranking", "p": 1}}}}, "head.p: unknown key"),
+            ({"seeds": []}, "seeds"),
+        ],
+    )
+    def test_bad_files_are_named_before_anything_runs(self, write, data, expected):
+        with pytest.raises(ConfigError) as error:
+            load_ablation(write(**data))
+        assert expected in str(error.value)
+
+    def test_what_is_wrong_with_the_base_is_said_once(self, nano, write_config, tmp_path):
+        base = write_config({key: value for key, value in nano.items() if key != "backbone"})
+        path = write_config({"name": "parts", "base": str(base), "grid": {"head.p": [1, 2]}}, "ablation.yaml")
+        with pytest.raises(ConfigError) as error:
+            load_ablation(path)
+        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: is missing"
+
+
+def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.rand(videos, 2, 4, 12, generator=generator)
+    labels = torch.nn.functional.one_hot(torch.arange(videos) % 3, 3).float()
+    patterns[:, :, 1, :3] += 2 * labels[:, None]
+    return Bags(tuple(f"v{i:02d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels
+
+
+class TestStack:
+    runs = tuple(
+        Run.model_validate({"head": head, "training": {"epochs": 4, "seed": 3, "weight_decay": 0.01} | training})
+        for head, training in (
+            ({}, {}),
+            ({"p": 1, "lambda3": 0.0}, {}),
+            ({"p": 4, "lambda1": 0.3, "lambda2": 2.0}, {"learning_rate": 0.01}),
+            ({"lambda0": 0.0}, {}),
+        )
+    )
+
+    def test_a_stack_is_the_single_trainings_by_autograd(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(train, "stack_key", lambda run: None)
+        fitted, labels = bags()
+        held_out = fitted.subset(torch.arange(24) < 6), labels[:6]
+        assert len({stack_key(run) for run in self.runs}) == 1
+        judges = [Validation(*held_out, run.head.p) for run in self.runs]
+        for i, (head, history) in enumerate(fit_stack(fitted, labels, self.runs, 2, judges)):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            judge = Validation(*held_out, self.runs[i].head.p)
+            single = fit(fitted, labels, self.runs[i], 2, folder, validation=judge)
+            for name, value in single.state_dict().items():
+                torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+            assert judges[i].best_epoch == judge.best_epoch
+            with (folder / "losses.csv").open() as stream:
+                for row, means in zip(csv.DictReader(stream), history, strict=True):
+                    assert {name: float(row[name]) for name in means} == pytest.approx(means, abs=2e-6)
+
+    def test_one_run_trained_alone_is_a_stack_of_one(self, tmp_path):
+        fitted, labels = bags()
+        (head, _), single = fit_stack(fitted, labels, self.runs[:1], 2)[0], fit(fitted, labels, self.runs[0], 2, tmp_path)
+        for name, value in single.state_dict().items():
+            assert torch.equal(head.state_dict()[name], value)
+
+    def test_a_run_that_diverges_is_named_and_spoils_no_other(self):
+        fitted, labels = bags()
+        runs = [
+            self.runs[0],
+            self.runs[0].model_copy(update={"training": self.runs[0].training.model_copy(update={"learning_rate": 1e38})}),
+        ]
+        judges = [Validation(fitted, labels, run.head.p) for run in runs]
+        (head, history), error = fit_stack(fitted, labels, runs, 2, judges)
+        assert isinstance(error, PipelineError)
+        assert "learning rate 1e+38" in str(error)
+        alone = fit_stack(fitted, labels, runs[:1], 2, [Validation(fitted, labels, runs[0].head.p)])[0]
+        assert history == [pytest.approx(means, rel=1e-5) for means in alone[1]]
+        for name, value in alone[0].state_dict().items():
+            torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"training": {"seed": 4}},
+            {"training": {"epochs": 5}},
+            {"training": {"batch_bags": 4}},
+            {"training": {"permute_labels_seed": 1}},
+            {"head": {"dropout": 0.1}},
+            {"selection": {"validation_share": 0.2}},
+        ],
+    )
+    def test_runs_of_another_course_are_not_stacked(self, change):
+        assert stack_key(Run.model_validate(change)) != stack_key(Run())
+
+    def test_only_gig_with_adagrad_is_stacked(self):
+        assert stack_key(Run.model_validate({"head": {"name": "rtfm"}})) is None
+        assert stack_key(Run.model_validate({"training": {"optimizer": "adam"}})) is None
+
+
+def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tmp_path):
+    plan = load_ablation(write(list={"a": {}, "b": {"head": {"k": 4}}}))
+    paths = []
+    for name, validation, test in (("a", 0.9, 0.6), ("b", 0.7, 0.95)):
+        value = {"mean": test, "std": 0.1, "values": [test], "low": test - 0.1, "high": test + 0.04, "reason": None}
+        row = {"setting": name, "seeds": 2, "validation_auc": {"mean": validation, "std": None}}
+        path = tmp_path / f"{name}.json"
+        alone = value | {"low": None, "high": None, "reason": "the interval is not defined: the figure rests on one video"}
+        path.write_text(json.dumps(row | {"test": {"auc": value, "ap": None, "mf1": alone}}))
+        paths.append(path)
+    write_table(plan, paths, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["chosen_on_validation"] == "a"
+    assert (
+        "| **a** | 2 | 0.900 | 0.600 ± 0.100 | 0.500 to 0.640 | - | - | 0.600 ± 0.100 | not defined |"
+        in (tmp_path / "results.md").read_text()
+    )
+    with (tmp_path / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    columns = list(rows[0])
+    assert columns.index("validation_auc_mean") < columns.index("test_auc_mean")
+    assert [row["chosen"] for row in rows] == ["True", "False"]
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+class TestRun:
+    parts = {
+        "list": {"gig": {}, "mean": {"head": {"reduction": "mean"}}, "ranking": {"head": {"name": "mil_ranking"}}},
+        "grid": {"head.standardize": [True], "selection.validation_share": [0.4]},
+        "seeds": [0, 1],
+    }
+
+    def test_a_run_equals_the_single_commands_and_resumes(self, write, tmp_path, monkeypatch):
+        path = write(**self.parts)
+        plan = load_ablation(path)
+        result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
+        assert result.exit_code == 0, result.output
+        folder = ablation_folder(plan)
+        assert result.stdout.splitlines()[-1] == f"results: {folder}"
+        table = json.loads((folder / "results.json").read_text())
+        assert [row["setting"] for row in table["settings"]] == ["gig", "mean", "ranking"]
+        auc = table["settings"][0]["test"]["auc"]
+        assert auc["mean"] == pytest.approx(np.mean(auc["values"]))
+        assert auc["low"] <= auc["mean"] <= auc["high"]
+
+        # the same run by the ordinary way, without reduced features on disk
+        experiment = plan.settings[0].experiment
+        run = plan.settings[0].runs[0]
+        single = write_single(experiment, run, tmp_path)
+        assert CliRunner().invoke(main, ["evaluate", "--config", str(single), "--run", run]).exit_code == 0
+        own = tmp_path / "single" / "nano"
+        (metrics,) = own.glob("evaluation-*/metrics.json")
+        assert json.loads(metrics.read_text())["auc"] == pytest.approx(auc["values"][0])
+
+        before = {
+            file: file.stat().st_mtime_ns for file in folder.parent.rglob("*") if file.is_file() and ".locks" not in str(file)
+        }
+        command = [sys.executable, "-m", "luigi", "--module", "tasks", "Ablate", "--config", str(path), "--processes", "1"]
+        subprocess.run([*command, "--local-scheduler"], cwd=ROOT, check=True)
+        assert run_ablation(plan, 1) == folder
+        assert before == {file: file.stat().st_mtime_ns for file in before}
+
+        # two commands at once on heads and tables that are not there
+        for gone in [*own_heads(plan), *folder.parent.glob("scores-*")]:
+            shutil.rmtree(gone)
+        runs, trained = list(plan.settings[0].runs), []
+
+        def counted(*arguments: object) -> object:
+            trained.append(arguments)
+            return fit_stack(*arguments)
+
+        monkeypatch.setattr(stack, "fit_stack", counted)
+        with ThreadPoolExecutor(2) as both:
+            list(both.map(lambda names: _train_and_score(experiment, names), [runs, runs[::-1]]))
+        assert len(trained) == 1
+        assert all(Recipes(experiment).scores_folder(run).is_dir() for run in runs)
+
+
+@pytest.mark.slow
+def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
+    settings = {"base": {}, "segments": {"train_sampling": {"segments": 3}}, "views": {"train_sampling": {"views": 2}}}
+    path = write(list=settings | {"stride": {"test_sampling": {"stride_frames": 4}}})
+    result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    store = FeatureStore.open(tmp_path / "cache")
+    shapes = {store.reader(namespace, min(store.list(namespace))).shape[:2] for namespace in store.namespaces()}
+    assert {(1, 4), (1, 3), (2, 4)} < shapes  # views and segments; test windows besides
+    assert len(store.namespaces()) == 5
+    (table,) = (tmp_path / "var" / "nano").glob("ablation-*/results.json")
+    rows = json.loads(table.read_text())["settings"]
+    assert {row["setting"] for row in rows} == {"base", "segments", "views", "stride"}
+    assert all(0 <= row["test"]["auc"]["mean"] <= 1 for row in rows)
+
+
+def write_single(experiment, run: str, tmp_path: Path) -> Path:
+    data = experiment.model_dump(mode="json")
+    data["runs"] = {run: experiment.runs[run]}
+    data["paths"]["output"] = str(tmp_path / "single")
+    path = tmp_path / "single.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def own_heads(plan) -> list[Path]:
+    return [Recipes(setting.experiment).head_folder(run) for setting in plan.settings[:1] for run in setting.runs]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_jobs_that_would_take_long():
+    others = multiprocessing.active_children()
+
+    def interrupted() -> None:
+        with _processes(1) as pool:
+            with deaf_to_interrupts():
+                job = pool.submit(time.sleep, 900)
+            while not job.running():
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [process for process in multiprocessing.active_children() if process not in others] == []
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_made_them(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import multiprocessing, os, signal, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from pipeline.ablation.ablate import _start\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), _start, (1,))\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 600)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    status = Path(f"/proc/{int(process.stdout)}/stat")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and status.exists() and status.read_text().split(")")[1].split()[0] != "Z":
+        time.sleep(0.05)
+    assert time.monotonic() < deadline

@@ -1,0 +1,299 @@
+"""Behaviour of the strict configuration and its digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from places import ROOT
+
+from pipeline.config import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
+from pipeline.config.ablation import Ablation
+from pipeline.config.published import PUBLISHED, training_warnings
+from pipeline.config.text import read_yaml
+from pipeline.config.wording import EXPECTED
+from pipeline.errors import ConfigError
+
+CSV = {"adapter": "csv", "name": "x", "root": "."}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_config_is_valid(path):
+    assert load_experiment(path).runs
+
+
+def test_cityscene_is_the_paper():
+    experiment = load_experiment(ROOT / "configs" / "cityscene.yaml")
+    train, test, run = experiment.train_sampling, experiment.test_sampling, experiment.run("gig")
+    assert (train.segments, train.clip_frames, train.interval_frames) == (8, 6, 5)
+    assert (test.window_frames, test.stride_frames, test.interval_frames) == (6, 3, 1)
+    assert (run.training.batch_bags, run.training.epochs, run.training.learning_rate) == (8, 100, 1e-3)
+    assert run.training.optimizer == "adagrad"
+    assert (run.head.lambda1, run.head.lambda2, run.head.lambda3, run.head.dropout) == (1.0, 0.5, 0.1, 0.5)
+    assert (run.scoring.smooth_sigma, run.scoring.smooth_on) == (2.0, "windows")
+    assert len(experiment.dataset.classes) == 12
+    assert not run.head.standardize
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        ("head", {"lamda1": 3}, "head.lamda1: unknown key; did you mean 'lambda1'?"),
+        ("hed", {}, "hed: unknown key; did you mean 'head'?"),
+        ("head", {"k": 50}, "head.k is 50, a feature map has 49 positions"),
+        ("head", {"p": 9}, "head.p is 9, a bag has 4 segments"),
+        ("head", {"dropout": 1.0}, "head.dropout"),
+        ("runs", {"gig": {"head": {"kk": 1}}}, "runs.gig.head.kk: unknown key; did you mean 'k'?"),
+        ("runs", {"gig": {"backbone": {}}}, "a run changes only head, training, selection, scoring, evaluation"),
+        ("runs", {}, "runs is empty"),
+        ("test_sampling", {"stride_frames": 7}, "leaves frames between windows"),
+        ("preprocess", {"crop": 288}, "crop (288) is larger than short_side (256)"),
+    ],
+)
+def test_bad_values_are_named(nano, write_config, section, values, expected):
+    nano[section] = values
+    path = write_config(nano)
+    with pytest.raises(ConfigError) as error:
+        load_experiment(path)
+    assert expected in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "expected"),
+    [
+        ("dataset", "csv", "dataset: expected a section of keys with values, got 'csv'"),
+        ("dataset", {"adapter": "cvs"}, "dataset.adapter: no adapter 'cvs'; did you mean 'csv'? There are csv, ucf_crime"),
+        ("dataset", {"name": "x"}, "dataset.adapter: is missing, expected one of csv, ucf_crime"),
+        (
+            "dataset",
+            {**CSV, "classes": "Fire"},
+            "classes: expected a list, [a, b], got 'Fire'",
+        ),
+        ("dataset", {**CSV, "classes": []}, "classes: expected at least 1 value, got []"),
+        (
+            "dataset",
+            {**CSV, "classes": ["a", True]},
+            "classes, value 2: expected text, got true",
+        ),
+        ("dataset", {"adapter": "csv", "name": "x", "classes": ["a"]}, "dataset.root: is missing"),
+        ("backbone", {"weights": 3}, "backbone.weights: expected text, got 3; put it in quotes"),
+        ("experiment", "My Name", "experiment: expected at most 63 lower-case letters, digits"),
+        ("experiment", None, "experiment: expected text, got nothing"),
+        ("head", "gig", "head: expected a section of keys with values, got 'gig'"),
+        ("head", {"name": "gigg"}, "head.name: no head 'gigg'; did you mean 'gig'?"),
+        ("head", {"reduction": "avg"}, "head.reduction: expected one of spatial, mean, max, got 'avg'"),
+        ("head", {"dropout": 1.5}, "head.dropout: expected less than 1, got 1.5"),
+        ("head", {"enhancement": "maybe"}, "head.enhancement: expected true or false, got 'maybe'"),
+        ("head", {"lambda1": float("inf")}, "head.lambda1: expected a finite number, got inf"),
+        ("training", None, "training: expected a section of keys with values, got nothing; leave it out, or give it keys"),
+        ("training", {"epochs": 1.5}, "training.epochs: expected a whole number, got 1.5"),
+        ("training", {"epochs": "ten"}, "training.epochs: expected a whole number, got 'ten'"),
+        ("training", {"learning_rate": 0}, "training.learning_rate: expected more than 0, got 0"),
+        ("training", {1: 2}, "training.1: expected a key that is text, got 1"),
+        ("preprocess", {"crop": 225}, "preprocess.crop: expected a multiple of 32, got 225"),
+        ("paths", {"output": 3}, "paths.output: expected a path, got 3"),
+        ("runs", [1], "runs: expected a section of keys with values, got [1]"),
+        ("runs", {"Bad": {}}, "runs.Bad: expected at most 63 lower-case letters"),
+        ("runs", {1: {}}, "runs.1: expected text, got 1; put it in quotes"),
+        ("runs", {"gig": {"head": {"dropout": 2}}}, "  runs.gig.head.dropout: expected less than 1, got 2"),
+    ],
+)
+def test_problems_are_said_in_plain_words(nano, section, value, expected):
+    nano[section] = value
+    with pytest.raises(ConfigError) as error:
+        parse_experiment(nano)
+    assert expected in str(error.value)
+    for phrase in ("Input", "valid", "tuple", "dictionary", "discriminator", "tag", "Extra", "permitted", "string", "integer"):
+        assert phrase not in str(error.value)
+
+
+def test_every_kind_of_error_that_the_models_raise_has_its_words():
+    """A new type or limit of a field asks for a line in `pipeline.config.wording`."""
+    limits = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}
+    limits |= {"multiple_of": "multiple_of", "pattern": "string_pattern_mismatch", "min_length": "too_short"}
+    limits |= {"max_length": "too_long"}
+    types = {"bool": "bool_type", "int": "int_type", "float": "float_type", "str": "string_type", "tuple": "tuple_type"}
+    types |= {"dict": "dict_type", "literal": "literal_error", "model": "model_type", "tagged-union": "union_tag_not_found"}
+    silent = {"any", "default", "definitions", "definition-ref", "function-after", "function-plain", "is-instance", "nullable"}
+    silent |= {"json-or-python", "lax-or-strict", "model-field", "model-fields", "no-info", "union", "function-before"}
+
+    def walk(part: object) -> Iterator[str]:
+        if isinstance(part, dict):
+            if isinstance(kind := part.get("type"), str) and kind not in silent:
+                yield types[kind]
+                yield from (name for key, name in limits.items() if key in part)
+            for value in part.values():
+                yield from walk(value)
+        elif isinstance(part, list | tuple):
+            for value in part:
+                yield from walk(value)
+
+    kinds = {*walk(Experiment.__pydantic_core_schema__), *walk(Ablation.__pydantic_core_schema__)}
+    assert len(kinds) > 10
+    assert kinds <= set(EXPECTED)
+
+
+def test_all_problems_are_listed_at_once(nano):
+    nano["head"] = {"k": 0, "lamda1": 1}
+    nano["training"] = {"epochs": 0}
+    with pytest.raises(ConfigError, match="3 problem"):
+        parse_experiment(nano)
+
+
+@pytest.mark.parametrize("name", ["score", "frame", "Normal"])
+def test_class_names_that_are_columns_of_the_tables_are_refused(nano, name):
+    nano["dataset"]["classes"] = ["Explosion", name]
+    with pytest.raises(ConfigError, match=name):
+        parse_experiment(nano)
+
+
+def test_missing_file_and_bad_yaml_are_config_errors(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.yaml"):
+        load_experiment(tmp_path / "nowhere.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_experiment(tmp_path / "bad.yaml")
+
+
+def bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb(12), "expected at most 100000 values, got 1234567901"),
+        ("a: &a [*a]", "nested too deeply, or an alias"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' is there twice, first in line 1"),
+        ("a: 2024-13-45", "not valid YAML: month"),
+        ("a: " + "x" * (1 << 20), "expected a configuration of at most 1048576 bytes"),
+        ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("", "expected sections, `experiment: name` and so on, got nothing"),
+        ("- 1", "expected sections"),
+    ],
+    ids=["aliases of aliases", "within itself", "deep", "twice", "a date", "long", "an object", "empty", "a list"],
+)
+def test_a_file_that_is_no_configuration_is_refused_at_once(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_experiment(tmp_path / "x.yaml")
+    assert message in str(error.value)
+    assert str(tmp_path / "x.yaml") in str(error.value)
+
+
+def test_aliases_that_stay_small_are_resolved(tmp_path):
+    (tmp_path / "x.yaml").write_text("base: &b {x: 1, y: 2}\nmore: {<<: *b, x: 3}\nsame: *b\n")
+    assert read_yaml(tmp_path / "x.yaml") == {"base": {"x": 1, "y": 2}, "more": {"x": 3, "y": 2}, "same": {"x": 1, "y": 2}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_encodings_that_say_what_they_are_can_be_read(tmp_path, encoding):
+    (tmp_path / "x.yaml").write_text("a: caf\u00e9", encoding=encoding)
+    assert read_yaml(tmp_path / "x.yaml") == {"a": "caf\u00e9"}
+
+
+def test_resolved_yaml_round_trips(nano):
+    experiment = parse_experiment(nano)
+    assert parse_experiment(yaml.safe_load(to_yaml(experiment))) == experiment
+
+
+def test_a_tilde_is_the_home_folder(nano, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    nano["dataset"] = CSV | {"root": "~/videos", "classes": ["Fire"]}
+    nano["backbone"]["weights"] = "~/w.pth"
+    nano["paths"] = {"output": "~/out", "cache": "~/cache"}
+    experiment = parse_experiment(nano)
+    assert (experiment.dataset.root, experiment.backbone.weights) == (Path("/home/me/videos"), "/home/me/w.pth")
+    assert (experiment.paths.output, experiment.paths.cache) == (Path("/home/me/out"), "/home/me/cache")
+    nano["paths"] = {"cache": "s3://bucket/~me"}
+    assert parse_experiment(nano).paths.cache == "s3://bucket/~me"
+
+
+def test_digest_follows_content(nano):
+    first = parse_experiment(nano)
+    nano["head"]["k"] = 9
+    assert digest(first.head) != digest(parse_experiment(nano).head)
+    assert digest(first.training) == digest(parse_experiment(nano).training)
+
+
+def test_every_field_is_documented():
+    undocumented = [key for key, _, text in field_table() if not text and not key.endswith(".adapter")]
+    assert undocumented == []
+
+
+class TestPublishedTraining:
+    def test_a_run_takes_all_of_it_and_can_change_some(self, nano):
+        nano["training"] = {"learning_rate": 0.5, "weight_decay": 0.1, "seed": 3}
+        head = {"name": "bn_wvad"}
+        nano["runs"] = {
+            "whole": {"training": "paper", "head": head},
+            "part": {"head": head, "training": {"preset": "paper", "steps": 5}},
+        }
+        experiment = parse_experiment(nano)
+        whole, part = (experiment.run(name).training for name in nano["runs"])
+        assert (whole.optimizer, whole.learning_rate, whole.weight_decay, whole.clip_norm) == ("adam", 1e-4, 5e-5, 1.0)
+        assert (whole.batch_bags, whole.steps, whole.seed) == (128, 1000, 3)
+        assert part == whole.model_copy(update={"steps": 5})
+        assert parse_experiment(yaml.safe_load(to_yaml(experiment))) == experiment
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_every_one_is_valid(self, nano, name):
+        nano["runs"] = {"it": {"head": {"name": name}, "training": "paper"}}
+        training = parse_experiment(nano).run("it").training
+        assert all(getattr(training, field) == value for field, value in PUBLISHED[name].items())
+
+    @pytest.mark.parametrize(
+        ("runs", "expected"),
+        [
+            ({"gig": {"training": "papr"}}, "runs.gig.training.preset: there is only 'paper', got 'papr'"),
+            (
+                {"a": {"head": {"name": "attention_mil"}, "training": "paper"}},
+                "runs.a.training: paper: no training of attention_mil",
+            ),
+            ({"a": {"training": {"preset": "paper", "stps": 3}}}, "runs.a.training.stps: unknown key; did you mean 'steps'?"),
+        ],
+    )
+    def test_what_there_is_not_is_named(self, nano, runs, expected):
+        nano["runs"] = runs
+        with pytest.raises(ConfigError) as error:
+            parse_experiment(nano)
+        assert expected in str(error.value)
+
+    def test_it_is_for_runs(self, nano):
+        nano["training"] = "paper"
+        with pytest.raises(ConfigError, match="a run can say `paper`: runs.<name>.training: paper"):
+            parse_experiment(nano)
+
+    def test_settings_that_nobody_chose_for_a_method_are_a_warning(self, nano):
+        nano["training"] = {"learning_rate": 0.02}
+        nano["runs"] = {
+            "gig": {},
+            "norm": {"head": {"name": "pattern_norm"}},
+            "ranking": {"head": {"name": "mil_ranking"}},
+            "cleaner": {"head": {"name": "gcn_label_noise"}, "training": {"epochs": 3}},
+            "chosen": {"head": {"name": "rtfm", "p": 2}, "training": {"optimizer": "adam"}},
+            "published": {"head": {"name": "ur_dmu"}, "training": "paper"},
+        }
+        ranking, cleaner = training_warnings(parse_experiment(nano))
+        assert ranking.startswith(
+            "runs.ranking: mil_ranking trains with adagrad, learning rate 0.02, those set for gig; its authors' are"
+        )
+        assert "adagrad, 0.01: `training: paper`" in ranking
+        assert cleaner.startswith(
+            "runs.cleaner: gcn_label_noise trains with adagrad, learning rate 0.02, those set for gig; choose"
+        )
+
+    def test_the_defaults_are_those_of_gig(self, nano):
+        del nano["training"]
+        nano["head"] = {"name": "bn_wvad"}
+        nano["runs"] = {"it": {}}
+        (line,) = training_warnings(parse_experiment(nano))
+        assert "bn_wvad trains with adagrad, learning rate 0.001, the defaults, which are of gig" in line
+        nano["head"] = {"k": 8}
+        assert training_warnings(parse_experiment(nano)) == []

@@ -1,0 +1,149 @@
+"""A setting's change moves the outputs that depend on it, and no others."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import digest, parse_experiment
+from pipeline.config.features import Decoding
+from pipeline.data.decoding.opening import MAX_PIXELS
+from pipeline.stages.common.recipes import Recipes
+
+
+def digests(data: dict) -> dict[str, str]:
+    recipes = Recipes(parse_experiment(data))
+    return {
+        "manifest": recipes.manifest_digest,
+        "train": recipes.features_digest("train"),
+        "test": recipes.features_digest("test"),
+        "head": recipes.head_digest("gig"),
+        "scores": recipes.scores_digest("gig"),
+        "evaluation": recipes.evaluation_digest("gig"),
+        "summary": recipes.summary_digest(),
+    }
+
+
+DOWNSTREAM = {
+    "manifest": {"manifest", "train", "test", "head", "scores", "evaluation", "summary"},
+    "backbone": {"train", "test", "head", "scores", "evaluation", "summary"},
+    "train": {"train", "head", "scores", "evaluation", "summary"},
+    "test": {"test", "scores", "evaluation", "summary"},
+    "head": {"head", "scores", "evaluation", "summary"},
+    "scores": {"scores", "evaluation", "summary"},
+    "evaluation": {"evaluation", "summary"},
+    "machine": set(),
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "depends"),
+    [
+        ("dataset", "seed", 4, "manifest"),
+        ("dataset", "train_normal", 3, "manifest"),
+        ("backbone", "seed", 1, "machine"),  # matters only to random weights
+        ("preprocess", "short_side", 240, "backbone"),
+        ("decoding", "keep_share", 0.5, "backbone"),
+        ("decoding", "max_megapixels", 128.0, "machine"),
+        ("storage", "dtype", "float32", "backbone"),
+        ("train_sampling", "segments", 5, "train"),
+        ("train_sampling", "interval_frames", 2, "train"),
+        ("train_sampling", "views", 2, "train"),
+        ("train_sampling", "seed", 1, "train"),
+        ("test_sampling", "stride_frames", 3, "test"),
+        ("head", "k", 9, "head"),
+        ("head", "lambda3", 0.2, "head"),
+        ("head", "standardize", False, "head"),
+        ("training", "epochs", 4, "head"),
+        ("training", "permute_labels_seed", 1, "head"),
+        ("scoring", "smooth_sigma", 1.0, "scores"),
+        ("evaluation", "threshold", 0.4, "evaluation"),
+        ("machine", "batch_clips", 4, "machine"),
+        ("machine", "shards", 3, "machine"),
+    ],
+)
+def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, depends):
+    changed = copy.deepcopy(nano)
+    changed.setdefault(section, {})[key] = value
+    before, after = digests(nano), digests(changed)
+    assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
+
+
+def test_a_limit_on_pixels_moves_no_feature_but_has_refused_videos_tried_again(nano):
+    assert digest(Decoding().deciding()) == digest({"on_damage": "keep", "keep_share": 0.9})  # as it was before there was one
+    assert Decoding().max_pixels == MAX_PIXELS
+    before = Recipes(parse_experiment(nano))
+    after = Recipes(parse_experiment(nano | {"decoding": {"max_megapixels": 128}}))
+    assert before.namespace("train") == after.namespace("train")
+    assert before.quarantine.folder != after.quarantine.folder  # which ExtractShard asks for the videos that it lacks
+
+
+def test_a_run_moves_only_the_summary(nano):
+    changed = copy.deepcopy(nano)
+    changed["runs"]["other"] = {"head": {"k": 4}}
+    before, after = digests(nano), digests(changed)
+    assert {name for name in before if before[name] != after[name]} == {"summary"}
+
+
+def test_a_finetune_setting_moves_the_tuned_results_only(nano):
+    def places(**changes: object) -> tuple[dict[str, str], list[str]]:
+        recipes = Recipes(parse_experiment(nano | {"finetune": {"enabled": True} | changes}))
+        tuned = recipes.finetuned
+        own = [recipes.finetune_folder(), tuned.scores_folder("gig"), tuned.evaluation_folder("gig"), tuned.namespace("test")]
+        return {**digests(nano | {"finetune": {"enabled": True} | changes})}, [str(path) for path in own]
+
+    (frozen, tuned), (same, other) = places(), places(epochs=3)
+    assert {name for name in frozen if frozen[name] != same[name]} == {"summary"}
+    assert not set(tuned) & set(other)
+    assert not {Path(path).name for path in tuned} & {Path(path).name for path in map(str, _folders(nano))}
+
+
+def _folders(nano: dict) -> list[Path]:
+    recipes = Recipes(parse_experiment(nano))
+    return [
+        recipes.head_folder("gig"),
+        recipes.scores_folder("gig"),
+        recipes.evaluation_folder("gig"),
+        Path(recipes.namespace("test")),
+    ]
+
+
+def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(nano):
+    tuned = nano | {"finetune": {"enabled": True}}
+    before = Recipes(parse_experiment(tuned)).finetune_digest()
+    for section, key, value, moves in (
+        ("train_sampling", "segments", 5, True),
+        ("head", "k", 9, True),
+        ("training", "epochs", 4, True),
+        ("test_sampling", "stride_frames", 3, False),
+        ("scoring", "smooth_sigma", 1.0, False),
+        ("machine", "finetune_bags", 4, False),
+    ):
+        changed = tuned | {section: {**tuned.get(section, {}), key: value}}
+        assert (Recipes(parse_experiment(changed)).finetune_digest() != before) == moves, section
+
+
+def test_random_weights_follow_their_seed(nano):
+    nano["backbone"] = {"name": "tpn_tiny", "weights": "random", "seed": 0}
+    before = digests(nano)
+    nano["backbone"]["seed"] = 1
+    assert digests(nano)["train"] != before["train"]
+
+
+def test_a_changed_video_file_moves_a_csv_data_set(nano, tmp_path, make_video):
+    path = make_video("data/a.mp4")
+    (tmp_path / "data" / "videos.csv").write_text("video_id,path,split,label\na,a.mp4,train,Normal\n")
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path / "data"), "classes": ["Fighting"]}
+    before = digests(nano)
+    os.utime(path, ns=(1, 1))
+    assert digests(nano)["manifest"] != before["manifest"]
+
+
+def test_recipes_and_tasks_load_no_torch():
+    code = "import sys, tasks, pipeline.stages.common.recipes; sys.exit('torch' in sys.modules or 'mmaction' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,172 @@
+"""The main job, end to end on the nano experiment, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from luigi.cmdline_parser import CmdlineParser
+from places import ROOT
+
+import tasks
+from pipeline.config import load_experiment
+from pipeline.stages.common.recipes import Recipes
+from tasks.base import gpu_resources
+
+
+def luigi(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "luigi", "--module", "tasks", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The nano experiment, run once for this module: (config path, recipes, first process)."""
+    import copy
+
+    import yaml
+    from conftest import NANO
+
+    folder = tmp_path_factory.mktemp("nano")
+    data = copy.deepcopy(NANO)
+    data["paths"] = {"output": str(folder / "var"), "cache": str(folder / "cache")}
+    path = folder / "nano.yaml"
+    path.write_text(yaml.safe_dump(data))
+    process = luigi("EvaluateAll", "--config", str(path))
+    return path, Recipes(load_experiment(path)), process
+
+
+def test_the_command_ends_well_and_prints_the_summary(finished):
+    _, recipes, process = finished
+    assert process.returncode == 0, process.stderr
+    assert str(recipes.summary_folder()) in process.stdout
+    assert "untrained" in process.stdout
+
+
+def test_summary_has_a_line_for_every_run(finished):
+    _, recipes, _ = finished
+    summary = json.loads((recipes.summary_folder() / "summary.json").read_text())
+    assert summary["experiment"] == "nano"
+    assert [row["run"] for row in summary["runs"]] == ["gig", "untrained"]
+    for row in summary["runs"]:
+        assert {"run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames", "hit_rate"} <= set(row)
+        assert 0 <= row["auc"] <= 1
+        assert row["videos"] == 4
+    with (recipes.summary_folder() / "summary.csv").open() as stream:
+        assert [row["run"] for row in csv.DictReader(stream)] == ["gig", "untrained"]
+
+
+def test_score_tables_have_a_row_for_every_frame_and_no_labels(finished):
+    _, recipes, _ = finished
+    folder = recipes.scores_folder("gig")
+    index = json.loads((folder / "index.json").read_text())
+    assert len(index["videos"]) == 4
+    for facts in index["videos"].values():
+        table = pq.read_table(folder / "frames" / facts["file"])
+        assert table.column_names == ["frame", "time_s", "score", *index["classes"]]
+        assert table["frame"].to_pylist() == list(range(facts["decoded_frames"]))
+        assert 40 <= table.num_rows <= 48
+
+
+def test_trained_head_has_weights_curves_and_its_config(finished):
+    _, recipes, _ = finished
+    folder = recipes.head_folder("gig")
+    assert (folder / "head.safetensors").is_file()
+    assert (folder / "config.yaml").is_file()
+    assert list((folder / "tensorboard").iterdir())
+    with (folder / "losses.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["total"]) < float(rows[0]["total"])
+
+
+def test_a_second_run_does_nothing(finished):
+    path, recipes, _ = finished
+    before = {file: file.stat().st_mtime_ns for file in recipes.folder.rglob("*")}
+    process = luigi("EvaluateAll", "--config", str(path))
+    assert process.returncode == 0
+    assert "Did not run any tasks" in process.stderr + process.stdout
+    assert {file: file.stat().st_mtime_ns for file in recipes.folder.rglob("*")} == before
+
+
+def test_a_failed_task_makes_the_command_fail(nano, write_config, tmp_path, make_video):
+    make_video("data/a.mp4")
+    (tmp_path / "data" / "videos.csv").write_text("video_id,path,split,label\na,a.mp4,train,Dancing\n")
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path / "data"), "classes": ["Fighting"]}
+    process = luigi("EvaluateAll", "--config", str(write_config(nano)))
+    assert process.returncode != 0
+    assert "Dancing" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("name", sorted(set(tasks.__all__) - {"ExperimentTask"}))
+def test_every_task_can_be_given_on_the_command_line(name):
+    required = {"Evaluate": ["--run-name", "gig"], "ExtractFeatures": ["--split", "train"], "FineTune": []}
+    required |= {"ExtractShard": ["--split", "train", "--shard", "0", "--shards", "1"], "TrainHead": ["--run-name", "gig"]}
+    required["ScoreVideos"] = ["--run-name", "gig"]
+    options = ["--config", "configs/some.yaml", *required.get(name, [])]
+    with CmdlineParser.global_instance(["--module", "tasks", name, *options, "--workers", "2"]) as parser:
+        assert parser.get_task_obj().config == "configs/some.yaml"
+
+
+def test_missing_config_is_an_error_that_names_it():
+    process = luigi("EvaluateAll", "--config", "configs/nowhere.yaml")
+    assert process.returncode != 0
+    assert "configs/nowhere.yaml" in process.stdout + process.stderr
+
+
+def test_gig_report_prints_the_summary(finished):
+    from click.testing import CliRunner
+
+    from pipeline.cli.main import main
+
+    path, recipes, _ = finished
+    result = CliRunner().invoke(main, ["report", "--config", str(path)])
+    assert result.exit_code == 0
+    assert str(recipes.summary_folder()) in result.output
+
+
+@pytest.mark.parametrize("frames", [1, 5, 13])
+def test_gig_score_takes_any_video(finished, make_video, tmp_path, frames):
+    from click.testing import CliRunner
+
+    from pipeline.cli.main import main
+
+    path, _, _ = finished
+    video = make_video("some #1 video.mp4", frames=frames)
+    out = tmp_path / "scores"
+    result = CliRunner().invoke(main, ["score", "--config", str(path), "--out", str(out), "--csv", str(video)])
+    assert result.exit_code == 0, result.output
+    table = Path(result.stdout.strip().splitlines()[-1])
+    assert len(table.read_text().splitlines()) == 1 + frames
+    assert len(list((out / "frames").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [("cpu", 1, {}), ("auto", 0, {}), ("auto", 1, {"gpu": 1}), ("cuda", 0, {"gpu": 1}), ("cuda:1", 2, {"gpu": 1})],
+)
+def test_the_gpu_resource_is_asked_for_where_a_gpu_is_used(monkeypatch, device, gpus, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    gpu_resources.cache_clear()
+    assert gpu_resources(device) == expected
+    gpu_resources.cache_clear()
+
+
+def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):
+    task = tasks.Manifest(config=str(write_config(nano)))
+    task.set_status_message = task.set_progress_percentage = lambda value: None  # luigi gives a task these while it runs
+    with caplog.at_level("INFO", logger="luigi-interface"):
+        for number in range(50):
+            task.report(number, 1000, "reading headers")
+            task.say(f"v{number} goes to quarantine")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if "quarantine" in line] == [f"Manifest: v{n} goes to quarantine" for n in range(50)]
+    assert sum("reading headers" in line for line in lines) < 50
