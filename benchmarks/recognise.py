@@ -45,7 +45,7 @@ import pipeline.stages.extraction.extract
 from pipeline.config import load_experiment
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
-from tasks.data import ExtractShard
+from tasks import ExtractShard
 
 config, question = sys.argv[1:]
 start = time.monotonic()

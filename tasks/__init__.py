@@ -1,15 +1,20 @@
-"""Luigi tasks: parameters, requirements, output, and a run of a few lines that calls one stage.
+"""Luigi tasks: parameters, and the step of `pipeline.workflow` that they make.
 
-    luigi --module tasks EvaluateAll --config configs/fixture.yaml
-
-runs from the project's root, where luigi.cfg lies.
+luigi --module tasks EvaluateAll --config configs/fixture.yaml
 """
 
 from tasks.ablation import Ablate
 from tasks.base import ExperimentTask
-from tasks.data import ExtractFeatures, ExtractShard, Manifest
-from tasks.runs import Evaluate, EvaluateAll, ScoreVideos
-from tasks.training import FineTune, TrainHead
+from tasks.pipeline import (
+    Evaluate,
+    EvaluateAll,
+    ExtractFeatures,
+    ExtractShard,
+    FineTune,
+    Manifest,
+    ScoreVideos,
+    TrainHead,
+)
 
 __all__ = [
     "Ablate",

@@ -11,7 +11,8 @@ import luigi
 from pipeline.ablation.ablate import ablation_folder
 from pipeline.config.ablation import Plan, load_ablation
 from pipeline.stages.common.recipes import Recipes
-from tasks.base import FolderTask, gpu_resources
+from pipeline.workflow import Report
+from tasks.base import ExperimentTask, gpu_resources
 
 __all__ = ["Ablate"]
 
@@ -22,7 +23,7 @@ def plan_for(config: str) -> Plan:
     return load_ablation(Path(config))
 
 
-class Ablate(FolderTask):
+class Ablate(ExperimentTask):
     """Train, score and evaluate every setting of an ablation on shared features, and write the table.
 
     The features are part of its run, for settings may need features of several samplings.
@@ -39,12 +40,12 @@ class Ablate(FolderTask):
     def resources(self) -> dict[str, int]:
         return gpu_resources(self.experiment.machine.device)
 
-    def folder(self) -> Path:
-        return ablation_folder(plan_for(self.config))
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(str(ablation_folder(plan_for(self.config))))
 
     def run(self) -> None:
         from pipeline.ablation.ablate import run_ablation
 
-        folder = run_ablation(plan_for(self.config), self.processes, self.report, self.say)
+        folder = run_ablation(plan_for(self.config), self.processes, Report(self.report, self.say))
         print((folder / "results.md").read_text(encoding="utf-8"))
         print(f"results: {folder}")

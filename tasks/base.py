@@ -1,4 +1,4 @@
-"""What the tasks share: the experiment, its recipes, progress in the scheduler, atomic folders."""
+"""What the tasks share: the experiment, its recipes, progress in the scheduler, and how a step becomes a task."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 
 import luigi
 import luigi.configuration
+from luigi.task_register import Register
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.decoding.following import end_with_parent
 from pipeline.errors import PipelineError
-from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import Report, Step
 
-__all__ = ["ExperimentTask", "FolderTask", "StageTask", "gpu_resources", "recipes_for"]
+__all__ = ["ExperimentTask", "StagedTask", "StepTask", "gpu_resources", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -143,22 +143,44 @@ def gpu_resources(device: str) -> dict[str, int]:
     return {"gpu": 1}
 
 
-class FolderTask(ExperimentTask):
-    """A task whose output is one folder that appears whole or not at all."""
+class StepTask(ExperimentTask):
+    """A task that makes one step of `pipeline.workflow`."""
 
-    def folder(self) -> Path:
-        """Where the output lies; its name carries the recipe digest."""
-        raise NotImplementedError("a FolderTask names its folder")
+    @property
+    def step(self) -> Step:
+        """The step, of this task's parameters."""
+        raise NotImplementedError("a StepTask names its step")
+
+    @property
+    def unit(self) -> str:
+        return self.step.unit
+
+    @property
+    def title(self) -> str:
+        return self.step.title
+
+    @property
+    def resources(self) -> dict[str, int]:
+        return gpu_resources(self.experiment.machine.device) if self.step.uses_device else {}
+
+    def requires(self) -> list[luigi.Task]:
+        return [self._task(need) for need in self.step.needs()]
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(self.folder()))
+        return luigi.LocalTarget(str(self.step.output()))
 
-    def make(self, build: Callable[[Path], object]) -> None:
-        """Have `build` fill the output's folder; waits where another process is making it."""
-        make_folder(self.folder(), build, self.say)
+    def complete(self) -> bool:
+        return self.step.complete()
+
+    def run(self) -> None:
+        self.step.make(Report(self.report, self.say))
+
+    def _task(self, step: Step) -> luigi.Task:
+        """The task of another step: it has the step's name and parameters."""
+        return Register.get_task_cls(type(step).__name__)(config=self.config, **step.parameters())
 
 
-class StageTask(ExperimentTask):
+class StagedTask(StepTask):
     """A task whose output is made with the frozen backbone, or with the fine-tuned one."""
 
     stage = luigi.ChoiceParameter(

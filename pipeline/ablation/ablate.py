@@ -12,20 +12,32 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config import Experiment, Run, digest
-from pipeline.config.ablation import Plan, Setting
+from pipeline.config import Experiment, digest
+from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
-from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import fill_folder, locked, make_folder
-from pipeline.stages.common.recipes import VERSIONS, Progress, Recipes
+from pipeline.stages.common.recipes import VERSIONS, Recipes
+from pipeline.workflow import (
+    SILENT,
+    ExtractFeatures,
+    ReduceTest,
+    ReduceTraining,
+    Report,
+    ScoreVideos,
+    Step,
+    TrainHead,
+    ensure,
+    usable_manifest,
+)
 
 __all__ = ["ablation_folder", "run_ablation"]
 
@@ -43,14 +55,13 @@ def ablation_folder(plan: Plan) -> Path:
     return first.folder / f"ablation-{plan.ablation.name}-{digest(VERSIONS['ablation'], parts)}"
 
 
-def run_ablation(plan: Plan, workers: int, progress: Progress | None = None, say: Callable[[str], None] | None = None) -> Path:
+def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
     """Do everything of an ablation that is not done yet.
 
     Args:
         plan: of `load_ablation`.
         workers: processes; each trains with its share of the cores.
-        progress: told what goes on.
-        say: told whom this process waits for.
+        report: who is told what goes on, and whom this process waits for.
 
     Returns:
         The folder of results.json, results.csv, results.md, results.png and ablation.yaml.
@@ -59,7 +70,7 @@ def run_ablation(plan: Plan, workers: int, progress: Progress | None = None, say
 
     recipes = {}
     for experiment in plan.experiments:
-        recipes[id(experiment)] = _features(experiment, progress, say)
+        recipes[id(experiment)] = _features(experiment, report)
     final = ablation_folder(plan)
     if final.is_dir():
         return final
@@ -70,34 +81,28 @@ def run_ablation(plan: Plan, workers: int, progress: Progress | None = None, say
         runs = [run for run in runs if not own.scores_folder(run).is_dir()]
         reduced = [run for run in runs if own.experiment.run(run).head.kept() is not None]
         reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
-        training += [(own.experiment, run) for run in reductions]
-        testing += [(own.experiment, run) for run in reductions]
+        training += [(ReduceTraining(own, run),) for run in reductions]
+        testing += [(ReduceTest(own, run),) for run in reductions]
         heads += [(own.experiment, stack) for stack in _stacks(own, runs, workers)]
     with _processes(workers) as pool:
-        _all(pool, _reduce_training, training, progress, "reductions of training videos")
-        _all(pool, _reduce_test, testing, progress, "reductions of test videos")
-        _all(pool, _train_and_score, heads, progress, "groups of heads")
+        _all(pool, _make, training, report, "reductions of training videos")
+        _all(pool, _make, testing, report, "reductions of test videos")
+        _all(pool, _train_and_score, heads, report, "groups of heads")
 
         def build(folder: Path) -> None:
             jobs = [(setting, folder / "figures" / f"{number}.json") for number, setting in enumerate(plan.settings)]
-            _all(pool, setting_figures, jobs, progress, "figures of settings")
+            _all(pool, setting_figures, jobs, report, "metrics of settings")
             write_table(plan, [path for _, path in jobs], folder)
 
-        make_folder(final, build, say)
+        make_folder(final, build, report.say)
     return final
 
 
-def _features(experiment: Experiment, progress: Progress | None, say: Callable[[str], None] | None) -> Recipes:
+def _features(experiment: Experiment, report: Report) -> Recipes:
     """The recipes of an experiment whose manifest and features are there."""
-    from pipeline.stages.common.manifest import build_manifest, load_manifest
-    from pipeline.stages.extraction.extract import extract_split
-
     recipes = Recipes(experiment)
-    make_folder(recipes.manifest_folder(), lambda folder: build_manifest(experiment, folder, progress, say), say)
-    manifest = load_manifest(experiment, recipes.manifest_folder())
     for split in ("train", "test"):
-        videos, namespace = manifest.split(split), recipes.namespace(split)
-        extract_split(experiment, manifest, split, videos, namespace, recipes.quarantine, progress, say=say or _tell)
+        ensure(ExtractFeatures(recipes, split), lambda step: nullcontext(report))
     recipes.quarantine.check(experiment.machine.max_quarantined)
     return Recipes(experiment)
 
@@ -117,15 +122,14 @@ def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[st
     return stacks
 
 
-def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], progress: Progress | None, what: str) -> None:
+def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], report: Report, what: str) -> None:
     """Run a job for all arguments. The first error ends the rest that has not begun, and is raised."""
     with deaf_to_interrupts():  # a process starts when it is given its first job
         futures = [pool.submit(job, *each) for each in arguments]
     try:
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
-            if progress:
-                progress(done, len(futures), what)
+            report.progress(done, len(futures), what)
     except BrokenProcessPool as error:
         raise PipelineError(f"a process of the ablation died ({what}); out of memory? run it again with fewer workers") from error
     finally:
@@ -167,71 +171,39 @@ def _tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _manifest(recipes: Recipes) -> Manifest:
-    from pipeline.stages.common.manifest import load_manifest
-
-    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
-    return manifest.without([record.video_id for record in recipes.quarantine.records()])
+TOLD = replace(SILENT, say=_tell)
+"""The report of a step that a process of the ablation makes: events are said, progress is that of the whole ablation."""
 
 
-def _reduce_training(experiment: Experiment, run: str) -> None:
-    from pipeline.stages.training.bags_on_disk import write_training
-
-    recipes = Recipes(experiment)
-    namespace = recipes.namespace("train")
-    make_folder(
-        recipes.reduced_folder(run, "train"),
-        lambda folder: write_training(experiment, run, _manifest(recipes), namespace, folder),
-        _tell,
-    )
-
-
-def _reduce_test(experiment: Experiment, run: str) -> None:
-    from pipeline.stages.training.bags_on_disk import write_test
-
-    recipes = Recipes(experiment)
-    facts = experiment, run, _manifest(recipes), recipes.namespace("test"), recipes.reduced_folder(run, "train")
-    make_folder(recipes.reduced_folder(run, "test"), lambda folder: write_test(*facts, folder), _tell)
+def _make(step: Step) -> None:
+    step.make(TOLD)
 
 
 def _train_and_score(experiment: Experiment, names: list[str]) -> None:
-    """Train some runs of one reduction, as a stack where they are several, or one that takes maps, and write their score tables."""
-    from pipeline.stages.scoring.score import score_split
-    from pipeline.stages.training.bags_on_disk import read_windows
-    from pipeline.stages.training.train import train_head
-
-    recipes, namespace = Recipes(experiment), Recipes(experiment).namespace("test")
-    manifest = _manifest(recipes)
-    runs = {name: experiment.run(name) for name in names}
-    if runs[names[0]].head.kept() is None:
+    """Train some runs that share a reduction, and write their score tables."""
+    recipes = Recipes(experiment)
+    if experiment.run(names[0]).head.kept() is None:  # a head that takes maps, which is trained on the cache itself
         for name in names:
-            facts = experiment, name, manifest
-            make_folder(recipes.head_folder(name), partial(train_head, *facts, recipes.namespace("train")), _tell)
-            scoring = partial(score_split, *facts, namespace, recipes.head_folder(name))
-            make_folder(recipes.scores_folder(name), scoring, _tell)
+            TrainHead(recipes, name).make(TOLD)
+            ScoreVideos(recipes, name).make(TOLD)
         return
     failed: dict[str, PipelineError] = {}
+    steps = {name: TrainHead(recipes, name) for name in names}
     with ExitStack() as stack:
         # A stack is trained as one, so its heads are claimed together; in one order, so that no two processes wait for each other.
-        for folder in sorted({recipes.head_folder(name) for name in names if not recipes.head_folder(name).is_dir()}):
+        for folder in sorted({step.output() for step in steps.values() if not step.complete()}):
             stack.enter_context(locked(folder, _tell))
-        missing = {name: run for name, run in runs.items() if not recipes.head_folder(name).is_dir()}
+        missing = [name for name, step in steps.items() if not step.complete()]
         if missing:
-            failed = _train_stack(experiment, manifest, missing)
+            failed = _train(recipes, missing)
     for name in (name for name in names if name not in failed):
-        windows = recipes.reduced_folder(name, "test")
-        facts = experiment, name, manifest, namespace, recipes.head_folder(name)
-
-        def score(folder: Path, facts=facts, windows=windows) -> None:
-            score_split(*facts, folder, reduced=lambda video_id: read_windows(windows, video_id))
-
-        make_folder(recipes.scores_folder(name), score, _tell)
+        ScoreVideos(recipes, name).make(TOLD, partial(_score_reduced, recipes, name))
     if failed:
         raise PipelineError("\n".join(str(error) for error in failed.values()))
 
 
-def _train_stack(experiment: Experiment, manifest: Manifest, runs: Mapping[str, Run]) -> dict[str, PipelineError]:
-    """Train heads of one reduction, whose locks the caller holds: as a stack where they are several.
+def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
+    """Train the heads of some runs on their common reduction, whose locks the caller holds: several as a stack, one alone.
 
     Returns what went wrong with those of a stack that could not be trained; the others are kept.
     """
@@ -242,35 +214,49 @@ def _train_stack(experiment: Experiment, manifest: Manifest, runs: Mapping[str, 
     from pipeline.stages.training.train import train_on, write_head, write_losses
     from pipeline.stages.training.training_set import check_shape, gather
 
-    recipes = Recipes(experiment)
-    first = next(iter(runs))
-    bags, standardizer = read_training(recipes.reduced_folder(first, "train"), runs[first].head.standardize_offset)
-    features = training_recipe(FeatureStore.open(experiment.paths.cache), recipes.namespace("train"), bags.video_ids)
-    material = gather(runs[first], manifest, bags, standardizer, features)
-    for name, run in runs.items():
-        check_shape(name, run.head, recipes.namespace("train"), run.head.k, bags.patterns.shape[2])
+    experiment, manifest, namespace = recipes.experiment, usable_manifest(recipes), recipes.namespace("train")
+    runs = [experiment.run(name) for name in names]
+    bags, standardizer = read_training(recipes.reduced_folder(names[0], "train"), runs[0].head.standardize_offset)
+    features = training_recipe(FeatureStore.open(experiment.paths.cache), namespace, bags.video_ids)
+    material = gather(runs[0], manifest, bags, standardizer, features)
+    for name, run in zip(names, runs, strict=True):
+        check_shape(name, run.head, namespace, run.head.k, bags.patterns.shape[2])
     if len(runs) == 1:
-        fill_folder(recipes.head_folder(first), lambda folder: train_on(experiment, runs[first], manifest, material, folder))
+        fill_folder(recipes.head_folder(names[0]), lambda folder: train_on(experiment, runs[0], manifest, material, folder))
         return {}
-    judges = [material.validation(run.head) for run in runs.values()]
+    judges = [material.validation(run.head) for run in runs]
     validations = judges if material.held_out else None
-    trained = fit_stack(material.bags, material.labels, list(runs.values()), len(manifest.classes), validations)
+    trained = fit_stack(material.bags, material.labels, runs, len(manifest.classes), validations)
     failed: dict[str, PipelineError] = {}
-    for (name, run), result, judge in zip(runs.items(), trained, judges, strict=True):
+    for name, run, result, judge in zip(names, runs, trained, judges, strict=True):
         if isinstance(result, PipelineError):
             failed[name] = result
             continue
         module, history = result
 
-        def build(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
+        def write(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
             write_losses(folder, history)
             write_head(folder, run, module, material, judge, manifest.classes)
 
-        fill_folder(recipes.head_folder(name), build)
+        fill_folder(recipes.head_folder(name), write)
     return failed
 
 
-def setting_runs(setting: Setting) -> list[tuple[Path, Path]]:
-    """(head folder, scores folder) of every seed of a setting."""
-    recipes = Recipes(setting.experiment)
-    return [(recipes.head_folder(run), recipes.scores_folder(run)) for run in setting.runs]
+def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) -> None:
+    """Score the test videos from their reduced windows."""
+    from pipeline.stages.scoring.score import score_split
+    from pipeline.stages.training.bags_on_disk import read_windows
+
+    namespace, head = recipes.namespace("test"), recipes.head_folder(name)
+    windows = partial(read_windows, recipes.reduced_folder(name, "test"))
+    score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)
+
+
+def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) -> None:
+    """Score the test videos from their reduced windows."""
+    from pipeline.stages.scoring.score import score_split
+    from pipeline.stages.training.bags_on_disk import read_windows
+
+    namespace, head = recipes.namespace("test"), recipes.head_folder(name)
+    windows = partial(read_windows, recipes.reduced_folder(name, "test"))
+    score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)

@@ -9,6 +9,7 @@ import click
 
 from pipeline.cli.shared import bar, name_config, say
 from pipeline.config.ablation import load_ablation
+from pipeline.workflow import Report
 
 __all__ = ["ablate"]
 
@@ -35,6 +36,6 @@ def ablate(config: Path, workers: int, check: bool) -> None:
     from pipeline.ablation.ablate import run_ablation
 
     with bar("ablate") as progress:
-        folder = run_ablation(plan, workers, progress, say)
+        folder = run_ablation(plan, workers, Report(progress, say))
     click.echo((folder / "results.md").read_text(encoding="utf-8"))
     click.echo(f"results: {folder}")

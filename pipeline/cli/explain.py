@@ -11,9 +11,7 @@ from cache.names import escape
 from pipeline.cli.shared import (
     FOLDER,
     bar,
-    ensure_features,
-    ensure_head,
-    ensure_manifest,
+    ensure,
     make,
     say,
     warn_of_stand_in,
@@ -24,6 +22,7 @@ from pipeline.cli.shared import (
 from pipeline.config import SyntheticDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import ExtractFeatures, Manifest, frozen, model, usable_manifest
 
 __all__ = ["explain"]
 
@@ -52,7 +51,8 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
     from pipeline.stages.explain.explain import Request, explain_cached, explain_file
 
     recipes.experiment.run(run)  # an unknown name is an error before the work
-    manifest = ensure_manifest(recipes)
+    ensure(Manifest(frozen(recipes)))
+    manifest = usable_manifest(recipes)
     ids = [entry.video_id for entry in manifest.split("test")]
     known, file = video in ids, Path(video)
     if not known and not file.exists():
@@ -71,8 +71,8 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
     if known:
-        ensure_features(recipes, "test")
-    request = Request(recipes.experiment, run, ensure_head(recipes, run), windows)
+        ensure(ExtractFeatures(recipes, "test"))
+    request = Request(recipes.experiment, run, ensure(model(recipes, run)), windows)
     if not known:
         with bar("explain") as progress:
             make(final, lambda folder: explain_file(request, file, folder, progress, say))

@@ -25,14 +25,9 @@ from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
     Group,
-    bar,
     check_files,
     check_quarantine,
-    ensure_features,
-    ensure_finetuned,
-    ensure_head,
-    ensure_manifest,
-    make,
+    ensure,
     name_config,
     say,
     with_config,
@@ -43,6 +38,7 @@ from pipeline.config.published import training_warnings
 from pipeline.errors import PipelineError
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import Evaluate, ExtractFeatures, FineTune, model
 
 if TYPE_CHECKING:
     from pipeline.stages.scoring.tables import ScoreForm
@@ -131,7 +127,7 @@ def check_file(path: Path, backbone: str) -> None:
 def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
     """Decode the videos and bring their feature maps into the cache."""
     for name in split or ("train", "test"):
-        ensure_features(recipes, name)
+        ensure(ExtractFeatures(recipes, name))
         click.echo(f"{name}: {recipes.experiment.paths.cache}/{recipes.namespace(name)}")
     check_quarantine(recipes)
 
@@ -141,14 +137,14 @@ def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
 @with_run
 def train(recipes: Recipes, run: str) -> None:
     """Train a run's head on the cache."""
-    click.echo(ensure_head(recipes, run))
+    click.echo(ensure(model(recipes, run)))
 
 
 @main.command()
 @with_config
 def finetune(recipes: Recipes) -> None:
     """Unfreeze the backbone and train it end to end with the head of `finetune.run`, as the section `finetune` says."""
-    click.echo(ensure_finetuned(recipes.finetuned))
+    click.echo(ensure(FineTune(recipes.finetuned.frozen)))
 
 
 @main.command()
@@ -185,25 +181,9 @@ def evaluate(
 
 
 def _evaluate_run(recipes: Recipes, run: str) -> None:
-    from pipeline.stages.evaluation.evaluate import evaluate_run
-    from pipeline.stages.scoring.score import score_split
-
-    experiment = recipes.experiment
-    experiment.run(run)  # an unknown name is an error before the work
-    ensure_features(recipes, "test")
-    head = ensure_head(recipes, run)
-    manifest = ensure_manifest(recipes)
-    scores, figures = recipes.scores_folder(run), recipes.evaluation_folder(run)
-    namespace = recipes.namespace("test")
-    left_out = [record.video_id for record in recipes.quarantine.records()]
-    with bar("score") as progress:
-        make(scores, lambda folder: score_split(experiment, run, manifest, namespace, head, folder, progress))
-    make(
-        figures,
-        lambda folder: evaluate_run(experiment, run, recipes.manifest_folder(), scores, folder, left_out, say, recipes.stage),
-    )
-    click.echo((figures / "metrics.json").read_text(encoding="utf-8"))
-    click.echo(f"results: {figures}")
+    folder = ensure(Evaluate(recipes, run))
+    click.echo((folder / "metrics.json").read_text(encoding="utf-8"))
+    click.echo(f"results: {folder}")
     check_quarantine(recipes)
 
 

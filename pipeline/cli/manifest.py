@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.shared import bar, ensure_manifest, make, say, with_config
+from pipeline import workflow
+from pipeline.cli.shared import bar, ensure, make, say, with_config
 from pipeline.errors import ConfigError, OutputError
 from pipeline.stages.common.recipes import Recipes
 
@@ -41,9 +42,7 @@ def manifest(recipes: Recipes, table: Path | None, test_only: bool, out: Path | 
     if test_only and not out:
         raise ConfigError("--test-only needs --out: the experiment's own manifest has the training videos")
     if out is None:
-        recipes = Recipes(experiment)
-        ensure_manifest(recipes, left_out=True)
-        click.echo(recipes.manifest_folder())
+        click.echo(ensure(workflow.Manifest(Recipes(experiment))))
         return
     if out.exists():
         raise OutputError(f"{out} is there already: remove it or give another --out")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.shared import FOLDER, bar, ensure_head, say, warn_of_stand_in, with_config, with_run, with_stage
+from pipeline.cli.shared import FOLDER, bar, ensure, say, warn_of_stand_in, with_config, with_run, with_stage
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import model
 
 __all__ = ["score"]
 
@@ -30,7 +31,7 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
     from pipeline.stages.scoring.score_loose import quarantine_of, score_files
 
     reasons = warn_of_stand_in(recipes)
-    head = head or ensure_head(recipes, run)
+    head = head or ensure(model(recipes, run))
     with bar("score") as progress:
         report = score_files(
             recipes.experiment, run, head, videos, out, as_csv=as_csv, progress=progress, say=say, warnings=reasons

@@ -14,12 +14,14 @@ import click
 from tqdm import tqdm
 
 from cache.errors import CacheError
+from pipeline import workflow
 from pipeline.config import load_experiment
 from pipeline.config.features import url_scheme
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import make_folder
-from pipeline.stages.common.recipes import FinetunedRecipes, Progress, Recipes
+from pipeline.stages.common.recipes import Progress, Recipes
 from pipeline.stages.common.stand_in import stand_in_reasons
+from pipeline.workflow import Report, Step
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -29,10 +31,7 @@ __all__ = [
     "bar",
     "check_files",
     "check_quarantine",
-    "ensure_features",
-    "ensure_finetuned",
-    "ensure_head",
-    "ensure_manifest",
+    "ensure",
     "make",
     "name_config",
     "say",
@@ -126,10 +125,13 @@ def with_stage(function: Callable) -> Callable:
 
 
 @contextmanager
-def bar(title: str, unit: str = "step") -> Iterator[Progress]:
-    """A progress bar on the terminal, with speed and time left, as a stage's progress callback; `unit` is what it counts."""
+def bar(title: str, unit: str = "steps") -> Iterator[Progress]:
+    """A progress bar on the terminal, with speed and time left, as a stage's progress callback.
+
+    `unit` is what it counts, in the plural.
+    """
     shown = 0.0
-    with tqdm(desc=title, unit=unit, dynamic_ncols=True) as line:
+    with tqdm(desc=title, unit=f" {unit}", dynamic_ncols=True) as line:
 
         def progress(done: int, total: int, message: str) -> None:
             nonlocal shown
@@ -144,7 +146,19 @@ def bar(title: str, unit: str = "step") -> Iterator[Progress]:
         yield progress
 
 
+def ensure(step: Step) -> Path:
+    """Make a step of the workflow, and what is missing before it, with a progress bar for each; returns its output."""
+    return workflow.ensure(step, _listen)
+
+
+@contextmanager
+def _listen(step: Step) -> Iterator[Report]:
+    with bar(step.title, step.unit) as progress:
+        yield Report(progress, say)
+
+
 def make(final: Path, build: Callable[[Path], object]) -> None:
+    """Fill a folder that is no step's output."""
     make_folder(final, build, say)
 
 
@@ -183,61 +197,6 @@ def check_files(recipes: Recipes) -> list[str]:
     return found
 
 
-def ensure_manifest(recipes: Recipes, left_out: bool = False):
-    """The manifest, without the videos in quarantine unless those are asked for."""
-    from pipeline.stages.common.manifest import build_manifest, load_manifest
-
-    final = recipes.manifest_folder()
-    if not final.exists():
-        with bar("manifest") as progress:
-            make(final, lambda folder: build_manifest(recipes.experiment, folder, progress, say))
-    manifest = load_manifest(recipes.experiment, final)
-    return manifest if left_out else manifest.without([record.video_id for record in recipes.quarantine.records()])
-
-
-def ensure_features(recipes: Recipes, split: str) -> None:
-    from pipeline.stages.extraction.extract import extract_split
-
-    if isinstance(recipes, FinetunedRecipes):
-        ensure_finetuned(recipes)
-    manifest = ensure_manifest(recipes, left_out=True)
-    namespace, videos = recipes.namespace(split), manifest.split(split)
-    with bar(f"extract {split}", "frame") as progress:
-        done = extract_split(recipes.experiment, manifest, split, videos, namespace, recipes.quarantine, progress, say=say)
-    if done.extracted or done.quarantined:
-        say(f"{split}: {done}")
-
-
-def ensure_head(recipes: Recipes, run: str) -> Path:
-    from pipeline.stages.training.train import train_head
-
-    recipes.experiment.run(run)  # an unknown name is an error before the work
-    if isinstance(recipes, FinetunedRecipes):
-        recipes.head_folder(run)
-        return ensure_finetuned(recipes)
-    if not recipes.head_folder(run).exists():
-        ensure_features(recipes, "train")
-    manifest, final = ensure_manifest(recipes), recipes.head_folder(run)
-    if final.exists():
-        return final
-    with bar(f"train {run}") as progress:
-        namespace = recipes.namespace("train")
-        make(final, lambda folder: train_head(recipes.experiment, run, manifest, namespace, folder, progress))
-    return final
-
-
-def ensure_finetuned(recipes: FinetunedRecipes) -> Path:
-    """The folder of the fine-tuned backbone and head, made where it is missing."""
-    from pipeline.stages.finetuning.finetune import finetune
-
-    frozen, experiment = recipes.frozen, recipes.frozen.experiment
-    head = ensure_head(frozen, experiment.finetune.run)
-    final = frozen.finetune_folder()
-    left_out = [record.video_id for record in frozen.quarantine.records()]
-    with bar(f"finetune {experiment.finetune.run}") as progress:
-        make(final, lambda folder: finetune(experiment, frozen.manifest_folder(), left_out, head, folder, progress))
-    return final
-
-
 def check_quarantine(recipes: Recipes) -> None:
+    """End with the list of videos in quarantine where there are more than the configuration accepts."""
     recipes.quarantine.check(recipes.experiment.machine.max_quarantined)

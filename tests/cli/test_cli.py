@@ -220,7 +220,7 @@ COMMANDS = [["quarantine", "ls"], ["quarantine", "clear"], ["config", "show"], [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_without_a_configuration_names_the_one_it_works_with(command, monkeypatch, nano, write_config):
     monkeypatch.chdir(ROOT)
-    for work in ("pipeline.cli.score.ensure_head", "pipeline.cli._evaluate_run"):
+    for work in ("pipeline.cli.score.ensure", "pipeline.cli.main._evaluate_run"):
         monkeypatch.setattr(work, lambda *arguments: click.get_current_context().exit(0))
     assert "no --config given: working with configs/fixture.yaml" in gig(*command).stderr
     assert "no --config given" not in gig(*command, "--config", write_config(nano)).stderr

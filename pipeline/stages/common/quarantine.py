@@ -73,13 +73,13 @@ class Quarantine:
         """Whether a video is in quarantine."""
         return self._path(video_id).exists()
 
-    def ids(self, split: str) -> list[str]:
-        """Ids of a split's videos in quarantine, sorted."""
+    def ids(self, split: str | None = None) -> list[str]:
+        """Ids of the videos in quarantine, of one split or of all, sorted."""
         return [record.video_id for record in self.records(split)]
 
     def clear(self, video_ids: Iterable[str] | None = None) -> list[str]:
         """Remove the records of some videos, or all; returns their ids. Raises PipelineError for an id that is not there."""
-        present = [record.video_id for record in self.records()]
+        present = self.ids()
         chosen = present if video_ids is None else list(video_ids)
         for video_id in chosen:
             if video_id not in present:

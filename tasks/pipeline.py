@@ -1,0 +1,111 @@
+"""The tasks of an experiment, one for each step of `pipeline.workflow`, under the same name."""
+
+from __future__ import annotations
+
+import luigi
+
+from pipeline import workflow
+from pipeline.workflow import Step
+from tasks.base import StagedTask, StepTask
+
+__all__ = [
+    "Evaluate",
+    "EvaluateAll",
+    "ExtractFeatures",
+    "ExtractShard",
+    "FineTune",
+    "Manifest",
+    "ScoreVideos",
+    "TrainHead",
+]
+
+
+def run_parameter() -> luigi.Parameter:
+    return luigi.Parameter(default="gig", description="Which of the configuration's runs.")
+
+
+def split_parameter() -> luigi.Parameter:
+    return luigi.ChoiceParameter(choices=["train", "test"], description="Which videos: train or test.")
+
+
+class Manifest(StepTask):
+    """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
+
+    @property
+    def step(self) -> Step:
+        return workflow.Manifest(self.recipes)
+
+
+class ExtractShard(StagedTask):
+    """Bring one shard of a split's videos into the feature cache; finished videos are kept whatever happens later."""
+
+    split = split_parameter()
+    shard = luigi.IntParameter(description="Which part of the videos, from 0.")
+    shards = luigi.IntParameter(description="Into how many parts the videos are divided.")
+
+    @property
+    def step(self) -> Step:
+        return workflow.ExtractShard(self.recipes, self.split, self.shard, self.shards)
+
+
+class ExtractFeatures(StagedTask):
+    """The features of one split, all shards."""
+
+    split = split_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.ExtractFeatures(self.recipes, self.split)
+
+
+class TrainHead(StepTask):
+    """Train the run's head on the cached training features."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.TrainHead(self.recipes, self.run_name)
+
+
+class FineTune(StepTask):
+    """Unfreeze the backbone and train it and the head of one run, from the frozen stage's head on, on clips from the videos."""
+
+    @property
+    def step(self) -> Step:
+        return workflow.FineTune(self.recipes)
+
+
+class ScoreVideos(StagedTask):
+    """Write the score tables of the test videos, one row per frame."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.ScoreVideos(self.recipes, self.run_name)
+
+
+class Evaluate(StagedTask):
+    """Compare the score tables with the annotated intervals."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.Evaluate(self.recipes, self.run_name)
+
+
+class EvaluateAll(StepTask):
+    """The whole pipeline: every run of the configuration, from videos to a summary of frame-level metrics."""
+
+    @property
+    def step(self) -> Step:
+        return workflow.EvaluateAll(self.recipes)
+
+    def run(self) -> None:
+        from pipeline.stages.evaluation.summary import summary_table
+
+        super().run()
+        print(summary_table(self.step.output()))
+        self.recipes.quarantine.check(self.experiment.machine.max_quarantined)
