@@ -60,7 +60,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 sys.excepthook = _end_in_one_line
 # luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
 if not luigi.configuration.get_config().has_section("retcode"):
-    luigi.configuration.add_config_path(Path(__file__).parent.parent / "luigi.cfg")
+    luigi.configuration.add_config_path(Path(__file__).parent / "luigi.cfg")
 
 
 @lru_cache(maxsize=8)

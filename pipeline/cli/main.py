@@ -47,6 +47,7 @@ __all__ = ["main"]
 
 
 @click.group(cls=Group)
+@click.version_option(package_name="gig-vad")
 def main() -> None:
     """Weakly supervised video anomaly detection: a feature cache and light heads on it."""
 
