@@ -20,6 +20,8 @@ from pipeline.config import parse_experiment
 from pipeline.config.datasets import Dataset
 from pipeline.data.manifest import Interval, Manifest
 
+pytest.register_assert_rewrite("cache.testing")
+
 NANO = {
     "experiment": "nano",
     "dataset": {
