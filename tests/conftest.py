@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from mock_datasets import MOCKS
 from pydantic import TypeAdapter
 from small_dataset import entry, extract
@@ -21,6 +22,9 @@ from pipeline.config.datasets import Dataset
 from pipeline.data.manifest import Interval, Manifest
 
 pytest.register_assert_rewrite("cache.testing")
+# The same examples in every run, and no limit of time: a busy machine must not make a test fail.
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
 
 NANO = {
     "experiment": "nano",
