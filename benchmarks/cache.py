@@ -123,7 +123,7 @@ def seconds_to_open(videos: int) -> float:
         FeatureStore.open(folder).stack("ns", ["v0"])  # dask is imported
         start = time.perf_counter()
         fresh = FeatureStore.open(folder)
-        fresh.stack("ns", sorted(fresh.list("ns")))
+        fresh.stack("ns", sorted(fresh.video_ids("ns")))
         return time.perf_counter() - start
 
 

@@ -69,7 +69,7 @@ def labels_of(videos: int) -> torch.Tensor:
 def plain(folder: Path, steps: int) -> dict:
     """Seconds of a step of the literal equations on maps read from the cache."""
     store, generator = FeatureStore.open(folder), torch.Generator().manual_seed(0)
-    ids = sorted(store.list("maps"))
+    ids = sorted(store.video_ids("maps"))
     labels, head = labels_of(len(ids)), GIGHead(CHANNELS, CLASSES).train()
     optimizer = torch.optim.Adagrad(head.parameters(), lr=1e-3)
     seconds = []
@@ -96,7 +96,7 @@ def plain(folder: Path, steps: int) -> dict:
 def reduced(folder: Path, epochs: int) -> dict:
     """Seconds of the pipeline's way, in full."""
     store = FeatureStore.open(folder)
-    ids = sorted(store.list("maps"))
+    ids = sorted(store.video_ids("maps"))
     run = Run.model_validate({"head": {"k": K}, "training": {"epochs": epochs}})
     start = time.process_time()
     bags = reduce_bags(store, "maps", ids, run.head, None)
@@ -109,7 +109,7 @@ def reduced(folder: Path, epochs: int) -> dict:
 def stacked(folder: Path, epochs: int) -> dict:
     """Seconds of many settings trained as one, and of a run of them."""
     store = FeatureStore.open(folder)
-    ids = sorted(store.list("maps"))
+    ids = sorted(store.video_ids("maps"))
     runs = [Run.model_validate({"head": {"k": K, "lambda3": i / STACK}, "training": {"epochs": epochs}}) for i in range(STACK)]
     start = time.process_time()
     bags = reduce_bags(store, "maps", ids, runs[0].head, None)

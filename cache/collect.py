@@ -16,13 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from cache.catalog import Catalog
 from cache.errors import CacheError, NotCached
 from cache.names import check_namespace
-
-if TYPE_CHECKING:
-    from cache.store import FeatureStore
 
 __all__ = ["Garbage", "collect", "unreferenced"]
 
@@ -37,67 +34,67 @@ class Garbage:
     bytes: int
 
 
-def collect(store: FeatureStore, namespace: str, older_than_s: float, dry_run: bool = False) -> list[Garbage]:
+def collect(catalog: Catalog, namespace: str, older_than_s: float, dry_run: bool = False) -> list[Garbage]:
     """Remove the garbage of a namespace; returns what was removed, or with `dry_run` what would be."""
     removed = []
-    for payload in unreferenced(store, namespace):
+    for payload in unreferenced(catalog, namespace):
         folder = f"{namespace}/{payload}"
-        with store.objects.unheld(f"{folder}.lock") as free:
+        with catalog.objects.unheld(f"{folder}.lock") as free:
             # Looked up again: its writer may have committed and let go of the lock since the listing.
-            if not free or _referred(store, namespace, payload):
+            if not free or _referred(catalog, namespace, payload):
                 continue
-            files = _files(store, folder)
-            if time.time() - _last_use(store, namespace, payload, files) <= older_than_s:
+            files = _files(catalog, folder)
+            if time.time() - _last_use(catalog, namespace, payload, files) <= older_than_s:
                 continue
             removed.append(Garbage(payload, sum(size for size, _ in files.values())))
             if not dry_run:
                 for leftover in (folder, f"{folder}.json", f"{folder}.lock"):
-                    store.objects.remove(leftover)
-    for payload, suffixes in [] if dry_run else list(_listed(store, namespace)):
+                    catalog.objects.remove(leftover)
+    for payload, suffixes in [] if dry_run else list(_listed(catalog, namespace)):
         folder = f"{namespace}/{payload}"
-        if suffixes == {""} or not _referred(store, namespace, payload):
+        if suffixes == {""} or not _referred(catalog, namespace, payload):
             continue
-        with store.objects.unheld(f"{folder}.lock") as free:
+        with catalog.objects.unheld(f"{folder}.lock") as free:
             for suffix in sorted(suffixes - {""}) if free else ():
-                store.objects.remove(f"{folder}{suffix}")
+                catalog.objects.remove(f"{folder}{suffix}")
     return removed
 
 
-def unreferenced(store: FeatureStore, namespace: str) -> list[str]:
+def unreferenced(catalog: Catalog, namespace: str) -> list[str]:
     """Payloads that no commit record refers to, live writers' among them; those of an unreadable record are not listed."""
-    return [payload for payload, _ in _listed(store, namespace) if not _referred(store, namespace, payload)]
+    return [payload for payload, _ in _listed(catalog, namespace) if not _referred(catalog, namespace, payload)]
 
 
-def _listed(store: FeatureStore, namespace: str) -> Iterator[tuple[str, set[str]]]:
+def _listed(catalog: Catalog, namespace: str) -> Iterator[tuple[str, set[str]]]:
     """Payloads, and with which endings they are there: none for the payload itself, those of its lock and unfinished record."""
     base = f"{check_namespace(namespace)}/payloads"
-    for key in store.objects.names(base):
+    for key in catalog.objects.names(base):
         found: dict[str, set[str]] = {}
-        for name in store.objects.names(f"{base}/{key}"):
+        for name in catalog.objects.names(f"{base}/{key}"):
             if match := NAME.match(name):
                 found.setdefault(match[1], set()).add(match[2] or "")
         yield from ((f"payloads/{key}/{name}", found[name]) for name in sorted(found))
 
 
-def _referred(store: FeatureStore, namespace: str, payload: str) -> bool:
+def _referred(catalog: Catalog, namespace: str, payload: str) -> bool:
     try:
-        return store.record_of_key(namespace, payload.split("/")[1]).payload == payload
+        return catalog.record_of_key(namespace, payload.split("/")[1]).payload == payload
     except NotCached:
         return False
     except CacheError:  # what an unreadable record refers to is not known
         return True
 
 
-def _last_use(store: FeatureStore, namespace: str, payload: str, files: dict[str, tuple[int, float | None]]) -> float:
+def _last_use(catalog: Catalog, namespace: str, payload: str, files: dict[str, tuple[int, float | None]]) -> float:
     """When it was begun, last written to, or replaced, whatever came last. Seconds since 1970."""
     _, key, name = payload.split("/")
     times = [int(name.split("-")[0], 16) / 1e3, *(changed for _, changed in files.values() if changed)]
     with suppress(NotCached):
-        times.append(datetime.datetime.fromisoformat(store.record_of_key(namespace, key).created).timestamp())
+        times.append(datetime.datetime.fromisoformat(catalog.record_of_key(namespace, key).created).timestamp())
     return max(times)
 
 
-def _files(store: FeatureStore, folder: str) -> dict[str, tuple[int, float | None]]:
+def _files(catalog: Catalog, folder: str) -> dict[str, tuple[int, float | None]]:
     """The objects of a payload and what its writer keeps beside it."""
     parent, name = folder.rsplit("/", 1)
-    return {path: facts for path, facts in store.objects.files(parent).items() if path.startswith(name)}
+    return {path: facts for path, facts in catalog.objects.files(parent).items() if path.startswith(name)}

@@ -19,12 +19,11 @@ from cache.errors import CacheError, DamagedPayload, InvalidImport
 from cache.layouts import read_layout
 from cache.plain import Incoming, PlainLayout, from_plain, provenance_of
 from cache.record import CommitRecord
+from cache.store import FeatureStore
 from cache.writer import extend_crc32c
 
 if TYPE_CHECKING:
     import h5py
-
-    from cache.store import FeatureStore
 
 __all__ = ["ImportReport", "import_features", "import_hdf5", "import_npy"]
 
@@ -129,7 +128,7 @@ def _import(
 ) -> ImportReport:
     if not videos:
         raise InvalidImport(f"{where}: expected arrays of features, found none")
-    committed = store.list(namespace)
+    committed = store.video_ids(namespace)
     imported, present = [], []
     for number, video in enumerate(videos):
         if progress:

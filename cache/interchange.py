@@ -11,16 +11,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cache.errors import CacheError, WriteFailed
 from cache.importing import ImportReport, Progress, import_features, import_hdf5, import_npy
 from cache.names import escape
-
-if TYPE_CHECKING:
-    from cache.store import FeatureStore
+from cache.store import FeatureStore
 
 __all__ = ["ImportReport", "export_hdf5", "export_npy", "import_features", "import_hdf5", "import_npy"]
 
@@ -33,7 +30,7 @@ def export_hdf5(store: FeatureStore, namespace: str, path: Path, progress: Progr
     """
     import h5py
 
-    ids = sorted(store.list(namespace))
+    ids = sorted(store.video_ids(namespace))
     with _whole(path) as partial, h5py.File(partial, "w") as file:
         for number, video_id in enumerate(ids):
             if progress:
@@ -55,7 +52,7 @@ def export_hdf5(store: FeatureStore, namespace: str, path: Path, progress: Progr
 
 def export_npy(store: FeatureStore, namespace: str, folder: Path, progress: Progress | None = None) -> list[str]:
     """Write a namespace to a folder: <key>.npy, features (V, T, H, W, D), and <key>.json, record, frames and times."""
-    ids = sorted(store.list(namespace))
+    ids = sorted(store.video_ids(namespace))
     for number, video_id in enumerate(ids):
         if progress:
             progress(number, len(ids), video_id)

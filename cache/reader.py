@@ -6,17 +6,14 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import zarr
 
+from cache.catalog import Catalog
 from cache.errors import DamagedPayload, ReadFailed
 from cache.record import CommitRecord
 from cache.writer import extend_crc32c
-
-if TYPE_CHECKING:
-    from cache.store import FeatureStore
 
 __all__ = ["FeatureReader"]
 
@@ -37,10 +34,10 @@ class FeatureReader:
         shape: (V, T, H, W, D).
     """
 
-    def __init__(self, store: FeatureStore, record: CommitRecord) -> None:
+    def __init__(self, catalog: Catalog, record: CommitRecord) -> None:
         self.record = record
         self.shape = record.shapes["features"]
-        self._objects, self._folder = store.objects, f"{record.namespace}/{record.payload}"
+        self._objects, self._folder = catalog.objects, f"{record.namespace}/{record.payload}"
         self._where = f"{record.namespace}/{record.video_id}"
         self._arrays: dict[str, zarr.Array] = {}
         self._check_metadata("zarr.json")

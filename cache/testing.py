@@ -67,7 +67,7 @@ class StoreTests:
     def test_nothing_is_visible_before_the_commit(self, store):
         with store.writer("ns", "v1", **SHAPE) as writer:
             writer.append(0, example_maps()[0], np.zeros((19, 6), int))
-            assert store.list("ns") == set()
+            assert store.video_ids("ns") == set()
             assert not store.has("ns", "v1")
         with pytest.raises(NotCached, match="v1"):
             store.reader("ns", "v1")
@@ -79,10 +79,10 @@ class StoreTests:
             assert not other.has("ns", name)
             write_example(store, name, example_maps(3))
             assert other.has("ns", name)
-            assert name in other.list("ns")
+            assert name in other.video_ids("ns")
         store.withdraw("ns", "v1")
         assert not other.has("ns", "v1")
-        assert other.list("ns") == {"v2"}
+        assert other.video_ids("ns") == {"v2"}
 
     def test_long_videos_are_written_and_read_in_pieces(self, store):
         values = example_maps(150)
@@ -143,7 +143,7 @@ class StoreTests:
 
         with pytest.raises(RuntimeError):
             fail()
-        assert store.list("ns") == set()
+        assert store.video_ids("ns") == set()
 
     def test_a_second_commit_replaces_the_first(self, store):
         write_example(store, "v1", example_maps())
@@ -157,23 +157,23 @@ class StoreTests:
         assert store.namespaces() == []
         for name in ("b", "a"):
             write_example(store, name, example_maps(3))
-        assert store.list("ns") == {"a", "b"}
+        assert store.video_ids("ns") == {"a", "b"}
         assert [r.video_id for r in store.records("ns")] == ["a", "b"]
         assert store.namespaces() == ["ns"]
         store.withdraw("ns", "a")
-        assert store.list("ns") == {"b"}
+        assert store.video_ids("ns") == {"b"}
         with pytest.raises(NotCached):
             store.withdraw("ns", "a")
 
     @pytest.mark.parametrize("name", NAMES)
     def test_names_round_trip(self, store, name):
         write_example(store, name, example_maps(1))
-        assert store.list("ns") == {name}
+        assert store.video_ids("ns") == {name}
         np.testing.assert_array_equal(store.reader("ns", name).features(0), example_maps(1)[0])
         assert store.verify("ns") == []
         store.withdraw("ns", name)
         assert len(store.gc("ns", 0)) == 1
-        assert store.list("ns") == set()
+        assert store.video_ids("ns") == set()
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
     def test_values_that_are_not_finite_as_stored_are_refused(self, store, value):
@@ -187,7 +187,7 @@ class StoreTests:
             writer.append(0, example_maps(3)[0], np.zeros((3, 6), int))
             with pytest.raises(ShapeMismatch, match=r"\[3, 0\]"):
                 writer.commit({})
-        assert store.list("ns") == set()
+        assert store.video_ids("ns") == set()
 
     def test_wrong_shapes_are_refused(self, store):
         with pytest.raises(ShapeMismatch, match="expected features"), store.writer("ns", "v1", **SHAPE) as writer:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from cache.catalog import Catalog
 from cache.collect import unreferenced
 from cache.errors import CacheError, DamagedPayload, InvalidName, NotCached, ReadFailed, UnsupportedRecord
 from cache.names import unescape
 from cache.reader import FeatureReader
-
-if TYPE_CHECKING:
-    from cache.store import FeatureStore
 
 __all__ = ["Finding", "verify"]
 
@@ -42,7 +40,7 @@ class Finding:
     withdrawn: bool = False
 
 
-def verify(store: FeatureStore, namespace: str, *, repair: bool = False, progress: Progress | None = None) -> Iterator[Finding]:
+def verify(catalog: Catalog, namespace: str, *, repair: bool = False, progress: Progress | None = None) -> Iterator[Finding]:
     """Check every record, array and checksum of a namespace, in bounded memory.
 
     Args:
@@ -50,27 +48,27 @@ def verify(store: FeatureStore, namespace: str, *, repair: bool = False, progres
         repair: withdraw the videos that are damaged; nothing else is withdrawn.
         progress: called once a video.
     """
-    orphans = set(unreferenced(store, namespace))  # before the repair, which makes more of them
-    keys = store.keys(namespace)
+    orphans = set(unreferenced(catalog, namespace))  # before the repair, which makes more of them
+    keys = catalog.keys(namespace)
     for number, key in enumerate(keys):
         if progress:
             progress(number, len(keys), _name(key))
-        problems = list(_check_video(store, namespace, key))
+        problems = list(_check_video(catalog, namespace, key))
         withdrawn = repair and any(kind == "damaged" for _, kind, _ in problems)
         if withdrawn:
-            store.withdraw_key(namespace, key)
+            catalog.withdraw_key(namespace, key)
         for array, kind, problem in problems:
             yield Finding(kind, namespace, _name(key), array, problem, withdrawn)
-    for payload in sorted(orphans & set(unreferenced(store, namespace))):  # without what was committed meanwhile
+    for payload in sorted(orphans & set(unreferenced(catalog, namespace))):  # without what was committed meanwhile
         yield Finding("orphan", namespace, _name(payload.split("/")[1]), None, f"{payload}: no commit record refers to it")
     if progress:
         progress(len(keys), len(keys), "checked")
 
 
-def _check_video(store: FeatureStore, namespace: str, key: str) -> Iterator[tuple[str, str, str]]:
+def _check_video(catalog: Catalog, namespace: str, key: str) -> Iterator[tuple[str, str, str]]:
     """(array, kind, problem) of everything of a video that is not what was written."""
     try:
-        record = store.record_of_key(namespace, key)
+        record = catalog.record_of_key(namespace, key)
     except NotCached:  # withdrawn since the listing
         return
     except CacheError as error:
@@ -78,13 +76,13 @@ def _check_video(store: FeatureStore, namespace: str, key: str) -> Iterator[tupl
         return
     problems = []
     try:
-        reader = FeatureReader(store, record)
+        reader = FeatureReader(catalog, record)
     except CacheError as error:
         problems.append(("zarr.json", _kind(error), str(error)))
     else:
         problems += [(array, _kind(error), str(error)) for array, error in _check_arrays(reader)]
     # A payload may go once its video is extracted anew, also while it is being checked: then it is not the video's any more.
-    if problems and store.has(namespace, record.video_id) and store.record_of_key(namespace, key).payload == record.payload:
+    if problems and catalog.has(namespace, record.video_id) and catalog.record_of_key(namespace, key).payload == record.payload:
         yield from problems
 
 

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 from dask.tokenize import tokenize
 
+from cache.catalog import Catalog
 from cache.errors import MissingExtra, NotCached, ShapeMismatch
 from cache.reader import FeatureReader
 from cache.record import CommitRecord
@@ -17,7 +18,6 @@ from cache.writer import AXES
 if TYPE_CHECKING:
     import xarray as xr
 
-    from cache.store import FeatureStore
 
 __all__ = ["stack", "to_xarray"]
 
@@ -26,26 +26,26 @@ DTYPES = {"cue": np.dtype(np.float32), "frames": np.dtype(np.int64)}
 
 
 def _load(
-    source: tuple[FeatureStore, tuple[CommitRecord, ...], str], block_info: dict[None, dict[str, list[tuple[int, int]]]]
+    source: tuple[Catalog, tuple[CommitRecord, ...], str], block_info: dict[None, dict[str, list[tuple[int, int]]]]
 ) -> np.ndarray:
     """One block of a stack: a chunk of features, or another array, of one video."""
-    store, records, array = source
+    catalog, records, array = source
     (video, _), *within = block_info[None]["array-location"]
-    reader = FeatureReader(store, records[video])
+    reader = FeatureReader(catalog, records[video])
     return reader.read(array, tuple(slice(*bounds) for bounds in within))[None]
 
 
-def stack(store: FeatureStore, namespace: str, video_ids: Sequence[str], array: str = "features") -> da.Array:
+def stack(catalog: Catalog, namespace: str, video_ids: Sequence[str], array: str = "features") -> da.Array:
     """One array of many videos along a new first axis; see `FeatureStore.stack`."""
     if array not in ("features", "cue", "frames"):
         raise ShapeMismatch(f"{namespace}: expected features, cue or frames, got {array!r}")
     if not video_ids:
         raise NotCached(f"{namespace}: expected at least one video to stack")
-    records = [store.record(namespace, video_id) for video_id in video_ids]
+    records = [catalog.record(namespace, video_id) for video_id in video_ids]
     first = records[0]
     for record in records:
         if record.shapes["features"][1] // record.chunk_clips > MANY_CHUNKS:  # each becomes a task
-            FeatureReader(store, record).check_stored()
+            FeatureReader(catalog, record).check_stored()
         dtypes = {record.dtype, first.dtype} if array == "features" else ()
         if record.shapes[array] != first.shapes[array] or len(dtypes) > 1:
             raise ShapeMismatch(
@@ -57,15 +57,15 @@ def stack(store: FeatureStore, namespace: str, video_ids: Sequence[str], array: 
     dtype = DTYPES.get(array, np.dtype(first.dtype))
     return da.map_blocks(
         _load,
-        (store, tuple(records), array),
-        name=f"{array}-{tokenize(store.url, namespace, [record.payload for record in records])}",
+        (catalog, tuple(records), array),
+        name=f"{array}-{tokenize(catalog.url, namespace, [record.payload for record in records])}",
         chunks=da.core.normalize_chunks(chunk, shape),
         dtype=dtype,
         meta=np.empty((0,) * len(shape), dtype),
     )
 
 
-def to_xarray(store: FeatureStore, namespace: str, video_id: str) -> xr.Dataset:
+def to_xarray(catalog: Catalog, namespace: str, video_id: str) -> xr.Dataset:
     """A video as a dataset; see `FeatureStore.to_xarray`.
 
     Returns:
@@ -77,7 +77,7 @@ def to_xarray(store: FeatureStore, namespace: str, video_id: str) -> xr.Dataset:
         import xarray as xr
     except ImportError as error:
         raise MissingExtra("to_xarray needs xarray: pip install 'gig-vad[xarray]'") from error
-    reader = store.reader(namespace, video_id)
+    reader = FeatureReader(catalog, catalog.record(namespace, video_id))
     frames, times, record = reader.frames(), reader.times(), reader.record
     first, last = frames.min(axis=2), frames.max(axis=2)
     clip = AXES["features"][:2]
@@ -91,7 +91,7 @@ def to_xarray(store: FeatureStore, namespace: str, video_id: str) -> xr.Dataset:
         coordinates |= {"start_s": (clip, times[first]), "end_s": (clip, times[last])}
     return xr.Dataset(
         {
-            "features": (AXES["features"], store.dask(namespace, video_id)),
+            "features": (AXES["features"], stack(catalog, namespace, [video_id])[0]),
             "cue": (AXES["cue"], reader.cue()),
             "frames": (AXES["frames"], frames),
         },

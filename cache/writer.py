@@ -8,18 +8,16 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import google_crc32c
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
+from cache.catalog import Catalog
 from cache.errors import InvalidFrames, NonFiniteFeatures, ShapeMismatch, WriteFailed
 from cache.record import CommitRecord
-
-if TYPE_CHECKING:
-    from cache.store import FeatureStore
 
 __all__ = ["AXES", "CHUNK_CLIPS", "FeatureWriter", "extend_crc32c"]
 
@@ -42,7 +40,7 @@ class FeatureWriter:
 
     def __init__(
         self,
-        store: FeatureStore,
+        catalog: Catalog,
         namespace: str,
         video_id: str,
         shape: tuple[int, int, int, int],
@@ -51,7 +49,7 @@ class FeatureWriter:
         dtype: str,
     ) -> None:
         views, rows, columns, channels = shape
-        self._store, self._namespace, self._video_id = store, namespace, video_id
+        self._catalog, self._namespace, self._video_id = catalog, namespace, video_id
         self._map_shape, self._views, self._length = (rows, columns, channels), views, frames_per_clip
         self._dtype = np.dtype(dtype)
         self._pending: list[list[np.ndarray]] = [[] for _ in range(views)]
@@ -60,15 +58,15 @@ class FeatureWriter:
         self._frames: list[list[np.ndarray]] = [[] for _ in range(views)]
         self._cue = np.full((views, channels), -np.inf, dtype=np.float32)
         self._times = np.empty(0, dtype=np.float64)
-        self._payload = store.fresh_payload(video_id)
+        self._payload = catalog.fresh_payload(video_id)
         self._folder = f"{namespace}/{self._payload}"
         self._features: zarr.Array | None = None
         self._published = False
         self._held = ExitStack()
         with self._writing():
-            self._held.enter_context(store.objects.held(f"{self._folder}.lock"))
+            self._held.enter_context(catalog.objects.held(f"{self._folder}.lock"))
             try:
-                self._group = zarr.create_group(store.objects.zarr_store(self._folder), zarr_format=3)
+                self._group = zarr.create_group(catalog.objects.zarr_store(self._folder), zarr_format=3)
             except BaseException:
                 self._abandon()
                 raise
@@ -148,7 +146,7 @@ class FeatureWriter:
         for name, (values, _) in small.items():
             shapes[name] = values.shape
             checksums[name] = (f"{extend_crc32c(0, values):08x}",)
-        names = [name for name in self._store.objects.files(self._folder) if name.endswith("zarr.json")]
+        names = [name for name in self._catalog.objects.files(self._folder) if name.endswith("zarr.json")]
         record = CommitRecord(
             video_id=self._video_id,
             namespace=self._namespace,
@@ -156,20 +154,20 @@ class FeatureWriter:
             shapes=shapes,
             dtype=self._dtype.name,
             chunk_clips=self._features.chunks[1],
-            metadata_sha256={n: hashlib.sha256(self._store.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names},
+            metadata_sha256={n: hashlib.sha256(self._catalog.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names},
             values_crc32c=checksums,
             provenance=dict(provenance),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         # From here on the record may be there whatever is heard of it: an answer of a store may be lost, a key pressed.
         self._published = True
-        self._store.publish(record)
+        self._catalog.publish(record)
         return record
 
     def _abandon(self) -> None:
         """Take the payload away, then let go of its lock; what cannot be removed now, `gc` removes."""
         with suppress(OSError):
-            self._store.objects.remove(self._folder)
+            self._catalog.objects.remove(self._folder)
         self._held.close()
 
     def _refuse(self, view: int, stored: np.ndarray, features: np.ndarray) -> None:
@@ -185,7 +183,7 @@ class FeatureWriter:
         try:
             yield
         except OSError as error:
-            raise WriteFailed(f"{self._where}: cannot be written to the cache {self._store.url}: {error}") from error
+            raise WriteFailed(f"{self._where}: cannot be written to the cache {self._catalog.url}: {error}") from error
 
     @property
     def _where(self) -> str:

@@ -201,7 +201,7 @@ class ExtractShard(Step):
             return False
         marker = json.loads(self.output().read_text(encoding="utf-8"))
         store = FeatureStore.open(self.recipes.experiment.paths.cache)
-        missing = set(marker["video_ids"]) - store.list(marker["namespace"])
+        missing = set(marker["video_ids"]) - store.video_ids(marker["namespace"])
         return not missing or missing <= set(self.recipes.quarantine.ids(self.split))
 
     def make(self, report: Report, build: Callable[[Path, Report], None] | None = None) -> Path:

@@ -34,7 +34,7 @@ from pipeline.cli.shared import (
     with_run,
 )
 from pipeline.config import field_table, load_experiment, to_yaml
-from pipeline.config.published import training_warnings
+from pipeline.config.doubts import training_warnings
 from pipeline.errors import PipelineError
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes

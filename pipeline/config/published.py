@@ -6,12 +6,9 @@ Of `gig` it is what the paper says, of the others what their authors' released c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pipeline.config import Experiment
-
-__all__ = ["PUBLISHED", "presets_spelled_out", "published_training", "training_warnings"]
+__all__ = ["CHOOSING", "NAME", "PUBLISHED", "presets_spelled_out", "published_training"]
 
 PRESET = "preset"
 NAME = "paper"
@@ -62,26 +59,3 @@ def published_training(head: str, base: dict[str, Any], changes: dict[str, Any])
         )
     rest = {name: value for name, value in changes.items() if name != PRESET}
     return {name: base[name] for name in KEPT} | PUBLISHED[head] | rest
-
-
-def training_warnings(experiment: Experiment) -> list[str]:
-    """Runs whose method trains with an optimiser and a learning rate that nobody chose for it, a line each."""
-    lines = []
-    for name, changes in experiment.runs.items():
-        run = experiment.run(name)
-        training, head, other = run.training, run.head.name, experiment.head.name
-        own = head == other and CHOOSING & experiment.training.model_fields_set
-        if head == "pattern_norm" or own or CHOOSING & set(changes.get("training", {})):
-            continue
-        published = PUBLISHED.get(head)
-        if published and all(getattr(training, field) == published[field] for field in ("optimizer", "learning_rate")):
-            continue
-        whose = f"those set for {other}" if head != other else "the defaults, which are of gig"
-        advice = "choose them for it in the run's `training`"
-        if published:
-            rate = published["learning_rate"]
-            advice = f"its authors' are {published['optimizer']}, {rate:g}: `training: {NAME}` in the run sets them"
-        lines.append(
-            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; {advice}"
-        )
-    return lines

@@ -269,7 +269,7 @@ def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
     result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
     assert result.exit_code == 0, result.output
     store = FeatureStore.open(tmp_path / "cache")
-    shapes = {store.reader(namespace, min(store.list(namespace))).shape[:2] for namespace in store.namespaces()}
+    shapes = {store.reader(namespace, min(store.video_ids(namespace))).shape[:2] for namespace in store.namespaces()}
     assert {(1, 4), (1, 3), (2, 4)} < shapes  # views and segments; test windows besides
     assert len(store.namespaces()) == 5
     (table,) = (tmp_path / "var" / "nano").glob("ablation-*/results.json")

@@ -75,7 +75,7 @@ def test_hdf5_files_are_read_alone_and_as_far_as_they_go(store, tmp_path, how, m
     spoil(tmp_path / "f.h5", how)
     with pytest.raises(InvalidImport, match=message):
         import_hdf5(store, "ns", tmp_path / "f.h5", LAYOUT)
-    assert store.list("ns") == set()
+    assert store.video_ids("ns") == set()
 
 
 def test_an_exported_group_is_held_to_the_same(committed, tmp_path):

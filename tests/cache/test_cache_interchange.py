@@ -51,7 +51,7 @@ class TestRoundTrip:
         path = write_out(store, kind, tmp_path)
         other = FeatureStore.open(tmp_path / "other")
         assert set(bring_in(other, "back", path).imported) == set(NAMES)
-        assert other.list("back") == set(NAMES)
+        assert other.video_ids("back") == set(NAMES)
         for name in NAMES:
             one, two = store.reader("ns", name), other.reader("back", name)
             assert (one.record.shapes, one.record.dtype) == (two.record.shapes, two.record.dtype)
@@ -82,7 +82,7 @@ class TestRoundTrip:
         other = FeatureStore.open(tmp_path / "other")
         with pytest.raises(DamagedPayload, match="v1"):
             bring_in(other, "back", path)
-        assert "v1" not in other.list("back")
+        assert "v1" not in other.video_ids("back")
 
     def test_an_edited_record_is_refused(self, store, tmp_path, kind):
         path = write_out(store, kind, tmp_path)
@@ -182,7 +182,7 @@ class TestPlainArrays:
         layout = PlainLayout(fps=25)
         with pytest.raises(NonFiniteFeatures, match="i3d/c"):
             import_npy(target, "i3d", folder, layout)
-        written = {name: target.record("i3d", name).payload for name in target.list("i3d")}
+        written = {name: target.record("i3d", name).payload for name in target.video_ids("i3d")}
         assert set(written) == {"a", "b"}
         np.save(folder / "c.npy", rows["c"])
         report = import_npy(target, "i3d", folder, layout)
@@ -211,7 +211,7 @@ class TestPlainArrays:
     def test_what_is_no_feature_array_is_refused(self, target, tmp_path, array, message):
         with pytest.raises(InvalidImport, match=message):
             import_npy(target, "i3d", self.save(tmp_path / "npy", v1=array), PlainLayout(fps=25))
-        assert target.list("i3d") == set()
+        assert target.video_ids("i3d") == set()
 
     def test_values_that_are_not_finite_are_refused(self, target, tmp_path):
         with pytest.raises(NonFiniteFeatures, match="i3d/v1: view 0, clip 1"):

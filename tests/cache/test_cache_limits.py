@@ -82,7 +82,7 @@ def test_a_write_that_is_never_answered(silent):
 
 def test_a_listing_may_take_longer_but_not_forever(silent):
     with pytest.raises(ReadFailed, match="no answer within 2 s"):
-        silent("list").list("ns")
+        silent("list").video_ids("ns")
 
 
 def test_an_s3_server_that_accepts_and_is_silent(monkeypatch):

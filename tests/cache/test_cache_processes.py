@@ -62,7 +62,7 @@ def hold_open(url: str, started: object) -> None:
 
 def check_visible(store: FeatureStore) -> set[str]:
     """Everything that is listed can be read whole, and is what its writer wrote."""
-    listed = store.list("ns")
+    listed = store.video_ids("ns")
     for name in listed:
         reader = store.reader("ns", name)
         number = reader.record.provenance["number"]
@@ -208,7 +208,7 @@ def test_a_store_that_refuses_at_some_byte_is_a_clear_error_and_shows_nothing(ro
     store = FeatureStore.open(f"full://cache{room}")
     with pytest.raises(WriteFailed, match=r"ns/v1: cannot be written .*No space left"):
         write_video(store, "v1", 1)
-    assert store.list("ns") == set()
+    assert store.video_ids("ns") == set()
     FullFileSystem.left = 10**9
     store.gc("ns", older_than_s=0)
     assert store.objects.files("ns") == {}

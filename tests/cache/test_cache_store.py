@@ -105,7 +105,7 @@ while True:
     process.wait()
     process.stdout.close()
     store = FeatureStore.open(tmp_path)
-    assert store.list("ns") == set()
+    assert store.video_ids("ns") == set()
     assert store.gc("ns", older_than_s=3600) == []
     assert len(store.gc("ns", older_than_s=0)) == 1
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
@@ -123,7 +123,7 @@ def test_names_are_reversible_and_blind_to_case():
     with pytest.raises(InvalidName):
         unescape("=zz")
     with pytest.raises(InvalidName, match="namespace"):
-        FeatureStore.open("memory://x").list("../up")
+        FeatureStore.open("memory://x").video_ids("../up")
 
 
 def test_a_server_that_is_not_there_is_an_error_of_the_cache(monkeypatch, s3_bucket):

@@ -159,7 +159,7 @@ def test_repair_withdraws_what_is_damaged_and_only_that(store):
     path.write_bytes(path.read_bytes()[:-1])
     (finding,) = store.verify("ns", repair=True)
     assert (finding.video_id, finding.array, finding.withdrawn) == ("v1", "features", True)
-    assert store.list("ns") == {"v2"}
+    assert store.video_ids("ns") == {"v2"}
     assert [finding.kind for finding in store.verify("ns")] == ["orphan"]
     assert len(store.gc("ns", older_than_s=0)) == 1
     write(store, "v1", 1)
@@ -179,7 +179,7 @@ def test_what_cannot_be_read_just_now_is_not_withdrawn(store, monkeypatch):
         store.reader("ns", "v1").cue()
     findings = store.verify("ns", repair=True)
     assert {(finding.kind, finding.withdrawn) for finding in findings} == {("unreadable", False)}
-    assert store.list("ns") == {"v1", "v2"}
+    assert store.video_ids("ns") == {"v1", "v2"}
 
 
 def test_damage_found_in_a_payload_that_was_replaced_meanwhile_is_not_the_videos(store, monkeypatch):
@@ -190,7 +190,7 @@ def test_damage_found_in_a_payload_that_was_replaced_meanwhile_is_not_the_videos
     monkeypatch.setattr("cache.verify.unreferenced", lambda *_: [])  # which would take the first answer
     monkeypatch.setattr(store, "record_of_key", lambda namespace, key: first.pop(key, None) or record_of_key(namespace, key))
     assert store.verify("ns", repair=True) == []
-    assert store.list("ns") == {"v1", "v2"}
+    assert store.video_ids("ns") == {"v1", "v2"}
 
 
 def test_a_payload_committed_since_the_listing_is_not_collected(store, monkeypatch):
@@ -221,7 +221,7 @@ class TestUpgrade:
         (finding,) = store.verify("ns", repair=True)
         assert (finding.kind, finding.withdrawn) == ("unsupported", False)
         assert store.gc("ns", older_than_s=0) == []
-        assert store.list("ns") == {"v1", "v2"}
+        assert store.video_ids("ns") == {"v1", "v2"}
 
     def test_a_record_without_a_seal_is_too_old(self, store):
         path = Path(store.url) / "ns" / "commits" / "v1.json"

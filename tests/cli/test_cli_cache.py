@@ -89,7 +89,7 @@ def test_verify_names_video_and_array_and_repair_withdraws(gig, store):
     (finding,) = lines(gig("verify", "--json", code=1))
     assert (finding["namespace"], finding["video_id"], finding["array"]) == ("a-ns", "v1", "features")
     assert "[withdrawn]" in gig("verify", "--repair", code=1).stdout
-    assert store.list("a-ns") == {"Ärger b"}
+    assert store.video_ids("a-ns") == {"Ärger b"}
     assert "orphan: a-ns/v1" in gig("verify").stdout
 
 
@@ -110,7 +110,7 @@ def test_export_and_import_bring_everything_back(gig, store, tmp_path, kind):
     assert "2 video(s) imported" in gig("import", out, "c-ns").stdout
     np.testing.assert_array_equal(store.reader("c-ns", "Ärger b").features(0), maps(40)[0])
     again = [json.loads(line)["video"] for line in gig("import", out, "d-ns", "--json").stdout.splitlines()]
-    assert set(again) == store.list("d-ns") == store.list("a-ns")
+    assert set(again) == store.video_ids("d-ns") == store.video_ids("a-ns")
 
 
 def test_import_of_published_features_takes_the_layout_from_options(gig, store, tmp_path):

@@ -11,7 +11,8 @@ from places import ROOT
 
 from pipeline.config import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.ablation import Ablation
-from pipeline.config.published import PUBLISHED, training_warnings
+from pipeline.config.doubts import training_warnings
+from pipeline.config.published import PUBLISHED
 from pipeline.config.text import read_yaml
 from pipeline.config.wording import EXPECTED
 from pipeline.errors import ConfigError

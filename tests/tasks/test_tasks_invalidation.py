@@ -245,7 +245,7 @@ def content(recipes: Recipes, what: str) -> str:
             parts += [path.name.encode(), path.read_bytes()]
     elif what in ("train", "test"):
         store, namespace = FeatureStore.open(recipes.experiment.paths.cache), recipes.namespace(what)
-        for video_id in sorted(store.list(namespace)):
+        for video_id in sorted(store.video_ids(namespace)):
             reader = store.reader(namespace, video_id)
             for view in range(reader.shape[0]):
                 parts += [str((video_id, reader.shape, reader.record.dtype)).encode(), reader.features(view).tobytes()]

@@ -100,7 +100,7 @@ def extract_split(
         CacheError: the cache cannot be written. Videos finished before it stay there.
     """
     store = FeatureStore.open(experiment.paths.cache)
-    present = store.list(namespace)
+    present = store.video_ids(namespace)
     if getattr(experiment.features, split):
         return find_imported(store, namespace, videos, present, quarantine.ids(split))
     if getattr(experiment.dataset, "frame_counts", None):

@@ -71,7 +71,7 @@ class TestExtraction:
         (tmp_path / "t1.mp4").write_text("this is no video")
         report = extract(experiment, manifest, "test", manifest.split("test"), "ns")
         assert (report.extracted, report.quarantined) == (("t2",), ("t1",))
-        assert FeatureStore.open(experiment.paths.cache).list("ns") == {"t2"}
+        assert FeatureStore.open(experiment.paths.cache).video_ids("ns") == {"t2"}
         quarantine = Quarantine(experiment.paths.output / "quarantine")
         (record,) = quarantine.records("test")
         assert (record.video_id, record.path, record.split) == ("t1", "t1.mp4", "test")
@@ -195,7 +195,7 @@ class TestExtraction:
             (record,) = Quarantine(experiment.paths.output / "quarantine").records()
             assert re.search(r"t1\.mp4: damaged from frame \d+ on .*: 39 of 40 frames are sound, 1 lost", record.reason)
             assert record.frame > 30
-            assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
+            assert FeatureStore.open(experiment.paths.cache).video_ids("ns") == set()
 
     @pytest.mark.parametrize(("damage", "current"), [(None, True), ({"errors": 1, "lost": []}, True), ({"errors": 1}, False)])
     def test_features_of_the_time_when_lost_frames_had_no_places_are_made_again(self, manifest, damage, current):
@@ -213,7 +213,7 @@ class TestExtraction:
         experiment = parse_experiment(nano)
         with pytest.raises(ManifestError, match="selection: no .* video would be left for"):
             extract(experiment, manifest, split, manifest.split(split), "ns")
-        assert FeatureStore.open(experiment.paths.cache).list("ns") == set()
+        assert FeatureStore.open(experiment.paths.cache).video_ids("ns") == set()
 
     def test_a_cleared_video_is_tried_again(self, experiment, manifest, tmp_path, make_video):
         (tmp_path / "t1.mp4").write_text("this is no video")
@@ -319,7 +319,7 @@ class TestExtraction:
             outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns", workers)}
         assert (outcomes["dark"], outcomes["short"]) == (None, None)
         assert isinstance(outcomes["bright"], NonFiniteFeatures)
-        assert store.list("ns") == {"dark", "short"}
+        assert store.video_ids("ns") == {"dark", "short"}
 
     def test_a_short_videos_outcome_does_not_wait_for_a_long_one_before_it(self, nano, make_video, tmp_path):
         nano["machine"] |= {"batch_clips": 1, "decode_workers": 2}

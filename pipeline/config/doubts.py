@@ -1,0 +1,31 @@
+"""What is allowed in a configuration and yet doubtful: told by `gig config check`."""
+
+from __future__ import annotations
+
+from pipeline.config.experiment import Experiment
+from pipeline.config.published import CHOOSING, NAME, PUBLISHED
+
+__all__ = ["training_warnings"]
+
+
+def training_warnings(experiment: Experiment) -> list[str]:
+    """Runs whose method trains with an optimiser and a learning rate that nobody chose for it, a line each."""
+    lines = []
+    for name, changes in experiment.runs.items():
+        run = experiment.run(name)
+        training, head, other = run.training, run.head.name, experiment.head.name
+        own = head == other and CHOOSING & experiment.training.model_fields_set
+        if head == "pattern_norm" or own or CHOOSING & set(changes.get("training", {})):
+            continue
+        published = PUBLISHED.get(head)
+        if published and all(getattr(training, field) == published[field] for field in ("optimizer", "learning_rate")):
+            continue
+        whose = f"those set for {other}" if head != other else "the defaults, which are of gig"
+        advice = "choose them for it in the run's `training`"
+        if published:
+            rate = published["learning_rate"]
+            advice = f"its authors' are {published['optimizer']}, {rate:g}: `training: {NAME}` in the run sets them"
+        lines.append(
+            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; {advice}"
+        )
+    return lines
