@@ -18,6 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import register_implementation
 
 from cache import FeatureStore, WriteFailed
+from cache.objects import _warn_of_no_locks
 
 CLIPS = 70  # more than is kept in memory before the first chunk is written
 
@@ -246,3 +247,18 @@ def test_a_full_disk_is_a_clear_error_and_its_space_comes_back(small_disk):
     assert leftovers(small_disk) == []
     write_video(store, "again", 1)
     assert check_visible(store) == {"again"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_written_to_with_one_warning(tmp_path, monkeypatch, caplog, code):
+    def refuse(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("cache.objects.fcntl.flock", refuse)
+    _warn_of_no_locks.cache_clear()
+    store = FeatureStore.open(str(tmp_path))
+    write_video(store, "v1", 1)
+    write_video(store, "v2", 2)
+    assert check_visible(store) == {"v1", "v2"}
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "cache.objects"]
+    assert "a file system without locks" in warning

@@ -387,3 +387,41 @@ def test_processes_can_start_before_there_is_work(double):
         assert len(started) == 2
         assert read_together(workers, [Job(Path(f"{n}.mp4")) for n in range(4)]) == [list(range(5))] * 4
         assert {process.pid for process in workers.processes()} == started
+
+
+KILLED_ONCE = """
+import os, signal
+from pipeline.data.decode import Frame, VideoHeader
+import numpy as np
+
+def killed(path, where):
+    mark = path.with_suffix("." + where)
+    if mark.exists():
+        mark.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def read_header(path, alive=None):
+    killed(path, "header")
+    return VideoHeader(path, 8, 8, 10.0, 5, 1)
+
+def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+    for index in range(5):
+        if index == 2:
+            killed(path, "frame")
+        yield Frame(np.full((crop, crop, 3), index, np.uint8), index / 10)
+"""
+
+
+def test_headers_and_whole_videos_are_read_again_where_a_decoder_was_killed(tmp_path, monkeypatch):
+    (tmp_path / "decoder_killed_once.py").write_text(KILLED_ONCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    paths = [tmp_path / f"{name}.mp4" for name in "abc"]
+    with DecodeWorkers(2, crop=8, short_side=8, decoder="decoder_killed_once") as workers:
+        (tmp_path / "b.header").touch()
+        assert [getattr(header, "packets", header) for header in workers.headers(paths)] == [5, 5, 5]
+        (tmp_path / "b.frame").touch()
+        collected = [workers.collect(stream) for stream in workers.streams(map(Job, paths))]
+    assert [(len(times), [int(picture[0, 0, 0]) for picture in pictures.values()]) for times, pictures in collected] == [
+        (5, [0, 1, 2, 3, 4])
+    ] * 3
+    assert not list(tmp_path.glob("b.header")) + list(tmp_path.glob("b.frame"))  # both kills took place
