@@ -66,7 +66,8 @@ def import_features(
     """Bring features into a namespace: from a folder of .npy or .npz files, one .npy or .npz file, or an HDF5 file.
 
     Args:
-        store, namespace: where they go.
+        store: where they go.
+        namespace: under which name.
         source: what `export_npy` or `export_hdf5` wrote, or plain arrays.
         layout: what plain arrays hold.
         progress: called as progress(done, total, video id).

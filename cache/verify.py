@@ -44,7 +44,8 @@ def verify(catalog: Catalog, namespace: str, *, repair: bool = False, progress: 
     """Check every record, array and checksum of a namespace, in bounded memory.
 
     Args:
-        store, namespace: what to check.
+        catalog: the store.
+        namespace: what to check.
         repair: withdraw the videos that are damaged; nothing else is withdrawn.
         progress: called once a video.
     """

@@ -94,7 +94,9 @@ def vs_loss(
     Args:
         output: logits of the cue (B, 1 + C) and of the segments (B, T, 1 + C).
         video_labels: (B, 1 + C) multi-hot, column 0 Normal.
-        lambda1, lambda2, lambda3: weights of the segment, class and sparsity terms.
+        lambda1: weight of the segment loss, eq. 10.
+        lambda2: weight of the class loss, eq. 11.
+        lambda3: weight of the sparsity loss, eq. 13.
         p: segments of the consensus.
         lambda0: weight of the cue loss, eq. 4; 1 in the paper.
 

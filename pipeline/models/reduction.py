@@ -93,7 +93,9 @@ def spatial_patterns(
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W.
-        relation, enhancement, scale: as `relation_map`.
+        relation: see `relation_map`.
+        enhancement: see `relation_map`.
+        scale: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -125,7 +127,10 @@ def pattern_vectors(
         maps: (B, T, H, W, D).
         cue: (B, D).
         reduction: `spatial`, `mean` or `max`; the last two choose no positions.
-        k, relation, enhancement, scale: as `spatial_patterns`.
+        k: see `spatial_patterns`.
+        relation: see `relation_map`.
+        enhancement: see `relation_map`.
+        scale: see `relation_map`.
     """
     if reduction == "spatial":
         return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement, scale=scale)

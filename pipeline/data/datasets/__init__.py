@@ -46,7 +46,10 @@ def build(
     Args:
         dataset: the section of the configuration.
         test_only: leave the training videos out, which score tables are not held against.
-        workers, journal, progress, selections: as `pipeline.data.datasets.assembly.assemble`.
+        workers: what reads the headers.
+        journal: see `pipeline.data.headers.read_headers`.
+        progress: called as progress(done, total).
+        selections: see `pipeline.data.datasets.assembly.assemble`.
 
     Raises:
         ManifestError: with every problem found, by file and row.

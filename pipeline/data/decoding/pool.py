@@ -33,7 +33,8 @@ class DecodeWorkers:
     Args:
         count: processes; as many videos are decoded at once. 0 stands for one a core, 16 at most.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
-        short_side, crop: see `pipeline.data.decoding.decode.iter_frames`; pixels.
+        short_side: shorter side after resizing, pixels.
+        crop: side of the centre crop, pixels.
         max_pixels: how many a picture may have, see `pipeline.data.decoding.opening.limit_pixels`.
         decoder: module with `read_header` and `iter_frames`.
     """

@@ -101,7 +101,8 @@ def select(
     Args:
         distances: (B, T).
         anomalous: (B,) bool, both kinds in it.
-        sample_share, batch_share: shares in [0, 1].
+        sample_share: of the segments of each bag, in [0, 1].
+        batch_share: of all segments of the batch, in [0, 1].
     """
     high, low = distances[anomalous], distances[~anomalous]
     segments = high.shape[1]

@@ -53,11 +53,16 @@ class GIGHead(HeadModule):
         classes: C.
         dropout: probability, 0.5 in the paper.
         p: segments of the consensus, eq. 8.
-        lambda0, lambda1, lambda2, lambda3: weights of the cue, segment, class and sparsity terms of eqs. 12 and 14; the paper has
-            no lambda0.
+        lambda0: weight of the cue loss, eq. 4; the paper has none, which is 1.
+        lambda1: weight of the segment loss, eq. 12.
+        lambda2: weight of the class loss, eq. 12.
+        lambda3: weight of the sparsity loss, eq. 14.
         channel_attention: width of the attention's bottleneck; 0 for none.
-        reduction, k, relation, enhancement: as `pipeline.models.reduction.pattern_vectors`; with a channel attention alone, for
-            then the maps are reduced here.
+        reduction: see `pipeline.models.reduction.pattern_vectors`. This and the next three are for a head with a channel
+            attention alone, which reduces the maps itself.
+        k: positions that are chosen.
+        relation: see `pipeline.models.reduction.relation_map`.
+        enhancement: see `pipeline.models.reduction.relation_map`.
     """
 
     def __init__(

@@ -82,7 +82,8 @@ def ranking_terms(
         scores: (B, T) in [0, 1].
         bags: (B,), a score a bag.
         anomalous: (B,) bool, both kinds in it.
-        smoothness, sparsity: weights.
+        smoothness: weight of the smoothness term.
+        sparsity: weight of the sparsity term.
     """
     hinge = torch.relu(1 - bags[anomalous][:, None] + bags[~anomalous][None, :]).sum(dim=0).mean()
     high = scores[anomalous]

@@ -65,7 +65,8 @@ def check_data_set(
     Args:
         experiment: whose data set.
         folder: where the experiment's manifests lie.
-        progress, say: as `build_manifest`.
+        progress: told what goes on.
+        say: told every warning.
 
     Returns:
         What the manifest will be; None for a data set that is generated.

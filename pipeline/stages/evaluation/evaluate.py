@@ -123,7 +123,8 @@ def evaluate_tables(
     """Write the figures of score tables of any system; the same files as `evaluate_run`.
 
     Args:
-        scores_folder, form: as `pipeline.stages.scoring.tables.read_tables`.
+        scores_folder: of the tables.
+        form: how their files are read, see `pipeline.stages.scoring.tables.read_tables`.
         manifest_folder: of the manifest; its truth is read here.
         folder: where the figures go.
         evaluation: settings.

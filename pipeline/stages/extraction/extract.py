@@ -86,7 +86,11 @@ def extract_split(
     Imported features are only looked for, and held against the lengths of the videos.
 
     Args:
-        experiment, manifest, split, videos, namespace: what is extracted, and where to.
+        experiment: whose features.
+        manifest: of the data set.
+        split: `train` or `test`.
+        videos: which of that split.
+        namespace: of the cache, to which the features go.
         quarantine: where videos that cannot be read are recorded.
         progress: told how far it is; what it is told may be dropped.
         decoder: see `DecodeWorkers`.
@@ -220,7 +224,8 @@ class Extractor:
         Args:
             videos: which; not in the store's namespace already.
             split: `test` for windows, `train` for views.
-            store, namespace: where the features go.
+            store: where the features go.
+            namespace: under which name.
             workers: what decodes.
             say: told what the user should know.
             watch: told a video's id and the number of its frames decoded so far.

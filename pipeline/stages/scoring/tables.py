@@ -191,7 +191,9 @@ def export_submission(
         source: of the score tables.
         out: where the two files go.
         threshold: theta of the classes for which none was chosen with the head.
-        classes, lengths, form: as `read_tables`, for tables without an index.
+        classes: of tables without an index, see `read_tables`.
+        lengths: of tables without an index, see `read_tables`.
+        form: of tables without an index, see `read_tables`.
     """
     if (source / "index.json").is_file():
         index = _index(source)
