@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/fixture.yaml
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint install bench clean
+.PHONY: demo test test-slow lint install bench docs coverage clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -32,6 +32,13 @@ test: lint
 
 test-slow: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "docs: build/site/index.html"
+
+coverage: install
+	$(BIN)/python -m pytest -q -m 'not slow and not gpu' --cov=cache --cov=pipeline --cov=tasks --cov-report=term
 
 bench: install
 	$(BIN)/python benchmarks/fixture_seeds.py

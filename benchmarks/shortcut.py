@@ -1,7 +1,7 @@
 """Frozen and fine-tuned, on real clips, beside what the files alone give away: a forest that sees width, height, fps and bytes.
 
 Clips collected from the web differ in format by class, so a figure means something only above that of the forest. DATA is a folder
-with a videos.csv (README, "Your own videos") whose test videos carry labels of whole videos; its split should be by source.
+with a videos.csv (docs/own-videos.md) whose test videos carry labels of whole videos; its split should be by source.
 
     python benchmarks/shortcut.py DATA --classes Fighting --seeds 0 1 2
 

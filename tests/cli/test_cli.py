@@ -279,11 +279,12 @@ def test_a_stand_in_model_is_known(nano, tmp_path):
     assert reasons(dataset=own, backbone=paper) == []
 
 
-def test_the_readme_says_what_the_centre_crop_sees():
+def test_readme_and_docs_say_what_the_centre_crop_sees():
     geometry = crop_geometry(1920, 1080, 256, 224)
     width, height = 224 / geometry.width, 224 / geometry.height
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"the middle {width:.0%} of the width and {height:.1%} of the height".replace("%", " %") in text
+    readme, text = (" ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/own-videos.md"))
+    for page in (readme, text):
+        assert f"the middle {width:.0%} of the width and {height:.1%} of the height".replace("%", " %") in page
     old = crop_geometry(640, 480, 256, 224)
     assert f"of one of 4:3 {224 / old.width:.0%}".replace("%", " %") in text
     assert f"`crop: 256` with `short_side: 256` sees {256 / geometry.width:.0%} of the width".replace("%", " %") in text

@@ -1,4 +1,4 @@
-"""The README's "Your own videos" as printed: its two lists and its configuration, on small generated videos."""
+"""docs/own-videos.md as printed: its two lists and its configuration, on small generated videos."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from places import ROOT
 from pipeline.cli.main import main
 from tasks import EvaluateAll
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "own-videos.md"
 
 
 @pytest.fixture
 def example(tmp_path, make_video, monkeypatch) -> None:
-    """What the section has people write, in the working folder; only the backbone is the small one that it names for a trial."""
-    section = re.search(r"^## Your own videos\n(.*?)^## ", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    videos, annotations, experiment = re.findall(r"```(?:yaml)?\n(.*?)```", section[1], re.DOTALL)
+    """What the page has people write, in the working folder; only the backbone is the small one that it names for a trial."""
+    videos, annotations, experiment = re.findall(r"```(?:yaml)?\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     for name in re.findall(r"clips/\w+\.mp4", videos):
         make_video(f"data/mine/{name}", frames=310 if "v005" in name else 40)
