@@ -24,7 +24,7 @@ from pipeline.config_ablation import Plan, Setting
 from pipeline.data.following import deaf_to_interrupts
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
-from pipeline.stages.outputs import fill_folder, locked, make_folder
+from pipeline.stages.outputs import fill_folder, keep_if_made_from, locked, make_folder
 from pipeline.stages.recipes import VERSIONS, Progress, Recipes
 
 __all__ = ["ablation_folder", "run_ablation"]
@@ -263,6 +263,7 @@ def _train_stack(experiment: Experiment, manifest: Manifest, runs: Mapping[str, 
         module, history = result
 
         def build(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
+            keep_if_made_from(folder, "a stack")  # nothing of a training of this head alone that failed
             write_losses(folder, history)
             write_head(folder, run, module, material, judge, manifest.classes)
 
