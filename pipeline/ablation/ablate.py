@@ -24,7 +24,7 @@ from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
-from pipeline.stages.common.outputs import fill_folder, locked, make_folder
+from pipeline.stages.common.outputs import fill_folder, keep_if_made_from, locked, make_folder
 from pipeline.stages.common.recipes import VERSIONS, Recipes
 from pipeline.workflow import (
     SILENT,
@@ -235,6 +235,7 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
         module, history = result
 
         def write(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
+            keep_if_made_from(folder, "a stack")  # nothing of a training of this head alone that failed
             write_losses(folder, history)
             write_head(folder, run, module, material, judge, manifest.classes)
 

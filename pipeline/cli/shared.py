@@ -100,7 +100,7 @@ def warn_of_stand_in(recipes: Recipes) -> list[str]:
     if reasons:
         remedy = (
             "They show that the pipeline runs. For scores that mean something: `gig weights fetch weights`, and a configuration "
-            'that is trained on videos like yours (docs/own-videos.md).'
+            "that is trained on videos like yours (docs/own-videos.md)."
         )
         text = [line for part in [*reasons, remedy] for line in textwrap.wrap(part, BANNER_WIDTH - 4)]
         edge = "#" * BANNER_WIDTH

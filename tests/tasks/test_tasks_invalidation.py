@@ -109,6 +109,8 @@ SYNTHETIC = {
     "training.batch_bags": Case(2, HEAD, "head"),
     "training.optimizer": Case("adam", HEAD, "head"),
     "training.weight_decay": Case(0.1, HEAD, "head"),
+    "training.steps": Case(2, HEAD, "head"),
+    "training.clip_norm": Case(0.001, HEAD, "head"),
     "training.learning_rate": Case(0.01, HEAD, "head"),
     "training.seed": Case(1, HEAD, "head"),
     "training.permute_labels_seed": Case(1, HEAD, "head"),

@@ -17,7 +17,9 @@ MARGIN_BYTES = 1 << 20
 
 
 def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> None:
-    """Write the state after a step, then remove all but the last `keep` checkpoints.
+    """Write the state after a step, then remove all but the last `keep` checkpoints up to it.
+
+    Those of later steps go first: a training that saves an earlier step could not read them.
 
     Raises OutputError, before anything is written, when the disk has no room for it.
     """
@@ -25,7 +27,9 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> None:
     check_space(folder, sum(tensor.nbytes for tensor in tensors_in(state)) + MARGIN_BYTES)
     with whole_file(folder / f"step-{step:09d}.pt") as partial, partial.open("wb") as stream:
         torch.save(state, stream)
-    for old in sorted(folder.glob("step-*.pt"))[:-keep]:
+    found = sorted(folder.glob("step-*.pt"))
+    later = [path for path in found if path.name > f"step-{step:09d}.pt"]
+    for old in [*later, *found[: max(0, len(found) - len(later) - keep)]]:
         old.unlink()
 
 

@@ -59,6 +59,7 @@ def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
         _remove_half_written(partial)  # of a file that was not begun again, such as a checkpoint
         (partial / INPUTS).unlink(missing_ok=True)
     except Exception:
+        _remove_half_written(partial)
         _remove_empty(partial)
         raise
     os.rename(partial, final)

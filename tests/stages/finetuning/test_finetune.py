@@ -271,6 +271,13 @@ class TestCheckpoints:
         assert latest_checkpoint(tmp_path, torch.device("cpu"))["step"] == 9
         assert latest_checkpoint(tmp_path / "none", torch.device("cpu")) is None
 
+    def test_checkpoints_of_later_steps_make_way(self, tmp_path):
+        """They are of a training that this one could not go on from."""
+        (tmp_path / "step-000000010.pt").write_bytes(b"cut short")
+        for step in (5, 6):
+            save_checkpoint(tmp_path, step, {"step": step}, keep=3)
+        assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000005.pt", "step-000000006.pt"]
+
     def test_without_room_nothing_is_written_and_nothing_lost(self, tmp_path, monkeypatch):
         save_checkpoint(tmp_path, 1, {"weights": [torch.ones(3)]}, keep=1)
         monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=checkpoints.MARGIN_BYTES))
