@@ -58,15 +58,17 @@ def records(draw: st.DrawFn) -> CommitRecord:
     views, clips, rows, columns, channels, frames, times = (draw(SIZES) for _ in range(7))
     shapes = {"features": (views, clips, rows, columns, channels), "cue": (views, channels)}
     shapes |= {"frames": (views, clips, frames), "times": (times,)}
-    sums = {name: tuple(draw(st.lists(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), max_size=3))) for name in shapes}
+    checksum = st.integers(0, 2**32 - 1).map(lambda number: f"{number:08x}")
+    sums = {name: tuple(draw(checksum) for _ in range(views if name == "features" else 1)) for name in shapes}
+    documents = ["zarr.json", *(f"{name}/zarr.json" for name in shapes)]
     return CommitRecord(
         video_id=draw(st.text(min_size=1, max_size=20)),
         namespace="ns",
-        payload="v-1.zarr",
+        payload="payloads/v/019a2b3c4d5-0123456789abcdef",
         shapes=shapes,
         dtype=draw(st.sampled_from(["float16", "float32"])),
         chunk_clips=draw(SIZES),
-        metadata_sha256=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
+        metadata_sha256={name: draw(st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")) for name in documents},
         values_crc32c=sums,
         provenance=draw(st.dictionaries(TEXT, DETAILS, max_size=4)),
         created="2026-01-01T00:00:00+00:00",
