@@ -391,7 +391,7 @@ def test_processes_can_start_before_there_is_work(double):
 
 KILLED_ONCE = """
 import os, signal
-from pipeline.data.decode import Frame, VideoHeader
+from pipeline.data.decoding.decode import Frame, VideoHeader
 import numpy as np
 
 def killed(path, where):
