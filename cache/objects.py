@@ -19,7 +19,7 @@ from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from cache.errors import ReadFailed, WriteFailed
+from cache.errors import InvalidSetting, MissingExtra, ReadFailed, WriteFailed
 from cache.limits import LISTING, answered, limit_s, within
 
 __all__ = ["Objects"]
@@ -36,13 +36,22 @@ class Objects:
     Attributes:
         url: the root.
         local: whether it is a folder of this machine, which has locks and renames.
+
+    Raises:
+        InvalidSetting: a URL of a storage that fsspec does not know.
+        MissingExtra: a storage whose package is not installed.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = url
         self._options = dict(storage_options or {})
         # A listing that fsspec remembers would hide what other processes have committed since.
-        self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **self._options)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **self._options)
+        except ValueError as error:
+            raise InvalidSetting(f"{url}: expected a folder or a URL of a storage that fsspec knows: {error}") from error
+        except ImportError as error:
+            raise MissingExtra(f"{url}: {error}") from error
         self._limit_s = limit_s()
         self._root = root.rstrip("/")
         self.local = isinstance(self._fs, LocalFileSystem)

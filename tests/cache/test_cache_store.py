@@ -22,6 +22,7 @@ from cache import (
     ReadFailed,
     WriteFailed,
 )
+from cache.errors import InvalidSetting
 from cache.names import escape, is_hashed, unescape
 from cache.testing import StoreTests
 from cache.testing import example_maps as maps
@@ -53,6 +54,11 @@ def test_zarr_alone_opens_a_payload(tmp_path):
     np.testing.assert_array_equal(group["features"][:], maps())
     assert group["features"].metadata.dimension_names == ("view", "clip", "row", "column", "channel")
     assert np.isnan(group["features"].fill_value)
+
+
+def test_a_scheme_that_nobody_knows_is_an_error_that_names_it():
+    with pytest.raises(InvalidSetting, match=r"foo://bucket: expected a folder or a URL .* foo"):
+        FeatureStore.open("foo://bucket")
 
 
 def payload_files(tmp_path: Path, store: FeatureStore) -> list[Path]:

@@ -17,7 +17,7 @@ from pipeline.config import CitySceneDataset, XdViolenceDataset
 from pipeline.data.checks import escapes, validate
 from pipeline.data.datasets.paths import missing_hint
 from pipeline.data.decoding.decode import VideoHeader
-from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES, image_files, missing_numbers
+from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES, doubled_names, image_files, missing_numbers
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.duplicates import same_content
 from pipeline.data.frame_counts import CountedVideo, read_frame_counts
@@ -125,8 +125,8 @@ def assemble(
         if video.stated_frames is not None and header.packets not in (0, video.stated_frames):
             what = f"{video.stated_frames} frames stated, the file has {header.packets}"
             notes.append(f"{video.place}: {video.video_id}: {what}; the decoded frames count")
-        if header.packets and header.path.is_dir() and (gaps := missing_numbers(image_files(header.path))):
-            notes.append(f"{video.place}: {video.video_id}: {_gaps(gaps)}; the images that are there are its frames")
+        if header.packets and header.path.is_dir():
+            notes += [f"{video.place}: {video.video_id}: {doubt}" for doubt in _image_doubts(image_files(header.path))]
     entries = tuple(
         VideoEntry(
             video_id=video.video_id,
@@ -222,6 +222,19 @@ def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
             name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
             found.append(SourceFile(name, hashlib.sha256(file.read_bytes()).hexdigest()))
     return tuple(found)
+
+
+def _image_doubts(images: Sequence[Path]) -> list[str]:
+    """What is doubtful about a folder of images, a line each."""
+    doubts = []
+    if gaps := missing_numbers(images):
+        doubts.append(f"{_gaps(gaps)}; the images that are there are its frames")
+    if names := doubled_names(images):
+        more = ", ..." if len(names) > 5 else ""
+        doubts.append(
+            f"{len(names)} name(s) of images come with several endings ({', '.join(names[:5])}{more}); each image is a frame"
+        )
+    return doubts
 
 
 def _gaps(gaps: Sequence[range]) -> str:

@@ -15,7 +15,7 @@ from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.opening import opened, reason
 from pipeline.errors import DecodeError
 
-__all__ = ["IMAGE_SUFFIXES", "decoded_images", "first_image", "image_files", "missing_numbers", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "decoded_images", "doubled_names", "first_image", "image_files", "missing_numbers", "read_image"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -74,6 +74,11 @@ def missing_numbers(images: Sequence[Path]) -> list[range]:
     if 2 * count <= len(numbers) - 1:
         return []
     return [range(a + step, b, step) for a, b in pairwise(numbers) if b - a > step]
+
+
+def doubled_names(images: Sequence[Path]) -> list[str]:
+    """Names that several of a folder's images have, but for the ending: 001 of 001.jpg and 001.png. Each image is a frame."""
+    return [name for name, count in Counter(path.stem for path in images).items() if count > 1]
 
 
 def _parts(name: str) -> list[str | int]:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import content_sha256, iter_frames, iter_raw_frames, read_header
-from pipeline.data.decoding.image_folder import missing_numbers
+from pipeline.data.decoding.image_folder import doubled_names, missing_numbers
 from pipeline.data.decoding.opening import MAX_PIXELS, limit_pixels
 from pipeline.data.decoding.pool import DecodeWorkers, Job
 from pipeline.errors import DecodeError
@@ -298,3 +298,8 @@ def test_a_damaged_first_image_is_damage_like_any_other(tmp_path):
 )
 def test_numbers_that_an_image_folder_lacks(names, missing):
     assert [list(gap) for gap in missing_numbers([Path(name) for name in names])] == missing
+
+
+def test_images_that_differ_in_their_ending_alone_are_noticed():
+    assert doubled_names([Path(name) for name in ("1.jpg", "1.png", "2.jpg", "3.jpg", "3.bmp")]) == ["1", "3"]
+    assert doubled_names([Path(name) for name in ("1.jpg", "2.png")]) == []
