@@ -32,7 +32,7 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Scoring, load_experiment
 from pipeline.config.features import Paths, TestSampling
 from pipeline.models.reduction import Standardizer
-from pipeline.stages.extraction.extract import Extractor
+from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.scoring.score import score_video
 from pipeline.stages.training.saved_heads import TrainedHead, make_head

@@ -25,7 +25,7 @@ from pipeline.data.synthetic.generate import CLASSES, SyntheticSpec, generate
 from pipeline.errors import ConfigError
 from pipeline.stages.common.device import pick_device
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.extraction.extract import Extractor
+from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.train import fit

@@ -91,7 +91,7 @@ def explain_file(
         DecodeError: it cannot be read.
         FeatureMismatch: the head was trained on other features than these.
     """
-    from pipeline.stages.extraction.extract import Extractor
+    from pipeline.stages.extraction.loop import Extractor
     from pipeline.stages.extraction.sources import experiment_workers
 
     def say(message: str) -> None:

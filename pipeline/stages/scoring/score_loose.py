@@ -155,7 +155,7 @@ class _Scoring:
 
     def extract_and_score(self, todo: dict[str, Path], head_path: Path, progress: Progress | None) -> None:
         """Extract the features of the files into a temporary folder, and score each file as soon as its features are there."""
-        from pipeline.stages.extraction.extract import Extractor
+        from pipeline.stages.extraction.loop import Extractor
         from pipeline.stages.extraction.sources import experiment_workers
 
         experiment = self._experiment

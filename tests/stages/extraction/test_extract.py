@@ -26,8 +26,8 @@ from pipeline.models.backbone import build_backbone
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import weights_identity
 from pipeline.stages.extraction.claims import Claims
-from pipeline.stages.extraction.extract import Extractor
 from pipeline.stages.extraction.feeding import ViewFeed
+from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers, is_current
 
 
