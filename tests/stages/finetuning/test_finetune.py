@@ -30,6 +30,7 @@ from pipeline.models.live import LiveModel, unfreeze
 from pipeline.stages.common import checkpoints
 from pipeline.stages.common.checkpoints import latest_checkpoint, save_checkpoint
 from pipeline.stages.common.manifest import build_manifest, load_manifest
+from pipeline.stages.common.outputs import INPUTS
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.finetuning.finetune import finetune
@@ -94,7 +95,7 @@ class TestFinetune:
             "config.yaml",
             "tensorboard",
         }
-        assert {path.name for path in unbroken.iterdir()} == names | {"tensorboard"}
+        assert {path.name for path in unbroken.iterdir()} == names | {INPUTS}  # the note goes when the folder gets its name
         before, after = build_backbone("tpn_tiny", "bundled"), build_backbone("tpn_tiny", str(unbroken / "backbone.safetensors"))
         moved = {key for key, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[key])}
         assert moved == {name for name, _ in before.named_parameters()}  # statistics of the norms stay
@@ -162,7 +163,9 @@ class TestFinetune:
     def test_a_process_that_dies_ends_the_run_with_an_error(self, bench):
         def kill(done: int, total: int, message: str) -> None:
             if done == 1:
-                found = subprocess.run(["pgrep", "-f", "stages.finetune .*dying"], capture_output=True, text=True).stdout.split()
+                found = subprocess.run(
+                    ["pgrep", "-f", "finetuning.finetune .*dying"], capture_output=True, text=True
+                ).stdout.split()
                 workers = [
                     pid for pid in map(int, found) if "torch.distributed.run" not in Path(f"/proc/{pid}/cmdline").read_text()
                 ]
