@@ -22,7 +22,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.metrics import FrameFigures, draw_weights, estimate
+from pipeline.metrics import FrameMetrics, draw_weights, estimate
 
 
 def make(videos: int, frames: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -62,14 +62,14 @@ def main() -> None:
     expected = by_concatenation(scores, labels, weights)
     concatenation_s = time.monotonic() - start
     start = time.monotonic()
-    areas = FrameFigures(scores, labels).frames.areas(weights)
+    areas = FrameMetrics(scores, labels).frames.areas(weights)
     ours_s = time.monotonic() - start
     difference = float(np.abs(np.stack([areas.auc, areas.stepwise, areas.trapezoidal], axis=1) - expected).max())
     assert difference < 1e-9, difference
 
     scores, labels = make(290, 1_100_000)
     start = time.monotonic()
-    figures = FrameFigures(scores, labels)
+    figures = FrameMetrics(scores, labels)
     estimate([figures], 290, resamples=1000, seed=0, needs=figures.NEEDS)
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",

@@ -45,7 +45,7 @@ from pipeline.data.decoding.decode import iter_frames, iter_raw_frames, read_hea
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.sampling import WindowAssembler, window_indices
 from pipeline.models import backbone as backbone_module
-from pipeline.stages.common.heap import heap_kept
+from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Maps
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers

@@ -57,7 +57,7 @@ def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[
 
 
 def run_seed(arguments: argparse.Namespace, seed: int) -> tuple[dict, Manifest]:
-    """Figures of one seed of training and fine-tuning, by stage, and the manifest with the labels of whole test videos."""
+    """MetricFunction of one seed of training and fine-tuning, by stage, and the manifest with the labels of whole test videos."""
     base = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
     dataset = {"adapter": "csv", "name": arguments.data.name, "root": str(arguments.data), "classes": arguments.classes}
     data = base | {"experiment": f"shortcut-{seed}", "dataset": dataset | {"whole_video_anomalous": True}}

@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
+from pipeline.progress import Progress, Say
 from pipeline.stages.common.outputs import make_folder
-from pipeline.stages.common.recipes import Progress, Recipes
+from pipeline.stages.common.recipes import Recipes
 
 __all__ = ["SILENT", "Report", "Step", "ensure"]
 
@@ -28,7 +29,7 @@ class Report:
     """
 
     progress: Progress
-    say: Callable[[str], None]
+    say: Say
 
 
 def _nothing(*told: object) -> None:

@@ -14,7 +14,7 @@ from pipeline.config import to_yaml
 from pipeline.config.ablation import Plan, Setting
 from pipeline.data.tables import safe_row
 from pipeline.metrics import estimate
-from pipeline.metrics.bootstrap import Figures
+from pipeline.metrics.bootstrap import MetricFunction
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.evaluation.evaluate import judge_folder
@@ -74,7 +74,7 @@ def write_table(plan: Plan, figures: Sequence[Path], folder: Path) -> None:
     _draw(rows, best, folder / "results.png")
 
 
-def _mean(groups: Sequence[Figures]) -> Figures:
+def _mean(groups: Sequence[MetricFunction]) -> MetricFunction:
     """Every figure's mean over several systems."""
 
     def figures(weights: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -18,8 +18,9 @@ from pipeline import workflow
 from pipeline.config import load_experiment
 from pipeline.config.features import url_scheme
 from pipeline.errors import PipelineError
+from pipeline.progress import Progress
 from pipeline.stages.common.outputs import make_folder
-from pipeline.stages.common.recipes import Progress, Recipes
+from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.common.stand_in import stand_in_reasons
 from pipeline.workflow import Report, Step
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.hashing import file_sha256
+
 __all__ = ["same_content"]
 
 END_BYTES = 1 << 16
@@ -50,8 +52,7 @@ def _whole(path: Path) -> bytes:
     """SHA-256 of a file, or of the files of a folder in the order of their names."""
     total = hashlib.sha256()
     for file in _files(path) if path.is_dir() else [path]:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(bytes.fromhex(file_sha256(file)))
     return total.digest()
 
 

@@ -1,12 +1,12 @@
-"""Figures: pure functions on arrays keyed by video id.
+"""MetricFunction: pure functions on arrays keyed by video id.
 
 `DEFINITIONS` is the version of what the figures mean; docs/evaluation.md describes it.
 """
 
 from pipeline.metrics.bootstrap import Estimate, difference, draw_weights, estimate
-from pipeline.metrics.classwise import ClassFigures, ClassScore, ClasswiseReport, classwise_report
+from pipeline.metrics.classwise import ClassMetrics, ClassScore, ClasswiseReport, classwise_report
 from pipeline.metrics.frame import (
-    FrameFigures,
+    FrameMetrics,
     anomalous_auc,
     false_alarm_rate,
     frame_ap,
@@ -15,16 +15,16 @@ from pipeline.metrics.frame import (
     video_auc,
 )
 from pipeline.metrics.spatial import HitRate, hit_rate
-from pipeline.metrics.temporal import DetectionFigures
+from pipeline.metrics.temporal import DetectionMetrics
 
 __all__ = [
     "DEFINITIONS",
-    "ClassFigures",
+    "ClassMetrics",
     "ClassScore",
     "ClasswiseReport",
-    "DetectionFigures",
+    "DetectionMetrics",
     "Estimate",
-    "FrameFigures",
+    "FrameMetrics",
     "HitRate",
     "anomalous_auc",
     "classwise_report",

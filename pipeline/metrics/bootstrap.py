@@ -1,7 +1,7 @@
 """How sure is a figure? Percentile intervals of the bootstrap over videos.
 
 Frames of one video depend on each other, so whole videos are drawn, with replacement, as many as there are. A resample is a
-column of weights: how often each video was drawn. Figures are functions of such weights, so nothing is copied.
+column of weights: how often each video was drawn. MetricFunction are functions of such weights, so nothing is copied.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LEVEL", "Estimate", "Figures", "difference", "draw_weights", "estimate"]
+__all__ = ["LEVEL", "Estimate", "MetricFunction", "difference", "draw_weights", "estimate"]
 
 LEVEL = 0.95
-Figures = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+MetricFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """From the weights (V, R) of R resamples to (R,) values of every figure, nan where one is not defined."""
 
 
@@ -42,7 +42,9 @@ def draw_weights(videos: int, resamples: int, seed: int) -> np.ndarray:
     return generator.multinomial(videos, np.full(videos, 1 / videos), size=resamples).T.astype(np.float64)
 
 
-def estimate(groups: Iterable[Figures], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]) -> dict[str, Estimate]:
+def estimate(
+    groups: Iterable[MetricFunction], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]
+) -> dict[str, Estimate]:
     """Every figure of some groups with its interval.
 
     Args:
@@ -63,11 +65,17 @@ def estimate(groups: Iterable[Figures], videos: int, *, resamples: int, seed: in
 
 
 def difference(
-    first: Iterable[Figures], second: Iterable[Figures], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]
+    first: Iterable[MetricFunction],
+    second: Iterable[MetricFunction],
+    videos: int,
+    *,
+    resamples: int,
+    seed: int,
+    needs: Mapping[str, str],
 ) -> dict[str, Estimate]:
     """First minus second of every figure, both on the same draws (paired). Arguments as `estimate`."""
 
-    def minus(one: Figures, other: Figures) -> Figures:
+    def minus(one: MetricFunction, other: MetricFunction) -> MetricFunction:
         def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
             subtrahend = other(weights)
             return {name: values - subtrahend[name] for name, values in one(weights).items()}
@@ -78,8 +86,8 @@ def difference(
     return estimate(pairs, videos, resamples=resamples, seed=seed, needs=needs)
 
 
-def _resting_on_one(figures: Figures, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
-    """Figures that are the same in every resample because they rest on one video: without it they are not defined.
+def _resting_on_one(figures: MetricFunction, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
+    """MetricFunction that are the same in every resample because they rest on one video: without it they are not defined.
 
     Others can be the same in every resample too, such as the AUC of a system that makes no mistake.
     """

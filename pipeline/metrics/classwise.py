@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.metrics.frame import join
 from pipeline.metrics.ranking import Ranking
 
-__all__ = ["ClassFigures", "ClassScore", "ClasswiseReport", "classwise_report"]
+__all__ = ["ClassMetrics", "ClassScore", "ClasswiseReport", "classwise_report"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ClasswiseReport:
     left_out: tuple[str, ...]
 
 
-class ClassFigures:
+class ClassMetrics:
     """The class-wise figures of a set of videos, as functions of the videos' weights.
 
     Args:
@@ -51,7 +51,7 @@ class ClassFigures:
         mode: `threshold` gives a frame every class with score >= theta; `argmax` only the best of them.
 
     Raises:
-        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameFigures`.
+        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameMetrics`.
         ValueError: an unknown mode.
     """
 
@@ -94,7 +94,7 @@ class ClassFigures:
         return np.divide(f1.sum(axis=1), counted, out=np.full(len(counted), np.nan), where=counted > 0)
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every figure of each of R resamples, (R,), nan where it is not defined; `weights` as in `FrameFigures`."""
+        """Every figure of each of R resamples, (R,), nan where it is not defined; `weights` as in `FrameMetrics`."""
         figures = {"mf1": self.mf1(weights)}
         areas = {f"class_ap/{name}": r.areas(weights).stepwise for name, r in zip(self.classes, self.rankings, strict=True)}
         found = np.stack(list(areas.values()))
@@ -140,6 +140,6 @@ def classwise_report(
 ) -> ClasswiseReport:
     """Frame-level figures of every anomaly class over all frames; frames given no class count as negative.
 
-    Arguments and errors as `ClassFigures`.
+    Arguments and errors as `ClassMetrics`.
     """
-    return ClassFigures(scores, labels, classes, threshold=threshold, mode=mode).report()
+    return ClassMetrics(scores, labels, classes, threshold=threshold, mode=mode).report()

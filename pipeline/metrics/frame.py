@@ -16,7 +16,7 @@ from pipeline.metrics.ranking import Ranking
 
 __all__ = [
     "FALSE_ALARM_THRESHOLD",
-    "FrameFigures",
+    "FrameMetrics",
     "anomalous_auc",
     "false_alarm_rate",
     "frame_ap",
@@ -30,7 +30,7 @@ Tables = Mapping[str, np.ndarray]
 FALSE_ALARM_THRESHOLD = 0.5
 
 
-class FrameFigures:
+class FrameMetrics:
     """The general figures of a set of videos, as functions of the videos' weights.
 
     Args:
@@ -124,36 +124,36 @@ def frame_auc(scores: Tables, labels: Tables) -> float:
         DegenerateTruth: the figure is not defined on this truth.
         PipelineError: a video is missing on one side, or a score is not finite.
     """
-    return FrameFigures(scores, labels).one("frame_auc")
+    return FrameMetrics(scores, labels).one("frame_auc")
 
 
 def frame_ap(scores: Tables, labels: Tables) -> float:
     """Average precision of all frames, step-wise: the sum of precision x rise of recall. Arguments and errors as `frame_auc`."""
-    return FrameFigures(scores, labels).one("frame_ap")
+    return FrameMetrics(scores, labels).one("frame_ap")
 
 
 def frame_ap_trapezoid(scores: Tables, labels: Tables) -> float:
     """Area under the precision-recall curve of all frames with straight lines between its points. As `frame_auc`."""
-    return FrameFigures(scores, labels).one("frame_ap_trapezoid")
+    return FrameMetrics(scores, labels).one("frame_ap_trapezoid")
 
 
 def anomalous_auc(scores: Tables, labels: Tables) -> float:
     """`frame_auc` of the frames of anomalous videos only: is the right part of them found?"""
-    return FrameFigures(scores, labels).one("anomalous_videos_auc")
+    return FrameMetrics(scores, labels).one("anomalous_videos_auc")
 
 
 def video_auc(scores: Tables, labels: Tables) -> float:
     """Area under the ROC curve of the videos, each with its highest score. Arguments and errors as `frame_auc`."""
-    return FrameFigures(scores, labels).one("video_auc")
+    return FrameMetrics(scores, labels).one("video_auc")
 
 
 def false_alarm_rate(scores: Tables, labels: Tables) -> float:
     """Share of the frames of normal videos that score at least 0.5. Arguments and errors as `frame_auc`."""
-    return FrameFigures(scores, labels).one("false_alarm_rate")
+    return FrameMetrics(scores, labels).one("false_alarm_rate")
 
 
 def join(scores: Tables, labels: Tables) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of all videos, concatenated in the order of their ids; errors as `FrameFigures`."""
+    """Scores and labels of all videos, concatenated in the order of their ids; errors as `FrameMetrics`."""
     if set(scores) != set(labels):
         raise PipelineError(f"no scores for {sorted(set(labels) - set(scores))}, no labels for {sorted(set(scores) - set(labels))}")
     if not scores:

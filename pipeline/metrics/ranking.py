@@ -83,15 +83,6 @@ class Ranking:
             wanted = np.bincount(video[positive], minlength=videos)
         return cls(lowest, *tables, np.asarray(wanted, dtype=np.float64))
 
-    def restricted(self, keep: np.ndarray) -> Ranking:
-        """Only the items of some videos: `keep` is (V,) bool. V stays."""
-        return Ranking(
-            self.thresholds,
-            csr_array(self.positives.multiply(keep[None, :])),
-            csr_array(self.negatives.multiply(keep[None, :])),
-            self.wanted * keep,
-        )
-
     @cached_property
     def ones(self) -> np.ndarray:
         """The weights (V, 1) of every video once."""

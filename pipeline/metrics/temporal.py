@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.metrics.frame import join
 from pipeline.metrics.ranking import Ranking
 
-__all__ = ["IOUS", "DetectionFigures", "iou", "match", "propose", "runs"]
+__all__ = ["IOUS", "DetectionMetrics", "iou", "match", "propose", "runs"]
 
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5)
 LEVELS = np.arange(1, 20) / 20
@@ -77,7 +77,7 @@ def match(detections: np.ndarray, truth: np.ndarray, least: float) -> np.ndarray
     return hits
 
 
-class DetectionFigures:
+class DetectionMetrics:
     """mAP at every IoU, and their mean, of a set of videos as functions of the videos' weights.
 
     Args:
@@ -86,7 +86,7 @@ class DetectionFigures:
         classes: names of the C classes.
 
     Raises:
-        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameFigures`.
+        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameMetrics`.
     """
 
     def __init__(self, scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ class DetectionFigures:
         return found
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every figure of each of R resamples, (R,), nan where no class has a true interval; `weights` as in `FrameFigures`."""
+        """Every figure of each of R resamples, (R,), nan where no class has a true interval; `weights` as in `FrameMetrics`."""
         figures = {}
         for least, rankings in self.rankings.items():
             mean = np.full(weights.shape[1], np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import urllib.error
@@ -11,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import WeightsError
+from pipeline.hashing import file_sha256
 
 __all__ = [
     "BUNDLED",
@@ -18,7 +18,6 @@ __all__ = [
     "KINETICS_URL",
     "check_suffix",
     "fetch_weights",
-    "sha256_of",
     "weights_path",
     "weights_sha256",
 ]
@@ -51,15 +50,9 @@ def weights_sha256(weights: str, backbone: str) -> str:
     return _sha256(str(path.resolve()), facts.st_size, facts.st_mtime_ns)
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @lru_cache(maxsize=16)
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    return sha256_of(Path(path))
+    return file_sha256(Path(path))
 
 
 def check_suffix(path: Path, sha256: str) -> None:
@@ -85,7 +78,7 @@ def fetch_weights(folder: Path, url: str = KINETICS_URL) -> Path:
             with urllib.request.urlopen(url, timeout=60) as source, partial.open("wb") as target:
                 while block := source.read(1 << 20):
                     target.write(block)
-            check_suffix(final, sha256_of(partial))
+            check_suffix(final, file_sha256(partial))
             os.replace(partial, final)
         except (urllib.error.URLError, OSError) as error:
             if isinstance(error, WeightsError):
@@ -93,5 +86,5 @@ def fetch_weights(folder: Path, url: str = KINETICS_URL) -> Path:
             raise WeightsError(f"{url}: cannot be downloaded ({error}); fetch it by other means into {folder}") from error
         finally:
             partial.unlink(missing_ok=True)
-    check_suffix(final, sha256_of(final))
+    check_suffix(final, file_sha256(final))
     return final

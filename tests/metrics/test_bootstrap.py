@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from pipeline.metrics import ClassFigures, DetectionFigures, FrameFigures, difference, draw_weights, estimate
+from pipeline.metrics import ClassMetrics, DetectionMetrics, FrameMetrics, difference, draw_weights, estimate
 from pipeline.metrics.bootstrap import Estimate
 from pipeline.metrics.temporal import IOUS
 
@@ -40,7 +40,7 @@ def copies(tables: dict, weights: np.ndarray) -> dict:
 def test_areas_of_a_resample_equal_scikit_learn_on_the_copies(decimals):
     scores, labels = (best(tables) for tables in make(decimals=decimals))
     weights = draw_weights(len(labels), 20, seed=1)
-    found = FrameFigures(scores, labels)(weights)
+    found = FrameMetrics(scores, labels)(weights)
     video = np.repeat(np.arange(len(labels)), [len(labels[v]) for v in sorted(labels)])
     truth, values = (np.concatenate([table[v] for v in sorted(labels)]) for table in (labels, scores))
     for r in range(20):
@@ -56,10 +56,10 @@ def test_areas_of_a_resample_equal_scikit_learn_on_the_copies(decimals):
 def test_every_figure_of_a_resample_is_that_of_the_copies(kind):
     scores, labels = make()
     build = {
-        "frames": lambda s, t: FrameFigures(best(s), best(t)),
-        "classes": lambda s, t: ClassFigures(s, t, CLASSES, threshold=[0.5, 0.6]),
-        "argmax": lambda s, t: ClassFigures(s, t, CLASSES, threshold=0.4, mode="argmax"),
-        "detections": lambda s, t: DetectionFigures(s, t, CLASSES),
+        "frames": lambda s, t: FrameMetrics(best(s), best(t)),
+        "classes": lambda s, t: ClassMetrics(s, t, CLASSES, threshold=[0.5, 0.6]),
+        "argmax": lambda s, t: ClassMetrics(s, t, CLASSES, threshold=0.4, mode="argmax"),
+        "detections": lambda s, t: DetectionMetrics(s, t, CLASSES),
     }[kind]
     weights = draw_weights(len(labels), 12, seed=2)
     found = build(scores, labels)(weights)
@@ -74,9 +74,9 @@ def test_every_figure_of_a_resample_is_that_of_the_copies(kind):
 def test_results_do_not_depend_on_how_many_resamples_run_at_once(monkeypatch):
     scores, labels = (best(tables) for tables in make())
     weights = draw_weights(len(labels), 30, seed=3)
-    whole = FrameFigures(scores, labels)(weights)
+    whole = FrameMetrics(scores, labels)(weights)
     monkeypatch.setattr("pipeline.metrics.ranking.CELLS_AT_ONCE", 1)
-    for name, values in FrameFigures(scores, labels)(weights).items():
+    for name, values in FrameMetrics(scores, labels)(weights).items():
         np.testing.assert_allclose(values, whole[name], rtol=1e-12)
 
 
@@ -109,7 +109,7 @@ def test_an_interval_of_a_mean_is_as_wide_as_theory_says():
 
 def test_a_figure_that_is_not_defined_says_what_it_lacks():
     labels = {"a": np.array([True, False]), "b": np.array([True, False])}
-    figures = FrameFigures({"a": np.array([0.9, 0.1]), "b": np.array([0.2, 0.3])}, labels)
+    figures = FrameMetrics({"a": np.array([0.9, 0.1]), "b": np.array([0.2, 0.3])}, labels)
     found = estimate([figures], 2, resamples=10, seed=0, needs=figures.NEEDS)
     assert found["false_alarm_rate"] == Estimate(None, reason="not defined without a normal video")
     assert found["frame_auc"].value == 0.75
@@ -117,7 +117,7 @@ def test_a_figure_that_is_not_defined_says_what_it_lacks():
 
 def test_resamples_without_the_figure_are_left_out_and_counted():
     labels = {"a": np.array([True]), "b": np.array([False]), "c": np.array([True]), "d": np.array([False])}
-    figures = FrameFigures({"a": np.array([0.9]), "b": np.array([0.2]), "c": np.array([0.8]), "d": np.array([0.1])}, labels)
+    figures = FrameMetrics({"a": np.array([0.9]), "b": np.array([0.2]), "c": np.array([0.8]), "d": np.array([0.1])}, labels)
     found = estimate([figures], 4, resamples=200, seed=0, needs={})["frame_auc"]
     drawn = draw_weights(4, 200, 0) > 0
     both = int(((drawn[0] | drawn[2]) & (drawn[1] | drawn[3])).sum())
@@ -134,9 +134,9 @@ class TestOneVideo:
         scores, labels = make(videos=2)
         scores, labels = {"v1": scores["v1"]}, {"v1": labels["v1"]}
         groups = [
-            FrameFigures(best(scores), best(labels)),
-            ClassFigures(scores, labels, CLASSES, threshold=0.5),
-            DetectionFigures(scores, labels, CLASSES),
+            FrameMetrics(best(scores), best(labels)),
+            ClassMetrics(scores, labels, CLASSES, threshold=0.5),
+            DetectionMetrics(scores, labels, CLASSES),
         ]
         found = estimate(groups, 1, resamples=50, seed=0, needs={})
         defined = {name: figure for name, figure in found.items() if figure.value is not None}
@@ -148,7 +148,7 @@ class TestOneVideo:
 
     def test_one_normal_video_among_others_gives_the_false_alarms_no_interval(self):
         scores, labels = (best(tables) for tables in make(videos=3))  # v0 is normal
-        found = estimate([FrameFigures(scores, labels)], 3, resamples=200, seed=0, needs={})
+        found = estimate([FrameMetrics(scores, labels)], 3, resamples=200, seed=0, needs={})
         assert found["false_alarm_rate"].reason == self.kept
         assert found["frame_auc"].low < found["frame_auc"].high
         assert found["frame_auc"].reason is None
@@ -156,14 +156,14 @@ class TestOneVideo:
     def test_a_system_without_a_mistake_keeps_its_interval(self):
         _, labels = (best(tables) for tables in make(videos=6))
         found = estimate(
-            [FrameFigures({v: t.astype(float) for v, t in labels.items()}, labels)], 6, resamples=200, seed=0, needs={}
+            [FrameMetrics({v: t.astype(float) for v, t in labels.items()}, labels)], 6, resamples=200, seed=0, needs={}
         )
         assert (found["frame_auc"].low, found["frame_auc"].high) == (1, 1)
 
 
 def test_without_resamples_there_is_no_interval():
     scores, labels = (best(tables) for tables in make())
-    found = estimate([FrameFigures(scores, labels)], len(labels), resamples=0, seed=0, needs={})["frame_auc"]
+    found = estimate([FrameMetrics(scores, labels)], len(labels), resamples=0, seed=0, needs={})["frame_auc"]
     assert found.value is not None
     assert (found.low, found.high, found.resamples) == (None, None, 0)
 
@@ -171,7 +171,7 @@ def test_without_resamples_there_is_no_interval():
 def test_paired_differences_are_surer_than_unpaired_ones():
     better, labels = make(videos=30, decimals=9, skill=0.35)
     worse = {v: np.clip(s - 0.02 * labels[v], 0, 1) for v, s in better.items()}
-    first, second = (FrameFigures(best(s), best(labels)) for s in (better, worse))
+    first, second = (FrameMetrics(best(s), best(labels)) for s in (better, worse))
     options = {"resamples": 300, "seed": 0, "needs": {}}
     gap = difference([first], [second], 30, **options)["frame_auc"]
     one, other = (estimate([f], 30, **options)["frame_auc"] for f in (first, second))
@@ -184,7 +184,7 @@ def test_paired_differences_are_surer_than_unpaired_ones():
 
 def test_names_of_detection_figures():
     scores, labels = make()
-    assert set(DetectionFigures(scores, labels, CLASSES)(np.ones((9, 1)))) == {
+    assert set(DetectionMetrics(scores, labels, CLASSES)(np.ones((9, 1)))) == {
         *(f"detection_map_{least}" for least in IOUS),
         "detection_map",
     }

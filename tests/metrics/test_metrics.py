@@ -1,4 +1,4 @@
-"""Figures against scikit-learn, hand-computed cases, ties and truth on which they are not defined."""
+"""MetricFunction against scikit-learn, hand-computed cases, ties and truth on which they are not defined."""
 
 from __future__ import annotations
 

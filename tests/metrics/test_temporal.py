@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.metrics import DetectionFigures
+from pipeline.metrics import DetectionMetrics
 from pipeline.metrics.temporal import iou, match, propose, runs
 
 ONE = np.ones((1, 1))
@@ -54,7 +54,7 @@ def test_map_by_hand():
     labels = {"a": video(100, (10, 20, 1), (50, 60, 1)) > 0, "b": video(50) > 0}
     scores = {"a": video(100, (10, 18, 0.9), (80, 90, 0.5)), "b": video(50, (0, 5, 0.7))}
     # Detections by confidence: 0.9 (IoU 0.8 with the first interval), 0.7 false, 0.5 false; the second interval is missed.
-    figures = DetectionFigures(scores, labels, ("x",))(ONE.repeat(2, axis=0))
+    figures = DetectionMetrics(scores, labels, ("x",))(ONE.repeat(2, axis=0))
     assert {name: float(value[0]) for name, value in figures.items()} == {
         **{f"detection_map_{least}": 0.5 for least in (0.1, 0.2, 0.3, 0.4, 0.5)},
         "detection_map": 0.5,
@@ -63,7 +63,7 @@ def test_map_by_hand():
 
 def test_the_overlap_asked_for_matters():
     labels, scores = {"a": video(30, (0, 20, 1)) > 0}, {"a": video(30, (0, 7, 0.8))}  # IoU 0.35
-    figures = DetectionFigures(scores, labels, ("x",))(ONE)
+    figures = DetectionMetrics(scores, labels, ("x",))(ONE)
     assert [float(figures[f"detection_map_{least}"][0]) for least in (0.1, 0.2, 0.3, 0.4, 0.5)] == [1, 1, 1, 0, 0]
     assert figures["detection_map"][0] == pytest.approx(0.6)
 
@@ -71,11 +71,11 @@ def test_the_overlap_asked_for_matters():
 def test_a_class_without_a_true_interval_is_no_part_of_the_mean():
     labels = {"a": np.concatenate([video(30, (0, 20, 1)), video(30)], axis=1) > 0}
     scores = {"a": np.concatenate([video(30, (0, 20, 0.8)), video(30, (0, 9, 0.9))], axis=1)}
-    assert DetectionFigures(scores, labels, ("x", "y"))(ONE)["detection_map"][0] == 1
-    nothing = DetectionFigures(scores, {"a": np.zeros((30, 2), bool)}, ("x", "y"))(ONE)
+    assert DetectionMetrics(scores, labels, ("x", "y"))(ONE)["detection_map"][0] == 1
+    nothing = DetectionMetrics(scores, {"a": np.zeros((30, 2), bool)}, ("x", "y"))(ONE)
     assert np.isnan(nothing["detection_map"][0])
 
 
 def test_a_class_that_is_never_scored_counts_as_missed():
     labels = {"a": video(30, (0, 20, 1)) > 0}
-    assert DetectionFigures({"a": video(30)}, labels, ("x",))(ONE)["detection_map"][0] == 0
+    assert DetectionMetrics({"a": video(30)}, labels, ("x",))(ONE)["detection_map"][0] == 0

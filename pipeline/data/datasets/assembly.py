@@ -7,7 +7,6 @@ raised together.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from pipeline.data.manifest import SPLITS, Interval, Manifest, Origin, SourceFil
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_text
 from pipeline.errors import DecodeError
+from pipeline.hashing import file_sha256
 
 __all__ = [
     "NORMAL",
@@ -220,7 +220,7 @@ def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
     for file in files:
         if file.is_file():
             name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-            found.append(SourceFile(name, hashlib.sha256(file.read_bytes()).hexdigest()))
+            found.append(SourceFile(name, file_sha256(file)))
     return tuple(found)
 
 

@@ -26,6 +26,7 @@ from pipeline.data.decoding.packets import open_packets
 from pipeline.data.decoding.placing import FOLDER_FPS, mean_rate, placed_frames
 from pipeline.data.decoding.times import timed
 from pipeline.errors import DecodeError
+from pipeline.hashing import file_sha256
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
 
@@ -184,8 +185,7 @@ def content_sha256(path: Path) -> str:
     Raises OSError when the file cannot be read, DecodeError for a folder without images.
     """
     if not path.is_dir():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     digest = hashlib.sha256()
     for image in image_files(path):
         content = bytes.fromhex(content_sha256(image)) if image.exists() else b""  # a link that leads nowhere

@@ -49,11 +49,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Joints:
-    """Where a drawn person's head and hands are, in pixels of the canvas."""
+    """Where a drawn person's head and its near hand are, in pixels of the canvas."""
 
     head: Point
     near_hand: Point
-    far_hand: Point
 
 
 def limb(canvas: np.ndarray, start: Point, angle: float, length: float, width: float, colour: Colour, side: int = 1) -> Point:
@@ -108,7 +107,7 @@ def person(
         hands.append(limb(canvas, elbow, angle, 0.5 * ARM * size, 2.8 * size, look.skin, side))
     head = (neck[0] + side * np.sin(lean) * HEAD * size, neck[1] - np.cos(lean) * 1.1 * HEAD * size)
     stamp(canvas, "disc", head[0], head[1], HEAD * size, 1.1 * HEAD * size, look.skin)
-    return Joints(head, *hands)
+    return Joints(head, hands[0])
 
 
 def vehicle(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, *, side: int = 1, angle: float = 0.0) -> None:

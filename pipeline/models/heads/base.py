@@ -56,11 +56,6 @@ class HeadOutput:
     positions: torch.Tensor | None = None
 
     @property
-    def video_scores(self) -> torch.Tensor:
-        """Scores of eq. 3 before the maximum, (B, 1 + C) in [0, 1]."""
-        return torch.sigmoid(self.video_logits)
-
-    @property
     def segment_scores(self) -> torch.Tensor:
         """Eq. 7, (B, T, 1 + C) in [0, 1]."""
         return torch.sigmoid(self.segment_logits)

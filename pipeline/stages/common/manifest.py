@@ -14,7 +14,7 @@ from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.manifest import Manifest, VideoEntry, load, save
 from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
-from pipeline.stages.common.recipes import Progress
+from pipeline.progress import Progress, Say
 
 __all__ = ["build_manifest", "check_data_set", "check_validation", "load_manifest", "synthetic_spec"]
 
@@ -29,7 +29,7 @@ def build_manifest(
     experiment: Experiment,
     folder: Path,
     progress: Progress | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
     *,
     test_only: bool = False,
 ) -> Manifest:
@@ -58,7 +58,7 @@ def build_manifest(
 
 
 def check_data_set(
-    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Callable[[str], None] | None = None
+    experiment: Experiment, folder: Path, progress: Progress | None = None, say: Say | None = None
 ) -> Manifest | None:
     """Check all that `build_manifest` checks, and write nothing but the headers of the videos, which it then finds there.
 
@@ -93,7 +93,7 @@ def _checked(
     dataset: Dataset,
     journal: Path | None,
     progress: Progress | None,
-    say: Callable[[str], None] | None,
+    say: Say | None,
     test_only: bool = False,
 ) -> Manifest:
     machine = experiment.machine

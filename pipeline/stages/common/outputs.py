@@ -15,17 +15,16 @@ from typing import IO
 from cache.errors import CacheError
 from cache.objects import NO_LOCKS
 from pipeline.errors import OutputError, PipelineError
+from pipeline.progress import Say
 
 __all__ = ["check_space", "fill_folder", "keep_if_made_from", "locked", "make_folder", "try_lock", "whole_file"]
-
-Report = Callable[[str], None]
 
 INPUTS = ".made-from"
 logger = logging.getLogger(__name__)
 _without_locks: set[Path] = set()
 
 
-def make_folder(final: Path, build: Callable[[Path], object], report: Report | None = None) -> None:
+def make_folder(final: Path, build: Callable[[Path], object], report: Say | None = None) -> None:
     """Fill a working folder beside `final` and rename it to that; nothing is done when `final` is there.
 
     Only one process works on a folder: another one waits, and finds it done. After an error or a kill the working folder,
@@ -117,7 +116,7 @@ def check_space(folder: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def locked(output: Path, report: Report | None = None, what: str | None = None) -> Iterator[None]:
+def locked(output: Path, report: Say | None = None, what: str | None = None) -> Iterator[None]:
     """Hold the lock of an output; the system releases it when the process ends, however it does.
 
     Where the file system has no locks nothing is held, and a warning says so.
@@ -142,7 +141,7 @@ def try_lock(output: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def _lock(output: Path, report: Report | None, what: str | None, wait: bool) -> Iterator[bool]:
+def _lock(output: Path, report: Say | None, what: str | None, wait: bool) -> Iterator[bool]:
     path = output.parent / ".locks" / output.name
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +173,7 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _flock(lock: IO[bytes], folder: Path, report: Report | None, options: int = 0) -> bool:
+def _flock(lock: IO[bytes], folder: Path, report: Say | None, options: int = 0) -> bool:
     """Lock a file; whether it could be. On a file system without locks it always can, with one warning a folder."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | options)

@@ -10,7 +10,7 @@ import datetime
 import time
 from collections.abc import Callable, Mapping
 
-from pipeline.stages.common.recipes import Progress
+from pipeline.progress import Progress
 
 __all__ = ["Pace", "VideoProgress"]
 

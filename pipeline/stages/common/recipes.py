@@ -7,8 +7,6 @@ some videos, because they lie in quarantine, is another output than what is made
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.quarantine import Quarantine
 
-__all__ = ["FinetunedRecipes", "Progress", "Recipes", "file_sha256", "weights_identity"]
+__all__ = ["FinetunedRecipes", "Recipes", "weights_identity"]
 
 # Raised when the code changes what a stage writes for the same configuration.
 VERSIONS = {
@@ -38,9 +36,6 @@ VERSIONS = {
 }
 
 TUNED_BACKBONE = "backbone.safetensors"
-
-Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, message) by every stage that takes longer than a moment."""
 
 
 @dataclass(frozen=True)
@@ -267,9 +262,3 @@ def weights_identity(backbone: Backbone) -> str:
     if backbone.weights == "random":
         return f"random-{backbone.seed}"
     return weights_sha256(backbone.weights, backbone.name)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
 from pipeline.data.manifest import Manifest, load
 from pipeline.data.tables import safe_rows
-from pipeline.metrics import DEFINITIONS, ClassFigures, DetectionFigures, Estimate, FrameFigures, difference, estimate, frame_auc
-from pipeline.metrics.bootstrap import LEVEL, Figures
+from pipeline.metrics import DEFINITIONS, ClassMetrics, DetectionMetrics, Estimate, FrameMetrics, difference, estimate, frame_auc
+from pipeline.metrics.bootstrap import LEVEL, MetricFunction
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
+from pipeline.progress import Say
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.evaluation.localisation import localisation
 from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, read_scores, read_tables, resolve_thresholds
 
 __all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "judge_folder", "read_scores"]
 
-Say = Callable[[str], None]
 CURVE_COLUMNS = ("threshold", "true_positive_rate", "false_positive_rate", "precision")
 
 
@@ -47,18 +47,18 @@ class Judged:
 
     tables: ScoreTables
     truth: dict[str, np.ndarray]
-    groups: list[Figures]
+    groups: list[MetricFunction]
     needs: dict[str, str]
     left_out: dict[str, str]
     warnings: list[str]
 
     @property
-    def frame(self) -> FrameFigures:
+    def frame(self) -> FrameMetrics:
         return self.groups[0]
 
     @property
-    def classwise(self) -> ClassFigures | None:
-        return next((group for group in self.groups if isinstance(group, ClassFigures)), None)
+    def classwise(self) -> ClassMetrics | None:
+        return next((group for group in self.groups if isinstance(group, ClassMetrics)), None)
 
 
 def evaluate_run(
@@ -192,19 +192,19 @@ def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> J
     warnings = list(tables.notes)
     warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
     warnings += [_lost(video_id, tables.lost[video_id], counts[video_id]) for video_id in sorted(tables.lost)]
-    groups: list[Figures] = [FrameFigures(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})]
-    needs, left_out = dict(FrameFigures.NEEDS), {}
+    groups: list[MetricFunction] = [FrameMetrics(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})]
+    needs, left_out = dict(FrameMetrics.NEEDS), {}
     scores = tables.classwise
     values = (scores or tables.general).values()
     if scores is None:
         left_out |= dict.fromkeys(("mf1", "mean_class_ap", "detection_map"), "the tables hold no class scores")
     else:
         theta = _theta(tables, evaluation, manifest)
-        classwise = ClassFigures(scores, truth, manifest.classes, threshold=theta, mode=evaluation.mode)
+        classwise = ClassMetrics(scores, truth, manifest.classes, threshold=theta, mode=evaluation.mode)
         groups.append(classwise)
         needs |= classwise.needs
         if all(table.min(initial=0) >= 0 and table.max(initial=0) <= 1 for table in values):
-            groups.append(DetectionFigures(scores, truth, manifest.classes))
+            groups.append(DetectionMetrics(scores, truth, manifest.classes))
             needs |= groups[-1].needs
         else:
             left_out["detection_map"] = "the protocol is for scores from 0 to 1"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from pipeline.data.decoding.opening import limit_pixels
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
+from pipeline.progress import Progress, Say
 from pipeline.stages.common.feature_recipe import experiment_recipe, recipe_of
-from pipeline.stages.common.recipes import Progress
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
 from pipeline.stages.scoring.score import VideoScores, score_video
 from pipeline.stages.training.bags import video_cue
@@ -64,7 +64,7 @@ def explain_cached(
     namespace: str,
     video_id: str,
     folder: Path,
-    warn: Callable[[str], None] = lambda message: None,
+    warn: Say = lambda message: None,
 ) -> list[Path]:
     """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the intervals.
 
@@ -83,7 +83,7 @@ def explain_file(
     file: Path,
     folder: Path,
     progress: Progress | None = None,
-    warn: Callable[[str], None] = lambda message: None,
+    warn: Say = lambda message: None,
 ) -> list[Path]:
     """Explain any video file; its features are extracted and not kept. `warn` is told what the user should know, such as damage.
 
@@ -170,7 +170,7 @@ def _explain(
     path: Path,
     intervals: list[tuple[str, int, int]] | None,
     folder: Path,
-    warn: Callable[[str], None],
+    warn: Say,
 ) -> list[Path]:
     experiment, head = request.experiment, load_head(request.head_file)
     for warning in check_features(head, request.head_file, recipe_of(store.record(namespace, video_id)), experiment):

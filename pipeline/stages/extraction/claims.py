@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from cache.names import escape
+from pipeline.progress import Say
 from pipeline.stages.common.outputs import locked, try_lock
 
 __all__ = ["Claims"]
@@ -46,7 +46,7 @@ class Claims:
         """Let go of a video."""
         self._held.pop(video_id).close()
 
-    def wait(self, video_id: str, say: Callable[[str], None]) -> None:
+    def wait(self, video_id: str, say: Say) -> None:
         """Wait until no process holds a video, and say for whom. Holds none meanwhile, so that no two wait for each other."""
         if self._held:
             raise AssertionError(f"waiting while {sorted(self._held)} are held")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from pipeline.models.fast_tpn import FastTPN
+from pipeline.progress import Say
 from pipeline.stages.extraction.cuda_graphs import Replayed
 
 __all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink"]
@@ -73,7 +74,7 @@ class Engine:
         network: FastTPN,
         device: torch.device,
         batch_clips: int,
-        say: Callable[[str], None] = lambda message: None,
+        say: Say = lambda message: None,
         *,
         compiled: bool = False,
     ) -> None:

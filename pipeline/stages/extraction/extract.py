@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
+from pipeline.progress import Progress, Say
 from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.common.recipes import Progress, weights_identity
+from pipeline.stages.common.recipes import weights_identity
 from pipeline.stages.extraction.claims import Claims
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import ExtractReport, experiment_workers, find_imported, is_current
 
 __all__ = ["extract_split"]
-
-Say = Callable[[str], None]
 
 
 def _nothing(*told: object) -> None:

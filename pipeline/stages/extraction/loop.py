@@ -23,8 +23,9 @@ from pipeline.data.sampling import training_frames
 from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
+from pipeline.progress import Say
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
-from pipeline.stages.common.heap import heap_kept
+from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.feeding import ViewFeed, WindowFeed
 from pipeline.stages.extraction.provenance import provenance
@@ -35,7 +36,6 @@ __all__ = ["Extractor", "Outcome"]
 
 WRITERS = 4
 
-Say = Callable[[str], None]
 Watch = Callable[[str, int], None]
 
 
@@ -78,9 +78,7 @@ class Extractor:
         WeightsError: see `build_backbone`.
     """
 
-    def __init__(
-        self, experiment: Experiment, network: FastTPN | None = None, say: Callable[[str], None] = lambda message: None
-    ) -> None:
+    def __init__(self, experiment: Experiment, network: FastTPN | None = None, say: Say = lambda message: None) -> None:
         self.experiment = experiment
         machine, settings = experiment.machine, experiment.backbone
         if machine.threads:

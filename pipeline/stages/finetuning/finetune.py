@@ -22,15 +22,17 @@ from pipeline.config import Experiment, Run, parse_experiment, to_yaml
 from pipeline.data.decoding.following import end_with
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
+from pipeline.hashing import file_sha256
 from pipeline.models.backbone import build_backbone, full_state
 from pipeline.models.live import LiveModel, unfreeze
+from pipeline.progress import Progress
 from pipeline.stages.common.device import check_precision
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.outputs import check_space, keep_if_made_from, whole_file
-from pipeline.stages.common.recipes import TUNED_BACKBONE, Progress, file_sha256
+from pipeline.stages.common.recipes import TUNED_BACKBONE
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.finetuning.clips import BagSource
-from pipeline.stages.finetuning.loop import CHECKPOINTS, Fitting, LabelledVideos
+from pipeline.stages.finetuning.loop import CHECKPOINTS, FineTuning, LabelledVideos
 from pipeline.stages.finetuning.team import ALONE, Team, launch, team, tell
 from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.training.train import write_losses
@@ -133,10 +135,11 @@ def _train(
     with ExitStack() as stack:
         workers = stack.enter_context(experiment_workers(experiment))
         board = stack.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
-        fitting = Fitting(experiment, run, model, data, BagSource(experiment, manifest, workers), folder, member, progress, board)
-        fitting.run_all()
+        bags = BagSource(experiment, manifest, workers)
+        training = FineTuning(experiment, run, model, data, bags, folder, member, progress, board)
+        training.run_all()
     if member.rank == 0:
-        _write(folder, fitting, start, experiment)
+        _write(folder, training, start, experiment)
     member.gather(None)  # nobody leaves before the results are there
 
 
@@ -146,24 +149,24 @@ def _divided(manifest: Manifest, run: Run) -> LabelledVideos:
     ids = [entry.video_id for entry in entries]
     labels = training_labels(manifest, ids, run.training)
     held_out = held_out_videos(run, entries)
-    fitting = tuple(video_id for video_id in ids if video_id not in held_out)
-    return LabelledVideos(fitting, tuple(sorted(held_out)), dict(zip(ids, labels, strict=True)))
+    training = tuple(video_id for video_id in ids if video_id not in held_out)
+    return LabelledVideos(training, tuple(sorted(held_out)), dict(zip(ids, labels, strict=True)))
 
 
-def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Experiment) -> None:
+def _write(folder: Path, training: FineTuning, start: TrainedHead, experiment: Experiment) -> None:
     """Write the results, then remove the checkpoints."""
-    model, state = fitting.model, fitting.state
+    model, state = training.model, training.state
     check_space(folder, sum(value.nbytes for value in full_state(model.network).values()))
     facts = {
         "started_from": model.network.weights_sha256,
-        "videos": len(fitting.data.fitting),
+        "videos": len(training.data.training),
         "trained_weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": len(state.history),
         "steps": state.steps,
-        "steps_per_s": fitting.steps_per_s,
-        "device": torch.cuda.get_device_name(fitting.device) if fitting.device.type == "cuda" else "cpu",
-        "peak_gpu_bytes": torch.cuda.max_memory_allocated(fitting.device) if fitting.device.type == "cuda" else None,
-        "processes": fitting.member.size,
+        "steps_per_s": training.steps_per_s,
+        "device": torch.cuda.get_device_name(training.device) if training.device.type == "cuda" else "cpu",
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated(training.device) if training.device.type == "cuda" else None,
+        "processes": training.member.size,
     }
     model.cpu()
     tuned = folder / TUNED_BACKBONE
@@ -171,9 +174,9 @@ def _write(folder: Path, fitting: Fitting, start: TrainedHead, experiment: Exper
         save_file(full_state(model.network), partial, metadata={"backbone": model.network.name})
     # The tuned head belongs to the features of the tuned backbone, which are otherwise made as those before were.
     features = replace(start.features, weights_sha256=file_sha256(tuned)) if start.features else None
-    save_head(folder / "head.safetensors", model.head, fitting.run.head, start.standardizer, start.classes, features)
-    if fitting.validation:
-        fitting.validation.write(folder, model.head, start.classes)
+    save_head(folder / "head.safetensors", model.head, training.run.head, start.standardizer, start.classes, features)
+    if training.validation:
+        training.validation.write(folder, model.head, start.classes)
     write_losses(folder, state.history)
     (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     (folder / "config.yaml").write_text(to_yaml(experiment.finetune), encoding="utf-8")

@@ -21,15 +21,15 @@ from pipeline.config import Experiment, Finetune, Run
 from pipeline.errors import PipelineError
 from pipeline.models.live import LiveModel
 from pipeline.models.losses import vs_loss
+from pipeline.progress import Progress
 from pipeline.stages.common.checkpoints import latest_checkpoint, save_checkpoint, unfit_checkpoint
-from pipeline.stages.common.recipes import Progress
 from pipeline.stages.finetuning.clips import Ahead, BagSource
 from pipeline.stages.finetuning.team import Team
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.train import TERMS
 from pipeline.stages.training.validation import LiveValidation, loss_options
 
-__all__ = ["CHECKPOINTS", "Fitting", "LabelledVideos", "accumulate", "learning_rate_factor", "make_optimizer"]
+__all__ = ["CHECKPOINTS", "FineTuning", "LabelledVideos", "accumulate", "learning_rate_factor", "make_optimizer"]
 
 CHECKPOINTS = "checkpoints"
 
@@ -55,7 +55,7 @@ class State:
     best: dict[str, torch.Tensor] | None = None
 
 
-class Fitting:
+class FineTuning:
     """One training: the loop and what it carries from step to step."""
 
     def __init__(

@@ -20,8 +20,8 @@ import torch
 import torch.distributed as dist
 
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.progress import Progress
 from pipeline.stages.common.device import pick_device
-from pipeline.stages.common.recipes import Progress
 
 __all__ = ["ALONE", "Team", "launch", "team"]
 

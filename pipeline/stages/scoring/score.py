@@ -21,9 +21,10 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import windows_to_frames
 from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
+from pipeline.hashing import file_sha256
+from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
-from pipeline.stages.common.recipes import Progress, file_sha256
 from pipeline.stages.extraction.provenance import lost_frames
 from pipeline.stages.training.bags import Windows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head

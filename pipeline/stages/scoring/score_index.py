@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import OutputError
+from pipeline.hashing import file_sha256
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.common.recipes import file_sha256
 from pipeline.stages.scoring.score import table_facts, table_path
 
 __all__ = ["ScoreIndex"]

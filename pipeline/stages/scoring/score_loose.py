@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache import CacheError, FeatureStore
 from pipeline.config import Experiment
 from pipeline.errors import DecodeError, PipelineError
+from pipeline.hashing import file_sha256
+from pipeline.progress import Progress, Say
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.feature_recipe import experiment_recipe
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.common.recipes import VERSIONS, Progress, file_sha256, weights_identity
+from pipeline.stages.common.recipes import VERSIONS, weights_identity
 from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
@@ -28,8 +30,6 @@ from pipeline.stages.training.validation import read_thresholds
 __all__ = ["ScoreReport", "quarantine_of", "score_files"]
 
 NAMESPACE = "scratch"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cache import FeatureStore
 from pipeline.config import Head
 from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
-from pipeline.stages.common.recipes import Progress
+from pipeline.progress import Progress
 
 __all__ = ["Bags", "CachedBags", "Windows", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
 

@@ -19,8 +19,8 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import Standardizer
+from pipeline.progress import Progress
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.common.recipes import Progress
 from pipeline.stages.training.bags import Bags, Windows, reduce_bags, reduce_windows
 from pipeline.stages.training.training_set import held_out_videos, training_standardizer
 

@@ -17,8 +17,8 @@ from pipeline.errors import PipelineError
 from pipeline.models.heads.dropout import dropout
 from pipeline.models.heads.gig import GIGHead
 from pipeline.models.vs_gradients import SegmentWeights, segment_gradient, video_gradient
-from pipeline.stages.common.heap import heap_kept
-from pipeline.stages.common.recipes import Progress
+from pipeline.progress import Progress
+from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.learner import diverged, epoch_count, epochs
 from pipeline.stages.training.saved_heads import make_head

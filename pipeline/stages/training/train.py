@@ -18,11 +18,11 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import HeadModule
+from pipeline.progress import Progress
 from pipeline.stages.common.checkpoints import unfit_checkpoint
 from pipeline.stages.common.feature_recipe import training_recipe
-from pipeline.stages.common.heap import heap_kept
+from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.common.recipes import Progress
 from pipeline.stages.training.bags import Bags, CachedBags, reduce_bags
 from pipeline.stages.training.learner import Learner, ModuleLearner, diverged, epoch_count, epochs
 from pipeline.stages.training.saved_heads import make_head, save_head

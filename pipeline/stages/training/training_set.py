@@ -14,8 +14,8 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.partition import carve_validation
 from pipeline.errors import ConfigError
 from pipeline.models.reduction import Standardizer
+from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import FeatureRecipe
-from pipeline.stages.common.recipes import Progress
 from pipeline.stages.training.bags import Bags, CachedBags, fit_standardizer
 from pipeline.stages.training.validation import Validation
 

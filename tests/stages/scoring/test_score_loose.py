@@ -17,7 +17,7 @@ from pipeline.config import parse_experiment
 from pipeline.config.heads import parse_head
 from pipeline.config.runs import Training
 from pipeline.errors import OutputError, PipelineError
-from pipeline.stages.common.recipes import file_sha256
+from pipeline.hashing import file_sha256
 from pipeline.stages.scoring import score_loose as module
 from pipeline.stages.scoring.score_loose import quarantine_of, score_files
 from pipeline.stages.scoring.tables import read_scores

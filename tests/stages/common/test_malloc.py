@@ -9,7 +9,7 @@ pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reaso
 CODE = """
 import resource
 import torch
-from pipeline.stages.common.heap import heap_kept
+from pipeline.stages.common.malloc import heap_kept
 
 def resident():
     with open("/proc/self/statm") as stream:
