@@ -1,8 +1,9 @@
 """How long does the bootstrap over videos take, beside resampling by concatenation with scikit-learn?
 
-Two sizes in one run. At the small one both ways are timed on the same draws and must agree; at the large one, the size of
-UCF-Crime's test split (290 videos, 1.1 million frames), only ours. Scores are random and all different, the worst case: real ones
-are smooth. The areas of one ranking are ROC AUC and both average precisions; `general` are all figures of one score a frame.
+Two sizes in one run. At the small one both ways are timed on the same draws and must agree; at the large one, the size
+of UCF-Crime's test split (290 videos, 1.1 million frames), only ours. Scores are random and all different, the worst
+case: real ones are smooth. The areas of one ranking are ROC AUC and both average precisions; `general` are all figures
+of one score a frame.
 
     python benchmarks/bootstrap.py
 """
@@ -82,7 +83,12 @@ def main() -> None:
             "ratio": round(concatenation_s / ours_s, 1),
             "largest_difference": difference,
         },
-        "large": {"videos": 290, "frames": 1_100_000, "resamples": 1000, "general_s": round(time.monotonic() - start, 1)},
+        "large": {
+            "videos": 290,
+            "frames": 1_100_000,
+            "resamples": 1000,
+            "general_s": round(time.monotonic() - start, 1),
+        },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

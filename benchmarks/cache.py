@@ -1,12 +1,14 @@
 """How fast and how small is the cache, on feature maps that the real backbones made of real frames?
 
-Feature maps of TPN-R50 and tpn_tiny are made once of the same clips, then written and read in turns by this cache, zarr-python with
-its defaults, `.npy` and h5py (`cache.bench`). Ratios are within one turn. Also: the time to open a namespace of many videos lazily.
+Feature maps of TPN-R50 and tpn_tiny are made once of the same clips, then written and read in turns by this cache,
+zarr-python with its defaults, `.npy` and h5py (`cache.bench`). Ratios are within one turn. Also: the time to open a
+namespace of many videos lazily.
 
     python benchmarks/cache.py [--videos FOLDER] [--formats]
 
-Without a folder the clips are of the generated street scene. The weights of TPN-R50 are random unless a checkpoint is given: the
-share of zeros, which decides size and speed, then differs from that of trained weights, so it is reported beside the results.
+Without a folder the clips are of the generated street scene. The weights of TPN-R50 are random unless a checkpoint is
+given: the share of zeros, which decides size and speed, then differs from that of trained weights, so it is reported
+beside the results.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ WINDOW, STRIDE = 6, 3  # of the test windows
 class FormatWay(Way):
     """One choice of chunk, shard, order in a chunk and codec, by zarr-python, written in one assignment."""
 
-    def __init__(self, path: Path, chunk: int, codec: object, channel_first: bool = False, shard: int | None = None) -> None:
+    def __init__(
+        self, path: Path, chunk: int, codec: object, channel_first: bool = False, shard: int | None = None
+    ) -> None:
         super().__init__(path)
         self.chunk, self.shard, self.codec, self.channel_first = chunk, shard, codec, channel_first
 
@@ -157,10 +161,16 @@ def main() -> None:
         maps = feature_maps(clips, backbone, weights)
         with tempfile.TemporaryDirectory() as folder:
             rows = compare(maps, folder, options.repeats, more=FORMATS if options.formats else None)
-        facts = {"weights": Path(weights).name, "zeros": round(float((maps == 0).mean()), 3), "ways": [asdict(row) for row in rows]}
+        facts = {
+            "weights": Path(weights).name,
+            "zeros": round(float((maps == 0).mean()), 3),
+            "ways": [asdict(row) for row in rows],
+        }
         result["maps"][backbone] = facts
         print(f"{backbone}, {facts['weights']} weights, {facts['zeros']:.0%} zeros")
-        print("| way | write MB/s | read MB/s | bytes a clip | of raw | files | write | read |\n|---|---|---|---|---|---|---|---|")
+        print(
+            "| way | write MB/s | read MB/s | bytes a clip | of raw | files | write | read |\n|---|---|---|---|---|---|---|---|"
+        )
         for row in rows:
             print(
                 f"| {row.way} | {row.write_mb_s:.0f} | {row.read_mb_s:.0f} | {row.bytes_per_clip:,} | {row.share_of_raw:.2f} | "

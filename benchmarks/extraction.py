@@ -1,18 +1,19 @@
 """How fast are features made, against mmaction2's own way and against our limit? All three alternate in one run.
 
-(a) mmaction2: its Resize, CenterCrop and FormatShape on the six frames of one window, `extract_feat(stage='neck')` of its
+(a) mmaction2: its Resize, CenterCrop and FormatShape on the six frames of one window, `extract_feat(stage='neck')` of
+its
     recogniser, a window at a time. It is given decoded frames, each decoded once, which its own tool would not do.
 (b) this pipeline: from the file to committed features in the cache.
 (c) the limit: the fast form on cropped frames that lie in memory, nothing decoded, nothing written.
 
     python benchmarks/extraction.py --windows 25 --repeats 3
 
-writes benchmarks/results/extraction_<backbone>_<device>.json. The video is generated noise over a moving pattern at a bit rate that
-surveillance cameras have; (b) decodes it on the cores that the model uses, (c) does not. With --videos, (b) and (c) get that many
-copies of it, as there are many decoders and each reads one video; (a) gets one. With --files, the same is done with real videos,
-which are easier to decode than noise. On a GPU the kernels of (c) are profiled as well, and its FLOP/s compared with those of a
-large matrix product in the same precision. With --turns 1 the three take turns of a second instead of whole runs, which a CPU whose
-speed wavers needs (benchmarks/turns.py).
+writes benchmarks/results/extraction_<backbone>_<device>.json. The video is generated noise over a moving pattern at a
+bit rate that surveillance cameras have; (b) decodes it on the cores that the model uses, (c) does not. With --videos,
+(b) and (c) get that many copies of it, as there are many decoders and each reads one video; (a) gets one. With --files,
+the same is done with real videos, which are easier to decode than noise. On a GPU the kernels of (c) are profiled as
+well, and its FLOP/s compared with those of a large matrix product in the same precision. With --turns 1 the three take
+turns of a second instead of whole runs, which a CPU whose speed wavers needs (benchmarks/turns.py).
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def theirs(name: str, device: torch.device) -> Callable[[Path], int]:
 
 
 def ours(extractor: Extractor, workers: DecodeWorkers, folder: Path, videos: int) -> Callable[[Path], int]:
-    """(b): from the files to committed features; returns the windows. The decoders' processes are there, as in a long run."""
+    """(b): from the files to committed features; returns the windows. The decoders' processes are there, as in a long
+    run."""
 
     def run(video: Path) -> int:
         shutil.rmtree(folder / "cache", ignore_errors=True)
@@ -127,7 +129,9 @@ def limit(extractor: Extractor, videos: int) -> Callable[[Path], int]:
         if video not in kept:  # in the round that warms up
             kept.clear()
             images = [frame.image for frame in iter_frames(video)]
-            batches = [images[start : start + engine.batch_frames] for start in range(0, len(images), engine.batch_frames)]
+            batches = [
+                images[start : start + engine.batch_frames] for start in range(0, len(images), engine.batch_frames)
+            ]
             kept[video] = [engine.room(images[0].shape)[: len(batch)] for batch in batches]
             for room, batch in zip(kept[video], batches, strict=True):
                 np.stack(batch, out=room.numpy())
@@ -174,7 +178,9 @@ def main() -> None:
     parser.add_argument("--backbone", default="tpn_slowonly_r50", choices=["tpn_slowonly_r50", "tpn_tiny"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--windows", type=int, nargs="+", default=[25], help="Windows of the video, once or for each size.")
+    parser.add_argument(
+        "--windows", type=int, nargs="+", default=[25], help="Windows of the video, once or for each size."
+    )
     parser.add_argument("--batch", type=int, default=0, help="Clips at once; 0: as extraction chooses.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--videos", type=int, default=1, help="Copies of the video for (b) and (c).")
@@ -182,8 +188,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="(b) and (c) with torch.compile.")
     parser.add_argument("--sizes", nargs="*", default=["340x256", "1920x1080"], help="Of generated videos.")
     parser.add_argument("--files", type=Path, nargs="*", default=[], help="Further videos, whole.")
-    parser.add_argument("--bits-per-pixel", type=float, default=0.13, help="Of the video; 0.13 is 8 Mbit/s at 1080p, 30 frames/s.")
-    parser.add_argument("--turns", type=float, default=0, help="Seconds a turn, on a CPU; 0: one whole run after the other.")
+    parser.add_argument(
+        "--bits-per-pixel", type=float, default=0.13, help="Of the video; 0.13 is 8 Mbit/s at 1080p, 30 frames/s."
+    )
+    parser.add_argument(
+        "--turns", type=float, default=0, help="Seconds a turn, on a CPU; 0: one whole run after the other."
+    )
     parser.add_argument("--serve", help=argparse.SUPPRESS)  # the way that this process of --turns is
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -235,7 +245,9 @@ def main() -> None:
         "gflop_per_window": {way: round(value / 1e9, 2) for way, value in per_window.items()},
         "sizes": results,
     }
-    out = options.out or Path("benchmarks/results") / f"extraction_{options.backbone}_{options.device.split(':')[0]}.json"
+    out = (
+        options.out or Path("benchmarks/results") / f"extraction_{options.backbone}_{options.device.split(':')[0]}.json"
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(f"written to {out}")
@@ -284,7 +296,9 @@ def measure(
     for ratio, way in (("ratio_a_over_b_time", "a_mmaction2"), ("ratio_b_over_c_speed", "c_limit")):
         if {way, "b_ours"} <= set(rates):
             rounds = zip(times[way], times["b_ours"], strict=True)
-            line[ratio] = round(copies["b_ours"] / copies[way] * statistics.median(theirs / ours for theirs, ours in rounds), 3)
+            line[ratio] = round(
+                copies["b_ours"] / copies[way] * statistics.median(theirs / ours for theirs, ours in rounds), 3
+            )
     line["peak_memory_mib"] = {name: peak for name, (_, _, peak) in found.items()}
     if device.type == "cuda":
         line["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)

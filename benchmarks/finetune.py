@@ -1,12 +1,14 @@
-"""How fast does the end-to-end stage train, against a plain loop? Both alternate in one run, on the same generated videos.
+"""How fast does the end-to-end stage train, against a plain loop? Both alternate in one run, on the same generated
+videos.
 
 plain: mmaction2's module, the equations written out (X~ made, cosines of it), float32, videos decoded in the loop.
 ours:  what `gig finetune` runs: fast form, reduction without X~, decoding ahead in worker processes.
 
     python benchmarks/finetune.py --backbone tpn_tiny --bags 16 --repeats 3
 
-writes benchmarks/results/finetune_<backbone>_<device>.json. --checkpointing adds ours with activations computed twice. On a GPU
-there is also the peak of each way's memory, its weights and optimiser's state included and those of the others not.
+writes benchmarks/results/finetune_<backbone>_<device>.json. --checkpointing adds ours with activations computed twice.
+On a GPU there is also the peak of each way's memory, its weights and optimiser's state included and those of the others
+not.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def plain_loss(maps: torch.Tensor, head: torch.nn.Module, label: torch.Tensor, r
     scores = torch.sigmoid(head.phi2(head.dropout(vectors)))  # eq. 7
     consensus = scores.topk(run.head.p, dim=0).values.mean(dim=0)  # eq. 8
     anomalous = 1 - label[0]
-    loss = binary_cross_entropy(video, anomalous) + run.head.lambda1 * binary_cross_entropy(consensus[1:].max(), anomalous)
+    loss = binary_cross_entropy(video, anomalous) + run.head.lambda1 * binary_cross_entropy(
+        consensus[1:].max(), anomalous
+    )
     loss = loss + run.head.lambda2 * binary_cross_entropy(consensus, label)  # eqs. 4, 10, 11, 12
     return loss + run.head.lambda3 * scores[:, 1:].amax(dim=1).sum()  # eqs. 13, 14
 
@@ -97,7 +101,13 @@ class Ours:
     """The same passes by the parts that `gig finetune` is made of."""
 
     def __init__(
-        self, experiment, manifest: Manifest, labels: dict[str, torch.Tensor], device: torch.device, workers, checkpointing: bool
+        self,
+        experiment,
+        manifest: Manifest,
+        labels: dict[str, torch.Tensor],
+        device: torch.device,
+        workers,
+        checkpointing: bool,
     ) -> None:
         self.experiment, self.labels = experiment, labels
         settings, tuning = experiment.backbone, experiment.finetune
@@ -117,7 +127,9 @@ class Ours:
             batch = video_ids[start : start + size]
             self.optimizer.zero_grad()
             run, at_once = self.experiment.run("gig"), self.experiment.machine.finetune_bags
-            accumulate(self.model, clips, batch, self.labels, run, batch=len(batch), draw=f"0 {number}", at_once=at_once)
+            accumulate(
+                self.model, clips, batch, self.labels, run, batch=len(batch), draw=f"0 {number}", at_once=at_once
+            )
             self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -133,7 +145,12 @@ def allocated(device: torch.device) -> int:
 def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
     """Clips per second of both ways, alternating, the first pass of each not counted."""
     weights = "bundled" if arguments.backbone == "tpn_tiny" else "random"
-    dataset = {"adapter": "synthetic", "name": "bench", "classes": ["Explosion", "Fighting", "Accident"], "test_normal": 1}
+    dataset = {
+        "adapter": "synthetic",
+        "name": "bench",
+        "classes": ["Explosion", "Fighting", "Accident"],
+        "test_normal": 1,
+    }
     dataset |= {
         "train_normal": arguments.bags - 3,
         "train_per_class": 1,
@@ -142,7 +159,12 @@ def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
         "test_frames": [20, 20],
     }
     data = {"experiment": "bench", "dataset": dataset, "backbone": {"name": arguments.backbone, "weights": weights}}
-    data["finetune"] = {"enabled": True, "unfreeze": unfrozen, "precision": arguments.precision, "backbone_learning_rate": 1e-5}
+    data["finetune"] = {
+        "enabled": True,
+        "unfreeze": unfrozen,
+        "precision": arguments.precision,
+        "backbone_learning_rate": 1e-5,
+    }
     data["machine"] = {"device": arguments.device, "finetune_bags": arguments.bags_at_once}
     experiment, device = parse_experiment(data), pick_device(arguments.device)
     if not (folder / "manifest").is_dir():
@@ -153,7 +175,10 @@ def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
     video_ids = [v.video_id for v in entries]
     with experiment_workers(experiment) as workers:
         ours = partial(Ours, experiment, manifest, labels, device, workers)
-        makers = {"plain": partial(Plain, experiment, manifest, labels, device), "ours": partial(ours, checkpointing=False)}
+        makers = {
+            "plain": partial(Plain, experiment, manifest, labels, device),
+            "ours": partial(ours, checkpointing=False),
+        }
         makers |= {"ours_checkpointing": partial(ours, checkpointing=True)} if arguments.checkpointing else {}
         ways, resident, peaks = {}, {}, {}
         for name, make in makers.items():
@@ -199,7 +224,9 @@ def main() -> None:
     device = pick_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         lines = [measure(arguments, parts, Path(folder)) for parts in arguments.unfreeze]
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    machine = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    )
     result = {
         "command": f"python benchmarks/finetune.py {' '.join(sys.argv[1:])}".strip(),
         "machine": machine,
@@ -207,7 +234,11 @@ def main() -> None:
         "backbone": arguments.backbone,
         "bags": arguments.bags,
     }
-    result |= {"precision": arguments.precision, "bags_at_once": arguments.bags_at_once, "checkpointing": arguments.checkpointing}
+    result |= {
+        "precision": arguments.precision,
+        "bags_at_once": arguments.bags_at_once,
+        "checkpointing": arguments.checkpointing,
+    }
     out = arguments.out or Path(__file__).parent / "results" / f"finetune_{arguments.backbone}_{device.type}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result | {"lines": lines}, indent=1) + "\n", encoding="utf-8")

@@ -1,8 +1,10 @@
-"""Does the GIG + SR head find anomalies on data seeds that played no part in making anything, and does fine-tuning help?
+"""Does the GIG + SR head find anomalies on data seeds that played no part in making anything, and does fine-tuning
+help?
 
-For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks, beside two controls: the head
-trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector. Where the configuration
-fine-tunes, its figures stand beside those of the frozen stage. Prints a line a seed and writes all as JSON.
+For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks, beside two controls:
+the head trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector.
+Where the configuration fine-tunes, its figures stand beside those of the frozen stage. Prints a line a seed and writes
+all as JSON.
 
     python benchmarks/fixture_seeds.py --seeds 101 102 103 --permutations 10
     python benchmarks/fixture_seeds.py --config configs/fixture_finetune.yaml --permutations 0 --out <file>

@@ -24,7 +24,8 @@ def ceiling(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def kernels(run: Callable[[], object]) -> dict:
-    """Where the time of a call goes on a GPU: the kernels' time over the call's, and of it every kernel's share, the largest 20.
+    """Where the time of a call goes on a GPU: the kernels' time over the call's, and of it every kernel's share, the
+    largest 20.
 
     Kernels that ran side by side count each, so `busy_share` can be above 1.
     """

@@ -1,16 +1,19 @@
 """How much is saved by training a frozen head on reduced bags?
 
-Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segments x 7 x 7 x 2048, float16, synthetic values):
+Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segments x 7 x 7 x 2048, float16, synthetic
+values):
 
-- plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in full), forward
-  and backward;
-- reduced: `reduce_bags` once, then `fit`, as the pipeline does for one run; the runs of an ablation share the reduction;
-- stacked: `reduce_bags` once, then `fit_stack` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a 32nd.
+- plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in
+  full), forward and backward;
+- reduced: `reduce_bags` once, then `fit`, as the pipeline does for one run; the runs of an ablation share the
+  reduction;
+- stacked: `reduce_bags` once, then `fit_stack` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a
+  32nd.
 
-The ways alternate, each in a process of its own on one thread, whose peak memory is noted, and medians over the repeats are given.
-Times are CPU seconds of that process, so that other work on the machine counts as little as it can, from the moment torch's
-optimisers are imported. The plain way is measured over some steps and multiplied to all steps of the epochs; the others are run in
-full. `benchmarks/sweep.py` times `gig ablate` as a whole.
+The ways alternate, each in a process of its own on one thread, whose peak memory is noted, and medians over the repeats
+are given. Times are CPU seconds of that process, so that other work on the machine counts as little as it can, from the
+moment torch's optimisers are imported. The plain way is measured over some steps and multiplied to all steps of the
+epochs; the others are run in full. `benchmarks/sweep.py` times `gig ablate` as a whole.
 
     python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 16 --repeats 5
 """
@@ -110,7 +113,10 @@ def stacked(folder: Path, epochs: int) -> dict:
     """Seconds of many settings trained as one, and of a run of them."""
     store = FeatureStore.open(folder)
     ids = sorted(store.video_ids("maps"))
-    runs = [Run.model_validate({"head": {"k": K, "lambda3": i / STACK}, "training": {"epochs": epochs}}) for i in range(STACK)]
+    runs = [
+        Run.model_validate({"head": {"k": K, "lambda3": i / STACK}, "training": {"epochs": epochs}})
+        for i in range(STACK)
+    ]
     start = time.process_time()
     bags = reduce_bags(store, "maps", ids, runs[0].head, None)
     middle = time.process_time()
@@ -166,7 +172,11 @@ def main() -> None:
         "run_with_its_reduction": plain_s / (alone_["reduction_s"] + alone_["epochs_s"]),
         "run_of_a_stack_with_its_share_of_the_reduction": plain_s * STACK / (stack["reduction_s"] + stack["epochs_s"]),
     }
-    document |= {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    document |= {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+    }
     document["load_before"] = os.getloadavg()[0]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -1,10 +1,10 @@
 """How much memory does a long video take, from the file to its scores, besides the model?
 
-A stub stands in for the backbone (its frames are corners of the pictures, its maps of full size, 7 x 7 x 2048), so that what is
-measured is decoding, resizing, batching, writing and scoring. For every length a process of its own extracts one H.264 video at the
-paper's windows (6 frames, every 3) and scores it. A long video is a short one many times over: the packets repeated, their times
-shifted. What counts is the peak of the process above what it held before the video was opened, and the whole of the decoders'
-processes beside it.
+A stub stands in for the backbone (its frames are corners of the pictures, its maps of full size, 7 x 7 x 2048), so that
+what is measured is decoding, resizing, batching, writing and scoring. For every length a process of its own extracts
+one H.264 video at the paper's windows (6 frames, every 3) and scores it. A long video is a short one many times over:
+the packets repeated, their times shifted. What counts is the peak of the process above what it held before the video
+was opened, and the whole of the decoders' processes beside it.
 
     python benchmarks/memory.py --size 1920x1080 --frames 10000 100000
 """

@@ -1,11 +1,12 @@
 """How far are features from float32's, and how long do they take, by precision and with plain or fused kernels?
 
-Features of mmaction2's module in float32 on the same device are the reference; weights are random, pictures are coarse noise.
+Features of mmaction2's module in float32 on the same device are the reference; weights are random, pictures are coarse
+noise.
 
     python benchmarks/precision.py --device cuda
 
-prints and writes benchmarks/results/precision_<device>.json. Fused kernels exist on CUDA alone; half precisions on a CPU may be
-emulated, which is slow.
+prints and writes benchmarks/results/precision_<device>.json. Fused kernels exist on CUDA alone; half precisions on a
+CPU may be emulated, which is slow.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """What could a head see? A linear probe with strong labels, on what each reduction of an ablation keeps.
 
-Weakly supervised heads know the labels of whole training videos. This probe (ridge regression on standardized vectors) is fitted
-to the same training videos but told which of their segments show the anomaly, from `boxes.csv`, and judged on the windows of the
-test videos. Its penalty is chosen on held-out training cameras. Where it is near 0.5, the features say little of the anomaly that a
-linear layer could use. For the reductions that choose cells, the share of test windows whose anomaly lies in a chosen cell is given
-for every class.
+Weakly supervised heads know the labels of whole training videos. This probe (ridge regression on standardized vectors)
+is fitted to the same training videos but told which of their segments show the anomaly, from `boxes.csv`, and judged on
+the windows of the test videos. Its penalty is chosen on held-out training cameras. Where it is near 0.5, the features
+say little of the anomaly that a linear layer could use. For the reductions that choose cells, the share of test windows
+whose anomaly lies in a chosen cell is given for every class.
 
     python benchmarks/probe.py --config configs/ablations/synthetic_city.yaml
 
-after `gig ablate` with the same file, whose reduced features it reads. It is a diagnosis with the truth and chooses nothing for the
-heads.
+after `gig ablate` with the same file, whose reduced features it reads. It is a diagnosis with the truth and chooses
+nothing for the heads.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> 
     vectors, truth, videos = [], [], []
     for video_id, patterns in zip(bags.video_ids, bags.patterns, strict=True):
         frames = store.reader(namespace, video_id).frames()  # (V, T, L)
-        for clip, vector in zip(frames.reshape(-1, frames.shape[-1]).tolist(), patterns.flatten(0, 1).numpy(), strict=True):
+        for clip, vector in zip(
+            frames.reshape(-1, frames.shape[-1]).tolist(), patterns.flatten(0, 1).numpy(), strict=True
+        ):
             shown = {boxes.get(video_id, {}).get(frame) for frame in clip}
             vectors.append(vector)
             truth.append([label in shown for label in manifest.classes])
@@ -96,7 +98,8 @@ def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tupl
 
 
 def probe(training: Windows, test: Windows, cameras: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """AUC of the test windows: an anomaly or not; and every class, by a probe of its own, against windows without an anomaly."""
+    """AUC of the test windows: an anomaly or not; and every class, by a probe of its own, against windows without an
+    anomaly."""
     found = {"auc": _judged(training, test, cameras, training.truth.any(axis=1), test.truth.any(axis=1))}
     for c, label in enumerate(classes):
         kept = [windows.truth[:, c] | ~windows.truth.any(axis=1) for windows in (training, test)]
@@ -130,7 +133,11 @@ def main() -> None:
         test, hits = test_windows(setting, recipes, manifest)
         sources = {entry.video_id: entry.source for entry in manifest.split("train")}
         cameras = np.array([sources[video_id] for video_id in training.videos])
-        line = {"training": len(training.vectors), "test": len(test.vectors), "anomalous": int(test.truth.any(axis=1).sum())}
+        line = {
+            "training": len(training.vectors),
+            "test": len(test.vectors),
+            "anomalous": int(test.truth.any(axis=1).sum()),
+        }
         line |= {"probe": probe(training, test, cameras, manifest.classes)}
         if any(hits.values()):
             line["hit_rate"] = {label: round(float(np.mean(found)), 3) for label, found in hits.items() if found}

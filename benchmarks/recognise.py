@@ -1,8 +1,9 @@
 """How long does it take to see that everything is extracted already?
 
-Two thousand copies of a tiny video are listed in a CSV data set, and their features (of the smallest shape there is) are put into
-the cache, with records as the extraction writes them. Then the clock runs, in a fresh process each time: for Luigi's question,
-whether the shard of the features is complete, and for the extraction itself, which compares every record with its file.
+Two thousand copies of a tiny video are listed in a CSV data set, and their features (of the smallest shape there is)
+are put into the cache, with records as the extraction writes them. Then the clock runs, in a fresh process each time:
+for Luigi's question, whether the shard of the features is complete, and for the extraction itself, which compares every
+record with its file.
 
     python benchmarks/recognise.py
 
@@ -69,7 +70,9 @@ def make_data_set(folder: Path, videos: int) -> Path:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for index in range(6):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * index, np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * index, np.uint8), format="rgb24"))
+            )
         container.mux(stream.encode(None))
     lines = ["video_id,path,split,label,source"]
     for number in range(videos):
@@ -131,7 +134,10 @@ def main() -> None:
         seconds = {}
         for question in ("task", "extraction"):
             command = [sys.executable, "-c", CLOCK, str(config), question]
-            runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(options.repeats)]
+            runs = [
+                subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+                for _ in range(options.repeats)
+            ]
             seconds[question] = [round(float(run.stdout.split()[-1]), 3) for run in runs]
     document = {
         "command": f"python benchmarks/recognise.py {' '.join(sys.argv[1:])}".strip(),

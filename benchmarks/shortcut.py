@@ -1,7 +1,9 @@
-"""Frozen and fine-tuned, on real clips, beside what the files alone give away: a forest that sees width, height, fps and bytes.
+"""Frozen and fine-tuned, on real clips, beside what the files alone give away: a forest that sees width, height, fps
+and bytes.
 
-Clips collected from the web differ in format by class, so a figure means something only above that of the forest. DATA is a folder
-with a videos.csv (docs/own-videos.md) whose test videos carry labels of whole videos; its split should be by source.
+Clips collected from the web differ in format by class, so a figure means something only above that of the forest. DATA
+is a folder with a videos.csv (docs/own-videos.md) whose test videos carry labels of whole videos; its split should be
+by source.
 
     python benchmarks/shortcut.py DATA --classes Fighting --seeds 0 1 2
 
@@ -36,10 +38,13 @@ from tasks import EvaluateAll
 
 
 def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[float]]:
-    """AUC of whole videos of forests on the files' properties: on the test split, and over five folds by source of all videos."""
+    """AUC of whole videos of forests on the files' properties: on the test split, and over five folds by source of all
+    videos."""
 
     def table(entries) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([[v.width, v.height, v.fps, v.bytes] for v in entries]), np.array([bool(v.labels) for v in entries])
+        return np.array([[v.width, v.height, v.fps, v.bytes] for v in entries]), np.array(
+            [bool(v.labels) for v in entries]
+        )
 
     features, labels = table(manifest.split("train"))
     unseen, truth = table(manifest.split("test"))
@@ -50,14 +55,19 @@ def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[
         forest = RandomForestClassifier(300, random_state=seed)
         on_test.append(roc_auc_score(truth, forest.fit(features, labels).predict_proba(unseen)[:, 1]))
         scores = np.empty(len(anomalous))
-        for fitting, held_out in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(everything, anomalous, sources):
-            scores[held_out] = forest.fit(everything[fitting], anomalous[fitting]).predict_proba(everything[held_out])[:, 1]
+        for fitting, held_out in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(
+            everything, anomalous, sources
+        ):
+            scores[held_out] = forest.fit(everything[fitting], anomalous[fitting]).predict_proba(everything[held_out])[
+                :, 1
+            ]
         on_folds.append(roc_auc_score(anomalous, scores))
     return on_test, on_folds
 
 
 def run_seed(arguments: argparse.Namespace, seed: int) -> tuple[dict, Manifest]:
-    """MetricFunction of one seed of training and fine-tuning, by stage, and the manifest with the labels of whole test videos."""
+    """MetricFunction of one seed of training and fine-tuning, by stage, and the manifest with the labels of whole test
+    videos."""
     base = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
     dataset = {"adapter": "csv", "name": arguments.data.name, "root": str(arguments.data), "classes": arguments.classes}
     data = base | {"experiment": f"shortcut-{seed}", "dataset": dataset | {"whole_video_anomalous": True}}

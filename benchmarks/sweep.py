@@ -1,9 +1,9 @@
 """How long do analysts wait for 100 settings of the GIG head on a cache of CitySCENE's size?
 
-A data set is made up: 2,077 training videos of 2 views x 8 segments and 100 test videos, whose maps (7 x 7 x 2048, float16) are
-noise with a direction of the class in a few cells. Then `gig ablate` runs as a user would run it, from the manifest to the table:
-2 values of k, 5 of p, 5 of lambda2, 2 of lambda3, 100 epochs each, and the epoch chosen on a validation split. The clock is that of
-the wall.
+A data set is made up: 2,077 training videos of 2 views x 8 segments and 100 test videos, whose maps (7 x 7 x 2048,
+float16) are noise with a direction of the class in a few cells. Then `gig ablate` runs as a user would run it, from the
+manifest to the table: 2 values of k, 5 of p, 5 of lambda2, 2 of lambda3, 100 epochs each, and the epoch chosen on a
+validation split. The clock is that of the wall.
 
     python benchmarks/sweep.py --workers 2
 """
@@ -104,7 +104,9 @@ def write_configs(folder: Path, epochs: int) -> Path:
     }
     (folder / "base.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump({"name": "sweep", "base": str(folder / "base.yaml"), "grid": GRID}), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump({"name": "sweep", "base": str(folder / "base.yaml"), "grid": GRID}), encoding="utf-8"
+    )
     return path
 
 

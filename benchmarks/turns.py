@@ -1,7 +1,8 @@
 """Several ways to do one thing, timed so that whatever slows the machine down meanwhile slows all of them.
 
-`alternate` runs one after the other. `Turns` gives each a process, of which one runs for a moment while the others stand still:
-on a machine whose speed wavers, ratios of such times are steadier by far. Not for a GPU, which would go on by itself.
+`alternate` runs one after the other. `Turns` gives each a process, of which one runs for a moment while the others
+stand still: on a machine whose speed wavers, ratios of such times are steadier by far. Not for a GPU, which would go on
+by itself.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Turns:
     def __init__(self, commands: dict[str, Sequence[str]], turn_s: float) -> None:
         self._turn_s = turn_s
         self._processes = {
-            name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+            name: subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
             for name, command in commands.items()
         }
 

@@ -18,7 +18,9 @@ def make_video(path: Path, width: int, height: int, frames: int, bits_per_pixel:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate = int(30 * width * height * bits_per_pixel)
         for index in range(frames):
-            wave = np.stack([np.sin((x + shift * index) / 23) + np.sin((y - shift * index) / 31) for shift in (1, 2, 3)], axis=-1)
+            wave = np.stack(
+                [np.sin((x + shift * index) / 23) + np.sin((y - shift * index) / 31) for shift in (1, 2, 3)], axis=-1
+            )
             image = np.clip(128 + 45 * wave + noise[index % 8], 0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))

@@ -70,7 +70,9 @@ def npz_arrays(path: Path) -> list[LazyArray]:
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> LazyArray:
     name = info.filename.removesuffix(".npy")
     if info.file_size > info.compress_size * DEFLATE + DEFLATE:
-        raise InvalidImport(f"{path}: {name}: declares {info.file_size} bytes, which {info.compress_size} stored ones cannot hold")
+        raise InvalidImport(
+            f"{path}: {name}: declares {info.file_size} bytes, which {info.compress_size} stored ones cannot hold"
+        )
     try:
         with archive.open(info) as stream:
             shape, dtype = _header(stream, info.file_size)
@@ -81,7 +83,15 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Lazy
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return arrays[name]
-        except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (
+            ValueError,
+            OSError,
+            EOFError,
+            KeyError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+        ) as error:
             raise InvalidImport(f"{path}: {name}: not a readable array ({error})") from error
 
     return LazyArray(name, path, shape, dtype, load)

@@ -45,7 +45,8 @@ class Row:
 
 
 def generated_maps(clips: int, channels: int = 2048) -> np.ndarray:
-    """(T, 7, 7, D) float16 maps of which half the values are zero, by channel and by position, as a ReLU leaves them."""
+    """(T, 7, 7, D) float16 maps of which half the values are zero, by channel and by position, as a ReLU leaves
+    them."""
     generator = np.random.default_rng(0)
     level = generator.normal(size=(clips, 1, 1, channels)).astype(np.float32)
     values = level * 1.5 + generator.normal(size=(clips, 7, 7, channels)).astype(np.float32) * 0.5
@@ -64,7 +65,8 @@ def compare(
 
     Args:
         maps: (T, H, W, D) float16 or float32.
-        url: where: scratch folders below it are made and removed. Where it is no local folder, only this cache is measured.
+        url: where: scratch folders below it are made and removed. Where it is no local folder, only this cache is
+            measured.
         repeats: turns.
         batch_clips: clips that this cache is handed at once, as a backbone makes them; the others get the whole array.
         more: further ways, name -> way of a path.

@@ -44,11 +44,16 @@ class Catalog:
 
     def video_ids(self, namespace: str) -> set[str]:
         """Ids of all committed videos: one listing of the records."""
-        return {self.record_of_key(namespace, key).video_id if is_hashed(key) else unescape(key) for key in self.keys(namespace)}
+        return {
+            self.record_of_key(namespace, key).video_id if is_hashed(key) else unescape(key)
+            for key in self.keys(namespace)
+        }
 
     def keys(self, namespace: str) -> list[str]:
         """Names of the commit records, without `.json`."""
-        return [name.removesuffix(".json") for name in self.objects.names(_commits(namespace)) if name.endswith(".json")]
+        return [
+            name.removesuffix(".json") for name in self.objects.names(_commits(namespace)) if name.endswith(".json")
+        ]
 
     def has(self, namespace: str, video_id: str) -> bool:
         """Whether a video is committed."""

@@ -1,9 +1,10 @@
 """Garbage: payloads that no commit record refers to, of interrupted writers, or replaced or withdrawn since.
 
-A payload is removed when no record refers to it, nothing has been written to it for `older_than_s`, and on a local disk no
-process holds its lock. A writer holds the lock from before its first byte to after its commit, and the system lets go of it
-when the process dies, so age 0 is safe there. An object store has no locks: the age must exceed the longest time that a
-writer takes from one chunk to the next, and the clocks of the machine and the store must agree to well within it.
+A payload is removed when no record refers to it, nothing has been written to it for `older_than_s`, and on a local disk
+no process holds its lock. A writer holds the lock from before its first byte to after its commit, and the system lets
+go of it when the process dies, so age 0 is safe there. An object store has no locks: the age must exceed the longest
+time that a writer takes from one chunk to the next, and the clocks of the machine and the store must agree to well
+within it.
 
 What a writer that was killed right after its commit left beside the payload goes too.
 """
@@ -61,12 +62,14 @@ def collect(catalog: Catalog, namespace: str, older_than_s: float, dry_run: bool
 
 
 def unreferenced(catalog: Catalog, namespace: str) -> list[str]:
-    """Payloads that no commit record refers to, live writers' among them; those of an unreadable record are not listed."""
+    """Payloads that no commit record refers to, live writers' among them; those of an unreadable record are not
+    listed."""
     return [payload for payload, _ in _listed(catalog, namespace) if not _referred(catalog, namespace, payload)]
 
 
 def _listed(catalog: Catalog, namespace: str) -> Iterator[tuple[str, set[str]]]:
-    """Payloads, and with which endings they are there: none for the payload itself, those of its lock and unfinished record."""
+    """Payloads, and with which endings they are there: none for the payload itself, those of its lock and unfinished
+    record."""
     base = f"{check_namespace(namespace)}/payloads"
     for key in catalog.objects.names(base):
         found: dict[str, set[str]] = {}

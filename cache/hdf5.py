@@ -39,7 +39,11 @@ def _walk(group: h5py.Group, prefix: str, path: Path, seen: set[int]) -> Iterato
         place = f"{prefix}{name}"
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            where = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else getattr(link, "path", "elsewhere")
+            where = (
+                f"{link.filename}:{link.path}"
+                if isinstance(link, h5py.ExternalLink)
+                else getattr(link, "path", "elsewhere")
+            )
             raise InvalidImport(f"{path}: {place}: a link to {where}; only what lies in the file itself is read")
         item = group[name]
         # A group that holds one of its own ancestors would be walked for ever.
@@ -71,6 +75,8 @@ def check_dataset(dataset: h5py.Dataset, name: str, path: Path) -> None:
         expected, stored, what = declared, dataset.id.get_storage_size(), "bytes"
     if stored < expected:
         raise InvalidImport(f"{path}: {name}: declares {expected} {what} of values {dataset.shape}, {stored} are there")
-    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > max(2**28, 2**16 * dataset.id.get_storage_size()):
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > max(
+        2**28, 2**16 * dataset.id.get_storage_size()
+    ):
         size = dataset.id.get_storage_size()
         raise InvalidImport(f"{path}: {name}: declares chunks {dataset.chunks}, which {size} stored bytes cannot hold")

@@ -1,6 +1,7 @@
 """Features from files into the cache: what this library exported, bit for bit, and the arrays of others.
 
-An import that was broken off goes on: a video that is in the namespace, from the same files read in the same way, is left alone.
+An import that was broken off goes on: a video that is in the namespace, from the same files read in the same way, is
+left alone.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ class _Candidate:
 
 
 def import_features(
-    store: FeatureStore, namespace: str, source: Path, layout: PlainLayout | None = None, progress: Progress | None = None
+    store: FeatureStore,
+    namespace: str,
+    source: Path,
+    layout: PlainLayout | None = None,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Bring features into a namespace: from a folder of .npy or .npz files, one .npy or .npz file, or an HDF5 file.
 
@@ -73,8 +78,9 @@ def import_features(
         progress: called as progress(done, total, video id).
 
     Raises:
-        InvalidImport: the files hold something else, plain arrays of which it cannot be told what they are, or there is no layout.
-            Nothing is written then, but for values that cannot be read: they are found when their turn comes.
+        InvalidImport: the files hold something else, plain arrays of which it cannot be told what they are, or there is
+            no layout. Nothing is written then, but for values that cannot be read: they are found when their turn
+            comes.
         DamagedPayload: exported values are not those that were exported.
     """
     if source.is_dir() or source.suffix in (".npy", ".npz"):
@@ -93,15 +99,22 @@ def import_hdf5(
         exported = [item for item in file.values() if "record" in item.attrs]
         candidates, notes = [_of_group(item, path) for item in exported], []
         if not exported:
-            arrays = [LazyArray(name, path, item.shape or (), item.dtype, partial(_itself, item)) for name, item in found]
+            arrays = [
+                LazyArray(name, path, item.shape or (), item.dtype, partial(_itself, item)) for name, item in found
+            ]
             candidates, notes = _plain(_features(arrays, path, notes), path, layout, notes)
         return _import(store, namespace, candidates, path, notes, progress)
 
 
 def import_npy(
-    store: FeatureStore, namespace: str, source: Path, layout: PlainLayout | None = None, progress: Progress | None = None
+    store: FeatureStore,
+    namespace: str,
+    source: Path,
+    layout: PlainLayout | None = None,
+    progress: Progress | None = None,
 ) -> ImportReport:
-    """Bring .npy and .npz files into a namespace, those below a folder or one; arguments, result and errors as `import_features`.
+    """Bring .npy and .npz files into a namespace, those below a folder or one; arguments, result and errors as
+    `import_features`.
 
     A .npz file in a folder holds one video; given itself, it holds an array for every video.
     """
@@ -125,7 +138,12 @@ def import_npy(
 
 
 def _import(
-    store: FeatureStore, namespace: str, videos: Sequence[_Candidate], where: Path, notes: list[str], progress: Progress | None
+    store: FeatureStore,
+    namespace: str,
+    videos: Sequence[_Candidate],
+    where: Path,
+    notes: list[str],
+    progress: Progress | None,
 ) -> ImportReport:
     if not videos:
         raise InvalidImport(f"{where}: expected arrays of features, found none")
@@ -151,7 +169,13 @@ def _is_current(store: FeatureStore, namespace: str, video: _Candidate) -> bool:
 
 def _write(store: FeatureStore, namespace: str, video: Incoming, where: Path) -> None:
     views, clips, rows, columns, channels = video.features.shape
-    shape = {"views": views, "rows": rows, "columns": columns, "channels": channels, "frames_per_clip": video.frames.shape[2]}
+    shape = {
+        "views": views,
+        "rows": rows,
+        "columns": columns,
+        "channels": channels,
+        "frames_per_clip": video.frames.shape[2],
+    }
     crcs = [0] * views
     with store.writer(namespace, video.video_id, **shape, dtype=video.dtype) as writer:
         for view in range(views):
@@ -160,7 +184,9 @@ def _write(store: FeatureStore, namespace: str, video: Incoming, where: Path) ->
                 crcs[view] = extend_crc32c(crcs[view], maps)
                 writer.append(view, maps, video.frames[view, start : start + CLIPS_AT_ONCE])
         if video.features_crc32c and video.features_crc32c != tuple(f"{crc:08x}" for crc in crcs):
-            raise DamagedPayload(f"{where}: features of {video.video_id} are not those that were exported (CRC-32C differs)")
+            raise DamagedPayload(
+                f"{where}: features of {video.video_id} are not those that were exported (CRC-32C differs)"
+            )
         writer.set_times(video.times)
         writer.commit(video.provenance)
 
@@ -170,13 +196,17 @@ def _plain(
 ) -> tuple[list[_Candidate], list[str]]:
     """The videos of plain arrays, and what is to be said of them."""
     if layout is None:
-        raise InvalidImport(f"{where}: arrays without a record, such as {arrays[0].name}: say what their rows stand for (a layout)")
+        raise InvalidImport(
+            f"{where}: arrays without a record, such as {arrays[0].name}: say what their rows stand for (a layout)"
+        )
     reading = read_layout(arrays, where, layout)
     candidates = []
     for video in reading.videos:
         provenance = json.loads(json.dumps(provenance_of(video, reading.axes, layout)))
         candidates.append(
-            _Candidate(video.video_id, partial(_has_provenance, provenance), partial(from_plain, video, reading.axes, layout))
+            _Candidate(
+                video.video_id, partial(_has_provenance, provenance), partial(from_plain, video, reading.axes, layout)
+            )
         )
     return candidates, [*notes, *reading.notes]
 
@@ -200,7 +230,9 @@ def _only(path: Path, notes: list[str]) -> LazyArray:
     """The features of a .npz file that holds one video, under the name of the file."""
     arrays = _features(npz_arrays(path), path, notes)
     if len(arrays) > 1:
-        raise InvalidImport(f"{path}: expected the features of one video, got the arrays {', '.join(a.name for a in arrays)}")
+        raise InvalidImport(
+            f"{path}: expected the features of one video, got the arrays {', '.join(a.name for a in arrays)}"
+        )
     return LazyArray(path.stem, path, arrays[0].shape, arrays[0].dtype, arrays[0].load)
 
 
@@ -250,6 +282,10 @@ def _same_values(exported: CommitRecord, record: CommitRecord) -> bool:
 def _exported(record: CommitRecord, features: Any, frames: np.ndarray, times: np.ndarray, path: Path) -> Incoming:
     for name, values in (("features", features), ("frames", frames), ("times", times)):
         if tuple(values.shape) != record.shapes[name]:
-            raise InvalidImport(f"{path}: {name} of {record.video_id}: expected {record.shapes[name]}, got {tuple(values.shape)}")
+            raise InvalidImport(
+                f"{path}: {name} of {record.video_id}: expected {record.shapes[name]}, got {tuple(values.shape)}"
+            )
     provenance = {**record.provenance, "imported": {"file": path.name, "namespace": record.namespace}}
-    return Incoming(record.video_id, features, frames, times, record.dtype, provenance, record.values_crc32c["features"])
+    return Incoming(
+        record.video_id, features, frames, times, record.dtype, provenance, record.values_crc32c["features"]
+    )

@@ -1,7 +1,7 @@
 """HDF5 and .npy, in and out.
 
-What this library exports carries the commit record and comes back bit for bit. Arrays of other origin, such as the published
-I3D features, carry none: they become maps with H = W = 1, and a `PlainLayout` says what their rows stand for.
+What this library exports carries the commit record and comes back bit for bit. Arrays of other origin, such as the
+published I3D features, carry none: they become maps with H = W = 1, and a `PlainLayout` says what their rows stand for.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["ImportReport", "export_hdf5", "export_npy", "import_features", "impo
 def export_hdf5(store: FeatureStore, namespace: str, path: Path, progress: Progress | None = None) -> list[str]:
     """Write a namespace to one HDF5 file; returns the video ids.
 
-    One group a video, named by its key, with datasets features, cue, frames and times and the commit record as attribute
-    `record`. The file appears when it is complete.
+    One group a video, named by its key, with datasets features, cue, frames and times and the commit record as
+    attribute `record`. The file appears when it is complete.
     """
     import h5py
 
@@ -66,7 +66,11 @@ def export_npy(store: FeatureStore, namespace: str, folder: Path, progress: Prog
             features.flush()
             del features
         with _whole(base.with_name(f"{base.name}.json")) as partial:
-            facts = {"record": reader.record.to_json(), "frames": reader.frames().tolist(), "times": reader.times().tolist()}
+            facts = {
+                "record": reader.record.to_json(),
+                "frames": reader.frames().tolist(),
+                "times": reader.times().tolist(),
+            }
             partial.write_text(json.dumps(facts), encoding="utf-8")
     return ids
 

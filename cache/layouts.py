@@ -1,8 +1,8 @@
 """Which video is which array, and what its axes are: told apart by names, shapes and frame counts, or asked for.
 
-Features are published as (T, D), (T, crops, D), (crops, T, D), with an array a crop named `video__0` and on, or many videos in one
-array. Where what is there allows two readings, it is an error that says how to tell, and every reading that was not told is
-reported.
+Features are published as (T, D), (T, crops, D), (crops, T, D), with an array a crop named `video__0` and on, or many
+videos in one array. Where what is there allows two readings, it is an error that says how to tell, and every reading
+that was not told is reported.
 """
 
 from __future__ import annotations
@@ -106,12 +106,16 @@ def _ids(names: Sequence[str], where: Path, known: Mapping[str, int] | None, not
         fitting = list(ways)[:1] if different else list(ways)[1:2] if same else []
         hint = "give the list of videos, or the suffix of the names"
     if len(fitting) != 1:
-        raise InvalidImport(f"{where}: are groups or arrays named by the videos ({_some(names)})? It cannot be told: {hint}")
+        raise InvalidImport(
+            f"{where}: are groups or arrays named by the videos ({_some(names)})? It cannot be told: {hint}"
+        )
     notes.append(f"video ids are {fitting[0]}: {names[0]} is {readings[fitting[0]][0]}")
     return readings[fitting[0]]
 
 
-def _crops(named: Mapping[str, LazyArray], where: Path, layout: PlainLayout, notes: list[str]) -> tuple[list[PlainVideo], bool]:
+def _crops(
+    named: Mapping[str, LazyArray], where: Path, layout: PlainLayout, notes: list[str]
+) -> tuple[list[PlainVideo], bool]:
     """The videos, and whether they have an array for every crop."""
     single = [PlainVideo(video_id, (array,)) for video_id, array in named.items()]
     matches = {name: CROP_NAME.fullmatch(name) for name in named}
@@ -119,7 +123,9 @@ def _crops(named: Mapping[str, LazyArray], where: Path, layout: PlainLayout, not
     told = layout.axes == "crop:T,D"
     if (layout.axes and not told) or (listed and not told) or not any(matches.values()):
         if told:
-            raise InvalidImport(f"{where}: expected names that end in a crop's number, such as v1__0, got {_some(named)}")
+            raise InvalidImport(
+                f"{where}: expected names that end in a crop's number, such as v1__0, got {_some(named)}"
+            )
         return single, False
     groups: dict[str, dict[int, LazyArray]] = {}
     for name, match in matches.items():
@@ -133,7 +139,9 @@ def _crops(named: Mapping[str, LazyArray], where: Path, layout: PlainLayout, not
                 f"{where}: {video_id}: expected the crops 0 to {count - 1}, got {', '.join(map(str, sorted(crops)))}"
             )
     if count == 1 and not told:
-        raise InvalidImport(f"{where}: all names end in __0: give the layout crop:T,D, or __0 as the suffix of the names")
+        raise InvalidImport(
+            f"{where}: all names end in __0: give the layout crop:T,D, or __0 as the suffix of the names"
+        )
     if not told:
         first = next(iter(groups))
         notes.append(f"names end in the numbers of {count} crops: {first}__0 to {first}__{count - 1} are {first}")
@@ -147,7 +155,9 @@ def _check_shapes(arrays: Sequence[Sequence[LazyArray]], where: Path) -> None:
         for array in group:
             if len(array.shape) not in (2, 3, 5) or 0 in array.shape:
                 forms = ", ".join(f"({axes})" for axes in CLIP_AXIS)
-                raise InvalidImport(f"{where}: {array.name}: expected an array of one of the forms {forms}, got {array.shape}")
+                raise InvalidImport(
+                    f"{where}: {array.name}: expected an array of one of the forms {forms}, got {array.shape}"
+                )
             if len(array.shape) != len(first.shape) or array.shape[-1] != first.shape[-1]:
                 what = f"{first.shape} in {first.name}, {array.shape} in {array.name}"
                 raise InvalidImport(f"{where}: expected as many axes in all arrays, the last of one size, got {what}")
@@ -199,7 +209,9 @@ def _check_counts(videos: Sequence[PlainVideo], axes: str, where: Path, layout: 
         elif not layout.equal_parts and (problem := length_problem(clips, layout.frames_per_clip, frames)):
             problems.append(f"{video.video_id}: {problem}")
     if layout.equal_parts and len(lengths := {video.shape[CLIP_AXIS[axes]] for video in videos}) > 1:
-        problems.append(f"equal parts: expected the same number of rows in all videos, got {_some(map(str, sorted(lengths)))}")
+        problems.append(
+            f"equal parts: expected the same number of rows in all videos, got {_some(map(str, sorted(lengths)))}"
+        )
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise InvalidImport(f"{where}: {len(problems)} problem(s)\n  " + "\n  ".join(problems[:SHOWN]) + more)

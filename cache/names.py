@@ -1,8 +1,8 @@
 """Video ids as file names and object keys: reversible, and safe on case-blind file systems.
 
-Lower-case letters, digits, `-`, `.` and `_` stand for themselves (a leading dot does not); every other byte of the UTF-8 text,
-upper-case letters among them, becomes `=` and two hex digits. A result over 180 characters is cut there and ends in `=~` and 32
-digits of its SHA-256; its id is then found in the record.
+Lower-case letters, digits, `-`, `.` and `_` stand for themselves (a leading dot does not); every other byte of the
+UTF-8 text, upper-case letters among them, becomes `=` and two hex digits. A result over 180 characters is cut there and
+ends in `=~` and 32 digits of its SHA-256; its id is then found in the record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def escape(name: str) -> str:
     if not name:
         raise InvalidName("a video id is empty")
     data = name.encode("utf-8", "surrogatepass")
-    key = "".join(chr(byte) if byte in PLAIN and not (i == 0 and byte == 0x2E) else f"={byte:02x}" for i, byte in enumerate(data))
+    key = "".join(
+        chr(byte) if byte in PLAIN and not (i == 0 and byte == 0x2E) else f"={byte:02x}" for i, byte in enumerate(data)
+    )
     if len(key) > LONGEST:
         key = f"{key[: LONGEST - 34].rstrip('=')}=~{hashlib.sha256(data).hexdigest()[:32]}"
     return key
@@ -52,5 +54,7 @@ def unescape(key: str) -> str:
 def check_namespace(namespace: str) -> str:
     """The namespace itself. Raises InvalidName unless it is lower-case letters, digits, `.`, `_` and `-`."""
     if not NAMESPACE.fullmatch(namespace):
-        raise InvalidName(f"namespace {namespace!r}: expected lower-case letters, digits, '.', '_' and '-', at most 201")
+        raise InvalidName(
+            f"namespace {namespace!r}: expected lower-case letters, digits, '.', '_' and '-', at most 201"
+        )
     return namespace

@@ -1,4 +1,5 @@
-"""Objects below one root, on a local disk or behind any fsspec URL: what the rest of the cache needs of a file system."""
+"""Objects below one root, on a local disk or behind any fsspec URL: what the rest of the cache needs of a file
+system."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class Objects:
         try:
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **self._options)
         except ValueError as error:
-            raise InvalidSetting(f"{url}: expected a folder or a URL of a storage that fsspec knows: {error}") from error
+            raise InvalidSetting(
+                f"{url}: expected a folder or a URL of a storage that fsspec knows: {error}"
+            ) from error
         except ImportError as error:
             raise MissingExtra(f"{url}: {error}") from error
         self._limit_s = limit_s()
@@ -80,7 +83,8 @@ class Objects:
             return self._ask(lambda: self._fs.cat_file(self.path(relative)))
 
     def files(self, folder: str) -> dict[str, tuple[int, float | None]]:
-        """All objects below a folder: path relative to it -> bytes, and time of the last change where the system tells it."""
+        """All objects below a folder: path relative to it -> bytes, and time of the last change where the system tells
+        it."""
         base = self.path(folder).strip("/") + "/"
         with _reading(self.path(folder)):
             found = self._ask(lambda: self._fs.find(self.path(folder), detail=True), LISTING)
@@ -105,7 +109,8 @@ class Objects:
 
     @contextmanager
     def held(self, relative: str) -> Iterator[None]:
-        """Hold a new lock file while the block runs, and remove it after; the system lets go of it when the process dies.
+        """Hold a new lock file while the block runs, and remove it after; the system lets go of it when the process
+        dies.
 
         Only local disks have locks: elsewhere nothing is held.
         """
@@ -159,7 +164,8 @@ class Objects:
 
 
 class RemoteStore(WrapperStore[FsspecStore]):
-    """Makes the errors of a file system, each of which has its own, OSError, to tell them from those of damaged data."""
+    """Makes the errors of a file system, each of which has its own, OSError, to tell them from those of damaged
+    data."""
 
     async def get(self, key: str, *arguments: Any, **options: Any) -> Buffer | None:
         with _as_os_errors():
@@ -225,7 +231,9 @@ def _flock(descriptor: int, operation: int) -> None:
 
 @cache
 def _warn_of_no_locks() -> None:
-    logger.warning("warning: the cache lies on a file system without locks: run `gig cache gc` only while nothing writes to it")
+    logger.warning(
+        "warning: the cache lies on a file system without locks: run `gig cache gc` only while nothing writes to it"
+    )
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:

@@ -11,24 +11,35 @@ import numpy as np
 from cache.arrays import LazyArray
 from cache.errors import InvalidImport
 
-__all__ = ["CLIP_AXIS", "Incoming", "PlainLayout", "PlainVideo", "from_plain", "length_problem", "provenance_of", "segment_bounds"]
+__all__ = [
+    "CLIP_AXIS",
+    "Incoming",
+    "PlainLayout",
+    "PlainVideo",
+    "from_plain",
+    "length_problem",
+    "provenance_of",
+    "segment_bounds",
+]
 
 CLIP_AXIS = {"T,D": 0, "crop:T,D": 0, "T,crops,D": 0, "crops,T,D": 1, "videos,T,D": 1, "V,T,H,W,D": 1}
-"""The forms of arrays, and which of their axes counts the clips. `crop:T,D` is an array a crop, `videos,T,D` many videos in one."""
+"""The forms of arrays, and which of their axes counts the clips. `crop:T,D` is an array a crop, `videos,T,D` many
+videos in one."""
 
 
 @dataclass(frozen=True)
 class PlainLayout:
     """What arrays that carry no record hold.
 
-    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. What a video has beyond the last
-    clip is not in its features, so it counts as having as many frames as its clips; a last clip that was filled up ends with the
-    video where its number of frames is known.
+    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. What a video has
+    beyond the last clip is not in its features, so it counts as having as many frames as its clips; a last clip that
+    was filled up ends with the video where its number of frames is known.
 
     Attributes:
         fps: frames a second of the videos; None where `video_fps` has those of every one.
         frames_per_clip: frames of a clip; 16 in the published I3D and C3D features.
-        segments: average the clips to so many segments of equal length, as public code does for training; None keeps all.
+        segments: average the clips to so many segments of equal length, as public code does for training; None keeps
+            all.
         dtype: float16 or float32; None keeps that of the arrays.
         suffix: end of the arrays' names that is not part of the video id, such as `_i3d`.
         axes: one of CLIP_AXIS; None where names, shapes and frame counts tell them.
@@ -112,7 +123,8 @@ class Incoming:
 
 
 def length_problem(clips: int, frames_per_clip: int, frames: int) -> str | None:
-    """What is wrong where clips and frames differ by a clip or more: fewer are left over, and fewer fill up the last clip."""
+    """What is wrong where clips and frames differ by a clip or more: fewer are left over, and fewer fill up the last
+    clip."""
     covered = clips * frames_per_clip
     if abs(covered - frames) < frames_per_clip:
         return None
@@ -120,7 +132,8 @@ def length_problem(clips: int, frames_per_clip: int, frames: int) -> str | None:
 
 
 def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str, Any]:
-    """What the record says of a plain video. It is the same as long as the file and the layout are, and nothing else."""
+    """What the record says of a plain video. It is the same as long as the file and the layout are, and nothing
+    else."""
     facts = [array.path.stat() for array in video.arrays]
     clips, first = video.shape[CLIP_AXIS[axes]], video.arrays[0]
     frames = clips * layout.frames_per_clip
@@ -185,7 +198,8 @@ def from_plain(video: PlainVideo, axes: str, layout: PlainLayout) -> Incoming:
 
 
 def segment_bounds(clips: int, segments: int) -> np.ndarray:
-    """(S, 2) first clip and end of every segment, cut as in the field's public code; with few clips some serve twice."""
+    """(S, 2) first clip and end of every segment, cut as in the field's public code; with few clips some serve
+    twice."""
     edges = np.linspace(0, clips, segments + 1).astype(np.int64)
     return np.stack([edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)], axis=1)
 

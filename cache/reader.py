@@ -25,9 +25,9 @@ EXPANSION = 2**16  # zstd packs a block of 128 KiB of one value into 4 bytes, so
 class FeatureReader:
     """Features of one committed video.
 
-    Every chunk read is checked against its own checksum, a whole array or view also against the checksum of its values in the
-    commit record. All methods raise DamagedPayload when what is stored is not what was written, and ReadFailed when that
-    cannot be known.
+    Every chunk read is checked against its own checksum, a whole array or view also against the checksum of its values
+    in the commit record. All methods raise DamagedPayload when what is stored is not what was written, and ReadFailed
+    when that cannot be known.
 
     Attributes:
         record: its commit record.
@@ -49,7 +49,8 @@ class FeatureReader:
         return values
 
     def iter_clips(self, view: int, clips: int = READ_CLIPS) -> Iterator[tuple[int, np.ndarray]]:
-        """(first clip, maps (n, H, W, D)) of a view in order; n is `clips` rounded up to whole chunks, but for the last."""
+        """(first clip, maps (n, H, W, D)) of a view in order; n is `clips` rounded up to whole chunks, but for the
+        last."""
         chunk, crc = self.record.chunk_clips, 0
         step = -(-clips // chunk) * chunk
         for start in range(0, self.shape[1], step):
@@ -100,7 +101,8 @@ class FeatureReader:
         return self._arrays[name]
 
     def check_stored(self) -> None:
-        """Hold the declared size of the features against what is stored; whoever plans with that size calls it first."""
+        """Hold the declared size of the features against what is stored; whoever plans with that size calls it
+        first."""
         self._array("features")
 
     def _check_stored(self, name: str, array: zarr.Array) -> None:
@@ -128,11 +130,14 @@ class FeatureReader:
     def _check_values(self, name: str, view: int, crc: int) -> None:
         expected = self.record.values_crc32c[name][view]
         if f"{crc:08x}" != expected:
-            raise DamagedPayload(f"{self._where}: array {name}, view {view}: expected values of CRC-32C {expected}, got {crc:08x}")
+            raise DamagedPayload(
+                f"{self._where}: array {name}, view {view}: expected values of CRC-32C {expected}, got {crc:08x}"
+            )
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Tell damage from a failure to read: zarr raises ValueError or RuntimeError for what fails its checksum or codec."""
+        """Tell damage from a failure to read: zarr raises ValueError or RuntimeError for what fails its checksum or
+        codec."""
         try:
             yield
         except FileNotFoundError as error:

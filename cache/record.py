@@ -31,7 +31,8 @@ class CommitRecord:
         dtype: of the features, float16 or float32.
         chunk_clips: clips of one view in a chunk of the features.
         metadata_sha256: path in the payload -> SHA-256 of every zarr.json, which chunk checksums do not cover.
-        values_crc32c: array name -> CRC-32C of its values, little-endian in C order, as 8 hex digits; for features one a view.
+        values_crc32c: array name -> CRC-32C of its values, little-endian in C order, as 8 hex digits; for features one
+            a view.
         provenance: free-form JSON: source file, weights, preprocessing, versions.
         created: ISO 8601, UTC.
         schema_version: of this record.
@@ -59,7 +60,9 @@ class CommitRecord:
             raise InvalidRecord(f"{self.video_id}: expected shapes of {', '.join(AXES)}, got {list(self.shapes)}")
         for name, shape in self.shapes.items():
             if len(shape) != AXES[name] or not all(type(size) is int and size >= 0 for size in shape):
-                raise InvalidRecord(f"{self.video_id}: shape of {name}: expected {AXES[name]} sizes from 0, got {list(shape)}")
+                raise InvalidRecord(
+                    f"{self.video_id}: shape of {name}: expected {AXES[name]} sizes from 0, got {list(shape)}"
+                )
         views, clips = self.shapes["features"][:2]
         if self.shapes["cue"] != (views, self.shapes["features"][-1]) or self.shapes["frames"][:2] != (views, clips):
             raise InvalidRecord(f"{self.video_id}: shapes {dict(self.shapes)} do not belong together")
@@ -96,13 +99,18 @@ class CommitRecord:
             written = data.pop(SEAL, None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidRecord(f"{where}: not a commit record ({error})") from error
-        # Version 1 had no seal. The seal comes before the version: a record with a damaged version is damaged, not newer.
+        # Version 1 had no seal. The seal comes before the version: a record with a damaged version is damaged, not
+        # newer.
         if version != 1 and _sealed(data) != text:
-            raise InvalidRecord(f"{where}: the record is not what was written (its {SEAL} is {written}, got {_digest(data)})")
+            raise InvalidRecord(
+                f"{where}: the record is not what was written (its {SEAL} is {written}, got {_digest(data)})"
+            )
         if version != SCHEMA_VERSION:
             newer = isinstance(version, int) and version > SCHEMA_VERSION
             advice = "upgrade it" if newer else "extract the video again"
-            raise UnsupportedRecord(f"{where}: record of version {version}; this library reads version {SCHEMA_VERSION}: {advice}")
+            raise UnsupportedRecord(
+                f"{where}: record of version {version}; this library reads version {SCHEMA_VERSION}: {advice}"
+            )
         names = {field.name for field in fields(cls)}
         if set(data) != names:
             raise InvalidRecord(f"{where}: missing {sorted(names - set(data))}, unknown {sorted(set(data) - names)}")

@@ -1,6 +1,7 @@
 """The feature store: namespaces of videos, each visible exactly when its commit record is there.
 
-`FeatureStore` is the face of the library: the catalog of records, and reading, writing, checking and clearing of what they name.
+`FeatureStore` is the face of the library: the catalog of records, and reading, writing, checking and clearing of what
+they name.
 """
 
 from __future__ import annotations
@@ -93,13 +94,15 @@ class FeatureStore(Catalog):
         )
 
     def dask(self, namespace: str, video_id: str, array: str = "features") -> da.Array:
-        """A video's array, lazily: features (V, T, H, W, D), cue (V, D) or frames (V, T, L), in chunks as they are stored."""
+        """A video's array, lazily: features (V, T, H, W, D), cue (V, D) or frames (V, T, L), in chunks as they are
+        stored."""
         from cache.views import stack
 
         return stack(self, namespace, [video_id], array)[0]
 
     def stack(self, namespace: str, video_ids: Sequence[str], array: str = "features") -> da.Array:
-        """One array of many videos along a new first axis, lazily: features (N, V, T, H, W, D), cue (N, V, D) or frames.
+        """One array of many videos along a new first axis, lazily: features (N, V, T, H, W, D), cue (N, V, D) or
+        frames.
 
         Raises ShapeMismatch where the videos differ in shape: test videos have cues in common, not numbers of windows.
         """

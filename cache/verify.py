@@ -24,10 +24,12 @@ class Finding:
     """One thing that is not as it should be.
 
     Attributes:
-        kind: `damaged`, not what was written; `unreadable`, it cannot be known now; `unsupported`, a record of another schema;
-            `orphan`, a payload without a record: of a writer at work or interrupted, replaced or withdrawn, or its record is lost.
+        kind: `damaged`, not what was written; `unreadable`, it cannot be known now; `unsupported`, a record of another
+            schema; `orphan`, a payload without a record: of a writer at work or interrupted, replaced or withdrawn, or
+            its record is lost.
         namespace, video_id: of what.
-        array: which array, `record` for the commit record, `zarr.json` for the payload's own metadata; none for an orphan.
+        array: which array, `record` for the commit record, `zarr.json` for the payload's own metadata; none for an
+            orphan.
         problem: what was expected and what was got.
         withdrawn: whether the video was taken out of the cache, so that the next extraction makes it again.
     """
@@ -40,7 +42,9 @@ class Finding:
     withdrawn: bool = False
 
 
-def verify(catalog: Catalog, namespace: str, *, repair: bool = False, progress: Progress | None = None) -> Iterator[Finding]:
+def verify(
+    catalog: Catalog, namespace: str, *, repair: bool = False, progress: Progress | None = None
+) -> Iterator[Finding]:
     """Check every record, array and checksum of a namespace, in bounded memory.
 
     Args:
@@ -61,7 +65,9 @@ def verify(catalog: Catalog, namespace: str, *, repair: bool = False, progress: 
         for array, kind, problem in problems:
             yield Finding(kind, namespace, _name(key), array, problem, withdrawn)
     for payload in sorted(orphans & set(unreferenced(catalog, namespace))):  # without what was committed meanwhile
-        yield Finding("orphan", namespace, _name(payload.split("/")[1]), None, f"{payload}: no commit record refers to it")
+        yield Finding(
+            "orphan", namespace, _name(payload.split("/")[1]), None, f"{payload}: no commit record refers to it"
+        )
     if progress:
         progress(len(keys), len(keys), "checked")
 
@@ -82,8 +88,13 @@ def _check_video(catalog: Catalog, namespace: str, key: str) -> Iterator[tuple[s
         problems.append(("zarr.json", _kind(error), str(error)))
     else:
         problems += [(array, _kind(error), str(error)) for array, error in _check_arrays(reader)]
-    # A payload may go once its video is extracted anew, also while it is being checked: then it is not the video's any more.
-    if problems and catalog.has(namespace, record.video_id) and catalog.record_of_key(namespace, key).payload == record.payload:
+    # A payload may go once its video is extracted anew, also while it is being checked: then it is not the video's any
+    # more.
+    if (
+        problems
+        and catalog.has(namespace, record.video_id)
+        and catalog.record_of_key(namespace, key).payload == record.payload
+    ):
         yield from problems
 
 
@@ -118,5 +129,7 @@ def _check_arrays(reader: FeatureReader) -> Iterator[tuple[str, CacheError]]:
         if name == "cue" and len(highest) == reader.shape[0] and not np.array_equal(values, np.stack(highest)):
             yield (
                 name,
-                DamagedPayload(f"{reader.record.namespace}/{reader.record.video_id}: cue is not the maximum of the features"),
+                DamagedPayload(
+                    f"{reader.record.namespace}/{reader.record.video_id}: cue is not the maximum of the features"
+                ),
             )

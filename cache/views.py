@@ -69,9 +69,10 @@ def to_xarray(catalog: Catalog, namespace: str, video_id: str) -> xr.Dataset:
     """A video as a dataset; see `FeatureStore.to_xarray`.
 
     Returns:
-        Variables features (view, clip, row, column, channel), lazy; cue (view, channel); frames (view, clip, position), with
-        coordinates first_frame and last_frame (view, clip), the lowest and highest frame index of a clip; start_s and end_s,
-        their presentation times in seconds; and the indices of view and clip. Its attributes are those of the commit record.
+        Variables features (view, clip, row, column, channel), lazy; cue (view, channel); frames (view, clip, position),
+        with coordinates first_frame and last_frame (view, clip), the lowest and highest frame index of a clip; start_s
+        and end_s, their presentation times in seconds; and the indices of view and clip. Its attributes are those of
+        the commit record.
     """
     try:
         import xarray as xr
@@ -96,5 +97,10 @@ def to_xarray(catalog: Catalog, namespace: str, video_id: str) -> xr.Dataset:
             "frames": (AXES["frames"], frames),
         },
         coords=coordinates,
-        attrs={"video_id": video_id, "namespace": namespace, "created": record.created, "provenance": dict(record.provenance)},
+        attrs={
+            "video_id": video_id,
+            "namespace": namespace,
+            "created": record.created,
+            "provenance": dict(record.provenance),
+        },
     )

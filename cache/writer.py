@@ -21,8 +21,9 @@ from cache.record import CommitRecord
 
 __all__ = ["AXES", "CHUNK_CLIPS", "FeatureWriter", "extend_crc32c"]
 
-# Measured by benchmarks/cache.py, see docs/cache-format.md. Within a chunk the channel comes before the position: most of a
-# map's zeros are channels that are silent in a clip, and their zeros then lie together. zstd finds those at its fastest levels.
+# Measured by benchmarks/cache.py, see docs/cache-format.md. Within a chunk the channel comes before the position: most
+# of a map's zeros are channels that are silent in a clip, and their zeros then lie together. zstd finds those at its
+# fastest levels.
 CHUNK_CLIPS = 32
 FLUSH_CLIPS = 2 * CHUNK_CLIPS  # chunks are compressed in parallel
 ORDER_IN_CHUNK = (0, 1, 4, 2, 3)
@@ -74,7 +75,9 @@ class FeatureWriter:
     def __enter__(self) -> FeatureWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._published:
             self._held.close()
         else:
@@ -108,7 +111,9 @@ class FeatureWriter:
         if len(stored):
             np.maximum(self._cue[view], _highest(stored), out=self._cue[view])
         self._crc32c[view] = extend_crc32c(self._crc32c[view], stored)
-        self._pending[view].append(stored.copy() if np.shares_memory(stored, features) else stored)  # callers reuse arrays
+        self._pending[view].append(
+            stored.copy() if np.shares_memory(stored, features) else stored
+        )  # callers reuse arrays
         self._frames[view].append(np.array(frames, dtype=np.int64))
         if sum(map(len, self._pending[view])) >= FLUSH_CLIPS:
             with self._writing():
@@ -154,7 +159,9 @@ class FeatureWriter:
             shapes=shapes,
             dtype=self._dtype.name,
             chunk_clips=self._features.chunks[1],
-            metadata_sha256={n: hashlib.sha256(self._catalog.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names},
+            metadata_sha256={
+                n: hashlib.sha256(self._catalog.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names
+            },
             values_crc32c=checksums,
             provenance=dict(provenance),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -192,7 +199,9 @@ class FeatureWriter:
     def _write_small(self, name: str, values: np.ndarray, fill: float) -> None:
         self._array(name, tuple(max(1, size) for size in values.shape), fill, data=values)
 
-    def _array(self, name: str, chunk: tuple[int, ...], fill: float, order: tuple[int, ...] = (), **content: Any) -> zarr.Array:
+    def _array(
+        self, name: str, chunk: tuple[int, ...], fill: float, order: tuple[int, ...] = (), **content: Any
+    ) -> zarr.Array:
         """Make an array of the payload; `content` is its data, or its shape and dtype."""
         return self._group.create_array(
             name,
@@ -224,8 +233,8 @@ class FeatureWriter:
         def write_chunk(start: int) -> None:
             clips = maps[start : min(start + CHUNK_CLIPS, count)]
             place = slice(first + start, first + start + len(clips))
-            # Handed over in the shape and the memory order of a chunk, which zarr takes as it is: else it would fill a copy and
-            # reorder that, both in its one event loop, for longer than the compression takes.
+            # Handed over in the shape and the memory order of a chunk, which zarr takes as it is: else it would fill a
+            # copy and reorder that, both in its one event loop, for longer than the compression takes.
             ordered = np.ascontiguousarray(clips.transpose(0, 3, 1, 2))
             self._features[view : view + 1, place] = ordered.transpose(0, 2, 3, 1)[None]
 
@@ -236,7 +245,8 @@ class FeatureWriter:
 
 
 def extend_crc32c(crc: int, values: np.ndarray) -> int:
-    """CRC-32C of all values so far, from that of the values before these; an array counts as little-endian bytes in C order."""
+    """CRC-32C of all values so far, from that of the values before these; an array counts as little-endian bytes in C
+    order."""
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     return google_crc32c.extend(crc, little.reshape(-1).view(np.uint8))
 

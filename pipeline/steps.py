@@ -41,7 +41,8 @@ SILENT = Report(_nothing, _nothing)
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """One step of an experiment. Its output is a folder that appears whole or not at all, unless a subclass says otherwise.
+    """One step of an experiment. Its output is a folder that appears whole or not at all, unless a subclass says
+    otherwise.
 
     Attributes:
         recipes: names of all outputs, of the frozen or of the fine-tuned backbone.
@@ -58,7 +59,11 @@ class Step(ABC):
     @property
     def title(self) -> str:
         """What messages call it, such as `ScoreVideos gig finetuned`."""
-        told = [str(value) for name, value in self.parameters().items() if value != "frozen" and name not in ("shard", "shards")]
+        told = [
+            str(value)
+            for name, value in self.parameters().items()
+            if value != "frozen" and name not in ("shard", "shards")
+        ]
         return " ".join([type(self).__name__, *told])
 
     def parameters(self) -> dict[str, str | int]:

@@ -47,7 +47,8 @@ __all__ = [
 
 
 def usable_manifest(recipes: Recipes) -> VideoManifest:
-    """The manifest of a finished `Manifest` step, without the videos in quarantine and without the test videos' ground truth."""
+    """The manifest of a finished `Manifest` step, without the videos in quarantine and without the test videos' ground
+    truth."""
     from pipeline.stages.common.manifest import load_manifest
 
     manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
@@ -101,7 +102,8 @@ class ExtractShard(Step):
         return (manifest,) if self.recipes.stage == "frozen" else (manifest, FineTune(frozen(self.recipes)))
 
     def complete(self) -> bool:
-        """The marker is there and every video that it names is still in the cache, or in quarantine; costs two listings."""
+        """The marker is there and every video that it names is still in the cache, or in quarantine; costs two
+        listings."""
         if not self.output().is_file():
             return False
         marker = json.loads(self.output().read_text(encoding="utf-8"))
@@ -124,7 +126,14 @@ class ExtractShard(Step):
         manifest = load_manifest(experiment, self.recipes.manifest_folder())
         videos = [video for video in manifest.split(self.split) if self._holds(video)]
         done = extract_split(
-            experiment, manifest, self.split, videos, namespace, self.recipes.quarantine, report.progress, say=report.say
+            experiment,
+            manifest,
+            self.split,
+            videos,
+            namespace,
+            self.recipes.quarantine,
+            report.progress,
+            say=report.say,
         )
         marker = {"namespace": namespace, "video_ids": [video.video_id for video in videos]}
         with locked(folder, report.say), whole_file(folder) as partial:
@@ -178,7 +187,8 @@ class TrainHead(Step):
 
 @dataclass(frozen=True)
 class ReduceTraining(Step):
-    """Reduce the cached training features as the run's head needs them, once for all runs that need the same (ablations)."""
+    """Reduce the cached training features as the run's head needs them, once for all runs that need the same
+    (ablations)."""
 
     run_name: str
 
@@ -212,7 +222,9 @@ class ReduceTest(Step):
 
         recipes, namespace = self.recipes, self.recipes.namespace("test")
         training = recipes.reduced_folder(self.run_name, "train")
-        write_test(recipes.experiment, self.run_name, usable_manifest(recipes), namespace, training, folder, report.progress)
+        write_test(
+            recipes.experiment, self.run_name, usable_manifest(recipes), namespace, training, folder, report.progress
+        )
 
 
 @dataclass(frozen=True)
@@ -254,7 +266,9 @@ class ScoreVideos(Step):
 
         recipes, namespace = self.recipes, self.recipes.namespace("test")
         head = recipes.head_folder(self.run_name)
-        score_split(recipes.experiment, self.run_name, usable_manifest(recipes), namespace, head, folder, report.progress)
+        score_split(
+            recipes.experiment, self.run_name, usable_manifest(recipes), namespace, head, folder, report.progress
+        )
 
 
 @dataclass(frozen=True)
@@ -290,7 +304,9 @@ class EvaluateAll(Step):
 
     def complete(self) -> bool:
         """The summary is there, and no more videos are in quarantine than the configuration accepts."""
-        return super().complete() and len(self.recipes.quarantine.ids()) <= self.recipes.experiment.machine.max_quarantined
+        return (
+            super().complete() and len(self.recipes.quarantine.ids()) <= self.recipes.experiment.machine.max_quarantined
+        )
 
     def build(self, folder: Path, report: Report) -> None:
         from pipeline.stages.evaluation.summary import write_summary

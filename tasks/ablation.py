@@ -29,8 +29,12 @@ class Ablate(ExperimentTask):
     The features are part of its run, for settings may need features of several samplings.
     """
 
-    config = luigi.Parameter(default="configs/ablations/fixture.yaml", description="The ablation, a YAML file: docs/ablations.md.")
-    processes = luigi.IntParameter(default=os.cpu_count() or 1, significant=False, description="Processes of the ablation.")
+    config = luigi.Parameter(
+        default="configs/ablations/fixture.yaml", description="The ablation, a YAML file: docs/ablations.md."
+    )
+    processes = luigi.IntParameter(
+        default=os.cpu_count() or 1, significant=False, description="Processes of the ablation."
+    )
 
     @property
     def recipes(self) -> Recipes:

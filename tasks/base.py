@@ -125,7 +125,8 @@ class ExperimentTask(luigi.Task):
 
 @ExperimentTask.event_handler(luigi.Event.START)
 def _follow(task: ExperimentTask) -> None:
-    """In a process that luigi forked for a task (`--workers`): end with luigi, so that no orphan holds the locks of an output."""
+    """In a process that luigi forked for a task (`--workers`): end with luigi, so that no orphan holds the locks of an
+    output."""
     if multiprocessing.parent_process() is not None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes

@@ -69,7 +69,8 @@ class TrainHead(StepTask):
 
 
 class FineTune(StepTask):
-    """Unfreeze the backbone and train it and the head of one run, from the frozen stage's head on, on clips from the videos."""
+    """Unfreeze the backbone and train it and the head of one run, from the frozen stage's head on, on clips from the
+    videos."""
 
     @property
     def step(self) -> Step:

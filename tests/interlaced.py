@@ -1,4 +1,5 @@
-"""A small encoder of H.264 whose two fields are coded apart, which libx264 does not write: every macroblock is raw (I_PCM)."""
+"""A small encoder of H.264 whose two fields are coded apart, which libx264 does not write: every macroblock is raw
+(I_PCM)."""
 
 from __future__ import annotations
 

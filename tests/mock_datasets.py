@@ -1,4 +1,5 @@
-"""Mocks of the published data sets: tiny videos under official names and folders, and annotation files in the official forms."""
+"""Mocks of the published data sets: tiny videos under official names and folders, and annotation files in the official
+forms."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def write_images(folder: Path, frames: int = FRAMES) -> None:
             stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
             container.mux(
                 stream.encode(
-                    av.VideoFrame.from_ndarray(np.full((64, 64, 3), index * 5 + int(folder.name[-1]), np.uint8), format="rgb24")
+                    av.VideoFrame.from_ndarray(
+                        np.full((64, 64, 3), index * 5 + int(folder.name[-1]), np.uint8), format="rgb24"
+                    )
                 )
             )
             container.mux(stream.encode(None))
@@ -45,7 +48,8 @@ def put(root: Path, *names: str) -> None:
 
 
 def ucf_crime(root: Path) -> dict:
-    """Two classes; archives as unpacked; two blanks, tabs, and a frame count in the annotation; an end past the last frame."""
+    """Two classes; archives as unpacked; two blanks, tabs, and a frame count in the annotation; an end past the last
+    frame."""
     put(
         root,
         "Anomaly-Videos-Part-1/Abuse/Abuse001_x264.mp4",

@@ -1,9 +1,10 @@
 """Ablations: many settings and seeds of one experiment on shared features, in parallel processes, to one table.
 
-First come the features of every sampling, then every reduction once, then heads and score tables, stacked where they can be
-(`pipeline.stages.training.stack`), and only when all of these are there the metrics on the test videos. Nothing is chosen on
-those: the setting that the table marks is the best on the validation split. Finished parts are kept, so an interrupted ablation
-goes on; runs are named by content, so another ablation that shares settings uses them too.
+First come the features of every sampling, then every reduction once, then heads and score tables, stacked where they
+can be (`pipeline.stages.training.stack`), and only when all of these are there the metrics on the test videos. Nothing
+is chosen on
+those: the setting that the table marks is the best on the validation split. Finished parts are kept, so an interrupted
+ablation goes on; runs are named by content, so another ablation that shares settings uses them too.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], r
             future.result()
             report.progress(done, len(futures), what)
     except BrokenProcessPool as error:
-        raise PipelineError(f"a process of the ablation died ({what}); out of memory? run it again with fewer workers") from error
+        raise PipelineError(
+            f"a process of the ablation died ({what}); out of memory? run it again with fewer workers"
+        ) from error
     finally:
         for future in futures:
             future.cancel()
@@ -139,7 +142,8 @@ def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], r
 
 @contextmanager
 def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """The ablation's processes. After an error those at work finish their jobs, which are kept; Ctrl-C ends them at once."""
+    """The ablation's processes. After an error those at work finish their jobs, which are kept; Ctrl-C ends them at
+    once."""
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,))
     try:
@@ -172,7 +176,8 @@ def _tell(message: str) -> None:
 
 
 TOLD = replace(SILENT, say=_tell)
-"""The report of a step that a process of the ablation makes: events are said, progress is that of the whole ablation."""
+"""The report of a step that a process of the ablation makes: events are said, progress is that of the whole
+ablation."""
 
 
 def _make(step: Step) -> None:
@@ -190,7 +195,8 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
     failed: dict[str, PipelineError] = {}
     steps = {name: TrainHead(recipes, name) for name in names}
     with ExitStack() as stack:
-        # A stack is trained as one, so its heads are claimed together; in one order, so that no two processes wait for each other.
+        # A stack is trained as one, so its heads are claimed together; in one order, so that no two processes wait for
+        # each other.
         for folder in sorted({step.output() for step in steps.values() if not step.complete()}):
             stack.enter_context(locked(folder, _tell))
         missing = [name for name, step in steps.items() if not step.complete()]
@@ -203,7 +209,8 @@ def _train_and_score(experiment: Experiment, names: list[str]) -> None:
 
 
 def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
-    """Train the heads of some runs on their common reduction, whose locks the caller holds: several as a stack, one alone.
+    """Train the heads of some runs on their common reduction, whose locks the caller holds: several as a stack, one
+    alone.
 
     Returns what went wrong with those of a stack that could not be trained; the others are kept.
     """
@@ -222,7 +229,9 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
     for name, run in zip(names, runs, strict=True):
         check_shape(name, run.head, namespace, run.head.k, bags.patterns.shape[2])
     if len(runs) == 1:
-        fill_folder(recipes.head_folder(names[0]), lambda folder: train_on(experiment, runs[0], manifest, material, folder))
+        fill_folder(
+            recipes.head_folder(names[0]), lambda folder: train_on(experiment, runs[0], manifest, material, folder)
+        )
         return {}
     judges = [material.validation(run.head) for run in runs]
     validations = judges if material.held_out else None

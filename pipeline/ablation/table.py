@@ -28,15 +28,17 @@ PARTS = ("mean", "std", "low", "high")
 def setting_figures(setting: Setting, path: Path) -> None:
     """Write a setting's figures as JSON: on the validation split and on the test videos, with a mean over seeds.
 
-    The interval is the bootstrap's over videos, of the mean over seeds: all seeds see the same draws. Beside it is the standard
-    deviation of the seeds, of at least two.
+    The interval is the bootstrap's over videos, of the mean over seeds: all seeds see the same draws. Beside it is the
+    standard deviation of the seeds, of at least two.
     """
     if path.exists():
         return
     recipes = Recipes(setting.experiment)
     evaluation = setting.experiment.run(setting.runs[0]).evaluation
     manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
-    judged = [judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs]
+    judged = [
+        judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs
+    ]
     groups = [_mean([one.groups[i] for one in judged]) for i in range(len(judged[0].groups))]
     options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": judged[0].needs}
     found = estimate(groups, len(judged[0].truth), **options)
@@ -108,7 +110,9 @@ def _line(row: dict, best: str | None) -> dict:
 
 def _markdown(rows: Sequence[dict], best: str | None) -> str:
     header = (
-        "| setting | seeds | validation AUC | " + " | ".join(f"test {short.upper()} | 95 % interval" for short in FIGURES) + " |"
+        "| setting | seeds | validation AUC | "
+        + " | ".join(f"test {short.upper()} | 95 % interval" for short in FIGURES)
+        + " |"
     )
     lines = [header, "|" + "---|" * (3 + 2 * len(FIGURES))]
     for row in rows:
@@ -118,7 +122,11 @@ def _markdown(rows: Sequence[dict], best: str | None) -> str:
             value = row["test"][short]
             cells += [_cell(value), _interval(value)]
         lines.append("| " + " | ".join(cells) + " |")
-    chosen = f"In bold: the best on the validation split, {best}." if best else "Without a validation split nothing is chosen."
+    chosen = (
+        f"In bold: the best on the validation split, {best}."
+        if best
+        else "Without a validation split nothing is chosen."
+    )
     text = "Mean over seeds, with their standard deviation; intervals are the bootstrap's over test videos, of the mean over seeds."
     return "\n".join([*lines, "", f"{chosen} {text}", ""])
 
@@ -153,6 +161,8 @@ def _draw(rows: Sequence[dict], best: str | None, path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["setting"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0.5, color="0.8", linewidth=1, zorder=0)
-    axes.set_xlabel("frame AUC on test videos: mean over seeds, 95 % interval over videos; dots: seeds; red: best on validation")
+    axes.set_xlabel(
+        "frame AUC on test videos: mean over seeds, 95 % interval over videos; dots: seeds; red: best on validation"
+    )
     axes.xaxis.label.set_size(8)
     FigureCanvasAgg(figure).print_png(str(path))

@@ -31,7 +31,9 @@ def ablate(config: Path, workers: int, check: bool) -> None:
     if check:
         for setting in plan.settings:
             click.echo(setting.name)
-        click.echo(f"ok: {len(plan.settings)} settings, {len(plan.ablation.seeds)} seed(s), {len(plan.experiments)} sampling(s)")
+        click.echo(
+            f"ok: {len(plan.settings)} settings, {len(plan.ablation.seeds)} seed(s), {len(plan.experiments)} sampling(s)"
+        )
         return
     from pipeline.ablation.ablate import run_ablation
 

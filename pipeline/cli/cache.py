@@ -27,7 +27,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="For machines: on
 def with_store(function: Callable) -> Callable:
     """Add --cache and pass the store as the first argument."""
 
-    @click.option("--cache", "url", default="var/cache", show_default=True, help="The cache: a folder or an fsspec URL.")
+    @click.option(
+        "--cache", "url", default="var/cache", show_default=True, help="The cache: a folder or an fsspec URL."
+    )
     @functools.wraps(function)
     def wrapper(url: str, *args: object, **kwargs: object) -> object:
         try:
@@ -89,8 +91,8 @@ def info(store: FeatureStore, namespace: str, video_id: str | None) -> None:
 def verify(store: FeatureStore, namespaces: tuple[str, ...], repair: bool, as_json: bool) -> None:
     """Read and check every array of every video, of all namespaces or those named.
 
-    Exit code 1 when something is damaged, also when that was repaired, or could not be read; 0 when all is as it was written.
-    Payloads without a record are listed and are no damage.
+    Exit code 1 when something is damaged, also when that was repaired, or could not be read; 0 when all is as it was
+    written. Payloads without a record are listed and are no damage.
     """
     from cache.verify import verify as check
 
@@ -131,14 +133,18 @@ def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: 
         rows += [{"namespace": namespace, "payload": item.payload, "MiB": _mib(item.bytes)} for item in removed]
     _print_rows(rows, as_json)
     if not as_json:
-        click.echo(f"{len(rows)} payload(s) {'would be ' if dry_run else ''}removed, {sum(row['MiB'] for row in rows):.1f} MiB")
+        click.echo(
+            f"{len(rows)} payload(s) {'would be ' if dry_run else ''}removed, {sum(row['MiB'] for row in rows):.1f} MiB"
+        )
 
 
 @cache.command("export")
 @with_store
 @click.argument("namespace")
 @click.argument("out", type=LocalPath(path_type=Path))
-@click.option("--format", "kind", type=click.Choice(["h5", "npy"]), required=True, help="One HDF5 file, or a folder of .npy.")
+@click.option(
+    "--format", "kind", type=click.Choice(["h5", "npy"]), required=True, help="One HDF5 file, or a folder of .npy."
+)
 @as_json
 def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, as_json: bool) -> None:
     """Write NAMESPACE to OUT, a file (h5) or a folder (npy)."""
@@ -154,7 +160,9 @@ def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, a
 @with_store
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.argument("namespace")
-@click.option("--fps", type=float, help="Frames a second of the videos, for arrays that were not exported from a cache.")
+@click.option(
+    "--fps", type=float, help="Frames a second of the videos, for arrays that were not exported from a cache."
+)
 @click.option("--frames-per-clip", default=16, show_default=True, help="Frames that a row of such an array stands for.")
 @click.option(
     "--equal-parts",
@@ -168,7 +176,9 @@ def export_features(store: FeatureStore, namespace: str, out: Path, kind: str, a
     help="What the axes of an array are: T clips, D channels, V views. crop:T,D is an array a crop, named v1__0 and on; videos,T,D "
     "many videos in one, see --order (default: told apart by names, shapes and frame counts, or an error).",
 )
-@click.option("--order", type=click.Path(path_type=Path, dir_okay=False), help="Their ids in order for videos,T,D, one a line.")
+@click.option(
+    "--order", type=click.Path(path_type=Path, dir_okay=False), help="Their ids in order for videos,T,D, one a line."
+)
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, file_okay=False),
@@ -196,8 +206,8 @@ def import_features(
 ) -> None:
     """Bring features into NAMESPACE from SOURCE: a folder of .npy or .npz files, one such file, or an HDF5 file.
 
-    What `export` wrote comes back bit for bit. Other arrays are (T, D), (T, crops, D), (crops, T, D) or (V, T, H, W, D), every
-    crop a view; they are named by their video id. Videos that are there already, unchanged, are left alone.
+    What `export` wrote comes back bit for bit. Other arrays are (T, D), (T, crops, D), (crops, T, D) or (V, T, H, W,
+    D), every crop a view; they are named by their video id. Videos that are there already, unchanged, are left alone.
     """
     from cache.importing import import_features as load
     from pipeline.data.frame_counts import known_lengths
@@ -222,7 +232,8 @@ def import_features(
 @click.option("--repeats", default=3, show_default=True, help="Times; the medians are reported.")
 @as_json
 def bench(store: FeatureStore, clips: int, repeats: int, as_json: bool) -> None:
-    """Measure writing and reading where the cache lies, beside zarr-python's defaults, .npy and HDF5, on generated maps."""
+    """Measure writing and reading where the cache lies, beside zarr-python's defaults, .npy and HDF5, on generated
+    maps."""
     from cache.bench import compare, generated_maps
 
     with _bar("bench") as line:
@@ -235,7 +246,9 @@ def _chosen(store: FeatureStore, namespaces: Sequence[str]) -> list[str]:
     present = store.namespaces()
     for namespace in namespaces:
         if namespace not in present:
-            raise NotCached(f"no namespace {namespace!r} in the cache {store.url}; there are: {', '.join(present) or 'none'}")
+            raise NotCached(
+                f"no namespace {namespace!r} in the cache {store.url}; there are: {', '.join(present) or 'none'}"
+            )
     return list(namespaces) or present
 
 
@@ -272,7 +285,9 @@ def _print_rows(rows: list[dict], as_json: bool) -> None:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [all(isinstance(row[name], (int, float)) for row in rows) for name in rows[0]]
     for line in cells:
-        padded = (cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric, strict=True))
+        padded = (
+            cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric, strict=True)
+        )
         click.echo("  ".join(padded).rstrip())
 
 

@@ -37,9 +37,17 @@ def with_tables(function: Callable) -> Callable:
 
     for option in (
         click.option("--array", help="The array of scores, in .npz and .mat files that hold several."),
-        click.option("--crops", type=click.Choice(["mean"]), help="Scores are (n, crops) or (crops, n): how crops become one."),
-        click.option("--order", type=FILE, help="The scores are one array of all videos, in the order of this list, one a line."),
-        click.option("--suffix", default="", help="End of the names of files or arrays that is not part of the id, such as _pred."),
+        click.option(
+            "--crops", type=click.Choice(["mean"]), help="Scores are (n, crops) or (crops, n): how crops become one."
+        ),
+        click.option(
+            "--order", type=FILE, help="The scores are one array of all videos, in the order of this list, one a line."
+        ),
+        click.option(
+            "--suffix",
+            default="",
+            help="End of the names of files or arrays that is not part of the id, such as _pred.",
+        ),
         click.option(
             "--lengths",
             "--frame-counts",
@@ -48,7 +56,9 @@ def with_tables(function: Callable) -> Callable:
             help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and frames "
             "(a per_video.csv), or a published list that states frames.",
         ),
-        click.option("--equal-parts", is_flag=True, help="A video's scores are of equal parts of it, such as 32 segments."),
+        click.option(
+            "--equal-parts", is_flag=True, help="A video's scores are of equal parts of it, such as 32 segments."
+        ),
         click.option(
             "--clip-frames",
             type=click.IntRange(min=1),
@@ -61,7 +71,9 @@ def with_tables(function: Callable) -> Callable:
             show_default=True,
             help="The last frames, fewer than a stride: there are none; they have their own score; they repeat the one before.",
         ),
-        click.option("--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."),
+        click.option(
+            "--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."
+        ),
     ):
         wrapper = option(wrapper)
     return wrapper
@@ -87,7 +99,9 @@ def evaluate_folder(
     from pipeline.stages.evaluation.evaluate import evaluate_tables
 
     if truth is None:
-        raise PipelineError("--scores needs --truth, the folder of a manifest (var/<experiment>/manifest-*, or gig manifest --out)")
+        raise PipelineError(
+            "--scores needs --truth, the folder of a manifest (var/<experiment>/manifest-*, or gig manifest --out)"
+        )
     final = out or Path(f"{scores.name}-evaluation")
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
@@ -104,13 +118,22 @@ def evaluate_folder(
 @click.argument("first", type=SCORES)
 @click.argument("second", type=SCORES)
 @click.option("--truth", required=True, type=FOLDER, help="Folder of the manifest.")
-@click.option("--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults).")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults)."
+)
 @click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")
 @with_tables
 def compare(
-    first: Path, second: Path, truth: Path, config: Path | None, run: str, form: ScoreForm, lengths: dict[str, int] | None
+    first: Path,
+    second: Path,
+    truth: Path,
+    config: Path | None,
+    run: str,
+    form: ScoreForm,
+    lengths: dict[str, int] | None,
 ) -> None:
-    """Print FIRST minus SECOND, scores of any two systems, for every figure, with its paired 95 % interval over videos."""
+    """Print FIRST minus SECOND, scores of any two systems, for every figure, with its paired 95 % interval over
+    videos."""
     from pipeline.stages.evaluation.evaluate import compare_tables
 
     found = compare_tables(first, second, truth, settings(config, run), form=form, lengths=lengths)
@@ -118,8 +141,12 @@ def compare(
 
 
 @click.command("export-submission")
-@click.option("--scores", required=True, type=SCORES, help="Folder of score tables (var/<experiment>/scores-*), or of any system.")
-@click.option("--truth", type=FOLDER, help="For tables without an index: the folder of the manifest, for classes and lengths.")
+@click.option(
+    "--scores", required=True, type=SCORES, help="Folder of score tables (var/<experiment>/scores-*), or of any system."
+)
+@click.option(
+    "--truth", type=FOLDER, help="For tables without an index: the folder of the manifest, for classes and lengths."
+)
 @click.option("--out", type=FOLDER, default="submission", show_default=True, help="Folder of the two files.")
 @click.option(
     "--threshold",

@@ -31,7 +31,9 @@ __all__ = ["explain"]
 @with_config
 @with_stage
 @with_run
-@click.option("--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Peaks of the score to show, at most.")
+@click.option(
+    "--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Peaks of the score to show, at most."
+)
 @click.option(
     "--out",
     type=FOLDER,
@@ -44,8 +46,8 @@ __all__ = ["explain"]
 def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, video: str) -> None:
     """Show what the highest scores of VIDEO rest on: a test video's id, or a video file.
 
-    Writes a picture for each peak of the score - the frame with the relation map over it, the chosen cells outlined - the score
-    curve of all classes, and index.json; prints their paths.
+    Writes a picture for each peak of the score - the frame with the relation map over it, the chosen cells outlined -
+    the score curve of all classes, and index.json; prints their paths.
     """
     from pipeline.stages.common.manifest import load_manifest
     from pipeline.stages.explain.explain import Request, explain_cached, explain_file

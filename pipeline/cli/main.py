@@ -1,7 +1,7 @@
 """The `gig` command: the stages one by one, for people; `luigi --module tasks EvaluateAll` runs them all.
 
-A command does what is missing before it: `gig evaluate` on a fresh machine extracts, trains and scores first. Outputs lie
-where the Luigi tasks put them, so the two can be mixed.
+A command does what is missing before it: `gig evaluate` on a fresh machine extracts, trains and scores first. Outputs
+lie where the Luigi tasks put them, so the two can be mixed.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def check(recipes: Recipes, no_data: bool) -> None:
     for warning in training_warnings(experiment):
         say(f"warning: {warning}")
     found = [] if no_data else check_files(recipes)
-    click.echo(f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}")
+    click.echo(
+        f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}"
+    )
     for line in found:
         click.echo(f"    {line}")
 
@@ -156,7 +158,9 @@ def finetune(recipes: Recipes) -> None:
 )
 @with_run
 @click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
-@click.option("--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else.")
+@click.option(
+    "--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else."
+)
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
 @with_tables
@@ -206,7 +210,11 @@ def with_quarantine(function: Callable) -> Callable:
     """Add --config and --scores, and pass the quarantine as the first argument."""
 
     @click.option(
-        "--config", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path), help="The experiment, a YAML file."
+        "--config",
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="The experiment, a YAML file.",
     )
     @click.option("--scores", type=FOLDER, help="A folder that `gig score` wrote, in place of an experiment.")
     @functools.wraps(function)
@@ -242,4 +250,8 @@ def list_quarantine(folder: Quarantine, as_json: bool) -> None:
 def clear(folder: Quarantine, video_ids: tuple[str, ...]) -> None:
     """Have videos tried again by the next run: those named, or all."""
     cleared = folder.clear(video_ids or None)
-    click.echo(f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again" if cleared else "no video is in quarantine")
+    click.echo(
+        f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again"
+        if cleared
+        else "no video is in quarantine"
+    )

@@ -23,8 +23,12 @@ __all__ = ["manifest"]
     help="Take the lengths of the videos from this table, and look for none: a CSV with video_id and frames, or a published list "
     "that states frames (default: dataset.frame_counts).",
 )
-@click.option("--test-only", is_flag=True, help="Leave the training videos out; needs --out. For the evaluation of score tables.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder (default: where the experiment has it).")
+@click.option(
+    "--test-only", is_flag=True, help="Leave the training videos out; needs --out. For the evaluation of score tables."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder (default: where the experiment has it)."
+)
 def manifest(recipes: Recipes, table: Path | None, test_only: bool, out: Path | None) -> None:
     """Check the data set, write its manifest, and print the folder.
 
@@ -36,7 +40,9 @@ def manifest(recipes: Recipes, table: Path | None, test_only: bool, out: Path | 
     experiment = recipes.experiment
     if table:
         if "frame_counts" not in type(experiment.dataset).model_fields:
-            raise ConfigError(f"--frame-counts: the data set {experiment.dataset.adapter} is generated and has all its videos")
+            raise ConfigError(
+                f"--frame-counts: the data set {experiment.dataset.adapter} is generated and has all its videos"
+            )
         dataset = experiment.dataset.model_copy(update={"frame_counts": table.resolve()})
         experiment = experiment.model_copy(update={"dataset": dataset})
     if test_only and not out:

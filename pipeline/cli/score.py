@@ -19,14 +19,17 @@ __all__ = ["score"]
 @with_stage
 @with_run
 @click.option("--head", type=FOLDER, help="A head's folder (default: the run's).")
-@click.option("--out", type=FOLDER, default="scores", show_default=True, help="Folder of the score tables and their index.")
+@click.option(
+    "--out", type=FOLDER, default="scores", show_default=True, help="Folder of the score tables and their index."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Also write CSV.")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool, videos: tuple[Path, ...]) -> None:
     """Score VIDEOS, of any length from one frame, and print the paths of their score tables.
 
-    A video that cannot be read does not keep the others from being scored; it is named at the end, and the command fails. Tables
-    of videos that have not changed are kept. index.json in --out says which table is which file's, and how it was made.
+    A video that cannot be read does not keep the others from being scored; it is named at the end, and the command
+    fails. Tables of videos that have not changed are kept. index.json in --out says which table is which file's, and
+    how it was made.
     """
     from pipeline.stages.scoring.score_loose import quarantine_of, score_files
 

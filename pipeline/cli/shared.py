@@ -1,4 +1,5 @@
-"""What the commands of `gig` share: errors in one message, --config and --run, progress bars, and doing what is missing."""
+"""What the commands of `gig` share: errors in one message, --config and --run, progress bars, and doing what is
+missing."""
 
 from __future__ import annotations
 
@@ -52,7 +53,10 @@ class LocalPath(click.Path):
 
     def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> Path:
         if scheme := url_scheme(value):
-            self.fail(f"expected a path of this machine, got {str(value)!r}: only the feature cache can lie on {scheme}", param)
+            self.fail(
+                f"expected a path of this machine, got {str(value)!r}: only the feature cache can lie on {scheme}",
+                param,
+            )
         return super().convert(value, param, context)
 
 
@@ -96,7 +100,8 @@ def name_config(config: Path) -> None:
 
 
 def warn_of_stand_in(recipes: Recipes) -> list[str]:
-    """Say in large letters where a model's scores of real videos mean nothing; returns the reasons, none for another model."""
+    """Say in large letters where a model's scores of real videos mean nothing; returns the reasons, none for another
+    model."""
     reasons = stand_in_reasons(recipes)
     if reasons:
         remedy = (
@@ -105,7 +110,16 @@ def warn_of_stand_in(recipes: Recipes) -> list[str]:
         )
         text = [line for part in [*reasons, remedy] for line in textwrap.wrap(part, BANNER_WIDTH - 4)]
         edge = "#" * BANNER_WIDTH
-        say("\n".join([edge, "# STAND-IN MODEL: THESE SCORES MEAN NOTHING FOR REAL VIDEOS", *(f"# {line}" for line in text), edge]))
+        say(
+            "\n".join(
+                [
+                    edge,
+                    "# STAND-IN MODEL: THESE SCORES MEAN NOTHING FOR REAL VIDEOS",
+                    *(f"# {line}" for line in text),
+                    edge,
+                ]
+            )
+        )
     return reasons
 
 
@@ -117,7 +131,9 @@ def with_run(function: Callable) -> Callable:
 def with_stage(function: Callable) -> Callable:
     """Add --finetuned, which puts the recipes of the fine-tuned model in place of those of the frozen stage."""
 
-    @click.option("--finetuned", is_flag=True, help="With the fine-tuned backbone and head; makes them where they are missing.")
+    @click.option(
+        "--finetuned", is_flag=True, help="With the fine-tuned backbone and head; makes them where they are missing."
+    )
     @functools.wraps(function)
     def wrapper(recipes: Recipes, *args: object, finetuned: bool, **kwargs: object) -> object:
         return function(recipes.finetuned if finetuned else recipes, *args, **kwargs)
@@ -169,7 +185,8 @@ def say(message: str) -> None:
 
 
 def check_files(recipes: Recipes) -> list[str]:
-    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are kept for them.
+    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are
+    kept for them.
 
     Returns what was found, in lines. Raises PipelineError with every problem.
     """

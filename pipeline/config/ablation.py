@@ -9,8 +9,8 @@
     grid:                            # every setting of the list with every combination of these
       head.lambda3: [0.0, 0.1]
 
-A setting changes what a run may change, and the sampling; other sampling means other features, which are extracted. Heads are
-trained on frozen features; a section `finetune` of the base plays no part.
+A setting changes what a run may change, and the sampling; other sampling means other features, which are extracted.
+Heads are trained on frozen features; a section `finetune` of the base plays no part.
 """
 
 from __future__ import annotations
@@ -40,17 +40,23 @@ SECTIONS = (*Run.model_fields, *SAMPLING)
 class Ablation(Section):
     """The file."""
 
-    name: str = Field(pattern=NAME_PATTERN, description="Results lie in <output>/<experiment>/ablation-<name>-<digest>/.")
+    name: str = Field(
+        pattern=NAME_PATTERN, description="Results lie in <output>/<experiment>/ablation-<name>-<digest>/."
+    )
     base: UserPath = Field(description="The experiment that every setting changes; its own runs play no part.")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="training.seed of every setting.")
-    list: dict[str, dict[str, dict[str, Any]]] = Field(default={"base": {}}, min_length=1, description="Settings by name.")
+    list: dict[str, dict[str, dict[str, Any]]] = Field(
+        default={"base": {}}, min_length=1, description="Settings by name."
+    )
     grid: dict[str, tuple[Any, ...]] = Field(default={}, description="Dotted field -> values, crossed with the list.")
 
     @field_validator("list", mode="before")
     @classmethod
     def _presets(cls, settings: Any) -> Any:
         return (
-            {name: presets_spelled_out(sections) for name, sections in settings.items()} if isinstance(settings, dict) else settings
+            {name: presets_spelled_out(sections) for name, sections in settings.items()}
+            if isinstance(settings, dict)
+            else settings
         )
 
 
@@ -120,7 +126,11 @@ def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tu
         groups.setdefault(_sampling(sections), []).extend(_with_seed(sections, seed) for seed in ablation.seeds)
     experiments = {key: _experiment(base, members) for key, members in groups.items()}
     return tuple(
-        Setting(name, experiments[_sampling(sections)], tuple(_run_name(_with_seed(sections, seed)) for seed in ablation.seeds))
+        Setting(
+            name,
+            experiments[_sampling(sections)],
+            tuple(_run_name(_with_seed(sections, seed)) for seed in ablation.seeds),
+        )
         for name, sections in changes.items()
     )
 

@@ -97,14 +97,18 @@ class UcfCrimeDataset(Section):
     """UCF-Crime with its official annotation files (pipeline.data.datasets.ucf_crime)."""
 
     adapter: Literal["ucf_crime"]
-    name: str = Field(default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    name: str = Field(
+        default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
+    )
     root: UserPath = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
     train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
     annotations: Path = Field(
         default=Path("Temporal_Anomaly_Annotation.txt"),
         description="The test videos and their intervals, relative to root; ends are part of the intervals.",
     )
-    classes: ClassNames = Field(default=UCF_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C.")
+    classes: ClassNames = Field(
+        default=UCF_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C."
+    )
     ignored_folders: tuple[str, ...] = Field(
         default=("Normal_Videos_for_Event_Recognition",),
         description="Names of folders with other videos: the official archive holds normal ones under names of the lists.",
@@ -116,11 +120,15 @@ class XdViolenceDataset(Section):
     """XD-Violence with its official annotation files (pipeline.data.datasets.xd_violence)."""
 
     adapter: Literal["xd_violence"]
-    name: str = Field(default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    name: str = Field(
+        default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
+    )
     root: UserPath = Field(description="Folder that all else is relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, in any folders below.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos, in any folders below.")
-    annotations: Path = Field(default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included.")
+    annotations: Path = Field(
+        default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included."
+    )
     class_annotations: Path = Field(
         default=Path("annotations_multiclasses.txt"), description="The same with the class of each interval."
     )
@@ -139,9 +147,15 @@ class ShanghaiTechDataset(Section):
         default="shanghaitech", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
     root: UserPath = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
-    train_list: Path = Field(default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root.")
-    test_list: Path = Field(default=Path("SH_Test_NEW.txt"), description="Test videos, labels and lengths, relative to root.")
-    masks: Path = Field(default=Path("testing/test_frame_mask"), description="Folder of the frame masks, relative to root.")
+    train_list: Path = Field(
+        default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root."
+    )
+    test_list: Path = Field(
+        default=Path("SH_Test_NEW.txt"), description="Test videos, labels and lengths, relative to root."
+    )
+    masks: Path = Field(
+        default=Path("testing/test_frame_mask"), description="Folder of the frame masks, relative to root."
+    )
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = Field(
         default=("Anomaly",), description="The name of the only class."
     )
@@ -152,7 +166,9 @@ class CitySceneDataset(Section):
     """CitySCENE: a folder a class for training, an interval table for the test (pipeline.data.datasets.cityscene)."""
 
     adapter: Literal["cityscene"]
-    name: str = Field(default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
+    name: str = Field(
+        default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
+    )
     root: UserPath = Field(description="Folder that all else is relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, a folder a class below.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos.")
@@ -160,7 +176,9 @@ class CitySceneDataset(Section):
         default=Path("annotations.csv"),
         description="Intervals of the test videos: video_id, label, start_frame, end_frame, half-open.",
     )
-    classes: ClassNames = Field(default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C.")
+    classes: ClassNames = Field(
+        default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C."
+    )
     frame_counts: Path | None = FRAME_COUNTS
 
 
@@ -195,7 +213,9 @@ class SyntheticCityDataset(SyntheticDataset):
     classes: ClassNames = Field(
         default=CITYSCENE_CLASSES, description="Anomaly classes to render, in the order of the head's outputs 1..C."
     )
-    train_cameras: int = Field(ge=1, le=99, description="Places that the training videos are shot at, each with its own camera.")
+    train_cameras: int = Field(
+        ge=1, le=99, description="Places that the training videos are shot at, each with its own camera."
+    )
     test_cameras: int = Field(ge=1, le=99, description="Other places, those of the test videos.")
 
 

@@ -99,7 +99,9 @@ class Experiment(Section):
     @field_validator("runs", mode="before")
     @classmethod
     def _presets(cls, runs: Any) -> Any:
-        return {name: presets_spelled_out(changes) for name, changes in runs.items()} if isinstance(runs, dict) else runs
+        return (
+            {name: presets_spelled_out(changes) for name, changes in runs.items()} if isinstance(runs, dict) else runs
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -115,7 +117,11 @@ class Experiment(Section):
         for name in self.runs:
             run = self.run(name)
             # The shape of imported maps is in the cache, which train_head asks.
-            if run.head.reduction == "spatial" and run.head.k > cells and not (self.features.train and self.features.test):
+            if (
+                run.head.reduction == "spatial"
+                and run.head.k > cells
+                and not (self.features.train and self.features.test)
+            ):
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
             if (p := getattr(run.head, "p", 1)) > self.train_sampling.segments and not self.features.train:
                 raise ValueError(f"runs.{name}: head.p is {p}, a bag has {self.train_sampling.segments} segments")
@@ -131,11 +137,15 @@ class Experiment(Section):
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
         if run.head.channel_attention:
-            raise ValueError(f"finetune.run: {name} has a channel attention, which is for frozen features; leave it out")
+            raise ValueError(
+                f"finetune.run: {name} has a channel attention, which is for frozen features; leave it out"
+            )
         if self.features.train or self.features.test:
             raise ValueError("finetune: expected features extracted from videos, `features` names imported ones")
         if self.finetune.patience_epochs and not run.selection.validation_share:
-            raise ValueError("finetune.patience_epochs: early stopping needs a validation split, selection.validation_share is 0")
+            raise ValueError(
+                "finetune.patience_epochs: early stopping needs a validation split, selection.validation_share is 0"
+            )
 
     def run(self, name: str) -> Run:
         """The sections of one run, its changes applied. Raises ConfigError for a name that is not in `runs`."""
@@ -149,7 +159,9 @@ class Experiment(Section):
             base[section] = switch_head(base[section], values) if section == "head" else base[section] | values
         if "training" in changes:
             try:
-                base["training"] = published_training(base["head"]["name"], self.training.model_dump(), changes["training"])
+                base["training"] = published_training(
+                    base["head"]["name"], self.training.model_dump(), changes["training"]
+                )
             except ValueError as error:
                 raise ValueError(f"runs.{name}.{error}") from error
         try:

@@ -50,10 +50,12 @@ class Backbone(Section):
 
 
 class Decoding(Section):
-    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to quarantine."""
+    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to
+    quarantine."""
 
     on_damage: Literal["keep", "quarantine"] = Field(
-        default="keep", description="keep: the frame before a lost one stands in for it, and the commit record says which are lost."
+        default="keep",
+        description="keep: the frame before a lost one stands in for it, and the commit record says which are lost.",
     )
     keep_share: float = Field(
         default=0.9,
@@ -82,7 +84,9 @@ class Preprocess(Section):
     """From decoded frames to the backbone's input."""
 
     short_side: int = Field(default=256, ge=32, le=2048, description="Shorter side after resizing, pixels.")
-    crop: int = Field(default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
+    crop: int = Field(
+        default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocess:
@@ -95,7 +99,9 @@ class TrainSampling(Section):
     """Clips of a training video."""
 
     segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
-    clip_frames: int = Field(default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6.")
+    clip_frames: int = Field(
+        default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6."
+    )
     interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
     clips_per_segment: int = Field(
         default=1, ge=1, description="Clips of a segment, whose maps are averaged. Paper: 1 or 6 (docs/method.md)."
@@ -107,7 +113,9 @@ class TrainSampling(Section):
 class TestSampling(Section):
     """Sliding windows over a test video."""
 
-    window_frames: int = Field(default=6, ge=1, le=8, description="Frames of a window; the backbone takes up to 8. Paper: 6.")
+    window_frames: int = Field(
+        default=6, ge=1, le=8, description="Frames of a window; the backbone takes up to 8. Paper: 6."
+    )
     stride_frames: int = Field(default=3, ge=1, description="Frames from one window's start to the next. Paper: 3.")
     interval_frames: int = Field(default=1, ge=1, description="Distance between a window's frames. Paper: consecutive.")
 
@@ -120,10 +128,13 @@ class TestSampling(Section):
 
 
 class Features(Section):
-    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide nothing."""
+    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide
+    nothing."""
 
     train: str | None = Field(
-        default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the training features; null extracts them."
+        default=None,
+        pattern=NAMESPACE_PATTERN,
+        description="Cache namespace of the training features; null extracts them.",
     )
     test: str | None = Field(
         default=None, pattern=NAMESPACE_PATTERN, description="Cache namespace of the test features; null extracts them."
@@ -140,13 +151,17 @@ class Machine(Section):
     """What the work runs on, and what it puts up with. In no digest: none of it decides a result beyond rounding."""
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    batch_clips: int = Field(default=0, ge=0, description="Clips the backbone sees at once; 0: 8 on a CPU, 32 on a GPU.")
+    batch_clips: int = Field(
+        default=0, ge=0, description="Clips the backbone sees at once; 0: 8 on a CPU, 32 on a GPU."
+    )
     compile: bool = Field(
         default=False,
         description="Have torch.compile make code for this machine: a slow start, no faster on an H100 (docs/gpu.md). Needs g++.",
     )
     threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
-    shards: int = Field(default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel.")
+    shards: int = Field(
+        default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel."
+    )
     decode_workers: int = Field(
         default=0,
         ge=0,
@@ -164,13 +179,18 @@ class Machine(Section):
         description="Unreadable videos that are accepted; with more, EvaluateAll does the rest, lists them, fails.",
     )
     checkpoint_epochs: int = Field(default=10, ge=1, description="Epochs from one training checkpoint to the next.")
-    checkpoint_steps: int = Field(default=200, ge=1, description="Steps from one checkpoint of a fine-tuning to the next.")
+    checkpoint_steps: int = Field(
+        default=200, ge=1, description="Steps from one checkpoint of a fine-tuning to the next."
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="Checkpoints of a fine-tuning that are kept.")
     finetune_bags: int = Field(
-        default=1, ge=1, description="Bags that a fine-tuning has in memory at once; gradients add up to finetune.batch_bags."
+        default=1,
+        ge=1,
+        description="Bags that a fine-tuning has in memory at once; gradients add up to finetune.batch_bags.",
     )
     activation_checkpointing: bool = Field(
-        default=False, description="Fine-tuning computes activations twice instead of keeping them: less memory, more time."
+        default=False,
+        description="Fine-tuning computes activations twice instead of keeping them: less memory, more time.",
     )
     processes: int = Field(
         default=1, ge=1, description="Processes of a fine-tuning, each with a GPU of its own, or sharing the CPU."
@@ -187,7 +207,9 @@ class Paths(Section):
     @classmethod
     def _local(cls, value: object) -> object:
         if scheme := url_scheme(value):
-            raise ValueError(f"expected a folder of this machine, got {str(value)!r}; only paths.cache can lie on {scheme}")
+            raise ValueError(
+                f"expected a folder of this machine, got {str(value)!r}; only paths.cache can lie on {scheme}"
+            )
         return value
 
     @field_validator("cache")

@@ -12,14 +12,18 @@ __all__ = ["Finetune"]
 
 
 class Finetune(Section):
-    """End-to-end training from video clips, from the frozen stage's head on, with the head settings and losses of the run."""
+    """End-to-end training from video clips, from the frozen stage's head on, with the head settings and losses of the
+    run."""
 
     enabled: bool = Field(default=False, description="Fine-tune, and add the line of the tuned model to the summary.")
     run: str = Field(default="gig", description="Which of the runs is fine-tuned; its head is gig.")
     unfreeze: Literal["neck", "last_stage+neck", "all"] = Field(
-        default="last_stage+neck", description="Parts of the backbone that are trained. Statistics of the norms stay as they are."
+        default="last_stage+neck",
+        description="Parts of the backbone that are trained. Statistics of the norms stay as they are.",
     )
-    epochs: int = Field(default=10, ge=1, description="Passes over the training videos; every one draws new clips and flips.")
+    epochs: int = Field(
+        default=10, ge=1, description="Passes over the training videos; every one draws new clips and flips."
+    )
     batch_bags: int = Field(default=8, ge=1, description="Bags of a step. Paper: 8.")
     optimizer: Literal["adagrad", "adamw"] = Field(default="adagrad", description="Paper: Adagrad.")
     backbone_learning_rate: float = Field(default=1e-4, gt=0, description="Of the unfrozen parts.")
@@ -29,7 +33,9 @@ class Finetune(Section):
     schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="Learning rates after the warm-up; cosine falls to zero at the last step."
     )
-    clip_norm: float = Field(default=5.0, ge=0, description="Longest gradient of the backbone, and of the head; 0 for any.")
+    clip_norm: float = Field(
+        default=5.0, ge=0, description="Longest gradient of the backbone, and of the head; 0 for any."
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Of the backbone's arithmetic (autocast); weights and losses stay float32."
     )

@@ -1,7 +1,7 @@
 """The `head` section of an experiment: one frozen, strict model a head, told apart by `name`.
 
-A field that a head does not have is refused. Defaults are those of the papers that the heads are from, or of their authors'
-released code; what they are and where a head departs from it is said in `pipeline.models.heads`.
+A field that a head does not have is refused. Defaults are those of the papers that the heads are from, or of their
+authors' released code; what they are and where a head departs from it is said in `pipeline.models.heads`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from pipeline.config.datasets import Section
 __all__ = ["COMMON", "HEADS", "AnyHead", "GigHead", "Head", "parse_head", "switch_head"]
 
 Reduction = Literal["spatial", "mean", "max"]
-REDUCTION = (
-    "What a head sees of a map. spatial: the mean of the k positions most related to the cue, eq. 6; mean, max: over all positions."
-)
+REDUCTION = "What a head sees of a map. spatial: the mean of the k positions most related to the cue, eq. 6; mean, max: over all positions."
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -30,7 +28,9 @@ class Head(Section):
     relation: Literal["cosine", "dot"] = Field(
         default="cosine", description="Relation of a position to the cue, eq. 5. Paper: cosine."
     )
-    enhancement: bool = Field(default=False, description="Replace X by sigmoid(g) * X + X, eq. 2, before the reduction.")
+    enhancement: bool = Field(
+        default=False, description="Replace X by sigmoid(g) * X + X, eq. 2, before the reduction."
+    )
     standardize: bool = Field(
         default=False, description="Replace X by ReLU((X - mu) / sigma - standardize_offset); not in the paper."
     )
@@ -50,7 +50,8 @@ class Head(Section):
         return {name: value for name, value in self.model_dump().items() if name not in MAPS and name != "name"}
 
     def kept(self) -> dict[str, Any] | None:
-        """What is made of maps before the head, as arguments of `pattern_vectors`; None where the head takes the maps."""
+        """What is made of maps before the head, as arguments of `pattern_vectors`; None where the head takes the
+        maps."""
         return self.model_dump(include=set(REDUCING))
 
 
@@ -83,7 +84,8 @@ class GigHead(Head):
         return super().options() | (super().kept() if self.channel_attention else {})
 
     def kept(self) -> dict[str, Any] | None:
-        """As of other heads. After a channel attention other cells are related to the cue: it takes the maps, or those pooled."""
+        """As of other heads. After a channel attention other cells are related to the cue: it takes the maps, or those
+        pooled."""
         if not self.channel_attention:
             return super().kept()
         return None if self.reduction == "spatial" else super().kept() | {"enhancement": False}
@@ -103,7 +105,9 @@ class MilRankingHead(Head):
     name: Literal["mil_ranking"] = Field(description="Ranking of the bags' highest scores.")
     normalize: bool = Field(default=True, description="Divide every vector by its length. Paper: true.")
     dropout: Dropout = Field(default=0.6, description="Dropout between the layers. Paper: 0.6.")
-    smoothness: Weight = Field(default=8e-5, description="Weight of squared differences of neighbouring scores. Paper: 8e-5.")
+    smoothness: Weight = Field(
+        default=8e-5, description="Weight of squared differences of neighbouring scores. Paper: 8e-5."
+    )
     sparsity: Weight = Field(default=8e-5, description="Weight of the sum of an anomalous bag's scores. Paper: 8e-5.")
 
 
@@ -128,20 +132,28 @@ class RtfmHead(Head):
     smoothness: Weight = Field(
         default=8e-4, description="Weight of squared differences of neighbouring scores. Released code: 8e-4."
     )
-    sparsity: Weight = Field(default=8e-3, description="Weight of the length of all anomalous bags' scores. Released code: 8e-3.")
+    sparsity: Weight = Field(
+        default=8e-3, description="Weight of the length of all anomalous bags' scores. Released code: 8e-3."
+    )
 
 
 class BnWvadHead(Head):
     """Zhou et al. 2024."""
 
     name: Literal["bn_wvad"] = Field(description="Divergence from the mean of BatchNorm.")
-    sample_share: float = Field(default=0.2, ge=0, le=1, description="Share of a bag's segments selected. Released code: 0.2.")
+    sample_share: float = Field(
+        default=0.2, ge=0, le=1, description="Share of a bag's segments selected. Released code: 0.2."
+    )
     batch_share: float = Field(
         default=0.4, ge=0, le=1, description="Share of the batch's anomalous segments selected. Released code: 0.4."
     )
     margin: Weight = Field(default=1.0, description="Margin of the pull-push loss. Released code: 1.")
-    weight1: Weight = Field(default=5.0, description="Weight of the pull-push loss of the first norm. Released code: 5.")
-    weight2: Weight = Field(default=20.0, description="Weight of the pull-push loss of the second norm. Released code: 20.")
+    weight1: Weight = Field(
+        default=5.0, description="Weight of the pull-push loss of the first norm. Released code: 5."
+    )
+    weight2: Weight = Field(
+        default=20.0, description="Weight of the pull-push loss of the second norm. Released code: 20."
+    )
     dropout: Dropout = Field(default=0.0, description="Dropout in the transformer. Released code: 0.")
 
 
@@ -154,7 +166,9 @@ class UrDmuHead(Head):
     dropout: Dropout = Field(default=0.5, description="Dropout in the transformer. Released code: 0.5.")
     dual: Weight = Field(default=0.1, description="Weight of the dual memory loss. Released code: 0.1.")
     triplet: Weight = Field(default=0.1, description="Weight of the triplet loss. Released code: 0.1.")
-    divergence: Weight = Field(default=1e-3, description="Weight of the divergence of normal features. Released code: 0.001.")
+    divergence: Weight = Field(
+        default=1e-3, description="Weight of the divergence of normal features. Released code: 0.001."
+    )
     distance: Weight = Field(default=1e-4, description="Weight of the magnitude distance. Released code: 0.0001.")
     margin: Weight = Field(default=100.0, description="Margin of the magnitude distance. Released code: 100.")
 
@@ -162,8 +176,12 @@ class UrDmuHead(Head):
 class GcnLabelNoiseHead(Head):
     """Zhong et al. 2019."""
 
-    name: Literal["gcn_label_noise"] = Field(description="A graph network that cleans segment labels, beside a classifier.")
-    dropout: Dropout = Field(default=0.6, description="Dropout in classifier and cleaner. Released code: 0.6 in the cleaner.")
+    name: Literal["gcn_label_noise"] = Field(
+        description="A graph network that cleans segment labels, beside a classifier."
+    )
+    dropout: Dropout = Field(
+        default=0.6, description="Dropout in classifier and cleaner. Released code: 0.6 in the cleaner."
+    )
     sure_share: float = Field(
         default=0.15,
         gt=0,
@@ -171,10 +189,21 @@ class GcnLabelNoiseHead(Head):
         description="Share of a bag's segments, of highest and of lowest score. Released code: 0.3 in all.",
     )
     warmup_steps: int = Field(default=100, ge=0, description="Steps of the classifier on the labels as they are.")
-    average: float = Field(default=0.95, ge=0, lt=1, description="Of the slow cleaner's weights, what is kept from step to step.")
+    average: float = Field(
+        default=0.95, ge=0, lt=1, description="Of the slow cleaner's weights, what is kept from step to step."
+    )
 
 
-_Union = GigHead | PatternNormHead | MilRankingHead | AttentionMilHead | RtfmHead | BnWvadHead | UrDmuHead | GcnLabelNoiseHead
+_Union = (
+    GigHead
+    | PatternNormHead
+    | MilRankingHead
+    | AttentionMilHead
+    | RtfmHead
+    | BnWvadHead
+    | UrDmuHead
+    | GcnLabelNoiseHead
+)
 HEADS: dict[str, type[Head]] = {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(_Union)}
 
 

@@ -17,7 +17,13 @@ KEPT = ("seed", "permute_labels_seed")  # nothing that a method has
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "gig": {"optimizer": "adagrad", "learning_rate": 1e-3, "batch_bags": 8, "epochs": 100},
-    "mil_ranking": {"optimizer": "adagrad", "learning_rate": 0.01, "weight_decay": 0.002, "batch_bags": 60, "steps": 20_000},
+    "mil_ranking": {
+        "optimizer": "adagrad",
+        "learning_rate": 0.01,
+        "weight_decay": 0.002,
+        "batch_bags": 60,
+        "steps": 20_000,
+    },
     "rtfm": {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 5e-3, "batch_bags": 64, "steps": 15_000},
     "bn_wvad": {
         "optimizer": "adam",
@@ -32,14 +38,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def presets_spelled_out(changes: Any) -> Any:
-    """The sections of a run with `training: paper` written as `training: {preset: paper}`, to which other fields can be added."""
+    """The sections of a run with `training: paper` written as `training: {preset: paper}`, to which other fields can be
+    added."""
     if isinstance(changes, dict) and isinstance(changes.get("training"), str):
         return changes | {"training": {PRESET: changes["training"]}}
     return changes
 
 
 def published_training(head: str, base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A run's training section: the base, or where `preset` is given what was published for the head, with some changes.
+    """A run's training section: the base, or where `preset` is given what was published for the head, with some
+    changes.
 
     Args:
         head: the run's.

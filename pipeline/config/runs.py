@@ -17,7 +17,9 @@ class Training(Section):
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
     steps: int | None = Field(
-        default=None, ge=1, description="Steps of the optimiser in all, in place of epochs; the last epoch may be cut short."
+        default=None,
+        ge=1,
+        description="Steps of the optimiser in all, in place of epochs; the last epoch may be cut short.",
     )
     batch_bags: int = Field(default=8, ge=1, description="Bags of a batch. Paper: 8.")
     optimizer: Literal["adagrad", "adam"] = Field(default="adagrad", description="Paper: Adagrad.")
@@ -74,7 +76,9 @@ class Evaluation(Section):
         description="theta of the class-wise figures; with selection.validation_share, of classes that it cannot judge. "
         "Never tuned on test labels.",
     )
-    resamples: int = Field(default=1000, ge=0, le=1_000_000, description="Draws of the bootstrap over videos; 0 for no intervals.")
+    resamples: int = Field(
+        default=1000, ge=0, le=1_000_000, description="Draws of the bootstrap over videos; 0 for no intervals."
+    )
     bootstrap_seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 

@@ -36,7 +36,8 @@ def read_yaml(path: Path) -> object:
     """The content of a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, holds a key twice, or grows too large where its aliases are resolved.
+        ConfigError: it cannot be read, is no YAML, holds a key twice, or grows too large where its aliases are
+            resolved.
     """
     try:
         with path.open("rb") as stream:
@@ -54,18 +55,23 @@ def read_yaml(path: Path) -> object:
         if node is None:
             return None
         if (values := _values(node, {})) > MAX_VALUES:
-            raise ConfigError(f"{path}: expected at most {MAX_VALUES} values, got {values} where its aliases (*name) are resolved")
+            raise ConfigError(
+                f"{path}: expected at most {MAX_VALUES} values, got {values} where its aliases (*name) are resolved"
+            )
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except RecursionError:
-        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias (*name) of what it lies in") from None
+        raise ConfigError(
+            f"{path}: not valid YAML: nested too deeply, or an alias (*name) of what it lies in"
+        ) from None
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values in a node, those behind an alias as often as it is used. Raises RecursionError for a node within itself."""
+    """Values in a node, those behind an alias as often as it is used. Raises RecursionError for a node within
+    itself."""
     if id(node) in known:
         if not known[id(node)]:
             raise RecursionError

@@ -55,7 +55,8 @@ def wording(kind: str, message: str, value: Any, facts: Facts) -> str:
     """What is wrong, as "expected ..., got ...".
 
     Args:
-        kind, message, facts: type, msg and ctx of pydantic's error. A kind that is not known here keeps the library's message.
+        kind, message, facts: type, msg and ctx of pydantic's error. A kind that is not known here keeps the library's
+            message.
         value: what was given.
     """
     if kind in ("value_error", "assertion_error"):
@@ -79,7 +80,9 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, dict):
         return f"a section ({', '.join(map(str, value))[:80]})" if value else "a section without keys"
-    text = repr(value) if isinstance(value, str | int | float) else str(list(value) if isinstance(value, tuple) else value)
+    text = (
+        repr(value) if isinstance(value, str | int | float) else str(list(value) if isinstance(value, tuple) else value)
+    )
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -33,8 +33,9 @@ def validate(
 ) -> None:
     """Check what every data set must satisfy, whichever adapter read it.
 
-    Where `manifest.origin.clip_past_end` is set the annotations are published ones, which nobody can correct: overlapping intervals
-    of one class, sources in both splits and classes without a video are told then, and are problems otherwise.
+    Where `manifest.origin.clip_past_end` is set the annotations are published ones, which nobody can correct:
+    overlapping intervals of one class, sources in both splits and classes without a video are told then, and are
+    problems otherwise.
 
     Args:
         manifest: the tables to check; nothing on disk is looked at.
@@ -59,13 +60,19 @@ def validate(
         problems.add("classes", f"expected different anomaly classes without {normal_label}, got {list(classes)}")
     first = _check_videos(manifest, video_places, problems)
     known = [*classes, normal_label]
-    rows = [(place, label) for place, entry in zip(video_places, manifest.videos, strict=True) for label in entry.labels]
+    rows = [
+        (place, label) for place, entry in zip(video_places, manifest.videos, strict=True) for label in entry.labels
+    ]
     _check_labels(rows, known, problems)
     _check_labels([(p, i.label) for p, i in zip(interval_places, manifest.intervals, strict=True)], known, problems)
-    # Every wrong label has been said: all else is held against the class that it means, so that it is one line, not many.
+    # Every wrong label has been said: all else is held against the class that it means, so that it is one line, not
+    # many.
     meant = {label: same_but_capitals(label, known) or label for label in {*(label for _, label in rows), *known}}
     entries = {
-        video_id: (place, replace(entry, labels=tuple(meant[label] for label in entry.labels if meant[label] != normal_label)))
+        video_id: (
+            place,
+            replace(entry, labels=tuple(meant[label] for label in entry.labels if meant[label] != normal_label)),
+        )
         for video_id, (place, entry) in first.items()
     }
     intervals = [replace(i, label=same_but_capitals(i.label, known) or i.label) for i in manifest.intervals]
@@ -88,7 +95,9 @@ def validate(
     problems.raise_any()
 
 
-def check_selections(videos: Sequence[VideoEntry], selections: Collection[tuple[float, int]], problems: Problems) -> None:
+def check_selections(
+    videos: Sequence[VideoEntry], selections: Collection[tuple[float, int]], problems: Problems
+) -> None:
     """Every validation split that is asked for, (validation_share, seed), can be carved from the training videos."""
     train = [entry for entry in videos if entry.split == "train"]
     for share, seed in dict.fromkeys(selections):
@@ -119,7 +128,10 @@ def _check_videos(manifest: Manifest, places: Sequence[str], problems: Problems)
     for video_id, (place, _) in first.items():
         other_id = forms.setdefault(unicodedata.normalize("NFC", video_id), video_id)
         if other_id != video_id:
-            problems.add(place, f"video_id {video_id!r} looks the same as that of {first[other_id][0]}, and is another in Unicode")
+            problems.add(
+                place,
+                f"video_id {video_id!r} looks the same as that of {first[other_id][0]}, and is another in Unicode",
+            )
     return first
 
 
@@ -185,7 +197,9 @@ def _check_classes(classes: Sequence[str], videos: Sequence[VideoEntry], faults:
     """Classes that no video shows, or none of the training."""
     splits = {label: {entry.split for entry in videos if label in entry.labels} for label in classes}
     if bare := [label for label, found in splits.items() if not found]:
-        faults.append(f"classes: no video is labelled {', '.join(bare)}; list one of each, or leave them out of dataset.classes")
+        faults.append(
+            f"classes: no video is labelled {', '.join(bare)}; list one of each, or leave them out of dataset.classes"
+        )
     if unlearnt := [label for label, found in splits.items() if found and "train" not in found]:
         notes.append(f"classes: no training video is labelled {', '.join(unlearnt)}: their scores mean nothing")
 

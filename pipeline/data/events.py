@@ -1,7 +1,7 @@
 """Events: stretches of a video in which something anomalous was found, and the tables that list them.
 
-A table is written as Parquet, CSV or JSON lines, one row per event, with the columns of `Event` in their order. CSV cells that a
-spreadsheet would run as a formula are made safe, and read back as they were.
+A table is written as Parquet, CSV or JSON lines, one row per event, with the columns of `Event` in their order. CSV
+cells that a spreadsheet would run as a formula are made safe, and read back as they were.
 """
 
 from __future__ import annotations
@@ -66,11 +66,14 @@ SCHEMA = pa.schema(
 
 
 def write_events(path: Path, events: Sequence[Event]) -> None:
-    """Write events in the form that the file's ending names: .parquet, .csv or .jsonl. Raises PipelineError for another one."""
+    """Write events in the form that the file's ending names: .parquet, .csv or .jsonl. Raises PipelineError for another
+    one."""
     rows = [tuple(asdict(event).values()) for event in events]
     if path.suffix == ".parquet":
         columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
-        pq.write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA), path)
+        pq.write_table(
+            pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA), path
+        )
     elif path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
@@ -84,7 +87,8 @@ def write_events(path: Path, events: Sequence[Event]) -> None:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a table that `write_events` wrote, or of one with the same columns; further columns are passed over.
+    """The events of a table that `write_events` wrote, or of one with the same columns; further columns are passed
+    over.
 
     Raises:
         ManifestError: every row of a CSV file that cannot be read.
@@ -116,7 +120,9 @@ def _event(place: str, row: dict) -> Event:
             *(int(row[name]) if name.endswith("_frame") else float(row[name]) for name in COLUMNS[3:]),
         )
     except KeyError as error:
-        raise PipelineError(f"{place}: expected the columns {', '.join(COLUMNS)}, got none named {error.args[0]}") from error
+        raise PipelineError(
+            f"{place}: expected the columns {', '.join(COLUMNS)}, got none named {error.args[0]}"
+        ) from error
     except (TypeError, ValueError) as error:
         raise PipelineError(f"{place}: expected numbers in the columns {', '.join(COLUMNS[3:])}: {error}") from error
 

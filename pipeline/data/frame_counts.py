@@ -1,8 +1,8 @@
 """Tables of frame counts: what is known of videos that are not at hand.
 
 A CSV file with the columns video_id and frames, and optionally fps, split and label; other columns are ignored, so a
-per_video.csv of an evaluation is one. The lists of UCF-Crime (name, frames, class, four numbers) and ShanghaiTech (name, label,
-frames) that state frames are read as they are published; -1 is a number that they do not state.
+per_video.csv of an evaluation is one. The lists of UCF-Crime (name, frames, class, four numbers) and ShanghaiTech
+(name, label, frames) that state frames are read as they are published; -1 is a number that they do not state.
 """
 
 from __future__ import annotations
@@ -75,9 +75,15 @@ def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, 
     if manifest:
         facts = [(entry.video_id, entry.packets, entry.fps) for entry in load(manifest).videos]
     else:
-        facts = [(row.video_id, row.frames, row.fps) for row in read_frame_counts(table, problems).values()] if table else []
+        facts = (
+            [(row.video_id, row.frames, row.fps) for row in read_frame_counts(table, problems).values()]
+            if table
+            else []
+        )
     problems.raise_any()
-    return {name: frames for name, frames, _ in facts} if manifest or table else None, {name: fps for name, _, fps in facts if fps}
+    return {name: frames for name, frames, _ in facts} if manifest or table else None, {
+        name: fps for name, _, fps in facts if fps
+    }
 
 
 def _table_rows(file: Path, lines: list[str], header: list[str], problems: Problems) -> Iterable[CountedVideo]:

@@ -1,4 +1,5 @@
-"""Headers of many videos. Counting packets reads whole files, so a journal keeps what was read while a file stays as it is."""
+"""Headers of many videos. Counting packets reads whole files, so a journal keeps what was read while a file stays as it
+is."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FORM = 2  # of the journal's lines, raised when what is read of a header changes
 def file_facts(path: Path) -> Facts:
     """(bytes, mtime_ns) of a video; -1 and -1 for what is not there.
 
-    A folder of images has the sum of its files' sizes and the newest time; a link in it that leads nowhere counts as itself.
+    A folder of images has the sum of its files' sizes and the newest time; a link in it that leads nowhere counts as
+    itself.
     """
     try:
         if path.is_dir():
@@ -52,8 +54,8 @@ def read_headers(
     Args:
         paths: videos that exist.
         workers: what reads them.
-        journal: a file of JSON lines; headers found there are not read again, new ones are added at once. Those that cannot be
-            read are tried again every time.
+        journal: a file of JSON lines; headers found there are not read again, new ones are added at once. Those that
+            cannot be read are tried again every time.
         progress: called as progress(done, total).
     """
     facts = [file_facts(path) for path in paths]

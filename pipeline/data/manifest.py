@@ -1,9 +1,10 @@
 """The manifest: which videos there are, what is known of them, and the annotated intervals of the test split.
 
-Labels are keyed by video id, never by position. The true length of a video is known only after decoding, so intervals are
-checked against it when the truth is made (`frame_labels`).
+Labels are keyed by video id, never by position. The true length of a video is known only after decoding, so intervals
+are checked against it when the truth is made (`frame_labels`).
 
-On disk the truth of the test split, its labels and intervals, lies in a folder of its own, `truth`. `load` reads it only when
+On disk the truth of the test split, its labels and intervals, lies in a folder of its own, `truth`. `load` reads it
+only when
 asked: without it the labels of test videos and the intervals are None, and using them is an error.
 """
 
@@ -56,8 +57,8 @@ class VideoEntry:
         source: what the video was cut from, if known; videos of one source never lie in both parts of a split.
         width, height: pixels, after rotation; 0 where the header cannot be read.
         fps: as the container states it.
-        packets: planned number of frames: the packets for which a player shows a picture, see `VideoHeader`; the decoder may yield
-            another. 0 where the header cannot be read.
+        packets: planned number of frames: the packets for which a player shows a picture, see `VideoHeader`; the
+            decoder may yield another. 0 where the header cannot be read.
         bytes: size on disk.
     """
 
@@ -88,7 +89,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that labels or intervals were read from: its path below the data set's root, else its name, and its SHA-256."""
+    """A file that labels or intervals were read from: its path below the data set's root, else its name, and its
+    SHA-256."""
 
     path: str
     sha256: str
@@ -102,8 +104,8 @@ class Origin:
         adapter, version: what read the files; the version is raised when it reads the same files in another way.
         files: the annotation files.
         warnings: faults of the files that were put up with, one line each.
-        clip_past_end: an interval that ends past the last decoded frame ends there; else it is an error. Set for published
-            annotations, which nobody can correct.
+        clip_past_end: an interval that ends past the last decoded frame ends there; else it is an error. Set for
+            published annotations, which nobody can correct.
     """
 
     adapter: str = "none"
@@ -155,7 +157,8 @@ class Manifest:
         rest = replace(
             self,
             videos=tuple(entry for entry in self.videos if entry.video_id not in gone),
-            intervals=self.intervals and tuple(interval for interval in self.intervals if interval.video_id not in gone),
+            intervals=self.intervals
+            and tuple(interval for interval in self.intervals if interval.video_id not in gone),
         )
         problems = Problems()
         check_splits(rest.videos, problems)
@@ -183,8 +186,9 @@ class Manifest:
             n_frames: decoded frames, N.
 
         Raises:
-            ManifestError: an unknown or a training video, an interval that lies past the last decoded frame, or ends there
-                where that is not put up with (`Origin.clip_past_end`), or a manifest that was loaded without the truth.
+            ManifestError: an unknown or a training video, an interval that lies past the last decoded frame, or ends
+                there where that is not put up with (`Origin.clip_past_end`), or a manifest that was loaded without the
+                truth.
         """
         truth = np.zeros((n_frames, len(self.classes)), dtype=bool)
         for interval in self._intervals(video_id):
@@ -226,9 +230,11 @@ def check_splits(videos: Sequence[VideoEntry], problems: Problems, splits: Seque
 
 
 def save(manifest: Manifest, folder: Path) -> None:
-    """Write videos.parquet, truth/labels.parquet, truth/intervals.parquet and manifest.json, the last when all else is there.
+    """Write videos.parquet, truth/labels.parquet, truth/intervals.parquet and manifest.json, the last when all else is
+    there.
 
-    videos.parquet does not hold the labels of test videos. Raises ManifestError for a manifest that was loaded without the truth.
+    videos.parquet does not hold the labels of test videos. Raises ManifestError for a manifest that was loaded without
+    the truth.
     """
     if manifest.intervals is None:
         raise ManifestError(f"{folder}: a manifest without the truth cannot be saved")
@@ -251,7 +257,8 @@ def load(folder: Path, *, truth: bool = False) -> Manifest:
 
     Args:
         folder: of the manifest.
-        truth: read the labels and intervals of the test videos too; only the evaluation does, and `gig explain` on request.
+        truth: read the labels and intervals of the test videos too; only the evaluation does, and `gig explain` on
+            request.
 
     Raises:
         ManifestError: it is missing, damaged or of another version.
@@ -263,14 +270,21 @@ def load(folder: Path, *, truth: bool = False) -> Manifest:
             raise ManifestError(f"{folder}: manifest of version {version}, this code reads {SCHEMA_VERSION}")
         labels, intervals = {}, None
         if truth:
-            labels = {row["video_id"]: row["labels"] for row in pq.read_table(folder / TRUTH / "labels.parquet").to_pylist()}
-            intervals = tuple(Interval(**row) for row in pq.read_table(folder / TRUTH / "intervals.parquet").to_pylist())
+            labels = {
+                row["video_id"]: row["labels"] for row in pq.read_table(folder / TRUTH / "labels.parquet").to_pylist()
+            }
+            intervals = tuple(
+                Interval(**row) for row in pq.read_table(folder / TRUTH / "intervals.parquet").to_pylist()
+            )
         videos = []
         for row in pq.read_table(folder / "videos.parquet").to_pylist():
             found = labels[row["video_id"]] if truth and row["split"] == "test" else row["labels"]
             videos.append(VideoEntry(**row | {"labels": None if found is None else tuple(found)}))
         origin = facts["origin"]
-        origin |= {"files": tuple(SourceFile(**file) for file in origin["files"]), "warnings": tuple(origin["warnings"])}
+        origin |= {
+            "files": tuple(SourceFile(**file) for file in origin["files"]),
+            "warnings": tuple(origin["warnings"]),
+        }
         return Manifest(Path(facts["root"]), tuple(facts["classes"]), tuple(videos), intervals, Origin(**origin))
     except ManifestError:
         raise

@@ -15,8 +15,8 @@ def read_order(file: Path, known: Collection[str] = (), suffix: str = "") -> tup
     """The ids of a list, in its order.
 
     Args:
-        file: text. A line is an id, or a file name, with folders and ending or without; of a published list that states frames,
-            the first cell.
+        file: text. A line is an id, or a file name, with folders and ending or without; of a published list that states
+            frames, the first cell.
         known: ids; a line that is one of them is taken as it is.
         suffix: end of the file names that is not part of the id.
 
@@ -30,7 +30,9 @@ def read_order(file: Path, known: Collection[str] = (), suffix: str = "") -> tup
     ids = tuple(line if line in known else _id(line, suffix) for line in lines)
     twice = next((video_id for video_id in ids if ids.count(video_id) > 1), None) if len(set(ids)) < len(ids) else None
     if not ids or twice is not None:
-        raise ManifestError(f"{file}: expected a video a line, each once, got {f'{twice} twice' if twice else 'nothing'}")
+        raise ManifestError(
+            f"{file}: expected a video a line, each once, got {f'{twice} twice' if twice else 'nothing'}"
+        )
     return ids
 
 

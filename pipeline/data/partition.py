@@ -14,8 +14,9 @@ __all__ = ["carve_validation"]
 def carve_validation(entries: Sequence[VideoEntry], share: float, seed: int) -> tuple[str, ...]:
     """Choose some training videos for validation.
 
-    Videos of one source stay together; a video without one stands for itself. Among the groups of the same labels the share is
-    taken, at least one where there are two or more and never all; which ones, follows from the seed and their names alone.
+    Videos of one source stay together; a video without one stands for itself. Among the groups of the same labels the
+    share is taken, at least one where there are two or more and never all; which ones, follows from the seed and their
+    names alone.
 
     Args:
         entries: the training videos.

@@ -40,7 +40,8 @@ def same_but_capitals(name: str, known: Iterable[str]) -> str | None:
 
 
 def look_alike(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks the same on a screen but is another in Unicode: an accent in one character, or in two."""
+    """The known name that looks the same on a screen but is another in Unicode: an accent in one character, or in
+    two."""
     form = unicodedata.normalize("NFC", name)
     return next((other for other in known if other != name and unicodedata.normalize("NFC", other) == form), None)
 

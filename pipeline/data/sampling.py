@@ -52,8 +52,9 @@ def view_indices(
 ) -> np.ndarray:
     """Clips of a training video, each from a random start in its segment.
 
-    The start is drawn so that the clip fits, both ends included. The interval shrinks to floor((length - 1) / (L - 1)) in
-    a segment too short for it (L is 6 in the paper); at 0 the indices are consecutive, clamped to the segment's last frame.
+    The start is drawn so that the clip fits, both ends included. The interval shrinks to floor((length - 1) / (L - 1))
+    in a segment too short for it (L is 6 in the paper); at 0 the indices are consecutive, clamped to the segment's last
+    frame.
 
     Args:
         n_frames: frames of the video, N.
@@ -93,7 +94,8 @@ def plan_views(
     clips_per_segment: int,
     seed: int,
 ) -> list[np.ndarray]:
-    """The clips (T, clips_per_segment, L) of every view of a training video; see `view_indices` and `view_generator`."""
+    """The clips (T, clips_per_segment, L) of every view of a training video; see `view_indices` and
+    `view_generator`."""
     return [
         view_indices(
             n_frames,

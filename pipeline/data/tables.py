@@ -1,10 +1,12 @@
 """CSV tables as text: what other programs write and this one reads, and what this one writes for them.
 
-A table that is read must be UTF-8, separated by commas, with its columns named in line 1. What spreadsheets do to it otherwise
-(UTF-16, semicolons or tabs, a comma in a cell without quotes) is a problem with its place, never a cell in another column.
+A table that is read must be UTF-8, separated by commas, with its columns named in line 1. What spreadsheets do to it
+otherwise (UTF-16, semicolons or tabs, a comma in a cell without quotes) is a problem with its place, never a cell in
+another column.
 
-A spreadsheet runs a cell that begins with one of `= + - @`, a tab or a carriage return as a formula. Names of videos and classes
-may begin so, and come from others: such a text is written with an apostrophe before it, and read without. Numbers stay as they are.
+A spreadsheet runs a cell that begins with one of `= + - @`, a tab or a carriage return as a formula. Names of videos
+and classes may begin so, and come from others: such a text is written with an apostrophe before it, and read without.
+Numbers stay as they are.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_text(file: Path, problems: Problems) -> str | None:
-    """The text of a UTF-8 file, without a byte order mark; a problem and None where it cannot be read or is another encoding."""
+    """The text of a UTF-8 file, without a byte order mark; a problem and None where it cannot be read or is another
+    encoding."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -39,7 +42,9 @@ def read_text(file: Path, problems: Problems) -> str | None:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
-        problems.add(f"{file}, row {row}", f"cannot be read: expected UTF-8 text, got the byte 0x{data[error.start]:02x}; {SAVE}")
+        problems.add(
+            f"{file}, row {row}", f"cannot be read: expected UTF-8 text, got the byte 0x{data[error.start]:02x}; {SAVE}"
+        )
         return None
 
 
@@ -51,8 +56,8 @@ def read_rows(
     Args:
         file: what to read.
         required: columns that must be there; any others are kept.
-        problems: told of everything wrong. Of a file or header that cannot be used no row comes; a row whose cells are too many, or
-            too few for the required columns, is left out.
+        problems: told of everything wrong. Of a file or header that cannot be used no row comes; a row whose cells are
+            too many, or too few for the required columns, is left out.
         other_names: other name of a column -> the required one that it stands for.
 
     Returns:
@@ -82,7 +87,8 @@ def read_rows(
 def _header(
     file: Path, cells: Sequence[str], required: Sequence[str], problems: Problems, other_names: Mapping[str, str]
 ) -> list[str]:
-    """The names of the columns up to the last that has one; none, and a problem, where required ones are missing or doubled."""
+    """The names of the columns up to the last that has one; none, and a problem, where required ones are missing or
+    doubled."""
     names = [cell.strip() for cell in cells]
     for other, name in other_names.items():
         if name in required and name not in names:
@@ -104,11 +110,15 @@ def _header(
     return []
 
 
-def _fits(place: str, cells: Sequence[str], header: Sequence[str], required: Collection[str], problems: Problems) -> bool:
+def _fits(
+    place: str, cells: Sequence[str], header: Sequence[str], required: Collection[str], problems: Problems
+) -> bool:
     """Whether a row has a cell for every required column and none too many; else a problem."""
     if surplus := [cell for cell in cells[len(header) :] if cell]:
         what = f"{len(header) + len(surplus)} cells for {len(header)} columns, {', '.join(map(repr, surplus))} has none"
-        problems.add(place, f"{what}; a cell with a comma in it is put in double quotes, several labels are separated by ';'")
+        problems.add(
+            place, f"{what}; a cell with a comma in it is put in double quotes, several labels are separated by ';'"
+        )
         return False
     needed = 1 + max(header.index(name) for name in required)
     if len(cells) < needed:

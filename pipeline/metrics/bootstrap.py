@@ -1,7 +1,8 @@
 """How sure is a figure? Percentile intervals of the bootstrap over videos.
 
-Frames of one video depend on each other, so whole videos are drawn, with replacement, as many as there are. A resample is a
-column of weights: how often each video was drawn. MetricFunction are functions of such weights, so nothing is copied.
+Frames of one video depend on each other, so whole videos are drawn, with replacement, as many as there are. A resample
+is a column of weights: how often each video was drawn. MetricFunction are functions of such weights, so nothing is
+copied.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def estimate(
         values, spread = figures(once), figures(drawn) if resamples else {}
         alone = _resting_on_one(figures, spread, videos)
         for name, value in values.items():
-            found[name] = _interval(float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"), name in alone)
+            found[name] = _interval(
+                float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"), name in alone
+            )
     return found
 
 
@@ -87,12 +90,15 @@ def difference(
 
 
 def _resting_on_one(figures: MetricFunction, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
-    """MetricFunction that are the same in every resample because they rest on one video: without it they are not defined.
+    """MetricFunction that are the same in every resample because they rest on one video: without it they are not
+    defined.
 
     Others can be the same in every resample too, such as the AUC of a system that makes no mistake.
     """
     alike = {
-        name for name, values in spread.items() if np.nanmax(values, initial=-np.inf) - np.nanmin(values, initial=np.inf) < 1e-12
+        name
+        for name, values in spread.items()
+        if np.nanmax(values, initial=-np.inf) - np.nanmin(values, initial=np.inf) < 1e-12
     }
     if not alike:
         return set()
@@ -107,7 +113,9 @@ def _interval(value: float, spread: np.ndarray, needs: str, alone: bool) -> Esti
         return Estimate(None, reason=f"not defined without {needs}")
     defined = spread[~np.isnan(spread)]
     if not len(defined):
-        return Estimate(value, reason="the interval is not defined: no resample has the figure" if len(spread) else None)
+        return Estimate(
+            value, reason="the interval is not defined: no resample has the figure" if len(spread) else None
+        )
     if alone:
         return Estimate(value, None, None, len(defined), "the interval is not defined: the figure rests on one video")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

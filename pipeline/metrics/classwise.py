@@ -1,4 +1,5 @@
-"""Class-wise figures: precision, recall, F1 and AP of every anomaly class, and their means (task 2 of the paper, section 4.3)."""
+"""Class-wise figures: precision, recall, F1 and AP of every anomaly class, and their means (task 2 of the paper,
+section 4.3)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ __all__ = ["ClassMetrics", "ClassScore", "ClasswiseReport", "classwise_report"]
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. Precision without a prediction, recall without a true frame, and F1 of two zeros are 0; AP is then None."""
+    """One class. Precision without a prediction, recall without a true frame, and F1 of two zeros are 0; AP is then
+    None."""
 
     label: str
     precision: float
@@ -83,7 +85,9 @@ class ClassMetrics:
     @cached_property
     def rankings(self) -> tuple[Ranking, ...]:
         """One a class."""
-        return tuple(Ranking.of(self.values[:, i], self.truth[:, i], self.video, self.videos) for i in range(len(self.classes)))
+        return tuple(
+            Ranking.of(self.values[:, i], self.truth[:, i], self.video, self.videos) for i in range(len(self.classes))
+        )
 
     def mf1(self, weights: np.ndarray) -> np.ndarray:
         """Mean F1 (R,) over the classes with a frame in truth or prediction; nan where there is none."""
@@ -96,7 +100,9 @@ class ClassMetrics:
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Every figure of each of R resamples, (R,), nan where it is not defined; `weights` as in `FrameMetrics`."""
         figures = {"mf1": self.mf1(weights)}
-        areas = {f"class_ap/{name}": r.areas(weights).stepwise for name, r in zip(self.classes, self.rankings, strict=True)}
+        areas = {
+            f"class_ap/{name}": r.areas(weights).stepwise for name, r in zip(self.classes, self.rankings, strict=True)
+        }
         found = np.stack(list(areas.values()))
         counted = (~np.isnan(found)).sum(axis=0)
         mean = np.divide(np.nansum(found, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0)

@@ -1,7 +1,8 @@
-"""General figures: how well one anomaly score a frame tells anomalous frames, or videos, from normal ones (task 1 of the paper).
+"""General figures: how well one anomaly score a frame tells anomalous frames, or videos, from normal ones (task 1 of
+the paper).
 
-All frames of all videos are taken together (micro). A video is anomalous when a frame of it is; its score is that of its highest
-frame. docs/evaluation.md has the definitions beside the variants that other systems report.
+All frames of all videos are taken together (micro). A video is anomalous when a frame of it is; its score is that of
+its highest frame. docs/evaluation.md has the definitions beside the variants that other systems report.
 """
 
 from __future__ import annotations
@@ -107,7 +108,9 @@ class FrameMetrics:
         """One figure of all videos once. Raises DegenerateTruth where it is not defined."""
         value = float(self(np.ones((len(self.video_ids), 1)))[name][0])
         if np.isnan(value):
-            frames = f"{int(self.truth.sum())} of the {len(self.truth)} frames of {len(self.video_ids)} videos are anomalous"
+            frames = (
+                f"{int(self.truth.sum())} of the {len(self.truth)} frames of {len(self.video_ids)} videos are anomalous"
+            )
             raise DegenerateTruth(f"{name} needs {self.NEEDS[name]}: {frames}")
         return value
 
@@ -128,7 +131,8 @@ def frame_auc(scores: Tables, labels: Tables) -> float:
 
 
 def frame_ap(scores: Tables, labels: Tables) -> float:
-    """Average precision of all frames, step-wise: the sum of precision x rise of recall. Arguments and errors as `frame_auc`."""
+    """Average precision of all frames, step-wise: the sum of precision x rise of recall. Arguments and errors as
+    `frame_auc`."""
     return FrameMetrics(scores, labels).one("frame_ap")
 
 
@@ -155,7 +159,9 @@ def false_alarm_rate(scores: Tables, labels: Tables) -> float:
 def join(scores: Tables, labels: Tables) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels of all videos, concatenated in the order of their ids; errors as `FrameMetrics`."""
     if set(scores) != set(labels):
-        raise PipelineError(f"no scores for {sorted(set(labels) - set(scores))}, no labels for {sorted(set(scores) - set(labels))}")
+        raise PipelineError(
+            f"no scores for {sorted(set(labels) - set(scores))}, no labels for {sorted(set(scores) - set(labels))}"
+        )
     if not scores:
         raise DegenerateTruth("no videos: nothing to evaluate")
     for video_id in sorted(scores):

@@ -1,8 +1,9 @@
 """Threshold curves of scored items (frames, videos or detections) whose videos carry weights.
 
-A resample of the bootstrap is a weight for every video: how often it was drawn. All curves are made of counts: how much weight of
-positive and of negative items lies at or above a threshold. Negative items between two scores of positive ones are
-interchangeable, so items are grouped into bins once; each resample is then one column of a sparse product. Nothing is approximated.
+A resample of the bootstrap is a weight for every video: how often it was drawn. All curves are made of counts: how much
+weight of positive and of negative items lies at or above a threshold. Negative items between two scores of positive
+ones are interchangeable, so items are grouped into bins once; each resample is then one column of a sparse product.
+Nothing is approximated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ CELLS_AT_ONCE = 150_000
 
 @dataclass(frozen=True)
 class Areas:
-    """Areas under the curves of R resamples; nan where a resample has no positive item (of `auc`: items of one kind only).
+    """Areas under the curves of R resamples; nan where a resample has no positive item (of `auc`: items of one kind
+    only).
 
     Attributes:
         auc: (R,) under the ROC curve. Equal scores give exactly 0.5.
@@ -39,8 +41,8 @@ class Ranking:
     """Items in descending order of score.
 
     Attributes:
-        thresholds: (K,) float64, the lowest score in each bin, descending. A bin holds the items of one score, or neighbouring
-            scores of negative items only.
+        thresholds: (K,) float64, the lowest score in each bin, descending. A bin holds the items of one score, or
+            neighbouring scores of negative items only.
         positives: (K, V) sparse float64, positive items in each bin of each video.
         negatives: the same of negative items.
         wanted: (V,) float64, positive items of each video that there are to find; for detections some have no item.
@@ -71,14 +73,18 @@ class Ranking:
         starts = np.flatnonzero(first)
         holds = np.add.reduceat(positive, starts, dtype=np.int64) > 0 if len(starts) else np.zeros(0, bool)
         opens = np.ones(len(starts), dtype=bool)
-        opens[1:] = holds[1:] | holds[:-1]  # a score without a positive joins the one before it, if that has none either
+        opens[1:] = (
+            holds[1:] | holds[:-1]
+        )  # a score without a positive joins the one before it, if that has none either
         bins = np.repeat(np.cumsum(opens) - 1, np.diff(np.append(starts, len(scores))))
         count, lowest = int(opens.sum()), scores[np.flatnonzero(np.diff(bins, append=-1))]
         tables = []
         for kind in (positive, ~positive):
             cells = bins[kind].astype(np.int64) * videos + video[kind]
             cells, items = np.unique(cells, return_counts=True)
-            tables.append(csr_array((items.astype(np.float64), (cells // videos, cells % videos)), shape=(count, videos)))
+            tables.append(
+                csr_array((items.astype(np.float64), (cells // videos, cells % videos)), shape=(count, videos))
+            )
         if wanted is None:
             wanted = np.bincount(video[positive], minlength=videos)
         return cls(lowest, *tables, np.asarray(wanted, dtype=np.float64))
@@ -122,7 +128,8 @@ class Ranking:
         return Areas(auc, stepwise, trapezoidal)
 
     def curve(self) -> dict[str, np.ndarray]:
-        """The curve of all items once: threshold, true_positives, false_positives, positives and negatives, each (K,)."""
+        """The curve of all items once: threshold, true_positives, false_positives, positives and negatives, each
+        (K,)."""
         ((_, true, false, positives),) = self.counts(self.ones)
         count = len(self.thresholds)
         return {

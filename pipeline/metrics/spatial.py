@@ -15,7 +15,8 @@ __all__ = ["HitRate", "hit_rate"]
 
 @dataclass(frozen=True)
 class HitRate:
-    """Share of anomalous windows whose anomaly lies in a chosen cell, the share of a random choice, and the windows counted."""
+    """Share of anomalous windows whose anomaly lies in a chosen cell, the share of a random choice, and the windows
+    counted."""
 
     rate: float
     chance: float

@@ -2,12 +2,12 @@
 
 The protocol, of which nothing is fitted to any data:
 
-1. Proposals of a video and class: the maximal runs of frames whose class score is at least t, for t = 0.05, 0.10, ..., 0.95. A
-   proposal's confidence is its mean score. The 100 most confident are kept.
+1. Proposals of a video and class: the maximal runs of frames whose class score is at least t, for t = 0.05, 0.10, ...,
+   0.95. A proposal's confidence is its mean score. The 100 most confident are kept.
 2. Non-maximum suppression: in order of confidence, a proposal goes when its IoU with a kept one is above 0.5.
 3. True intervals: the maximal runs of frames that show the class.
-4. In order of confidence, over all videos, a detection takes the free true interval of its video with the largest IoU, if that is
-   at least the threshold; else it is false.
+4. In order of confidence, over all videos, a detection takes the free true interval of its video with the largest IoU,
+   if that is at least the threshold; else it is false.
 5. AP of a class is step-wise, over the true intervals of that class; mAP is the mean over the classes that have one.
 """
 
@@ -64,7 +64,8 @@ def propose(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def match(detections: np.ndarray, truth: np.ndarray, least: float) -> np.ndarray:
-    """Step 4 in one video: which detections (n, 2), most confident first, find a free interval of the truth (m, 2); (n,) bool."""
+    """Step 4 in one video: which detections (n, 2), most confident first, find a free interval of the truth (m, 2);
+    (n,) bool."""
     hits = np.zeros(len(detections), dtype=bool)
     if not len(truth):
         return hits
@@ -89,7 +90,9 @@ class DetectionMetrics:
         LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameMetrics`.
     """
 
-    def __init__(self, scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+    def __init__(
+        self, scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str]
+    ) -> None:
         join(scores, labels)  # the same checks
         self.scores, self.labels, self.classes = scores, labels, tuple(classes)
 
@@ -117,7 +120,8 @@ class DetectionMetrics:
         return found
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every figure of each of R resamples, (R,), nan where no class has a true interval; `weights` as in `FrameMetrics`."""
+        """Every figure of each of R resamples, (R,), nan where no class has a true interval; `weights` as in
+        `FrameMetrics`."""
         figures = {}
         for least, rankings in self.rankings.items():
             mean = np.full(weights.shape[1], np.nan)

@@ -1,7 +1,8 @@
-"""TPN on SlowOnly ResNet, built from mmaction2's classes. The only module that knows mmaction2 and its layout (N, C, T, H, W).
+"""TPN on SlowOnly ResNet, built from mmaction2's classes. The only module that knows mmaction2 and its layout (N, C, T,
+H, W).
 
-`tpn_slowonly_r50` is mmaction2's own shipped recogniser; a checkpoint is loaded strictly into all of it, then its recognition head
-and the neck's auxiliary head are dropped. `tpn_tiny` is made of the same classes with few channels.
+`tpn_slowonly_r50` is mmaction2's own shipped recogniser; a checkpoint is loaded strictly into all of it, then its
+recognition head and the neck's auxiliary head are dropped. `tpn_tiny` is made of the same classes with few channels.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Backbone(nn.Module):
         inputs = (clips.permute(0, 4, 1, 2, 3).float() - self.mean) / self.std
         maps, _ = self.neck(self.backbone(inputs))
         if maps.shape[2] != 1:
-            raise ValueError(f"a clip of {clips.shape[1]} frames leaves {maps.shape[2]} steps after the neck; use at most 8")
+            raise ValueError(
+                f"a clip of {clips.shape[1]} frames leaves {maps.shape[2]} steps after the neck; use at most 8"
+            )
         return maps[:, :, 0].permute(0, 2, 3, 1).contiguous()
 
 
@@ -81,7 +84,8 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
 
     Args:
         name: `tpn_slowonly_r50` or `tpn_tiny`.
-        weights: a checkpoint of the full recogniser (.pth as mmaction2 writes it, or .safetensors), `bundled`, or `random`.
+        weights: a checkpoint of the full recogniser (.pth as mmaction2 writes it, or .safetensors), `bundled`, or
+            `random`.
         seed: of the initialisation when weights are `random`.
 
     Raises:
@@ -106,7 +110,8 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
 
 
 def full_state(network: Backbone) -> dict[str, torch.Tensor]:
-    """A checkpoint of the whole recogniser with the network's weights as they are now, on the CPU; `build_backbone` loads it."""
+    """A checkpoint of the whole recogniser with the network's weights as they are now, on the CPU; `build_backbone`
+    loads it."""
     return {key: value.detach().cpu().contiguous() for key, value in (network.state_dict() | network.dropped).items()}
 
 
@@ -188,7 +193,9 @@ def _mmaction():
             from mmaction.utils import register_all_modules
         except ImportError as error:
             if "libGL" in str(error) or "libgthread" in str(error):
-                raise ImportError(f"{error}: opencv needs system libraries; apt-get install libgl1 libglib2.0-0") from error
+                raise ImportError(
+                    f"{error}: opencv needs system libraries; apt-get install libgl1 libglib2.0-0"
+                ) from error
             raise
         register_all_modules()
     return MODELS
@@ -216,7 +223,8 @@ def _build_recognizer(name: str) -> nn.Module:
 
 
 def _initialise(recognizer: nn.Module, seed: int) -> None:
-    """Random weights whose activations keep their scale (He), unlike mmaction2's own, which leave features near 0.0007."""
+    """Random weights whose activations keep their scale (He), unlike mmaction2's own, which leave features near
+    0.0007."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, module in recognizer.named_modules():

@@ -1,12 +1,13 @@
 """The fast form of TPN on SlowOnly: the loaded module's own weights, arranged for speed. Knows no mmaction2.
 
-- Batch norms are folded into the convolutions before them: once where the weights are frozen, in every pass where they are trained.
-- Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are 2-D ones
-  too, on one picture that is as high as the clip is long and as wide as there are positions.
-- On a CUDA device the neck's grouped convolutions are matrix products; in bfloat16, where nothing is trained, bias, sum with the
-  block's input and ReLU are part of the convolution's kernel.
-- Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes them once
-  a frame, whatever the number of windows it lies in, and `clips` does the rest.
+- Batch norms are folded into the convolutions before them: once where the weights are frozen, in every pass where they
+  are trained.
+- Convolutions with temporal kernel 1 are 2-D ones on a batch of frames, channels last. Those with kernel (3, 1, 1) are
+  2-D ones too, on one picture that is as high as the clip is long and as wide as there are positions.
+- On a CUDA device the neck's grouped convolutions are matrix products; in bfloat16, where nothing is trained, bias, sum
+  with the block's input and ReLU are part of the convolution's kernel.
+- Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes
+  them once a frame, whatever the number of windows it lies in, and `clips` does the rest.
 
 Clips are time-major, (L, N, C, h, w): a shift in time is then a slice.
 """
@@ -37,7 +38,9 @@ class FastTPN(nn.Module):
     def __init__(self, network: nn.Module, *, checkpointing: bool = False) -> None:
         super().__init__()
         if network.training:
-            raise ValueError("expected a backbone in evaluation mode: its norms are folded with their running statistics")
+            raise ValueError(
+                "expected a backbone in evaluation mode: its norms are folded with their running statistics"
+            )
         self.checkpointing = checkpointing
         self.name, self.channels, self.weights_sha256 = network.name, network.channels, network.weights_sha256
         backbone, neck = network.backbone, network.neck
@@ -47,7 +50,9 @@ class FastTPN(nn.Module):
         self.stem, self.pool = _Convolution(backbone.conv1), backbone.maxpool
         self.early, self.late = nn.ModuleList(stages[:2]), nn.ModuleList(stages[2:])
         if any(conv.taps > 1 for conv in (*self.early.modules(), self.stem) if isinstance(conv, _Convolution)):
-            raise ValueError("expected stem, layer1 and layer2 without a temporal kernel: they are computed frame by frame")
+            raise ValueError(
+                "expected stem, layer1 and layer2 without a temporal kernel: they are computed frame by frame"
+            )
         self.neck = _Neck(neck)
         self.eval()
 
@@ -159,7 +164,8 @@ class _Convolution(nn.Module):
         return output.relu_() if relu else output
 
     def _pictures(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (L, N, C, h, w) as what the 2-D convolution sees: (L N, C, h, w), or (1, C, L, N h w) for time steps as rows."""
+        """Maps (L, N, C, h, w) as what the 2-D convolution sees: (L N, C, h, w), or (1, C, L, N h w) for time steps as
+        rows."""
         if self.taps == 1:
             return maps.flatten(0, 1)
         return maps.permute(0, 1, 3, 4, 2).flatten(1, 3).permute(2, 0, 1)[None]
@@ -174,7 +180,9 @@ class _Convolution(nn.Module):
         """The convolution as a matrix product for each group, where a position of a step sees no other position."""
         (steps, clips), side = maps.shape[:2], maps.shape[3:]
         rows = maps.permute(0, 1, 3, 4, 2).flatten(0, 3).unflatten(1, (self.groups, -1)).transpose(0, 1)
-        taps = weights.squeeze(3).unflatten(0, (self.groups, -1)).permute(0, 2, 3, 1)  # (groups, I / groups, taps, O / groups)
+        taps = (
+            weights.squeeze(3).unflatten(0, (self.groups, -1)).permute(0, 2, 3, 1)
+        )  # (groups, I / groups, taps, O / groups)
         parts = torch.bmm(rows, taps.flatten(2)).unflatten(2, taps.shape[2:]).unflatten(1, (steps, -1))
         output = parts[..., self.taps // 2, :]
         if self.taps == 3:
@@ -185,10 +193,11 @@ class _Convolution(nn.Module):
         return output.unflatten(1, (clips, *side)).permute(0, 1, 4, 2, 3)
 
     def _fused(self, maps: torch.Tensor) -> bool:
-        """Whether there is one kernel for all of it: on CUDA, without gradients, and not while torch.compile makes its own.
+        """Whether there is one kernel for all of it: on CUDA, without gradients, and not while torch.compile makes its
+        own.
 
-        In bfloat16 alone: its range is that of float32. In float16 a value can overflow, and the kernel's ReLU need not keep the
-        NaN that comes of it; in float32 the kernels are no faster (docs/gpu.md).
+        In bfloat16 alone: its range is that of float32. In float16 a value can overflow, and the kernel's ReLU need not
+        keep the NaN that comes of it; in float32 the kernels are no faster (docs/gpu.md).
         """
         if torch.compiler.is_compiling() or not maps.is_cuda or not torch.is_inference_mode_enabled():
             return False
@@ -223,7 +232,8 @@ class _Block(nn.Module):
 
 
 class _Neck(nn.Module):
-    """TPN: the levels brought to one size and one time step, then two flows, top-down and bottom-up, fused (CVPR 2020)."""
+    """TPN: the levels brought to one size and one time step, then two flows, top-down and bottom-up, fused (CVPR
+    2020)."""
 
     def __init__(self, neck: nn.Module) -> None:
         super().__init__()

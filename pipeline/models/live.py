@@ -31,8 +31,8 @@ class LiveModel(nn.Module):
     """From clips to logits, the choice of positions (eq. 6) included.
 
     Args:
-        network: a `pipeline.models.backbone.Backbone` in evaluation mode; what is to be trained has been unfrozen. Its norms keep
-            their statistics.
+        network: a `pipeline.models.backbone.Backbone` in evaluation mode; what is to be trained has been unfrozen. Its
+            norms keep their statistics.
         head: takes cue (B, D) and pattern vectors (B, T, D).
         standardizer: of the frozen stage, or None; its constants stay as they are.
         k, reduction, relation, enhancement: as `pipeline.models.reduction.pattern_vectors`.
@@ -89,7 +89,8 @@ class LiveModel(nn.Module):
         return cue, pattern_vectors(maps, cue, k=self.k, **self.reduction).vectors
 
     def outputs(self, clips: torch.Tensor, seeds: Sequence[str]) -> list[HeadOutput]:
-        """Logits of every bag by itself, with dropout drawn from the bag's seed, so that no grouping of bags changes it.
+        """Logits of every bag by itself, with dropout drawn from the bag's seed, so that no grouping of bags changes
+        it.
 
         Args:
             clips: as `maps`.

@@ -1,8 +1,8 @@
 """The Video-Segment loss: one function a term of equations 4 and 8 to 13, and their total (12, 14).
 
-Scores are sigmoids, so the maximum of scores is the score of the maximal logit: terms 4 and 10 on a single segment are exact
-from logits. The consensus (eq. 8) is a mean of p sigmoids and has no logit; its logarithms are taken by logsumexp, which keeps
-gradients finite where scores saturate.
+Scores are sigmoids, so the maximum of scores is the score of the maximal logit: terms 4 and 10 on a single segment are
+exact from logits. The consensus (eq. 8) is a mean of p sigmoids and has no logit; its logarithms are taken by
+logsumexp, which keeps gradients finite where scores saturate.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def consensus_log_scores(segment_logits: torch.Tensor, p: int) -> tuple[torch.Te
 
 
 def segment_loss(segment_logits: torch.Tensor, anomalous: torch.Tensor, p: int) -> torch.Tensor:
-    """Eqs. 9 and 10: cross entropy of the best anomaly class of the consensus with y*. (B, T, 1 + C), (B,) -> scalar."""
+    """Eqs. 9 and 10: cross entropy of the best anomaly class of the consensus with y*. (B, T, 1 + C), (B,) ->
+    scalar."""
     positive, negative = consensus_log_scores(segment_logits, p)
     best = positive[:, 1:].argmax(dim=1, keepdim=True)
     log_score = positive[:, 1:].gather(1, best)[:, 0]
@@ -69,7 +70,8 @@ def segment_loss(segment_logits: torch.Tensor, anomalous: torch.Tensor, p: int) 
 
 
 def class_loss(segment_logits: torch.Tensor, video_labels: torch.Tensor, p: int) -> torch.Tensor:
-    """Eq. 11: cross entropy of the consensus with y, mean over the 1 + C classes. (B, T, 1 + C), (B, 1 + C) -> scalar."""
+    """Eq. 11: cross entropy of the consensus with y, mean over the 1 + C classes. (B, T, 1 + C), (B, 1 + C) ->
+    scalar."""
     positive, negative = consensus_log_scores(segment_logits, p)
     return -(video_labels * positive + (1 - video_labels) * negative).mean()
 

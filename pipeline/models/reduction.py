@@ -1,8 +1,10 @@
-"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors; and plain pooling.
+"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors; and plain
+pooling.
 
-The enhanced maps X~ = sigmoid(g) * X + X are never made. With a = 1 + sigmoid(g), X~ = a * X, so <g, X~> = X . (g * a) and
-|X~|^2 = (X * X) . (a * a), and the mean of chosen X~ is a times the mean of chosen X. Everything is differentiable; the choice of
-positions is a constant, as it is in the literal equations.
+The enhanced maps X~ = sigmoid(g) * X + X are never made. With a = 1 + sigmoid(g), X~ = a * X, so <g, X~> = X . (g * a)
+and
+|X~|^2 = (X * X) . (a * a), and the mean of chosen X~ is a times the mean of chosen X. Everything is differentiable; the
+choice of positions is a constant, as it is in the literal equations.
 """
 
 from __future__ import annotations
@@ -104,7 +106,9 @@ def spatial_patterns(
     if not 1 <= k <= rows * columns:
         raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {k}")
     with torch.no_grad():
-        related = relation_map(maps, cue, relation=relation, enhancement=enhancement, scale=scale).reshape(batch, segments, -1)
+        related = relation_map(maps, cue, relation=relation, enhancement=enhancement, scale=scale).reshape(
+            batch, segments, -1
+        )
         positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :k]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
@@ -135,7 +139,9 @@ def pattern_vectors(
     if reduction == "spatial":
         return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement, scale=scale)
     _check(maps, cue)
-    pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))  # the gain is positive: it may come after
+    pooled = (
+        maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
+    )  # the gain is positive: it may come after
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
     return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
 
@@ -158,7 +164,8 @@ class Standardizer:
         return (maps - self.mean).div_(self.std).sub_(self.offset).relu_()
 
     def cue(self, cue: torch.Tensor) -> torch.Tensor:
-        """The cue of standardised maps from the cue of raw ones: the map rises in every channel, so it commutes with max."""
+        """The cue of standardised maps from the cue of raw ones: the map rises in every channel, so it commutes with
+        max."""
         return self.maps(cue)
 
 
@@ -177,7 +184,8 @@ class ChannelMoments:
         self._squares = self._squares + (flat * flat).sum(dim=0)
 
     def finish(self, offset: float) -> Standardizer:
-        """The standardizer of what was added. A channel that never varies gets std 1. Raises ValueError if nothing was."""
+        """The standardizer of what was added. A channel that never varies gets std 1. Raises ValueError if nothing
+        was."""
         if self._count == 0:
             raise ValueError("no feature maps: channel statistics need at least one")
         mean = self._sum / self._count

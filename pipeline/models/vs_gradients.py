@@ -35,7 +35,9 @@ class SegmentWeights:
         return torch.zeros_like(unused, dtype=self.p.dtype).masked_fill_(unused, -torch.inf)[..., None]
 
 
-def video_gradient(logits: torch.Tensor, anomalous: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def video_gradient(
+    logits: torch.Tensor, anomalous: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Eq. 4.
 
     Args:
@@ -53,11 +55,13 @@ def video_gradient(logits: torch.Tensor, anomalous: torch.Tensor, weights: torch
     return (softplus(best) - wanted * best).mean(dim=0), gradient
 
 
-def segment_gradient(logits: torch.Tensor, labels: torch.Tensor, weights: SegmentWeights) -> tuple[torch.Tensor, torch.Tensor]:
+def segment_gradient(
+    logits: torch.Tensor, labels: torch.Tensor, weights: SegmentWeights
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Eqs. 8 to 11 and 13.
 
-    With S the mean of p sigmoids of z_j, d log S / d z_j = softmax_j(log sigmoid(z)) sigmoid(-z_j), which divides by no score
-    that may have saturated; log(1 - S) is the same of -z. Both are carried along in an axis of two.
+    With S the mean of p sigmoids of z_j, d log S / d z_j = softmax_j(log sigmoid(z)) sigmoid(-z_j), which divides by no
+    score that may have saturated; log(1 - S) is the same of -z. Both are carried along in an axis of two.
 
     Args:
         logits: (B, T, R, 1 + C), of the segments.
@@ -80,7 +84,9 @@ def segment_gradient(logits: torch.Tensor, labels: torch.Tensor, weights: Segmen
     classes = -(wanted * scores).sum(dim=(0, 1, 3)) / (bags * outputs)
 
     share = wanted * (weights.lambda2 / (bags * outputs))[:, None]
-    share.scatter_add_(-1, best, (anomalous * (weights.lambda1 / bags))[..., None])  # minus the slopes by log S and log(1 - S)
+    share.scatter_add_(
+        -1, best, (anomalous * (weights.lambda1 / bags))[..., None]
+    )  # minus the slopes by log S and log(1 - S)
     slope = (logs - sums[:, :, None]).exp_().mul_(torch.sigmoid(-signed)).mul_(share[:, :, None])
     gradient = torch.zeros_like(logits).scatter_(1, chosen, slope[1] - slope[0])
 

@@ -32,7 +32,9 @@ def weights_path(weights: str, backbone: str) -> Path:
     """The file that `weights` of a configuration means. Raises WeightsError when there is none."""
     if weights == "bundled":
         if backbone not in BUNDLED:
-            raise WeightsError(f"{backbone} has no bundled weights, only {', '.join(BUNDLED)}; give a file, or `random`")
+            raise WeightsError(
+                f"{backbone} has no bundled weights, only {', '.join(BUNDLED)}; give a file, or `random`"
+            )
         return BUNDLED[backbone]
     path = Path(weights)
     if not path.is_file():
@@ -83,7 +85,9 @@ def fetch_weights(folder: Path, url: str = KINETICS_URL) -> Path:
         except (urllib.error.URLError, OSError) as error:
             if isinstance(error, WeightsError):
                 raise
-            raise WeightsError(f"{url}: cannot be downloaded ({error}); fetch it by other means into {folder}") from error
+            raise WeightsError(
+                f"{url}: cannot be downloaded ({error}); fetch it by other means into {folder}"
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
     check_suffix(final, file_sha256(final))

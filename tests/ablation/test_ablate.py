@@ -61,14 +61,20 @@ class TestFile:
         assert [setting.name for setting in plan.settings] == ["a, k=4", "a, k=8", "b, k=4", "b, k=8"]
         (experiment,) = plan.experiments
         runs = [experiment.run(run) for run in plan.settings[2].runs]
-        assert [(run.head.lambda1, run.head.k, run.head.p, run.training.seed) for run in runs] == [(0.0, 4, 1, 0), (0.0, 4, 1, 5)]
+        assert [(run.head.lambda1, run.head.k, run.head.p, run.training.seed) for run in runs] == [
+            (0.0, 4, 1, 0),
+            (0.0, 4, 1, 5),
+        ]
 
     def test_a_setting_can_train_as_was_published_for_every_seed(self, write):
         settings = {"rtfm": {"head": {"name": "rtfm"}, "training": "paper"}}
         plan = load_ablation(write(list=settings, grid={"training.epochs": [3], "head.p": [2]}, seeds=[4, 5]))
         (experiment,) = plan.experiments
         found = [experiment.run(run).training for run in plan.settings[0].runs]
-        assert [(t.optimizer, t.steps, t.epochs, t.seed) for t in found] == [("adam", 15_000, 3, 4), ("adam", 15_000, 3, 5)]
+        assert [(t.optimizer, t.steps, t.epochs, t.seed) for t in found] == [
+            ("adam", 15_000, 3, 4),
+            ("adam", 15_000, 3, 5),
+        ]
 
     def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write):
         plan = load_ablation(write(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
@@ -146,7 +152,10 @@ class TestStack:
 
     def test_one_run_trained_alone_is_a_stack_of_one(self, tmp_path):
         fitted, labels = bags()
-        (head, _), single = fit_stack(fitted, labels, self.runs[:1], 2)[0], fit(fitted, labels, self.runs[0], 2, tmp_path)
+        (head, _), single = (
+            fit_stack(fitted, labels, self.runs[:1], 2)[0],
+            fit(fitted, labels, self.runs[0], 2, tmp_path),
+        )
         for name, value in single.state_dict().items():
             assert torch.equal(head.state_dict()[name], value)
 
@@ -154,7 +163,9 @@ class TestStack:
         fitted, labels = bags()
         runs = [
             self.runs[0],
-            self.runs[0].model_copy(update={"training": self.runs[0].training.model_copy(update={"learning_rate": 1e38})}),
+            self.runs[0].model_copy(
+                update={"training": self.runs[0].training.model_copy(update={"learning_rate": 1e38})}
+            ),
         ]
         judges = [Validation(fitted, labels, run.head.p) for run in runs]
         (head, history), error = fit_stack(fitted, labels, runs, 2, judges)
@@ -191,7 +202,11 @@ def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tm
         value = {"mean": test, "std": 0.1, "values": [test], "low": test - 0.1, "high": test + 0.04, "reason": None}
         row = {"setting": name, "seeds": 2, "validation_auc": {"mean": validation, "std": None}}
         path = tmp_path / f"{name}.json"
-        alone = value | {"low": None, "high": None, "reason": "the interval is not defined: the figure rests on one video"}
+        alone = value | {
+            "low": None,
+            "high": None,
+            "reason": "the interval is not defined: the figure rests on one video",
+        }
         path.write_text(json.dumps(row | {"test": {"auc": value, "ap": None, "mf1": alone}}))
         paths.append(path)
     write_table(plan, paths, tmp_path)
@@ -239,9 +254,22 @@ class TestRun:
         assert json.loads(metrics.read_text())["auc"] == pytest.approx(auc["values"][0])
 
         before = {
-            file: file.stat().st_mtime_ns for file in folder.parent.rglob("*") if file.is_file() and ".locks" not in str(file)
+            file: file.stat().st_mtime_ns
+            for file in folder.parent.rglob("*")
+            if file.is_file() and ".locks" not in str(file)
         }
-        command = [sys.executable, "-m", "luigi", "--module", "tasks", "Ablate", "--config", str(path), "--processes", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "luigi",
+            "--module",
+            "tasks",
+            "Ablate",
+            "--config",
+            str(path),
+            "--processes",
+            "1",
+        ]
         subprocess.run([*command, "--local-scheduler"], cwd=ROOT, check=True)
         assert run_ablation(plan, 1) == folder
         assert before == {file: file.stat().st_mtime_ns for file in before}
@@ -322,7 +350,9 @@ def test_workers_end_with_the_process_that_made_them(tmp_path):
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    process = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300
+    )
     status = Path(f"/proc/{int(process.stdout)}/stat")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and status.exists() and status.read_text().split(")")[1].split()[0] != "Z":

@@ -21,7 +21,9 @@ def test_the_examples_of_the_analysts_page_run_as_written(tmp_path):
         maps = generator.random((2, 8, 7, 7, 16)).astype(np.float32)
         if labels[video_id] == "Fighting":
             maps[:, :, 2, 5, :4] += 3
-        with store.writer("street-views", video_id, views=2, rows=7, columns=7, channels=16, frames_per_clip=5) as writer:
+        with store.writer(
+            "street-views", video_id, views=2, rows=7, columns=7, channels=16, frames_per_clip=5
+        ) as writer:
             for view in range(2):
                 writer.append(view, maps[view], 5 * np.arange(8)[:, None] + np.arange(5))
             writer.set_times(np.arange(40) / 10)

@@ -48,7 +48,9 @@ def spoil(path: Path, how: str) -> None:
         elif how == "loop":
             file["v"] = file
         elif how == "external storage":
-            file.create_dataset("v", rows.shape, rows.dtype, external=[(str(path.with_name("secret.bin")), 0, rows.nbytes)])
+            file.create_dataset(
+                "v", rows.shape, rows.dtype, external=[(str(path.with_name("secret.bin")), 0, rows.nbytes)]
+            )
         elif how == "virtual":
             layout = h5py.VirtualLayout(rows.shape, rows.dtype)
             layout[:] = h5py.VirtualSource("other.h5", "secret", rows.shape)
@@ -127,7 +129,8 @@ def forge(store: FeatureStore, change: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["../other/payloads/v/1", "payloads/../../x", "/etc", "payloads/v/..", "payloads/v", "payloads/a\\b/c", 7]
+    "payload",
+    ["../other/payloads/v/1", "payloads/../../x", "/etc", "payloads/v/..", "payloads/v", "payloads/a\\b/c", 7],
 )
 def test_a_payload_lies_below_its_namespace(committed, payload):
     forge(committed, {"payload": payload})

@@ -10,7 +10,15 @@ import h5py
 import numpy as np
 import pytest
 
-from cache import DamagedPayload, FeatureStore, InvalidImport, InvalidRecord, NonFiniteFeatures, PlainLayout, WriteFailed
+from cache import (
+    DamagedPayload,
+    FeatureStore,
+    InvalidImport,
+    InvalidRecord,
+    NonFiniteFeatures,
+    PlainLayout,
+    WriteFailed,
+)
 from cache.interchange import export_hdf5, export_npy, import_hdf5, import_npy
 from cache.plain import segment_bounds
 

@@ -18,7 +18,9 @@ WHERE = Path(__file__)  # what is read from it is made up
 
 def arrays(**shapes: tuple[int, ...]) -> list[LazyArray]:
     return [
-        LazyArray(name.replace("_in_", "/"), WHERE, shape, np.dtype("f4"), lambda shape=shape: np.zeros(shape, np.float32))
+        LazyArray(
+            name.replace("_in_", "/"), WHERE, shape, np.dtype("f4"), lambda shape=shape: np.zeros(shape, np.float32)
+        )
         for name, shape in shapes.items()
     ]
 
@@ -93,7 +95,9 @@ class TestNames:
         shapes = {"cam__0": (6, 32), "cam__1": (6, 32)}
         assert len(read(PlainLayout(fps=25, axes="T,D"), **shapes).videos) == 2
         assert len(read(PlainLayout(fps=25, frame_counts=dict.fromkeys(shapes, 96)), **shapes).videos) == 2
-        assert len(read(PlainLayout(fps=25, axes="T,D", suffix="__0"), **{"a__0": (6, 32), "b__0": (6, 32)}).videos) == 2
+        assert (
+            len(read(PlainLayout(fps=25, axes="T,D", suffix="__0"), **{"a__0": (6, 32), "b__0": (6, 32)}).videos) == 2
+        )
 
     @pytest.mark.parametrize(
         ("names", "ids"),

@@ -99,7 +99,9 @@ def test_an_s3_server_that_accepts_and_is_silent(monkeypatch):
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
 def test_a_limit_that_is_no_number_of_seconds(monkeypatch, tmp_path, text):
     monkeypatch.setenv("GIG_CACHE_TIMEOUT_S", text)
-    with pytest.raises(InvalidSetting, match=f"GIG_CACHE_TIMEOUT_S: expected a positive number of seconds, got '{text}'"):
+    with pytest.raises(
+        InvalidSetting, match=f"GIG_CACHE_TIMEOUT_S: expected a positive number of seconds, got '{text}'"
+    ):
         FeatureStore.open(str(tmp_path))
 
 

@@ -68,7 +68,9 @@ def records(draw: st.DrawFn) -> CommitRecord:
         shapes=shapes,
         dtype=draw(st.sampled_from(["float16", "float32"])),
         chunk_clips=draw(SIZES),
-        metadata_sha256={name: draw(st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")) for name in documents},
+        metadata_sha256={
+            name: draw(st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")) for name in documents
+        },
         values_crc32c=sums,
         provenance=draw(st.dictionaries(TEXT, DETAILS, max_size=4)),
         created="2026-01-01T00:00:00+00:00",

@@ -1,4 +1,5 @@
-"""Integrity: nothing that is not as it was written goes unseen, and repair takes out what is damaged and nothing else."""
+"""Integrity: nothing that is not as it was written goes unseen, and repair takes out what is damaged and nothing
+else."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def files_of(store: FeatureStore, video_id: str) -> dict[str, Path]:
 
 
 def owner(name: str) -> str:
-    """The array that a file of a payload belongs to; the record and the payload's own metadata are named as they are."""
+    """The array that a file of a payload belongs to; the record and the payload's own metadata are named as they
+    are."""
     return name.split("/")[0]
 
 
@@ -143,7 +145,15 @@ def test_the_payload_of_another_video_is_seen(store):
 def test_an_edited_record_is_seen(store):
     path = files_of(store, "v1")["record"]
     text = path.read_text()
-    edits = [text.replace("abc", "abd"), text + "\n", text.replace('"dtype": "float16"', '"dtype": "float32"'), "{", "[]", "3", ""]
+    edits = [
+        text.replace("abc", "abd"),
+        text + "\n",
+        text.replace('"dtype": "float16"', '"dtype": "float32"'),
+        "{",
+        "[]",
+        "3",
+        "",
+    ]
     edits += [files_of(store, "v2")["record"].read_text()]
     for edited in edits:
         assert edited != text
@@ -188,7 +198,9 @@ def test_damage_found_in_a_payload_that_was_replaced_meanwhile_is_not_the_videos
     record_of_key, first = store.record_of_key, {"v1": record}
     write(store, "v1", 1)
     monkeypatch.setattr("cache.verify.unreferenced", lambda *_: [])  # which would take the first answer
-    monkeypatch.setattr(store, "record_of_key", lambda namespace, key: first.pop(key, None) or record_of_key(namespace, key))
+    monkeypatch.setattr(
+        store, "record_of_key", lambda namespace, key: first.pop(key, None) or record_of_key(namespace, key)
+    )
     assert store.verify("ns", repair=True) == []
     assert store.video_ids("ns") == {"v1", "v2"}
 
@@ -216,7 +228,9 @@ class TestUpgrade:
 
     def test_a_record_of_a_newer_version_is_refused_with_advice_and_never_withdrawn(self, store):
         self.write_with_version(store, 99)
-        with pytest.raises(UnsupportedRecord, match=r"v1.json: record of version 99; this library reads version 2: upgrade it"):
+        with pytest.raises(
+            UnsupportedRecord, match=r"v1.json: record of version 99; this library reads version 2: upgrade it"
+        ):
             store.reader("ns", "v1")
         (finding,) = store.verify("ns", repair=True)
         assert (finding.kind, finding.withdrawn) == ("unsupported", False)

@@ -85,7 +85,9 @@ def test_config_check_looks_at_data_set_annotations_and_weights(own_videos, writ
     assert result.exit_code == 0
     assert "data set: 2 train and 2 test videos, 1 interval(s)" in result.stdout
     assert "weights: bundled, sha256 " in result.stdout
-    assert [path.name for path in (tmp_path / "var").rglob("*.*")] == ["headers.jsonl"]  # what the manifest need not read again
+    assert [path.name for path in (tmp_path / "var").rglob("*.*")] == [
+        "headers.jsonl"
+    ]  # what the manifest need not read again
 
 
 def test_config_check_lists_what_is_wrong_with_all_of_them(own_videos, write_config, tmp_path):
@@ -172,7 +174,9 @@ def quarantined(nano, write_config):
     """A configuration with two videos in quarantine."""
     path = write_config(nano)
     quarantine = Recipes(load_experiment(path)).quarantine
-    quarantine.add("cam/1 #2", "v/1.mp4", "train", DecodeError("v/1.mp4: broken", frame=7, library="InvalidDataError: bad"))
+    quarantine.add(
+        "cam/1 #2", "v/1.mp4", "train", DecodeError("v/1.mp4: broken", frame=7, library="InvalidDataError: bad")
+    )
     quarantine.add("b", "v/b.mp4", "test", DecodeError("v/b.mp4: the file is empty"))
     return path
 
@@ -182,7 +186,9 @@ def test_quarantine_ls_names_the_videos_with_their_reasons(quarantined, nano, wr
     assert listed.exit_code == 0
     assert [line.split()[0] for line in listed.stdout.splitlines()[::2]] == ["b", "cam/1"]
     assert "v/1.mp4: broken" in listed.stdout
-    first, second = (json.loads(line) for line in gig("quarantine", "ls", "--json", "--config", quarantined).stdout.splitlines())
+    first, second = (
+        json.loads(line) for line in gig("quarantine", "ls", "--json", "--config", quarantined).stdout.splitlines()
+    )
     assert (second["video_id"], second["frame"], second["library"]) == ("cam/1 #2", 7, "InvalidDataError: bad")
     assert (first["split"], first["frame"], first["library"]) == ("test", None, None)
     nano["experiment"] = "another"
@@ -214,7 +220,14 @@ def test_score_looks_for_its_videos_before_any_work(nano, write_config, tmp_path
     assert not (tmp_path / "var").exists()
 
 
-COMMANDS = [["quarantine", "ls"], ["quarantine", "clear"], ["config", "show"], ["report"], ["evaluate"], ["score", "README.md"]]
+COMMANDS = [
+    ["quarantine", "ls"],
+    ["quarantine", "clear"],
+    ["config", "show"],
+    ["report"],
+    ["evaluate"],
+    ["score", "README.md"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -232,7 +245,9 @@ def test_an_ablation_without_a_configuration_names_the_one_it_works_with(monkeyp
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/results", "s3:/bucket/results", "gs://b", "file:///tmp/x"])
-def test_results_on_a_scheme_are_refused_wherever_a_configuration_is_read(nano, write_config, tmp_path, monkeypatch, place):
+def test_results_on_a_scheme_are_refused_wherever_a_configuration_is_read(
+    nano, write_config, tmp_path, monkeypatch, place
+):
     monkeypatch.chdir(tmp_path)
     nano["paths"]["output"] = place
     scheme = place.split(":")[0]
@@ -255,7 +270,8 @@ def test_a_cache_url_that_lost_a_slash_is_refused(nano, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", [["score", "README.md"], ["explain", "x"], ["evaluate", "--scores", "x"], ["export-submission", "--scores", "x"]]
+    "command",
+    [["score", "README.md"], ["explain", "x"], ["evaluate", "--scores", "x"], ["export-submission", "--scores", "x"]],
 )
 def test_an_output_option_on_a_scheme_is_refused(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -282,7 +298,9 @@ def test_a_stand_in_model_is_known(nano, tmp_path):
 def test_readme_and_docs_say_what_the_centre_crop_sees():
     geometry = crop_geometry(1920, 1080, 256, 224)
     width, height = 224 / geometry.width, 224 / geometry.height
-    readme, text = (" ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/own-videos.md"))
+    readme, text = (
+        " ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/own-videos.md")
+    )
     for page in (readme, text):
         assert f"the middle {width:.0%} of the width and {height:.1%} of the height".replace("%", " %") in page
     old = crop_geometry(640, 480, 256, 224)

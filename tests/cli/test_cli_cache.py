@@ -58,7 +58,10 @@ def test_ls_lists_namespaces_and_videos(gig, store):
     rows = lines(gig("ls", "--json"))
     assert rows[0]["MiB"] == round(store.stats("a-ns").stored_bytes / 2**20, 2)
     videos = lines(gig("ls", "a-ns", "--json"))
-    assert [(row["video"], row["clips"], row["map"]) for row in videos] == [("v1", 3, "2x3x4"), ("Ärger b", 40, "2x3x4")]
+    assert [(row["video"], row["clips"], row["map"]) for row in videos] == [
+        ("v1", 3, "2x3x4"),
+        ("Ärger b", 40, "2x3x4"),
+    ]
 
 
 def test_ls_of_an_empty_cache_prints_nothing(gig, store, tmp_path):

@@ -66,7 +66,11 @@ def test_bad_values_are_named(nano, write_config, section, values, expected):
     ("section", "value", "expected"),
     [
         ("dataset", "csv", "dataset: expected a section of keys with values, got 'csv'"),
-        ("dataset", {"adapter": "cvs"}, "dataset.adapter: no adapter 'cvs'; did you mean 'csv'? There are csv, ucf_crime"),
+        (
+            "dataset",
+            {"adapter": "cvs"},
+            "dataset.adapter: no adapter 'cvs'; did you mean 'csv'? There are csv, ucf_crime",
+        ),
         ("dataset", {"name": "x"}, "dataset.adapter: is missing, expected one of csv, ucf_crime"),
         (
             "dataset",
@@ -89,7 +93,11 @@ def test_bad_values_are_named(nano, write_config, section, values, expected):
         ("head", {"dropout": 1.5}, "head.dropout: expected less than 1, got 1.5"),
         ("head", {"enhancement": "maybe"}, "head.enhancement: expected true or false, got 'maybe'"),
         ("head", {"lambda1": float("inf")}, "head.lambda1: expected a finite number, got inf"),
-        ("training", None, "training: expected a section of keys with values, got nothing; leave it out, or give it keys"),
+        (
+            "training",
+            None,
+            "training: expected a section of keys with values, got nothing; leave it out, or give it keys",
+        ),
         ("training", {"epochs": 1.5}, "training.epochs: expected a whole number, got 1.5"),
         ("training", {"epochs": "ten"}, "training.epochs: expected a whole number, got 'ten'"),
         ("training", {"learning_rate": 0}, "training.learning_rate: expected more than 0, got 0"),
@@ -107,7 +115,18 @@ def test_problems_are_said_in_plain_words(nano, section, value, expected):
     with pytest.raises(ConfigError) as error:
         parse_experiment(nano)
     assert expected in str(error.value)
-    for phrase in ("Input", "valid", "tuple", "dictionary", "discriminator", "tag", "Extra", "permitted", "string", "integer"):
+    for phrase in (
+        "Input",
+        "valid",
+        "tuple",
+        "dictionary",
+        "discriminator",
+        "tag",
+        "Extra",
+        "permitted",
+        "string",
+        "integer",
+    ):
         assert phrase not in str(error.value)
 
 
@@ -117,8 +136,22 @@ def test_every_kind_of_error_that_the_models_raise_has_its_words():
     limits |= {"multiple_of": "multiple_of", "pattern": "string_pattern_mismatch", "min_length": "too_short"}
     limits |= {"max_length": "too_long"}
     types = {"bool": "bool_type", "int": "int_type", "float": "float_type", "str": "string_type", "tuple": "tuple_type"}
-    types |= {"dict": "dict_type", "literal": "literal_error", "model": "model_type", "tagged-union": "union_tag_not_found"}
-    silent = {"any", "default", "definitions", "definition-ref", "function-after", "function-plain", "is-instance", "nullable"}
+    types |= {
+        "dict": "dict_type",
+        "literal": "literal_error",
+        "model": "model_type",
+        "tagged-union": "union_tag_not_found",
+    }
+    silent = {
+        "any",
+        "default",
+        "definitions",
+        "definition-ref",
+        "function-after",
+        "function-plain",
+        "is-instance",
+        "nullable",
+    }
     silent |= {"json-or-python", "lax-or-strict", "model-field", "model-fields", "no-info", "union", "function-before"}
 
     def walk(part: object) -> Iterator[str]:
@@ -190,7 +223,11 @@ def test_a_file_that_is_no_configuration_is_refused_at_once(tmp_path, text, mess
 
 def test_aliases_that_stay_small_are_resolved(tmp_path):
     (tmp_path / "x.yaml").write_text("base: &b {x: 1, y: 2}\nmore: {<<: *b, x: 3}\nsame: *b\n")
-    assert read_yaml(tmp_path / "x.yaml") == {"base": {"x": 1, "y": 2}, "more": {"x": 3, "y": 2}, "same": {"x": 1, "y": 2}}
+    assert read_yaml(tmp_path / "x.yaml") == {
+        "base": {"x": 1, "y": 2},
+        "more": {"x": 3, "y": 2},
+        "same": {"x": 1, "y": 2},
+    }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -257,7 +294,10 @@ class TestPublishedTraining:
                 {"a": {"head": {"name": "attention_mil"}, "training": "paper"}},
                 "runs.a.training: paper: no training of attention_mil",
             ),
-            ({"a": {"training": {"preset": "paper", "stps": 3}}}, "runs.a.training.stps: unknown key; did you mean 'steps'?"),
+            (
+                {"a": {"training": {"preset": "paper", "stps": 3}}},
+                "runs.a.training.stps: unknown key; did you mean 'steps'?",
+            ),
         ],
     )
     def test_what_there_is_not_is_named(self, nano, runs, expected):

@@ -75,7 +75,9 @@ def test_frame_scores_lie_between_the_scores_of_their_windows(frames, shape, dat
         assert own.min() - 1e-12 <= found[frame] <= own.max() + 1e-12
 
 
-@given(FRAMES, st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 299), st.integers(1, 300) | st.none()), max_size=5))
+@given(
+    FRAMES, st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 299), st.integers(1, 300) | st.none()), max_size=5)
+)
 def test_frame_labels_are_the_union_of_the_intervals(frames, given_intervals):
     cut = [
         (label, start, None if length is None else min(frames, start + length))

@@ -24,7 +24,18 @@ def test_what_is_written_is_read(tmp_path, suffix, events):
 
 def test_the_columns_are_the_documented_ones(tmp_path):
     write_events(tmp_path / "e.parquet", [])
-    names = ["video_id", "source", "class", "start_s", "end_s", "start_frame", "end_frame", "peak_s", "peak_score", "mean_score"]
+    names = [
+        "video_id",
+        "source",
+        "class",
+        "start_s",
+        "end_s",
+        "start_frame",
+        "end_frame",
+        "peak_s",
+        "peak_score",
+        "mean_score",
+    ]
     assert list(COLUMNS) == names == pq.read_schema(tmp_path / "e.parquet").names
 
 

@@ -108,7 +108,9 @@ def test_intervals_are_cut_where_the_origin_says_so(manifest):
 
 
 def test_overlapping_intervals_of_one_class_are_problems_or_notes(manifest):
-    twice = replace(manifest, intervals=(*manifest.intervals, Interval("t1", "Fire", 3, 5), Interval("t1", "Fire", 4, 6)))
+    twice = replace(
+        manifest, intervals=(*manifest.intervals, Interval("t1", "Fire", 3, 5), Interval("t1", "Fire", 4, 6))
+    )
     with pytest.raises(ManifestError) as caught:
         validate(twice, interval_places=[f"row {i}" for i in range(5)])
     assert str(caught.value).splitlines()[1:] == [

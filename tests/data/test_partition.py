@@ -15,7 +15,10 @@ def entry(video_id: str, *labels: str, source: str | None = None) -> VideoEntry:
 
 def videos(count: int, *labels: str, per_source: int = 1) -> list[VideoEntry]:
     name = "".join(labels) or "n"
-    return [entry(f"{name}{i}", *labels, source=f"{name}-{i // per_source}" if per_source > 1 else None) for i in range(count)]
+    return [
+        entry(f"{name}{i}", *labels, source=f"{name}-{i // per_source}" if per_source > 1 else None)
+        for i in range(count)
+    ]
 
 
 def test_the_share_of_every_kind_is_taken():

@@ -65,7 +65,9 @@ def test_windows_by_hand():
 
 
 def test_a_short_video_repeats_its_last_frame():
-    np.testing.assert_array_equal(window_indices(2, window_frames=6, stride_frames=3, interval_frames=1), [[0, 1, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(
+        window_indices(2, window_frames=6, stride_frames=3, interval_frames=1), [[0, 1, 1, 1, 1, 1]]
+    )
 
 
 def test_a_short_segment_shrinks_the_interval_before_it_clamps():

@@ -1,4 +1,5 @@
-"""CSV as other programs write it: read, or refused with its place and what to do; and cells that no spreadsheet runs."""
+"""CSV as other programs write it: read, or refused with its place and what to do; and cells that no spreadsheet
+runs."""
 
 from __future__ import annotations
 
@@ -65,7 +66,10 @@ def test_a_comma_in_quotes_belongs_to_the_cell(path):
         ('id,label\n"a\nb",x\n', "t.csv, row 2: a cell with a line break, 'a\\nb'; is a quote not closed?"),
         ("id,label\na,x\n".encode("utf-16"), "t.csv: cannot be read: expected UTF-8 text, got UTF-16"),
         ("id,label\na,x\n".encode("utf-16-le"), "t.csv: cannot be read: expected UTF-8 text, got UTF-16"),
-        ("id,label\na,x\nb,caf\u00e9\n".encode("latin-1"), "t.csv, row 3: cannot be read: expected UTF-8 text, got the byte 0xe9"),
+        (
+            "id,label\na,x\nb,caf\u00e9\n".encode("latin-1"),
+            "t.csv, row 3: cannot be read: expected UTF-8 text, got the byte 0xe9",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_problem_with_its_place(path, content, expected):

@@ -1,4 +1,5 @@
-"""Data sets whose videos are not at hand: tables of frame counts, the manifest made of them, and features held against it."""
+"""Data sets whose videos are not at hand: tables of frame counts, the manifest made of them, and features held against
+it."""
 
 from __future__ import annotations
 
@@ -30,9 +31,7 @@ from pipeline.stages.evaluation.evaluate import judge_folder
 from pipeline.stages.extraction.extract import extract_split
 
 OFFICIAL = SHARED / "data" / "annotations"
-VIDEOS = (
-    "video_id,split,label,frames,fps\nn1,train,Normal,100,25\nf1,train,Fight,90,25\nt1,test,Fight,100,25\nt2,test,Normal,50,25\n"
-)
+VIDEOS = "video_id,split,label,frames,fps\nn1,train,Normal,100,25\nf1,train,Fight,90,25\nt1,test,Fight,100,25\nt2,test,Normal,50,25\n"
 INTERVALS = "video_id,label,start_frame,end_frame\nt1,Fight,60,100\n"
 
 
@@ -70,7 +69,10 @@ class TestTable:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("\ufeffvideo_id,frames,fps,split\nv 1,12,29.97,test\nv2,3,,\n", {"v 1": (12, 29.97, "test"), "v2": (3, 0, "")}),
+            (
+                "\ufeffvideo_id,frames,fps,split\nv 1,12,29.97,test\nv2,3,,\n",
+                {"v 1": (12, 29.97, "test"), "v2": (3, 0, "")},
+            ),
             ("video_id,frames,anomalous_frames\nv1,12,3\n\n", {"v1": (12, 0, "")}),
             (
                 "Arson/Arson022_x264.mp4 8640 Arson 3500 4000 -1 -1 \nA_x264.mp4\t-1\tArson\t1\t2\t-1\t-1\n",
@@ -150,7 +152,9 @@ class TestAdapters:
             Temporal_Anomaly_Annotation__txt="Abuse/Abuse028_x264.mp4 30 Abuse 3 8 -1 -1\n"
             "Normal_Videos_003_x264.mp4 20 Normal -1 -1 -1 -1\n",
         )
-        manifest = build(dataset(tmp_path, "ucf_crime", classes=["Abuse"], frame_counts="Temporal_Anomaly_Annotation.txt"))
+        manifest = build(
+            dataset(tmp_path, "ucf_crime", classes=["Abuse"], frame_counts="Temporal_Anomaly_Annotation.txt")
+        )
         expected = {"Abuse001_x264": ("train", 0), "Normal_Videos001_x264": ("train", 0)}
         assert lengths(manifest) == expected | {"Abuse028_x264": ("test", 30), "Normal_Videos_003_x264": ("test", 20)}
 
@@ -170,7 +174,9 @@ class TestAdapters:
         )
         manifest = build(dataset(tmp_path, "xd_violence", frame_counts="c.csv"))
         assert [entry.labels for entry in manifest.videos] == [(), ("Explosion",), ("Explosion",), ()]
-        put(tmp_path, c__csv="video_id,frames,split,label\na,30,train,Normal\nb,30,train,Fighting\nc,20,test,\nd,20,,\n")
+        put(
+            tmp_path, c__csv="video_id,frames,split,label\na,30,train,Normal\nb,30,train,Fighting\nc,20,test,\nd,20,,\n"
+        )
         put(tmp_path, annotations__csv="video_id,label,start_frame,end_frame\nc,Fighting,2,9\n")
         with pytest.raises(ManifestError, match="row 5: d: column split: expected one of train, test, got ''"):
             build(dataset(tmp_path, "cityscene", frame_counts="c.csv", classes=["Fighting"]))
@@ -216,7 +222,8 @@ class TestFeatures:
 
     def test_a_difference_of_a_clip_is_an_error_naming_both_lengths(self, imported):
         with pytest.raises(
-            LengthMismatch, match="i3d: .* 1 of 2 videos .*\n  t1: 5 clips of 16 frames stand for 80 frames, the video has 100"
+            LengthMismatch,
+            match="i3d: .* 1 of 2 videos .*\n  t1: 5 clips of 16 frames stand for 80 frames, the video has 100",
         ):
             imported(t1=5)
         with pytest.raises(LengthMismatch, match="t2: 5 clips of 16 frames stand for 80 frames, the video has 50"):
@@ -225,7 +232,9 @@ class TestFeatures:
     def test_there_is_nothing_to_extract_from(self, mine, nano):
         experiment = parse_experiment(nano | {"dataset": own(mine).model_dump(mode="json")})
         manifest = build(experiment.dataset)
-        with pytest.raises(ConfigError, match="features.test: dataset.frame_counts stands for videos that are not at hand"):
+        with pytest.raises(
+            ConfigError, match="features.test: dataset.frame_counts stands for videos that are not at hand"
+        ):
             extract_split(experiment, manifest, "test", manifest.split("test"), "x", Quarantine(mine / "q"))
 
     def test_another_number_of_frames_is_another_recipe(self, mine, nano):
@@ -288,5 +297,8 @@ def test_an_interval_may_reach_beyond_the_last_clip_of_imported_features(mine):
     with pytest.raises(ManifestError, match="ends past the 96 frames"):
         judge_folder(mine / "own", mine / "truth", Evaluation())
     _, judged = judge_folder(mine / "own", mine / "truth", Evaluation(), imported=True)
-    assert {name: (len(truth), int(truth.sum())) for name, truth in judged.truth.items()} == {"t1": (96, 36), "t2": (50, 0)}
+    assert {name: (len(truth), int(truth.sum())) for name, truth in judged.truth.items()} == {
+        "t1": (96, 36),
+        "t2": (50, 0),
+    }
     assert len(judged.warnings) == 3

@@ -96,7 +96,13 @@ def test_features_written_by_another_program_need_no_provenance(data, manifest_o
         reader = store.reader("i3d-test", entry.video_id)
         views, _, rows, columns, channels = reader.shape
         frames = reader.frames()
-        shape = {"views": views, "rows": rows, "columns": columns, "channels": channels, "frames_per_clip": frames.shape[-1]}
+        shape = {
+            "views": views,
+            "rows": rows,
+            "columns": columns,
+            "channels": channels,
+            "frames_per_clip": frames.shape[-1],
+        }
         with store.writer("bare", entry.video_id, **shape) as writer:
             for view in range(views):
                 writer.append(view, reader.features(view), frames[view])
@@ -127,7 +133,9 @@ def one_thread():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
-def test_every_head_trains_and_scores_pooled_features_whatever_the_order_of_videos(data, manifest_of, tmp_path, name, one_thread):
+def test_every_head_trains_and_scores_pooled_features_whatever_the_order_of_videos(
+    data, manifest_of, tmp_path, name, one_thread
+):
     store = FeatureStore.open(tmp_path / "cache")
     for split, segments in (("train", {"segments": 4}), ("test", {})):
         folder = tmp_path / f"wide-{split}"

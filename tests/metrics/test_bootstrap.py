@@ -46,7 +46,9 @@ def test_areas_of_a_resample_equal_scikit_learn_on_the_copies(decimals):
     for r in range(20):
         many = np.repeat(np.arange(len(truth)), weights[video, r].astype(int))
         precision, recall, _ = precision_recall_curve(truth[many], values[many])
-        assert found["frame_auc"][r] == pytest.approx(roc_auc_score(truth, values, sample_weight=weights[video, r]), abs=1e-12)
+        assert found["frame_auc"][r] == pytest.approx(
+            roc_auc_score(truth, values, sample_weight=weights[video, r]), abs=1e-12
+        )
         assert found["frame_auc"][r] == pytest.approx(roc_auc_score(truth[many], values[many]), abs=1e-12)
         assert found["frame_ap"][r] == pytest.approx(average_precision_score(truth[many], values[many]), abs=1e-12)
         assert found["frame_ap_trapezoid"][r] == pytest.approx(auc(recall, precision), abs=1e-12)
@@ -117,7 +119,9 @@ def test_a_figure_that_is_not_defined_says_what_it_lacks():
 
 def test_resamples_without_the_figure_are_left_out_and_counted():
     labels = {"a": np.array([True]), "b": np.array([False]), "c": np.array([True]), "d": np.array([False])}
-    figures = FrameMetrics({"a": np.array([0.9]), "b": np.array([0.2]), "c": np.array([0.8]), "d": np.array([0.1])}, labels)
+    figures = FrameMetrics(
+        {"a": np.array([0.9]), "b": np.array([0.2]), "c": np.array([0.8]), "d": np.array([0.1])}, labels
+    )
     found = estimate([figures], 4, resamples=200, seed=0, needs={})["frame_auc"]
     drawn = draw_weights(4, 200, 0) > 0
     both = int(((drawn[0] | drawn[2]) & (drawn[1] | drawn[3])).sum())

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    precision_recall_curve,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from pipeline.errors import DegenerateTruth, LengthMismatch, PipelineError
 from pipeline.metrics import (
@@ -76,8 +82,18 @@ def test_the_two_average_precisions_by_hand():
 
 
 def test_figures_of_normal_and_of_anomalous_videos_by_hand():
-    labels = {"a": np.array([0, 1, 1], bool), "b": np.array([1, 0], bool), "n": np.zeros(4, bool), "m": np.zeros(1, bool)}
-    scores = {"a": np.array([0.2, 0.9, 0.1]), "b": np.array([0.8, 0.3]), "n": np.array([0.5, 0.4, 0.6, 0.1]), "m": np.array([0.85])}
+    labels = {
+        "a": np.array([0, 1, 1], bool),
+        "b": np.array([1, 0], bool),
+        "n": np.zeros(4, bool),
+        "m": np.zeros(1, bool),
+    }
+    scores = {
+        "a": np.array([0.2, 0.9, 0.1]),
+        "b": np.array([0.8, 0.3]),
+        "n": np.array([0.5, 0.4, 0.6, 0.1]),
+        "m": np.array([0.85]),
+    }
     # anomalous frames 0.9, 0.1, 0.8 against normal frames 0.2, 0.3 of the same videos: 4 of 6 pairs are in order
     assert anomalous_auc(scores, labels) == pytest.approx(4 / 6)
     assert false_alarm_rate(scores, labels) == pytest.approx(3 / 5)  # 0.5 itself is an alarm
@@ -130,7 +146,9 @@ def test_classwise_figures_equal_scikit_learn(videos):
     assert report.mf1 == pytest.approx(f1.mean())
     assert report.left_out == ()
     values = np.concatenate([scores[v] for v in "abc"])
-    assert [c.ap for c in report.classes] == pytest.approx([average_precision_score(truth[:, i], values[:, i]) for i in range(3)])
+    assert [c.ap for c in report.classes] == pytest.approx(
+        [average_precision_score(truth[:, i], values[:, i]) for i in range(3)]
+    )
 
 
 def test_a_frame_of_several_classes_counts_for_each():

@@ -53,7 +53,8 @@ def test_a_true_interval_is_found_once():
 def test_map_by_hand():
     labels = {"a": video(100, (10, 20, 1), (50, 60, 1)) > 0, "b": video(50) > 0}
     scores = {"a": video(100, (10, 18, 0.9), (80, 90, 0.5)), "b": video(50, (0, 5, 0.7))}
-    # Detections by confidence: 0.9 (IoU 0.8 with the first interval), 0.7 false, 0.5 false; the second interval is missed.
+    # Detections by confidence: 0.9 (IoU 0.8 with the first interval), 0.7 false, 0.5 false; the second interval is
+    # missed.
     figures = DetectionMetrics(scores, labels, ("x",))(ONE.repeat(2, axis=0))
     assert {name: float(value[0]) for name, value in figures.items()} == {
         **{f"detection_map_{least}": 0.5 for least in (0.1, 0.2, 0.3, 0.4, 0.5)},

@@ -1,4 +1,5 @@
-"""A channel attention before eq. 1: against the literal equations on scaled maps, and through training, ablation and pictures."""
+"""A channel attention before eq. 1: against the literal equations on scaled maps, and through training, ablation and
+pictures."""
 
 from __future__ import annotations
 
@@ -74,7 +75,9 @@ def test_pooled_maps_may_be_pooled_before(maps, reduction):
 
 def test_training_begins_at_the_head_without_attention(maps):
     cue = global_pattern_cue(maps)
-    plain, attention = (make_head(parse_head({"k": 3, "channel_attention": n}), Run().training, 10, 2).eval() for n in (0, 4))
+    plain, attention = (
+        make_head(parse_head({"k": 3, "channel_attention": n}), Run().training, 10, 2).eval() for n in (0, 4)
+    )
     expected = plain(cue, pattern_vectors(maps, cue, reduction="spatial", k=3).vectors)
     torch.testing.assert_close(attention(cue, maps).segment_logits, expected.segment_logits)
 
@@ -166,7 +169,8 @@ def test_an_ablation_trains_it_as_the_single_command_does(nano, write_config, tm
         (metrics,) = output.glob(f"evaluation-{name}-*/metrics.json")
         assert json.loads(metrics.read_text())["auc"] == pytest.approx(rows[name][0])
     result = CliRunner().invoke(
-        main, ["explain", "test_Explosion_000", "--config", str(config), "--run", "spatial", "--out", str(tmp_path / "why")]
+        main,
+        ["explain", "test_Explosion_000", "--config", str(config), "--run", "spatial", "--out", str(tmp_path / "why")],
     )
     assert result.exit_code == 0, result.output
     (index,) = (json.loads(path.read_text()) for path in (tmp_path / "why").rglob("index.json"))

@@ -74,7 +74,9 @@ def test_overlapping_windows_may_share_their_frames(tiny):
         frames = fast.frames(video)
         for start in (0, 3, 6):
             shared = fast.clips(frames[start : start + 6, None])
-            assert relative(shared, fast(video[None, start : start + 6])) < 1e-5  # other batches, other code of a library
+            assert (
+                relative(shared, fast(video[None, start : start + 6])) < 1e-5
+            )  # other batches, other code of a library
 
 
 @pytest.mark.parametrize("taps", [1, 3])
@@ -93,7 +95,9 @@ def test_a_grouped_convolution_as_matrix_products(taps):
         half = convolution._by_group(maps, weights, bias)
     assert half.dtype == torch.bfloat16
     assert relative(half.detach().float(), expected.detach()) < 0.02
-    theirs, ours = (torch.autograd.grad(output.square().sum(), list(module.parameters())) for output in (expected, found))
+    theirs, ours = (
+        torch.autograd.grad(output.square().sum(), list(module.parameters())) for output in (expected, found)
+    )
     assert all(relative(a, b) < 1e-4 for a, b in zip(ours, theirs, strict=True))
 
 

@@ -47,7 +47,8 @@ def bce_of(score: np.ndarray, wanted: np.ndarray | float) -> float:
 def planted(
     videos: int = 32, segments: int = 8, channels: int = 16, classes: int = 2, width: int = 2
 ) -> tuple[Bags, torch.Tensor, np.ndarray]:
-    """Bags in which every second video has `width` segments with some channels raised; and which segments those are, (N, T)."""
+    """Bags in which every second video has `width` segments with some channels raised; and which segments those are,
+    (N, T)."""
     generator = torch.Generator().manual_seed(7)
     patterns = torch.rand(videos, 2, segments, channels, generator=generator)
     labels, truth = torch.zeros(videos, 1 + classes), np.zeros((videos, segments), dtype=bool)
@@ -104,7 +105,9 @@ class TestLosses:
         parts |= {name: torch.from_numpy(value).float() for name, value in (("features", features), ("ranks", ranks))}
         top = np.argsort(-ranks, axis=1)[:, :2]
         video = np.take_along_axis(self.scores, top, 1).mean(1)
-        length = np.linalg.norm(np.take_along_axis(features, top[..., None], 1).mean(1), axis=1)  # of the mean, not the mean length
+        length = np.linalg.norm(
+            np.take_along_axis(features, top[..., None], 1).mean(1), axis=1
+        )  # of the mean, not the mean length
         classified = (bce_of(video[:2], 0) + bce_of(video[2:], 1)) / 2
         magnitude = np.mean([(abs(10 - a) + n) ** 2 for n, a in zip(length[:2], length[2:], strict=True)])
         high = self.scores[2:].ravel()  # the bags of a batch end to end
@@ -146,10 +149,14 @@ class TestLosses:
         rng = np.random.default_rng(0)
         features, strange, mean, spread, uncertain = (rng.normal(size=(n, 3, 512)) for n in (4, 2, 2, 2, 2))
         by_n, by_a = rng.uniform(0.1, 0.9, (4, 3)), rng.uniform(0.1, 0.9, (4, 3))
-        head = build_head("ur_dmu", channels=4, classes=1, dual=0.2, triplet=0.3, divergence=0.4, distance=0.05, margin=30.0)
+        head = build_head(
+            "ur_dmu", channels=4, classes=1, dual=0.2, triplet=0.3, divergence=0.4, distance=0.05, margin=30.0
+        )
         arrays = {"features": features, "normal_attention": by_n, "anomaly_attention": by_a, "strange": strange}
         arrays |= {"mean": mean, "log_variance": spread, "uncertain": uncertain}
-        parts = {"logits": logit(self.scores)} | {name: torch.from_numpy(value).float() for name, value in arrays.items()}
+        parts = {"logits": logit(self.scores)} | {
+            name: torch.from_numpy(value).float() for name, value in arrays.items()
+        }
 
         def best(values: np.ndarray, attention: np.ndarray) -> np.ndarray:  # k = 3 // 16 + 1 = 1
             return values[np.arange(2), attention.argmax(1)]
@@ -217,7 +224,9 @@ class TestForms:
         torch.nn.init.ones_(block.out[1].weight)
         weights = {name: value.numpy() for name, value in block.state_dict().items()}
         x = signal.numpy().transpose(0, 2, 1)  # (B, T, C)
-        query, key, value = (x @ weights[f"{n}.weight"][..., 0].T + weights[f"{n}.bias"] for n in ("query", "key", "value"))
+        query, key, value = (
+            x @ weights[f"{n}.weight"][..., 0].T + weights[f"{n}.bias"] for n in ("query", "key", "value")
+        )
         seen = (query @ key.transpose(0, 2, 1) / 5) @ value @ weights["out.0.weight"][..., 0].T
         expected = x + seen / np.sqrt(1 + 1e-5)  # the norm's running statistics are 0 and 1
         np.testing.assert_allclose(block(signal).detach().numpy(), expected.transpose(0, 2, 1), rtol=1e-4, atol=1e-5)
@@ -276,13 +285,17 @@ class TestForms:
             hidden = np.maximum(0, graph @ x @ w[f"{name}.0.weight"].T)
             found.append(graph @ hidden @ w[f"{name}.1.weight"].T)
         with torch.no_grad():
-            np.testing.assert_allclose(cleaner(vectors)[0].numpy(), (found[0] + found[1])[:, 0] / 2, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                cleaner(vectors)[0].numpy(), (found[0] + found[1])[:, 0] / 2, rtol=1e-4, atol=1e-6
+            )
 
     @pytest.mark.parametrize("name", ["rtfm", "ur_dmu", "gcn_label_noise"])
     def test_bags_that_do_not_come_in_pairs_are_refused(self, name):
         head = build_head(name, channels=8, classes=1).train()
         parts = head.method(torch.rand(4, 6, 8))
-        with pytest.raises(ValueError, match=f"{name}: expected as many normal as anomalous bags, the normal ones first"):
+        with pytest.raises(
+            ValueError, match=f"{name}: expected as many normal as anomalous bags, the normal ones first"
+        ):
             head.method_loss(parts, ~ANOMALOUS)
 
 

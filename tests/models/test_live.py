@@ -56,7 +56,10 @@ def test_what_is_unfrozen(tiny):
 
     assert trained("neck") == {"neck"}
     assert trained("last_stage+neck") == {"neck", "backbone.layer4"}
-    assert trained("all") == {"neck", *(f"backbone.{part}" for part in ("conv1", "layer1", "layer2", "layer3", "layer4"))}
+    assert trained("all") == {
+        "neck",
+        *(f"backbone.{part}" for part in ("conv1", "layer1", "layer2", "layer3", "layer4")),
+    }
 
 
 def test_the_gradient_of_the_total_loss_at_the_maps_is_that_of_the_literal_equations(tiny):
@@ -118,7 +121,9 @@ def test_a_tuned_network_is_a_checkpoint_of_the_whole_recogniser(name, tmp_path)
     save_file(full_state(network), tmp_path / "tuned.safetensors")
     again = build_backbone(name, str(tmp_path / "tuned.safetensors"))
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in again.state_dict().items())
-    heads = [key for key in read_checkpoint(tmp_path / "tuned.safetensors") if key.startswith(("cls_head", "neck.aux_head"))]
+    heads = [
+        key for key in read_checkpoint(tmp_path / "tuned.safetensors") if key.startswith(("cls_head", "neck.aux_head"))
+    ]
     assert bool(heads) == (name == "tpn_slowonly_r50")
 
 

@@ -65,7 +65,9 @@ def test_by_hand():
     torch.testing.assert_close(relation_map(maps, cue)[0, 0, 0], torch.tensor([0.6, 0.8]))
     found = spatial_patterns(maps, cue, 1)
     assert found.positions.tolist() == [[[1]]]
-    torch.testing.assert_close(found.vectors[0, 0], torch.tensor([0.0, 4 * (1 + float(torch.sigmoid(torch.tensor(4.0))))]))
+    torch.testing.assert_close(
+        found.vectors[0, 0], torch.tensor([0.0, 4 * (1 + float(torch.sigmoid(torch.tensor(4.0))))])
+    )
 
 
 def test_zero_vectors_have_no_relation_and_finite_gradients():
@@ -85,7 +87,9 @@ def test_permuting_segments_permutes_the_vectors(maps):
     order = torch.tensor([2, 0, 1])
     cue = global_pattern_cue(maps)
     torch.testing.assert_close(global_pattern_cue(maps[:, order]), cue)
-    torch.testing.assert_close(spatial_patterns(maps[:, order], cue, 3).vectors, spatial_patterns(maps, cue, 3).vectors[:, order])
+    torch.testing.assert_close(
+        spatial_patterns(maps[:, order], cue, 3).vectors, spatial_patterns(maps, cue, 3).vectors[:, order]
+    )
 
 
 def test_permuting_positions_changes_no_vector(maps):

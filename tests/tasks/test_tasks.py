@@ -109,7 +109,10 @@ def test_a_failed_task_makes_the_command_fail(nano, write_config, tmp_path, make
 @pytest.mark.parametrize("name", sorted(set(tasks.__all__) - {"ExperimentTask"}))
 def test_every_task_can_be_given_on_the_command_line(name):
     required = {"Evaluate": ["--run-name", "gig"], "ExtractFeatures": ["--split", "train"], "FineTune": []}
-    required |= {"ExtractShard": ["--split", "train", "--shard", "0", "--shards", "1"], "TrainHead": ["--run-name", "gig"]}
+    required |= {
+        "ExtractShard": ["--split", "train", "--shard", "0", "--shards", "1"],
+        "TrainHead": ["--run-name", "gig"],
+    }
     required["ScoreVideos"] = ["--run-name", "gig"]
     options = ["--config", "configs/some.yaml", *required.get(name, [])]
     with CmdlineParser.global_instance(["--module", "tasks", name, *options, "--workers", "2"]) as parser:
@@ -162,7 +165,9 @@ def test_the_gpu_resource_is_asked_for_where_a_gpu_is_used(monkeypatch, device, 
 
 def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):
     task = tasks.Manifest(config=str(write_config(nano)))
-    task.set_status_message = task.set_progress_percentage = lambda value: None  # luigi gives a task these while it runs
+    task.set_status_message = task.set_progress_percentage = lambda value: (
+        None
+    )  # luigi gives a task these while it runs
     with caplog.at_level("INFO", logger="luigi-interface"):
         for number in range(50):
             task.report(number, 1000, "reading headers")

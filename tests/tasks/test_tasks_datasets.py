@@ -1,4 +1,5 @@
-"""Every shipped configuration of a published data set runs on a mock of it: official folders, names and files, tiny videos."""
+"""Every shipped configuration of a published data set runs on a mock of it: official folders, names and files, tiny
+videos."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ def shipped(name: str, root: Path) -> dict:
     paths = {"output": str(root.parent / "var"), "cache": str(root.parent / "cache")}
     train_sampling = data.get("train_sampling", {}) | {"segments": 4, "views": 1}
     test_sampling = data.get("test_sampling", {}) | {"stride_frames": 6}
-    return data | SMALL | {"dataset": dataset, "paths": paths, "train_sampling": train_sampling, "test_sampling": test_sampling}
+    return (
+        data
+        | SMALL
+        | {"dataset": dataset, "paths": paths, "train_sampling": train_sampling, "test_sampling": test_sampling}
+    )
 
 
 @pytest.mark.slow

@@ -42,8 +42,19 @@ def project(nano, tmp_path, make_video) -> dict:
 
 def evaluate_all(tmp_path: Path, experiment: dict, cwd: Path = ROOT, **options: object) -> tuple[int, str]:
     """Run the command on an experiment: exit code and everything it printed."""
-    command = [sys.executable, "-m", "luigi", "--module", "tasks", "EvaluateAll", "--config", write(tmp_path, experiment)]
-    process = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, **options)
+    command = [
+        sys.executable,
+        "-m",
+        "luigi",
+        "--module",
+        "tasks",
+        "EvaluateAll",
+        "--config",
+        write(tmp_path, experiment),
+    ]
+    process = subprocess.run(
+        command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, **options
+    )
     return process.returncode, process.stdout + process.stderr
 
 
@@ -237,7 +248,9 @@ exec "$4" -m luigi --module tasks EvaluateAll --config "$3"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("folder", "size"), [("cache", "256k"), *(("var", f"{size}k") for size in (4, 16, 32, 64, 96, 128))])
+@pytest.mark.parametrize(
+    ("folder", "size"), [("cache", "256k"), *(("var", f"{size}k") for size in (4, 16, 32, 64, 96, 128))]
+)
 def test_a_full_disk(project, tmp_path, folder, size):
     if subprocess.run([*NEW_MOUNTS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount a small disk (unshare --mount)")
@@ -260,7 +273,9 @@ def test_a_full_disk(project, tmp_path, folder, size):
 
 def test_outside_the_project_the_command_says_what_it_misses(tmp_path):
     command = [sys.executable, "-m", "luigi", "--module", "tasks", "EvaluateAll"]
-    process = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    process = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
     assert process.returncode != 0
     assert "configs/fixture.yaml: the configuration cannot be read" in process.stderr
     assert f"paths are relative to {tmp_path}: run from the project's root" in process.stderr

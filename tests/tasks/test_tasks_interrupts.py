@@ -102,7 +102,9 @@ def test_ctrl_c_ends_an_ablation_and_all_its_processes(long_experiment, started,
     file = tmp_path / "ablation.yaml"
     settings = {"gig": {}, "mil": {"head": {"name": "mil_ranking"}}}
     file.write_text(yaml.safe_dump({"name": "long", "base": str(long_experiment), "seeds": [0], "list": settings}))
-    process = started("-c", "from pipeline.cli.main import main; main()", "ablate", "--config", str(file), "--workers", "2")
+    process = started(
+        "-c", "from pipeline.cli.main import main; main()", "ablate", "--config", str(file), "--workers", "2"
+    )
     await_text(process, "reductions of test videos: 100%")
     time.sleep(1)  # into the trainings, of which there is no other sign
     os.killpg(process.pid, signal.SIGINT)

@@ -1,4 +1,5 @@
-"""Changing one setting reruns exactly the tasks that depend on it, and changes what they write. Every field has its case."""
+"""Changing one setting reruns exactly the tasks that depend on it, and changes what they write. Every field has its
+case."""
 
 from __future__ import annotations
 
@@ -47,8 +48,8 @@ FINETUNE = TEST | {"FineTune"}
 class Case:
     """A field's other value, the tasks that must then rerun, and which output must then differ.
 
-    `base` are settings of both runs, without which the field would have nothing to decide; `also` are settings that only the
-    second run has, without which it would be refused.
+    `base` are settings of both runs, without which the field would have nothing to decide; `also` are settings that
+    only the second run has, without which it would be refused.
     """
 
     value: object
@@ -124,7 +125,9 @@ SYNTHETIC = {
     "selection.seed": Case(1, HEAD, "selection", base=MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
     "runs": Case({"gig": {"head": {"lambda1": 0.3}}}, HEAD, "head"),
     "finetune.enabled": Case(True, FINETUNE, also={"finetune": {"epochs": 1}}),
-    "finetune.run": Case("other", FINETUNE, "finetuned", base=TUNED | {"runs": {"gig": {}, "other": {"head": {"lambda3": 1.0}}}}),
+    "finetune.run": Case(
+        "other", FINETUNE, "finetuned", base=TUNED | {"runs": {"gig": {}, "other": {"head": {"lambda3": 1.0}}}}
+    ),
     "finetune.unfreeze": Case("all", FINETUNE, "finetuned", base=TUNED),
     "finetune.epochs": Case(2, FINETUNE, "finetuned", base=TUNED),
     "finetune.batch_bags": Case(3, FINETUNE, "finetuned", base=TUNED),
@@ -160,7 +163,9 @@ CSV = {
     "dataset(csv).annotations": Case("longer.csv", MANIFEST | EVALUATION, "evaluation"),
     "dataset(csv).classes": Case(["Fighting", "Explosion", "Accident"], MANIFEST | HEAD, "head"),
     "dataset(csv).normal_label": Case("Calm", MANIFEST | EVALUATION, also={"dataset": {"videos": "calm.csv"}}),
-    "dataset(csv).whole_video_anomalous": Case(True, MANIFEST | EVALUATION, "evaluation", also={"dataset": {"annotations": None}}),
+    "dataset(csv).whole_video_anomalous": Case(
+        True, MANIFEST | EVALUATION, "evaluation", also={"dataset": {"annotations": None}}
+    ),
 }
 ELSEWHERE = {  # where the field is tested instead
     "dataset(csv).adapter": "another adapter is another data set",
@@ -254,7 +259,9 @@ def content(recipes: Recipes, what: str) -> str:
     elif what == "head":
         parts.append((recipes.head_folder("gig") / "head.safetensors").read_bytes())
     elif what == "finetuned":
-        parts += [(recipes.finetune_folder() / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")]
+        parts += [
+            (recipes.finetune_folder() / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")
+        ]
     elif what == "selection":
         parts.append((recipes.head_folder("gig") / "selection.json").read_bytes())
     elif what == "scores":
@@ -284,7 +291,9 @@ def listed(tmp_path_factory) -> Laboratory:
     videos, intervals = (data / "videos.csv").read_text(), (data / "annotations.csv").read_text()
     shutil.copy(data / "videos.csv", data / "same.csv")
     (data / "calm.csv").write_text(videos.replace(",Normal,", ",Calm,"))
-    (data / "longer.csv").write_text(re.sub(r"\d+$", lambda match: str(int(match[0]) - 1), intervals, count=1, flags=re.MULTILINE))
+    (data / "longer.csv").write_text(
+        re.sub(r"\d+$", lambda match: str(int(match[0]) - 1), intervals, count=1, flags=re.MULTILINE)
+    )
     shutil.copytree(data, folder / "copy")
     experiment = copy.deepcopy(NANO) | {"runs": {"gig": {}}, "paths": {"output": "var", "cache": "cache"}}
     experiment["dataset"] = {"adapter": "csv", "name": "listed", "root": "data", "annotations": "annotations.csv"}
@@ -314,7 +323,14 @@ def test_the_backbone_is_part_of_the_features(nano):
 
 
 def test_machine_settings_bind(nano, tmp_path):
-    nano["machine"] = {"device": "cpu", "threads": 1, "batch_clips": 3, "decode_workers": 5, "decode_timeout_s": 7.0, "shards": 4}
+    nano["machine"] = {
+        "device": "cpu",
+        "threads": 1,
+        "batch_clips": 3,
+        "decode_workers": 5,
+        "decode_timeout_s": 7.0,
+        "shards": 4,
+    }
     experiment = parse_experiment(nano)
     threads = torch.get_num_threads()
     try:

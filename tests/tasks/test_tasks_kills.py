@@ -28,7 +28,9 @@ pytestmark = pytest.mark.slow
 def start(config: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "luigi", "--module", "tasks", "EvaluateAll", "--config", str(config), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def experiment(folder: Path) -> tuple[Path, Recipes]:

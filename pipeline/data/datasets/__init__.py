@@ -1,8 +1,8 @@
 """Adapters: one small module a data set, from its own files to the manifest; and what the stages call, for any of them.
 
-An adapter has `read_videos(dataset, problems)` and `read_intervals(dataset, videos, problems, notes)`, which list what the
-files hold, `annotation_files(dataset)`, a `VERSION`, and `PUBLISHED`: whether its annotations are others' files, which the user
-cannot correct.
+An adapter has `read_videos(dataset, problems)` and `read_intervals(dataset, videos, problems, notes)`, which list what
+the files hold, `annotation_files(dataset)`, a `VERSION`, and `PUBLISHED`: whether its annotations are others' files,
+which the user cannot correct.
 """
 
 from __future__ import annotations
@@ -69,7 +69,12 @@ def build(
     files = source_files(dataset.root, adapter.annotation_files(dataset))
     origin = Origin(dataset.adapter, adapter.VERSION, files, clip_past_end=adapter.PUBLISHED)
     options = {"normal_label": getattr(dataset, "normal_label", "Normal"), "workers": workers, "journal": journal}
-    options |= {"progress": progress, "selections": selections, "counts": counts, "splits": ("test",) if test_only else SPLITS}
+    options |= {
+        "progress": progress,
+        "selections": selections,
+        "counts": counts,
+        "splits": ("test",) if test_only else SPLITS,
+    }
     return assemble(dataset.root, dataset.classes, videos, intervals, problems, notes, origin, **options)
 
 
@@ -77,14 +82,16 @@ def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
     """A cheap identity of the videos, for digests: nothing is opened but the lists.
 
     Returns:
-        (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum of its
-        files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty: `build` says why.
-        Where a table of frame counts stands for the videos, it is their frames and -1.
+        (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum
+        of its files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty:
+        `build` says why. Where a table of frame counts stands for the videos, it is their frames and -1.
     """
     videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
     if dataset.frame_counts:
         counts = read_frame_counts(dataset.root / dataset.frame_counts, Problems())
-        frames = {v.video_id: counts[v.video_id].frames if v.video_id in counts else v.stated_frames or -1 for v in videos}
+        frames = {
+            v.video_id: counts[v.video_id].frames if v.video_id in counts else v.stated_frames or -1 for v in videos
+        }
         return [(v.video_id, v.split, v.path, frames[v.video_id], -1) for v in videos]
     return [(v.video_id, v.split, v.path, *file_facts(dataset.root / v.path)) for v in videos]
 

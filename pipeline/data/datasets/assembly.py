@@ -1,8 +1,8 @@
 """From listed videos and intervals to a checked manifest: what all adapters share.
 
-An adapter reads its own files into `ListedVideo` and `ListedInterval`, each with its place (file and row), and collects what is
-wrong. Here the videos are looked for on disk, their headers read, the intervals held against their lengths, and all problems
-raised together.
+An adapter reads its own files into `ListedVideo` and `ListedInterval`, each with its place (file and row), and collects
+what is wrong. Here the videos are looked for on disk, their headers read, the intervals held against their lengths, and
+all problems raised together.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def assemble(
         classes: anomaly classes in the order of the outputs.
         videos, intervals: as listed.
         problems: what the adapter has found already.
-        notes: the same of faults that are put up with; more are added, and all become `Origin.warnings`. Videos of the same content
-            are among them.
-        origin: adapter, version and files. Where `clip_past_end` is set, intervals past the end are warnings, and what `validate`
-            says; else they are problems.
+        notes: the same of faults that are put up with; more are added, and all become `Origin.warnings`. Videos of the
+            same content are among them.
+        origin: adapter, version and files. Where `clip_past_end` is set, intervals past the end are warnings, and what
+            `validate` says; else they are problems.
         counts: what a table says of videos that are not looked for; None looks for them.
         splits: those that must be there.
         normal_label: the name that no class may have.
@@ -159,7 +159,8 @@ def assemble(
 
 
 def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
-    """(place, stripped line) of the lines of a text file that are not empty; a problem and none where it cannot be read."""
+    """(place, stripped line) of the lines of a text file that are not empty; a problem and none where it cannot be
+    read."""
     text = read_text(file, problems)
     lines = text.splitlines() if text is not None else []
     return [(f"{file}, row {number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -168,8 +169,8 @@ def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
 def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -> list[Path]:
     """Video files and folders of images below a folder, sorted; hidden and `ignored` folders are passed over.
 
-    Links are followed, but for those back to a folder on the way, whose videos are found already. A folder that is missing,
-    cannot be looked into, or lies very deep is a problem.
+    Links are followed, but for those back to a folder on the way, whose videos are found already. A folder that is
+    missing, cannot be looked into, or lies very deep is a problem.
     """
 
     def unreadable(error: OSError) -> None:
@@ -198,19 +199,26 @@ def _loops(path: Path, top: Path) -> bool:
     return any(os.path.join(os.path.realpath(place), "").startswith(target) for place in through)
 
 
-def listed_files(dataset: XdViolenceDataset | CitySceneDataset, split: str, folder: Path, problems: Problems) -> list[Path]:
-    """The videos in the folder of a split, or where they are not at hand those that the table of frame counts has of the split.
+def listed_files(
+    dataset: XdViolenceDataset | CitySceneDataset, split: str, folder: Path, problems: Problems
+) -> list[Path]:
+    """The videos in the folder of a split, or where they are not at hand those that the table of frame counts has of
+    the split.
 
     The table then has the column split, and where folders are classes the column label.
     """
     if not dataset.frame_counts:
         return video_files(dataset.root / folder, problems)
     found = []
-    for row in read_frame_counts(dataset.root / dataset.frame_counts, Problems()).values():  # `build` says what is wrong with it
+    for row in read_frame_counts(
+        dataset.root / dataset.frame_counts, Problems()
+    ).values():  # `build` says what is wrong with it
         if row.split == split:
             found.append(dataset.root / folder / row.label / f"{row.video_id}.mp4")
         elif row.split not in SPLITS and split == "train":
-            problems.add(row.place, f"{row.video_id}: column split: expected one of {', '.join(SPLITS)}, got {row.split!r}")
+            problems.add(
+                row.place, f"{row.video_id}: column split: expected one of {', '.join(SPLITS)}, got {row.split!r}"
+            )
     return found
 
 
@@ -269,7 +277,9 @@ def _headers(
         headers[index] = replace(headers[index], bytes=size)
         present.append(index)
     if videos and not present:
-        problems.add(str(root), "no listed video is there; for features or scores without the videos see dataset.frame_counts")
+        problems.add(
+            str(root), "no listed video is there; for features or scores without the videos see dataset.frame_counts"
+        )
     found = read_headers([headers[index].path for index in present], workers, journal, progress)
     for index, header in zip(present, found, strict=True):
         if not isinstance(header, DecodeError):
@@ -280,7 +290,8 @@ def _headers(
 def _counted_headers(
     root: Path, videos: Sequence[ListedVideo], counts: Mapping[str, CountedVideo], problems: Problems, notes: list[str]
 ) -> list[VideoHeader]:
-    """What the table, or else the list itself, says of every video; a problem for a test video of which neither says anything."""
+    """What the table, or else the list itself, says of every video; a problem for a test video of which neither says
+    anything."""
     headers, unknown = [], []
     for video in videos:
         row = counts.get(video.video_id)
@@ -289,7 +300,9 @@ def _counted_headers(
             unknown.append(video.video_id)
         elif not frames:
             problems.add(video.place, f"{video.video_id}: no number of frames in the table of frame counts, nor here")
-        headers.append(VideoHeader(root / video.path, width=0, height=0, fps=row.fps if row else 0.0, packets=frames, bytes=0))
+        headers.append(
+            VideoHeader(root / video.path, width=0, height=0, fps=row.fps if row else 0.0, packets=frames, bytes=0)
+        )
     if unknown:
         what = f"{len(unknown)} training video(s) have no frame count, so the length of their features is not checked"
         notes.append(f"frame counts: {what}: {_some(unknown)}")
@@ -315,7 +328,9 @@ def _check_ends(
 
     Without `workers` the planned number is known to be that of the frames.
     """
-    lengths = {video.video_id: (root / video.path, header.packets) for video, header in zip(videos, headers, strict=True)}
+    lengths = {
+        video.video_id: (root / video.path, header.packets) for video, header in zip(videos, headers, strict=True)
+    }
     decoded: dict[str, int] = {}
     for listed in intervals:
         interval = listed.interval

@@ -1,9 +1,9 @@
 """CitySCENE: the 12 classes of the paper. No annotation file of it is public, so the layout is this project's.
 
-Training videos lie in a folder of their class, `train/<class>/`, or of several, `train/Fighting;Robbery/`; normal ones in
-`train/Normal/`. Test videos lie in `test/`. The intervals are a CSV file of video_id, label, start_frame, end_frame, the frames
-counted from 0 and the end not part of the interval; a test video's labels are those of its intervals, and one without any is
-normal. A video's id is its file's name without the suffix.
+Training videos lie in a folder of their class, `train/<class>/`, or of several, `train/Fighting;Robbery/`; normal ones
+in `train/Normal/`. Test videos lie in `test/`. The intervals are a CSV file of video_id, label, start_frame, end_frame,
+the frames counted from 0 and the end not part of the interval; a test video's labels are those of its intervals, and
+one without any is normal. A video's id is its file's name without the suffix.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVid
                 names = path.relative_to(folder).parts[0].split(";")
                 labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip() != NORMAL))
                 if path.parent == folder or (labels and len(labels) < len(names)):
-                    problems.add(place, f"expected a folder of a class, of classes separated by ';', or {NORMAL}, below {folder}")
+                    problems.add(
+                        place, f"expected a folder of a class, of classes separated by ';', or {NORMAL}, below {folder}"
+                    )
             else:
                 labels = tuple(dict.fromkeys(x.interval.label for x in intervals if x.interval.video_id == video_id))
             videos.append(ListedVideo(place, video_id, path.relative_to(dataset.root).as_posix(), split, labels))

@@ -1,9 +1,10 @@
 """The CSV adapter: any videos, listed in one file, the test intervals in another.
 
-videos.csv has the columns video_id, path (relative to the root, or in full and below it), split (train or test), label (several
-separated by `;`, or the normal label; `labels` is accepted as its name) and optionally source; other columns are ignored. How the
-text is read is said in `pipeline.data.tables`. annotations.csv has video_id, label, start_frame, end_frame: frames are counted from
-0 and the end is not part of the interval. A row's number in a message is its line in the file, the header being line 1.
+videos.csv has the columns video_id, path (relative to the root, or in full and below it), split (train or test), label
+(several separated by `;`, or the normal label; `labels` is accepted as its name) and optionally source; other columns
+are ignored. How the text is read is said in `pipeline.data.tables`. annotations.csv has video_id, label, start_frame,
+end_frame: frames are counted from 0 and the end is not part of the interval. A row's number in a message is its line in
+the file, the header being line 1.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
         labels = _labels(values["label"], dataset.normal_label, place, problems)
         source = values.get("source") or None
         if source and (label := same_but_capitals(source, [*dataset.classes, dataset.normal_label])):
-            problems.add(place, f"source is {source!r}, the class {label}: several labels are separated by ';', not by a comma")
+            problems.add(
+                place, f"source is {source!r}, the class {label}: several labels are separated by ';', not by a comma"
+            )
         path = below_root(dataset.root, values.get("path") or (values["video_id"] if dataset.frame_counts else ""))
         videos.append(ListedVideo(place, values["video_id"], path, values["split"], labels, source))
     return videos
@@ -67,7 +70,9 @@ def read_intervals(
         annotated = {listed.interval.video_id for listed in intervals}
         for video in videos:
             if video.split == "test" and video.video_id not in annotated:
-                intervals += [ListedInterval(video.place, Interval(video.video_id, label, 0, None)) for label in video.labels]
+                intervals += [
+                    ListedInterval(video.place, Interval(video.video_id, label, 0, None)) for label in video.labels
+                ]
     return intervals
 
 
@@ -81,7 +86,8 @@ def read_interval_table(file: Path, problems: Problems) -> list[ListedInterval]:
             interval = Interval(video_id, label, int(start), int(end))
         except ValueError:
             problems.add(place, f"{video_id}: expected whole frame numbers, got {start!r} and {end!r}")
-            # Stands in for the row, so that its other cells are checked too and the video does not seem to lack an interval.
+            # Stands in for the row, so that its other cells are checked too and the video does not seem to lack an
+            # interval.
             interval = Interval(video_id, label, 0, None)
         intervals.append(ListedInterval(place, interval))
     return intervals

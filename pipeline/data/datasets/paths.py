@@ -11,7 +11,8 @@ __all__ = ["below_root", "missing_hint"]
 
 
 def below_root(root: Path, path: str) -> str:
-    """A listed path relative to the root: of one in full, or with `~`, that lies below it the part below; any other as it is."""
+    """A listed path relative to the root: of one in full, or with `~`, that lies below it the part below; any other as
+    it is."""
     if path.startswith("~") and not os.path.lexists(root / path):
         path = os.path.expanduser(path)
     if not PurePosixPath(path).is_absolute():
@@ -23,7 +24,8 @@ def below_root(root: Path, path: str) -> str:
 
 
 def missing_hint(root: Path, path: str, listings: dict[Path, dict[str, str]]) -> str:
-    """What to say of a path below the root at which nothing lies: another spelling of it at which something does, or nothing.
+    """What to say of a path below the root at which nothing lies: another spelling of it at which something does, or
+    nothing.
 
     `listings` keeps the names in the folders looked into, for the next call.
     """

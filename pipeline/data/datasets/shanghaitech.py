@@ -1,13 +1,14 @@
 """ShanghaiTech Campus in the weakly supervised split of Zhong et al. 2019: 437 videos, normal or anomalous.
 
-SH_Train_new.txt has `video,label` a line and SH_Test_NEW.txt `video,label,frames` (-1 for anomalous ones); label 1 is anomalous.
-The split mixes the original parts: some of the original test videos, which hold anomalies, are for training, and some of the
-original, normal training videos for testing. Names tell them apart: `01_001`, a video, is of the original training part, and
-`01_0014`, a folder of images, of the test part. An anomalous test video has a mask of a number a frame, 1 where it is anomalous,
-in `<video>.npy`; runs of 1 become half-open intervals of the only class.
+SH_Train_new.txt has `video,label` a line and SH_Test_NEW.txt `video,label,frames` (-1 for anomalous ones); label 1 is
+anomalous. The split mixes the original parts: some of the original test videos, which hold anomalies, are for training,
+and some of the original, normal training videos for testing. Names tell them apart: `01_001`, a video, is of the
+original training part, and `01_0014`, a folder of images, of the test part. An anomalous test video has a mask of a
+number a frame, 1 where it is anomalous, in `<video>.npy`; runs of 1 become half-open intervals of the only class.
 
-The layout is the official one: training/videos/01_001.avi, testing/frames/01_0014/, testing/test_frame_mask/01_0014.npy. A video
-of the original training part may also be a folder of images, training/frames/01_001/.
+The layout is the official one: training/videos/01_001.avi, testing/frames/01_0014/,
+testing/test_frame_mask/01_0014.npy. A video of the original training part may also be a folder of images,
+training/frames/01_001/.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[Listed
                 part = "test" if len(match["number"]) == 4 else "training"
                 problems.add(place, f"{video_id}: its name is of the original {part} part, its label {match['label']}")
             if dataset.frame_counts:
-                found[video_id] = f"testing/frames/{video_id}" if len(match["number"]) == 4 else f"training/videos/{video_id}.avi"
+                found[video_id] = (
+                    f"testing/frames/{video_id}" if len(match["number"]) == 4 else f"training/videos/{video_id}.avi"
+                )
             if video_id not in found:
                 problems.add(place, f"{video_id}: no such video in {', '.join(FOLDERS)} below {dataset.root}")
                 continue
@@ -93,12 +96,15 @@ def read_intervals(
             problems.add(str(file), f"expected one number a frame, 0 or 1, got {mask.dtype} of shape {mask.shape}")
             continue
         folder = dataset.root / video.path
-        images = sum(image.suffix.lower() in IMAGE_SUFFIXES for image in folder.iterdir()) if folder.is_dir() else len(mask)
+        images = (
+            sum(image.suffix.lower() in IMAGE_SUFFIXES for image in folder.iterdir()) if folder.is_dir() else len(mask)
+        )
         if images != len(mask):
             problems.add(str(file), f"{video.video_id}: a mask of {len(mask)} frames for {images} images in {folder}")
         edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
         intervals += [
-            ListedInterval(str(file), Interval(video.video_id, video.labels[0], int(start), int(end))) for start, end in edges
+            ListedInterval(str(file), Interval(video.video_id, video.labels[0], int(start), int(end)))
+            for start, end in edges
         ]
     return intervals
 

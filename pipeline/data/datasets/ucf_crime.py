@@ -1,10 +1,11 @@
 """UCF-Crime (Sultani, Chen, Shah 2018): 13 classes, 1,900 untrimmed videos.
 
 Anomaly_Train.txt has a path a line, `Abuse/Abuse001_x264.mp4`; its folder is the label, and normal videos lie in
-`Training_Normal_Videos_Anomaly`. Temporal_Anomaly_Annotation.txt has a test video a line: name (with or without a folder), an
-optional frame count, the class, and two pairs of start and end, -1 where there is none; separated by blanks or tabs. Frames are
-counted from 0 and the end is part of the interval in the file: [start, end + 1) here. (The authors' MATLAB code counts from 1,
-which would be one frame earlier.) Seven official intervals so end past the last frame; they are cut there.
+`Training_Normal_Videos_Anomaly`. Temporal_Anomaly_Annotation.txt has a test video a line: name (with or without a
+folder), an optional frame count, the class, and two pairs of start and end, -1 where there is none; separated by blanks
+or tabs. Frames are counted from 0 and the end is part of the interval in the file: [start, end + 1) here. (The authors'
+MATLAB code counts from 1, which would be one frame earlier.) Seven official intervals so end past the last frame; they
+are cut there.
 
 The videos may lie anywhere below the root, as the official archives unpack; they are found by name.
 """
@@ -39,7 +40,9 @@ def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVide
     for path in [] if dataset.frame_counts else video_files(dataset.root, problems, dataset.ignored_folders):
         found.setdefault(path.name, []).append(path.relative_to(dataset.root).as_posix())
     videos, listed = [], set()
-    lines = [(place, "train", line, None, None) for place, line in read_lines(dataset.root / dataset.train_list, problems)]
+    lines = [
+        (place, "train", line, None, None) for place, line in read_lines(dataset.root / dataset.train_list, problems)
+    ]
     for place, cells in _test_rows(dataset, problems):
         lines.append((place, "test", cells[0], cells[-5], int(cells[1]) if len(cells) == 7 else None))
     for place, split, name, column, frames in lines:
@@ -53,9 +56,13 @@ def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVide
             _agree(PurePosixPath(places[0]).parent.name, label, "folder on disk", place, path.name, problems)
         listed.add(path.name)
         if places:  # what is missing has been said
-            videos.append(ListedVideo(place, path.stem, places[0], split, () if label == NORMAL else (label,), None, frames))
+            videos.append(
+                ListedVideo(place, path.stem, places[0], split, () if label == NORMAL else (label,), None, frames)
+            )
     for name in sorted(set(found) - listed):
-        problems.add(", ".join(found[name]), "is in neither list; remove it, or name its folder in dataset.ignored_folders")
+        problems.add(
+            ", ".join(found[name]), "is in neither list; remove it, or name its folder in dataset.ignored_folders"
+        )
     return videos
 
 
@@ -97,7 +104,14 @@ def _label(path: PurePosixPath, column: str | None, place: str, problems: Proble
         return column or path.parent.name
     label = match["label"]
     if path.parent.name:
-        _agree(NORMAL if "Normal_Videos" in path.parent.name else path.parent.name, label, "folder", place, path.name, problems)
+        _agree(
+            NORMAL if "Normal_Videos" in path.parent.name else path.parent.name,
+            label,
+            "folder",
+            place,
+            path.name,
+            problems,
+        )
     if column is not None:
         _agree(column, label, "label column", place, path.name, problems)
     return label

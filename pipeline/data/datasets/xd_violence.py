@@ -1,13 +1,14 @@
 """XD-Violence (Wu et al. 2020): 6 classes, 4,754 untrimmed videos, several labels a video.
 
-A video's labels are in its name, `<source>__#<part>_label_<codes>.mp4`, the codes being A (normal) or B1, B2, B4, B5, B6, G, padded
-with 0: `_label_G-B2-B6`, `_label_B1-0-0`. A normal test video has no line in the annotation files. annotations.txt has an anomalous
-test video a line: its name, with or without `.mp4`, and any number of pairs of start and end; annotations_multiclasses.txt has the
-same with a code before each pair. Frames are counted from 0 and the end is part of the interval in the files: it is
-[start, end + 1) here.
+A video's labels are in its name, `<source>__#<part>_label_<codes>.mp4`, the codes being A (normal) or B1, B2, B4, B5,
+B6, G, padded with 0: `_label_G-B2-B6`, `_label_B1-0-0`. A normal test video has no line in the annotation files.
+annotations.txt has an anomalous test video a line: its name, with or without `.mp4`, and any number of pairs of start
+and end; annotations_multiclasses.txt has the same with a code before each pair. Frames are counted from 0 and the end
+is part of the interval in the files: it is [start, end + 1) here.
 
-Which frames are anomalous is what annotations.txt says, the published truth; the other file says of which class. Where it goes
-beyond the first it is cut, with a warning. One official name and its intervals disagree on the class; the intervals count.
+Which frames are anomalous is what annotations.txt says, the published truth; the other file says of which class. Where
+it goes beyond the first it is cut, with a warning. One official name and its intervals disagree on the class; the
+intervals count.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def read_videos(dataset: XdViolenceDataset, problems: Problems) -> list[ListedVi
             codes = [code for code in match["codes"].split("-") if code != "0"] if match else []
             unknown = [code for code in codes if code not in (*CODES, "A")]
             if not codes or unknown or ("A" in codes and len(codes) > 1):
-                problems.add(place, f"expected a name that ends in _label_A or in codes of {', '.join(CODES)}, got {video_id!r}")
+                problems.add(
+                    place, f"expected a name that ends in _label_A or in codes of {', '.join(CODES)}, got {video_id!r}"
+                )
                 continue
             if split == "test":
                 codes = [OTHER_CODES.get(video_id, code) for code in codes]
@@ -98,11 +101,15 @@ def _of_video(
         frames = allowed.intersection(range(start, end))
         covered |= frames
         if len(frames) < end - start:
-            notes.append(f"{place}: {video_id}: {code} {start} to {end - 1} goes beyond annotations.txt; it is cut to that")
+            notes.append(
+                f"{place}: {video_id}: {code} {start} to {end - 1} goes beyond annotations.txt; it is cut to that"
+            )
         for first, last in _runs(sorted(frames)):
             found.append(ListedInterval(place, Interval(video_id, CODES[code], first, last)))
     if rest := allowed - covered:
-        problems.add(place, f"{video_id}: {len(rest)} anomalous frames of annotations.txt are of no class, the first {min(rest)}")
+        problems.add(
+            place, f"{video_id}: {len(rest)} anomalous frames of annotations.txt are of no class, the first {min(rest)}"
+        )
     return found
 
 
@@ -113,14 +120,18 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _rows(file: Path, width: int, problems: Problems) -> dict[str, tuple[str, list[Pair]]]:
-    """video id -> (place, half-open (code, start, end)) of a file whose groups have `width` cells; the code is "" where none is."""
+    """video id -> (place, half-open (code, start, end)) of a file whose groups have `width` cells; the code is "" where
+    none is."""
     rows: dict[str, tuple[str, list[Pair]]] = {}
     for place, line in read_lines(file, problems):
         video_id, *cells = line.split()
         video_id = video_id.removesuffix(".mp4")
         groups = [cells[i : i + width] for i in range(0, len(cells), width)]
         sound = all(
-            len(g) == width and all(n.isdecimal() for n in g[-2:]) and int(g[-2]) <= int(g[-1]) and (width == 2 or g[0] in CODES)
+            len(g) == width
+            and all(n.isdecimal() for n in g[-2:])
+            and int(g[-2]) <= int(g[-1])
+            and (width == 2 or g[0] in CODES)
             for g in groups
         )
         if not groups or not sound:

@@ -14,8 +14,8 @@ class Damage:
     Attributes:
         errors: packets, or images, that gave no frame but an error, and errors in the file around them.
         corrupt_frames: frames that came, and that FFmpeg calls corrupt.
-        lost: the numbers of the frames that did not come, as ranges (first, one after the last). Each keeps its number: the frame
-            before it stands in for it, at the start of the video the first that came.
+        lost: the numbers of the frames that did not come, as ranges (first, one after the last). Each keeps its number:
+            the frame before it stands in for it, at the start of the video the first that came.
         first_frame: frames before the first of all these; None while there is none.
         message: the library's words at the first of these.
     """

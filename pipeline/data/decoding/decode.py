@@ -1,9 +1,9 @@
 """Frames of a video: streaming, in presentation order, rotated upright, resized once.
 
-FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before others). A
-folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a container are only plans.
-Damage is an error, or, where the caller brings a `Damage` to count it, passed over: a frame that is lost keeps its number, and the
-frame before it stands in for it.
+FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before
+others). A folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a
+container are only plans. Damage is an error, or, where the caller brings a `Damage` to count it, passed over: a frame
+that is lost keeps its number, and the frame before it stands in for it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class VideoHeader:
         path: the file or folder.
         width, height: pixels, after rotation.
         fps: mean frame rate the container states; 25 for a folder of images or where it states none.
-        packets: video packets in the file for which a player shows a picture (images in a folder): the planned number of frames.
-            Not among them are those that an edit list hides, and second fields, see `pipeline.data.decoding.pictures`.
+        packets: video packets in the file for which a player shows a picture (images in a folder): the planned number
+            of frames. Not among them are those that an edit list hides, and second fields, see
+            `pipeline.data.decoding.pictures`.
         bytes: size on disk.
         declared: frames that the container says it holds and shows; 0 where it says nothing.
         fault: why the file is not whole, as FFmpeg or its own index says; None where nothing does.
@@ -145,7 +146,9 @@ def iter_frames(
     return _prepared(path, prepare, wanted, damage)
 
 
-def iter_raw_frames(path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None) -> Iterator[Frame]:
+def iter_raw_frames(
+    path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None
+) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, at its own size; arguments as `iter_frames`.
 
     Yields:
@@ -175,7 +178,9 @@ def _prepared(
             try:
                 image = np.ascontiguousarray(prepare(frame))
             except (av.error.FFmpegError, ValueError) as error:
-                raise DecodeError(f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index) from error
+                raise DecodeError(
+                    f"{path}: frame {index} cannot be converted to RGB: {reason(error)}", frame=index
+                ) from error
         yield Frame(image, time_s)
 
 

@@ -36,7 +36,8 @@ def end_with_parent() -> None:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start meanwhile do not hear Ctrl-C, which the terminal sends to all: the one that made them ends them."""
+    """Processes that start meanwhile do not hear Ctrl-C, which the terminal sends to all: the one that made them ends
+    them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may say what a signal does
         return

@@ -15,7 +15,15 @@ from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.opening import opened, reason
 from pipeline.errors import DecodeError
 
-__all__ = ["IMAGE_SUFFIXES", "decoded_images", "doubled_names", "first_image", "image_files", "missing_numbers", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "decoded_images",
+    "doubled_names",
+    "first_image",
+    "image_files",
+    "missing_numbers",
+    "read_image",
+]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -33,7 +41,8 @@ def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFram
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none. Raises DecodeError."""
+    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none. Raises
+    DecodeError."""
 
     def key(path: Path) -> tuple[list[str | int], str]:
         return _parts(path.name), path.name
@@ -61,11 +70,13 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 def missing_numbers(images: Sequence[Path]) -> list[range]:
     """The numbers that are left out between a folder's images, in order.
 
-    Only where the names differ in one number alone, and most follow each other in one step (of 5, say, where every fifth frame was
-    kept). Else nothing is known of what should be there.
+    Only where the names differ in one number alone, and most follow each other in one step (of 5, say, where every
+    fifth frame was kept). Else nothing is known of what should be there.
     """
     names = [_parts(path.stem) for path in images]
-    places = [place for place in range(1, len(names[0]), 2) if len({name[place] for name in names if len(name) > place}) > 1]
+    places = [
+        place for place in range(1, len(names[0]), 2) if len({name[place] for name in names if len(name) > place}) > 1
+    ]
     shapes = {tuple(part for place, part in enumerate(name) if [place] != places) for name in names}
     if len(places) != 1 or len(shapes) != 1:
         return []
@@ -77,7 +88,8 @@ def missing_numbers(images: Sequence[Path]) -> list[range]:
 
 
 def doubled_names(images: Sequence[Path]) -> list[str]:
-    """Names that several of a folder's images have, but for the ending: 001 of 001.jpg and 001.png. Each image is a frame."""
+    """Names that several of a folder's images have, but for the ending: 001 of 001.jpg and 001.png. Each image is a
+    frame."""
     return [name for name, count in Counter(path.stem for path in images).items() if count > 1]
 
 
@@ -87,7 +99,8 @@ def _parts(name: str) -> list[str | int]:
 
 
 def first_image(images: Sequence[Path]) -> av.VideoFrame:
-    """The first of a folder's images that can be read; the rest are looked at only for want of it. Raises DecodeError."""
+    """The first of a folder's images that can be read; the rest are looked at only for want of it. Raises
+    DecodeError."""
     failure = None
     for index, path in enumerate(images):
         try:

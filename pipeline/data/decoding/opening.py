@@ -1,7 +1,8 @@
 """Opening a file that may be a video, and reading nothing but that file.
 
-FFmpeg gets an open file, never a name: names with colons, percent signs or blanks mean nothing to it, and no protocol is open to
-it, so a playlist cannot make it read other files. How many pixels a picture may have is settled before memory is asked for.
+FFmpeg gets an open file, never a name: names with colons, percent signs or blanks mean nothing to it, and no protocol
+is open to it, so a playlist cannot make it read other files. How many pixels a picture may have is settled before
+memory is asked for.
 """
 
 from __future__ import annotations
@@ -32,7 +33,16 @@ FORMATS = (
     "bmp_pipe,gif_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
 NONE = "none"  # the name of no protocol and of no decoder
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # by a name FFmpeg takes them for a numbered list
+PICTURES = (
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)  # by a name FFmpeg takes them for a numbered list
 PICTURE = "picture"
 BUFFER_BYTES = 1 << 18
 
@@ -67,7 +77,8 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
     """An open container and its best video stream. Raises DecodeError."""
     with _file(path) as file:
         if file.name != PICTURE:
-            # To find out what a file holds FFmpeg decodes pictures, in some containers without a limit: so first without decoders.
+            # To find out what a file holds FFmpeg decodes pictures, in some containers without a limit: so first
+            # without decoders.
             with av.logging.Capture(), _container(path, file, codec_whitelist=NONE) as container:
                 for stream in container.streams.video:
                     if not stream.disposition & Disposition.attached_pic:
@@ -88,7 +99,9 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
 def _container(path: Path, file: _File, **options: str) -> av.container.InputContainer:
     whitelists = {"protocol_whitelist": NONE, "format_whitelist": FORMATS} | options
     try:
-        return av.open(file, options=_limit(), container_options=whitelists, metadata_errors="replace", buffer_size=BUFFER_BYTES)
+        return av.open(
+            file, options=_limit(), container_options=whitelists, metadata_errors="replace", buffer_size=BUFFER_BYTES
+        )
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"{path}: not a video that FFmpeg can open: {reason(error)}") from error
 
@@ -125,7 +138,8 @@ class _File(io.FileIO):
 
 
 def _file(path: Path) -> _File:
-    """The file, open and unbuffered. FFmpeg sees a name of nothing but a video's suffix, which helps it to tell formats apart."""
+    """The file, open and unbuffered. FFmpeg sees a name of nothing but a video's suffix, which helps it to tell formats
+    apart."""
     try:
         facts = os.stat(path)
         file = _File(path) if stat.S_ISREG(facts.st_mode) else None  # a pipe would be waited for
@@ -134,7 +148,9 @@ def _file(path: Path) -> _File:
     except OSError as error:
         raise DecodeError(f"{path}: cannot be opened: {error.strerror}") from error  # a loop of links among them
     if file is None:
-        raise DecodeError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(facts.st_mode) else 'a pipe or a device'}")
+        raise DecodeError(
+            f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(facts.st_mode) else 'a pipe or a device'}"
+        )
     if facts.st_size == 0:
         file.close()
         raise DecodeError(f"{path}: the file is empty")

@@ -38,7 +38,8 @@ class Orientation:
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """From the display matrix: it takes a stored point (x, y) to (a x + c y, b x + d y). Turns by other angles are rounded."""
+    """From the display matrix: it takes a stored point (x, y) to (a x + c y, b x + d y). Turns by other angles are
+    rounded."""
     side = frame.side_data.get("DISPLAYMATRIX")
     if side is None:
         return Orientation()
@@ -51,8 +52,9 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 class Upright:
     """Turns the frames of one video upright.
 
-    Once its side data are read, PyAV ties a frame to itself, and the picture stays in memory until the garbage collector comes: of
-    1080p that would be hundreds of MiB. So only key frames are asked; the others are as the key frame before them.
+    Once its side data are read, PyAV ties a frame to itself, and the picture stays in memory until the garbage
+    collector comes: of 1080p that would be hundreds of MiB. So only key frames are asked; the others are as the key
+    frame before them.
     """
 
     def __init__(self) -> None:
@@ -69,8 +71,9 @@ class Upright:
         turn = self._orientation(frame)
         if turn.transposed:
             width, height = height, width
-        # At an odd width, as 16:9 comes to, libswscale has a chroma value a pixel in either format and filters planes faster. Where
-        # it enlarges or keeps a side, its planes differ from its packed pixels. One thread: videos are decoded side by side.
+        # At an odd width, as 16:9 comes to, libswscale has a chroma value a pixel in either format and filters planes
+        # faster. Where it enlarges or keeps a side, its planes differ from its packed pixels. One thread: videos are
+        # decoded side by side.
         planar = width % 2 and width < frame.width and height < frame.height
         image = self._reformatter.reformat(
             frame, width, height, "gbrp" if planar else "rgb24", interpolation=Interpolation.BILINEAR, threads=1

@@ -116,7 +116,9 @@ class Packets:
     def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
         """The first error that the format's reader told."""
         name = self._container.format.name
-        return next((text.strip() for level, source, text in said if level <= av.logging.ERROR and source == name), None)
+        return next(
+            (text.strip() for level, source, text in said if level <= av.logging.ERROR and source == name), None
+        )
 
     def _measure(self, packet: av.Packet) -> None:
         if not packet.size:
@@ -146,8 +148,8 @@ class Packets:
     def declared(self) -> int:
         """Frames that the file says are shown, once all packets have been read; 0 where it says nothing.
 
-        An MP4's index lists every packet, and an AVI announces their number. Of a file of another kind that is not whole, the
-        duration announced tells how many frames are missing, or, where the rest of it is zeros, its size.
+        An MP4's index lists every packet, and an AVI announces their number. Of a file of another kind that is not
+        whole, the duration announced tells how many frames are missing, or, where the rest of it is zeros, its size.
         """
         if self._is("mov"):
             listed = sum(entry.size > 0 and not entry.is_discard for entry in self._stream.index_entries)
@@ -170,7 +172,8 @@ class Packets:
     def _lists_more(self) -> bool:
         """Whether the index lists packets that are not there.
 
-        An AVI that announces more is whole all the same when its index is complete, its length as stated and its end written.
+        An AVI that announces more is whole all the same when its index is complete, its length as stated and its end
+        written.
         """
         if self._is("mov"):
             return self.shown < self.declared()
@@ -202,7 +205,8 @@ class Packets:
 
 
 class _Ear:
-    """Hears what FFmpeg warns of within its `with` block, which gives (level, source, text) each; used again and again."""
+    """Hears what FFmpeg warns of within its `with` block, which gives (level, source, text) each; used again and
+    again."""
 
     def __init__(self) -> None:
         self._capture = av.logging.Capture()

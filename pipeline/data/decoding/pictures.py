@@ -1,8 +1,8 @@
 """Which packets of a video stream show a picture of their own.
 
-Two kinds do not: the second field of an interlaced H.264 picture whose fields are coded apart, and a VP8 picture that only serves
-as a reference. Packets that an edit list hides are not shown either. Nothing is decoded: a few bits of each packet's head are read,
-and those only where the stream can hold such packets at all.
+Two kinds do not: the second field of an interlaced H.264 picture whose fields are coded apart, and a VP8 picture that
+only serves as a reference. Packets that an edit list hides are not shown either. Nothing is decoded: a few bits of each
+packet's head are read, and those only where the stream can hold such packets at all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Pictures:
         self._length_bytes = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
         self._sequence = _described(extradata, self._length_bytes) if self._codec == "h264" else None
         self._open: tuple[int, int] | None = None
-        self._second: int | None = 1  # which of an interlaced picture's fields comes second; None where whole frames are coded
+        self._second: int | None = (
+            1  # which of an interlaced picture's fields comes second; None where whole frames are coded
+        )
 
     def shown(self, packet: av.Packet) -> bool:
         """Whether a player shows a picture for the packet. One that cannot be understood is taken to be shown."""
@@ -71,7 +73,8 @@ class Pictures:
         return True
 
     def _fields(self, data: bytes) -> Iterator[tuple[int, int] | None]:
-        """(frame number, 1 for the bottom field) of every slice of a field, None of one of a frame. Raises ValueError."""
+        """(frame number, 1 for the bottom field) of every slice of a field, None of one of a frame. Raises
+        ValueError."""
         for unit in _units(data, self._length_bytes):
             if unit[:1] and unit[0] & 31 in SLICES:
                 bits = _Bits(_plain(unit[1:HEAD_BYTES]))

@@ -1,4 +1,5 @@
-"""Every frame of a video in its place: those that the decoder gives, and others in the stead of those that it does not."""
+"""Every frame of a video in its place: those that the decoder gives, and others in the stead of those that it does
+not."""
 
 from __future__ import annotations
 
@@ -77,8 +78,8 @@ def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFram
     """Frames as the decoder gives them, None where one is lost, with their stamps in seconds and the video's pace."""
     count = 0
     with open_packets(path) as (container, stream, packets):
-        # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged video.
-        # Several videos are decoded at once instead.
+        # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged
+        # video. Several videos are decoded at once instead.
         stream.thread_type = "NONE"
         fps = mean_rate(stream)
         pace = Pace.of(container, fps)
@@ -87,7 +88,9 @@ def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFram
             if damage is not None and demuxed.complaint:
                 damage.note(count, demuxed.complaint)
             elif demuxed.error:
-                raise DecodeError(f"{path}: decoding failed at frame {count}: {demuxed.complaint}", count) from demuxed.error
+                raise DecodeError(
+                    f"{path}: decoding failed at frame {count}: {demuxed.complaint}", count
+                ) from demuxed.error
             if demuxed.complaint or demuxed.doubtful:
                 positions.complained()
             if demuxed.packet is None:

@@ -1,8 +1,9 @@
 """Decoding in worker processes: a video that crashes or hangs its decoder costs that video, not the run.
 
-A worker is a fresh interpreter that imports numpy and PyAV and nothing of ours beyond `pipeline.data`: it is not forked, and does
-not import the caller's main module. Pictures come back through an anonymous shared-memory ring, words over a socket. A worker
-decodes ahead of its reader as far as the ring reaches, so memory is bounded, and ends when the process that made it does.
+A worker is a fresh interpreter that imports numpy and PyAV and nothing of ours beyond `pipeline.data`: it is not
+forked, and does not import the caller's main module. Pictures come back through an anonymous shared-memory ring, words
+over a socket. A worker decodes ahead of its reader as far as the ring reaches, so memory is bounded, and ends when the
+process that made it does.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class DecodeWorkers:
         self._idle, self._busy = [], []
 
     def start(self, processes: int) -> None:
-        """Have some processes, `count` at most, come to life while the caller does something else; else they start when needed."""
+        """Have some processes, `count` at most, come to life while the caller does something else; else they start when
+        needed."""
         while len(self._idle) + len(self._busy) < min(processes, self.count):
             self._idle.append(Worker(*self._options))
 
@@ -77,13 +79,16 @@ class DecodeWorkers:
             worker.kill()
         self._idle = []
         decoder, short_side, crop, max_pixels = self._options
-        return DecodeWorkers(1, self.timeout_s, short_side=short_side, crop=crop, decoder=decoder, max_pixels=max_pixels)
+        return DecodeWorkers(
+            1, self.timeout_s, short_side=short_side, crop=crop, decoder=decoder, max_pixels=max_pixels
+        )
 
     def readable(self, jobs: Iterable[Job]) -> Iterator[tuple[int, VideoStream]]:
-        """Of up to `count` streams at once, those that can be read without waiting, with the number of their job, from 0.
+        """Of up to `count` streams at once, those that can be read without waiting, with the number of their job, from
+        0.
 
-        A stream comes again and again, until it is closed; read some of it each time. The oldest goes first: a reader slower than
-        the decoders finishes video after video, and one that is faster gets what all of them have.
+        A stream comes again and again, until it is closed; read some of it each time. The oldest goes first: a reader
+        slower than the decoders finishes video after video, and one that is faster gets what all of them have.
         """
         under_way: dict[int, VideoStream] = {}
         numbered = enumerate(jobs)
@@ -119,7 +124,8 @@ class DecodeWorkers:
                 self._settle(stream)
 
     def headers(self, paths: Iterable[Path]) -> Iterator[VideoHeader | DecodeError]:
-        """The header of every video in order, or why it cannot be read. One whose decoder was killed is tried once more."""
+        """The header of every video in order, or why it cannot be read. One whose decoder was killed is tried once
+        more."""
         for stream in self.streams(Job(path, header_only=True) for path in paths):
             try:
                 yield self._tried_twice(stream, _header)

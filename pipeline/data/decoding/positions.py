@@ -1,13 +1,15 @@
 """Which number a decoded frame has in its file, where others before it could not be decoded.
 
-Every packet is marked before it is decoded, and a frame carries the mark of the packet that it comes from, so it is known which
-packets gave none. Frames come in the order in which they are shown: a packet that is shown before a frame and has given none when
-that frame comes has lost its frame. What is shown before what follows from presentation times where the packets have them, else
-from the order of the packets, which may put a lost frame among B-frames some places off; those behind are in their places again.
+Every packet is marked before it is decoded, and a frame carries the mark of the packet that it comes from, so it is
+known which packets gave none. Frames come in the order in which they are shown: a packet that is shown before a frame
+and has given none when that frame comes has lost its frame. What is shown before what follows from presentation times
+where the packets have them, else from the order of the packets, which may put a lost frame among B-frames some places
+off; those behind are in their places again.
 
-Only around damage is anything taken for lost: a packet whose decoding failed, one that gave nothing while the decoder had not yet
-found back (until the next sound key frame), and packets that are not there at all, told by a gap in otherwise even times.
-Elsewhere a packet without a frame is as it was meant, and frames are numbered as the decoder yields them.
+Only around damage is anything taken for lost: a packet whose decoding failed, one that gave nothing while the decoder
+had not yet found back (until the next sound key frame), and packets that are not there at all, told by a gap in
+otherwise even times. Elsewhere a packet without a frame is as it was meant, and frames are numbered as the decoder
+yields them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import av
 __all__ = ["Positions"]
 
 REORDERED = 16  # packets by which a frame without times can be late, as many as H.264 allows
-PROBED = 250  # packets that FFmpeg may have read while it opened a file, so that what it said then may be of any of them
+PROBED = (
+    250  # packets that FFmpeg may have read while it opened a file, so that what it said then may be of any of them
+)
 AHEAD = 2  # packets by which a complaint comes too early, where FFmpeg cuts packets out of a transport stream
 LONGEST_GAP_S = 10.0  # a longer one is a clock that jumped
 
@@ -51,7 +55,8 @@ class Positions:
     Args:
         stream: the stream; set up to hand marks from packets to frames.
         fps: its frame rate.
-        timed: whether the container keeps presentation times; an AVI does not, and FFmpeg's guesses are wrong with B-frames.
+        timed: whether the container keeps presentation times; an AVI does not, and FFmpeg's guesses are wrong with
+            B-frames.
     """
 
     def __init__(self, stream: av.VideoStream, fps: float, *, timed: bool) -> None:
@@ -88,7 +93,9 @@ class Positions:
             self._last_dts = packet.dts
         pts = packet.pts if self._ordered else None
         before = self._sent.key[1] if self._sent and self._sent.key[0] == self._segment else 0
-        mark = _Mark(self._count, (self._segment, before if pts is None else pts, self._count), pts, corrupt=packet.is_corrupt)
+        mark = _Mark(
+            self._count, (self._segment, before if pts is None else pts, self._count), pts, corrupt=packet.is_corrupt
+        )
         self._count += 1
         packet.opaque = mark
         self._sent = self._current = mark
@@ -111,7 +118,8 @@ class Positions:
             self._suspects.append(mark)
 
     def lost_before(self, frame: av.VideoFrame) -> list[int | None]:
-        """Presentation times, in the stream's units or None, of the frames lost between the frame before and this one."""
+        """Presentation times, in the stream's units or None, of the frames lost between the frame before and this
+        one."""
         mark = frame.opaque
         if not isinstance(mark, _Mark):
             return []

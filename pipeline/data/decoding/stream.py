@@ -1,4 +1,5 @@
-"""One video as it is being decoded in another process: what its reader sees, and the process with its ring of pictures."""
+"""One video as it is being decoded in another process: what its reader sees, and the process with its ring of
+pictures."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Receiver(Protocol):
     """Takes a video's frames as they come."""
 
     def begin(self) -> None:
-        """The frames follow, from the first on; said again where the decoder yielded another number of them than was planned."""
+        """The frames follow, from the first on; said again where the decoder yielded another number of them than was
+        planned."""
 
     def frames(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
         """The next frames.
@@ -131,7 +133,8 @@ class VideoStream:
         return collected.times, collected.pictures
 
     def advance(self, receiver: Receiver, most: int) -> None:
-        """Hand over what has come, about `most` frames at most. Waits only where nothing has come yet. Raises DecodeError."""
+        """Hand over what has come, about `most` frames at most. Waits only where nothing has come yet. Raises
+        DecodeError."""
         handed = 0
         while handed < most:
             kind, values = self._message()
@@ -148,7 +151,8 @@ class VideoStream:
                 return
 
     def due(self, has_sent: bool) -> bool:
-        """Whether `advance` would not wait: the worker has sent something, or has been silent for longer than it may."""
+        """Whether `advance` would not wait: the worker has sent something, or has been silent for longer than it
+        may."""
         if has_sent:
             self._silent_since = None
             return True

@@ -1,4 +1,5 @@
-"""When frames are shown: rising seconds from stamps that may be missing, repeated, wrong, or of a clock that begins anew."""
+"""When frames are shown: rising seconds from stamps that may be missing, repeated, wrong, or of a clock that begins
+anew."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ class Pace:
 
     Attributes:
         fps: mean frame rate, which stands in where there is no stamp.
-        restarts: whether its clock may jump, as in transport streams that were joined: a step of more than 10 s (and 10 frames) is
-            then no pause.
-        by_order: whether it stamps frames in the order in which they are decoded, as AVI does; FFmpeg makes presentation times up
-            for it, which B-frames turn into nonsense.
+        restarts: whether its clock may jump, as in transport streams that were joined: a step of more than 10 s (and 10
+            frames) is then no pause.
+        by_order: whether it stamps frames in the order in which they are decoded, as AVI does; FFmpeg makes
+            presentation times up for it, which B-frames turn into nonsense.
     """
 
     fps: float
@@ -43,7 +44,9 @@ class Pace:
 
     def stamp_s(self, frame: av.VideoFrame) -> float | None:
         """A frame's stamp, seconds; None where it has none."""
-        ticks = frame.dts if self.by_order or frame.pts is None else frame.pts  # FFmpeg puts dts in order before it gives them out
+        ticks = (
+            frame.dts if self.by_order or frame.pts is None else frame.pts
+        )  # FFmpeg puts dts in order before it gives them out
         return self.seconds(ticks, frame.time_base)
 
     @staticmethod

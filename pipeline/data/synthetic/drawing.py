@@ -13,7 +13,8 @@ Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.ndarray:
-    """Signed distance (pixels, negative inside, exact only near the edge) to a shape of half-width a and half-height b."""
+    """Signed distance (pixels, negative inside, exact only near the edge) to a shape of half-width a and half-height
+    b."""
     if kind == "disc":
         return (np.hypot(u / a, v / b) - 1) * min(a, b)
     if kind == "box":
@@ -21,7 +22,9 @@ def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.
     if kind == "triangle":
         return np.maximum(v - b, np.abs(u) * (b / a) * 0.9 - (v + b) * 0.45)
     if kind == "cross":
-        return np.minimum(np.maximum(np.abs(u) - a, np.abs(v) - 0.3 * b), np.maximum(np.abs(u) - 0.3 * a, np.abs(v) - b))
+        return np.minimum(
+            np.maximum(np.abs(u) - a, np.abs(v) - 0.3 * b), np.maximum(np.abs(u) - 0.3 * a, np.abs(v) - b)
+        )
     if kind == "ring":
         return np.abs(np.hypot(u / a, v / b) - 0.75) * min(a, b) - 0.25 * min(a, b)
     raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")

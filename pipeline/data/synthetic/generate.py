@@ -1,8 +1,8 @@
 """Generated data sets: a fixed camera, people, vehicles and rare anomalies, with the truth of when and where.
 
-`script` and `street` plan and draw the fixture; `city.scripts` and the modules beside it plan and draw the twelve classes of
-configs/synthetic_city.yaml (docs/synthetic_city.md). Every event lies in the central part of the picture, which survives the
-centre crop.
+`script` and `street` plan and draw the fixture; `city.scripts` and the modules beside it plan and draw the twelve
+classes of configs/synthetic_city.yaml (docs/synthetic_city.md). Every event lies in the central part of the picture,
+which survives the centre crop.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def generate(
 ) -> None:
     """Render all videos to folder/videos and write videos.csv, annotations.csv and boxes.csv.
 
-    The same specification gives the same bytes, whatever the number of processes. Every file appears whole or not at all, the
-    tables after the videos; videos that lie there already, of a process that was broken off, are kept. boxes.csv holds the truth
-    of where: video_id, frame, label, x0, y0, x1, y1 in pixels of the video; nothing but the evaluation reads it.
+    The same specification gives the same bytes, whatever the number of processes. Every file appears whole or not at
+    all, the tables after the videos; videos that lie there already, of a process that was broken off, are kept.
+    boxes.csv holds the truth of where: video_id, frame, label, x0, y0, x1, y1 in pixels of the video; nothing but the
+    evaluation reads it.
 
     Args:
         spec: what to render.
@@ -52,7 +53,9 @@ def generate(
         ("video_id", "label", "start_frame", "end_frame"),
         ((s.video_id, e.name, e.start, e.end) for s in scripts for e in s.events if s.split == "test" and e.anomalous),
     )
-    _write(folder / "boxes.csv", ("video_id", "frame", "label", "x0", "y0", "x1", "y1"), _boxes(scripts, spec.size / SIDE))
+    _write(
+        folder / "boxes.csv", ("video_id", "frame", "label", "x0", "y0", "x1", "y1"), _boxes(scripts, spec.size / SIDE)
+    )
 
 
 def _file(script: Script) -> str:

@@ -1,7 +1,8 @@
-"""What the generated city is peopled with: jointed people, animals, vehicles and things, drawn side on with a few shapes each.
+"""What the generated city is peopled with: jointed people, animals, vehicles and things, drawn side on with a few
+shapes each.
 
-Lengths are pixels at size 1, at which a person is about 36 tall. Angles of limbs are radians from straight down, positive towards
-`side`, the direction in which a figure looks (1 right, -1 left).
+Lengths are pixels at size 1, at which a person is about 36 tall. Angles of limbs are radians from straight down,
+positive towards `side`, the direction in which a figure looks (1 right, -1 left).
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ CLOTHES: tuple[Colour, ...] = (
 )
 TROUSERS: tuple[Colour, ...] = ((48, 48, 58), (70, 76, 104), (96, 84, 70), (38, 58, 52))
 SKIN: tuple[Colour, ...] = ((222, 180, 152), (186, 140, 110), (128, 90, 68))
-PAINT: tuple[Colour, ...] = ((188, 52, 46), (54, 94, 174), (202, 202, 206), (62, 62, 68), (214, 180, 62), (88, 140, 118))
+PAINT: tuple[Colour, ...] = (
+    (188, 52, 46),
+    (54, 94, 174),
+    (202, 202, 206),
+    (62, 62, 68),
+    (214, 180, 62),
+    (88, 140, 118),
+)
 LEG, TORSO, ARM, HEAD = 14.0, 12.0, 12.0, 4.0
 
 
@@ -55,7 +63,9 @@ class Joints:
     near_hand: Point
 
 
-def limb(canvas: np.ndarray, start: Point, angle: float, length: float, width: float, colour: Colour, side: int = 1) -> Point:
+def limb(
+    canvas: np.ndarray, start: Point, angle: float, length: float, width: float, colour: Colour, side: int = 1
+) -> Point:
     """A straight piece from `start` at an angle; returns its other end."""
     middle, end = _along(start, angle, length / 2, side), _along(start, angle, length, side)
     stamp(canvas, "box", *middle, width / 2, length / 2, colour, -side * angle)
@@ -110,7 +120,9 @@ def person(
     return Joints(head, hands[0])
 
 
-def vehicle(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, *, side: int = 1, angle: float = 0.0) -> None:
+def vehicle(
+    canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, *, side: int = 1, angle: float = 0.0
+) -> None:
     """A car seen from its side, its middle at (x, y), about 44 x 22, turned by `angle`."""
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
 
@@ -147,7 +159,15 @@ def dog(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, t: 
     """A dog that trots, its feet at (x, y); returns its collar."""
     swing = 0.7 * float(np.sin(2 * np.pi * t / 5))
     for dx, angle in ((-5, swing), (-4, -swing), (5, -swing), (4, swing)):
-        limb(canvas, (x + side * dx * size, y - 6 * size), angle, 6 * size, 1.8 * size, tuple(0.7 * c for c in colour), side)
+        limb(
+            canvas,
+            (x + side * dx * size, y - 6 * size),
+            angle,
+            6 * size,
+            1.8 * size,
+            tuple(0.7 * c for c in colour),
+            side,
+        )
     stamp(canvas, "box", x, y - 7.5 * size, 7 * size, 2.8 * size, colour)
     limb(canvas, (x - side * 6.5 * size, y - 9 * size), 2.4 + 0.5 * swing, 6 * size, 1.6 * size, colour, -side)
     stamp(canvas, "disc", x + side * 8.5 * size, y - 11 * size, 3.4 * size, 3 * size, colour)

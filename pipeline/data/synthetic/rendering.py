@@ -1,8 +1,9 @@
-"""Rendering of scripts to video files, in processes of their own: drawing with numpy holds the interpreter's lock most of the time.
+"""Rendering of scripts to video files, in processes of their own: drawing with numpy holds the interpreter's lock most
+of the time.
 
 A renderer is a fresh interpreter that imports numpy, PyAV and `pipeline.data`, as a decoder is
-(`pipeline.data.decoding.pool`): it is not forked, does not import the caller's main module, and ends with the process that
-started it.
+(`pipeline.data.decoding.pool`): it is not forked, does not import the caller's main module, and ends with the process
+that started it.
 """
 
 from __future__ import annotations

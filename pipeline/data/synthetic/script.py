@@ -1,7 +1,7 @@
 """What a generated video is before it is rendered, and the plan of the fixture's videos.
 
-Training videos are trimmed around one event; test videos are untrimmed, with an event at any time, at most a third of their
-frames anomalous.
+Training videos are trimmed around one event; test videos are untrimmed, with an event at any time, at most a third of
+their frames anomalous.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ __all__ = ["Script", "StreetScript", "SyntheticSpec", "street_scripts"]
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """How much of the fixture to render. Ranges are (shortest, longest) in frames; `size` is the side of the picture, pixels.
+    """How much of the fixture to render. Ranges are (shortest, longest) in frames; `size` is the side of the picture,
+    pixels.
 
     The defaults are those of configs/fixture.yaml.
     """
@@ -121,7 +122,9 @@ def street_scripts(spec: SyntheticSpec) -> Iterator[StreetScript]:
             if split == "train"
             else _untrimmed(rng, frames, name, spec.classes)
         )
-        yield StreetScript(f"{split}_{name or 'Normal'}_{i:03d}", split, frames, events, seed, f"camera-{seed % 1000:03d}")
+        yield StreetScript(
+            f"{split}_{name or 'Normal'}_{i:03d}", split, frames, events, seed, f"camera-{seed % 1000:03d}"
+        )
 
 
 def _trimmed(rng: np.random.Generator, frames: int, name: str, distractor: str) -> tuple[Event, ...]:

@@ -1,9 +1,9 @@
 """Generic moving shapes: what the stand-in weights of `tpn_tiny` are trained on.
 
-A clip shows one to five shapes on a still background. Every shape has a kind (disc, box, triangle, cross, ring), a texture (plain,
-stripes, checks, grain), a hue (six) and a motion: still, drift (straight line), turn (rotation about itself), grow (or shrink),
-shake (a new random offset every frame), flicker (a new brightness and grain every frame). Labels say which of these are in the
-clip and in which of its cells. No scene, person, vehicle or event is among them.
+A clip shows one to five shapes on a still background. Every shape has a kind (disc, box, triangle, cross, ring), a
+texture (plain, stripes, checks, grain), a hue (six) and a motion: still, drift (straight line), turn (rotation about
+itself), grow (or shrink), shake (a new random offset every frame), flicker (a new brightness and grain every frame).
+Labels say which of these are in the clip and in which of its cells. No scene, person, vehicle or event is among them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ __all__ = ["ATTRIBUTES", "ShapeClip", "shape_clip"]
 
 TEXTURES = ("plain", "stripes", "checks", "grain")
 MOTIONS = ("still", "drift", "turn", "grow", "shake", "flicker")
-HUES = np.array([(220, 60, 40), (240, 150, 40), (220, 215, 70), (60, 170, 70), (60, 100, 210), (150, 150, 150)], dtype=np.float32)
+HUES = np.array(
+    [(220, 60, 40), (240, 150, 40), (220, 215, 70), (60, 170, 70), (60, 100, 210), (150, 150, 150)], dtype=np.float32
+)
 ATTRIBUTES = (*KINDS, *TEXTURES, *MOTIONS, *(f"hue{i}" for i in range(len(HUES))))
 
 

@@ -64,7 +64,9 @@ class Stage:
         """A smooth swing between -1 and 1; period in frames."""
         return float(np.sin(2 * np.pi * (self.t / period + phase)))
 
-    def person(self, before: float = 0.0, which: int = 0, away: bool = False, above: float = 0.0, **pose: object) -> Joints:
+    def person(
+        self, before: float = 0.0, which: int = 0, away: bool = False, above: float = 0.0, **pose: object
+    ) -> Joints:
         """Draw somebody so many pixels before the point; looking there, or `away` from it."""
         side = -self.side if away else self.side
         return person(self.canvas, *self.at(before, above), self.size, self.look(which), side=side, **pose)

@@ -31,7 +31,9 @@ CLASSES = ("Explosion", "Fighting", "Accident")
 DISTRACTORS = {"Explosion": "Carousel", "Fighting": "Dancing", "Accident": "Shunting"}
 EXTENTS = {"Explosion": (28, 28), "Fighting": (32, 32), "Accident": (34, 30)}
 FIRE = np.array((245, 140, 50), dtype=np.float32)
-CLOTHES = np.array([(200, 60, 50), (60, 90, 190), (70, 150, 80), (210, 190, 80), (120, 70, 140), (60, 60, 65)], np.float32)
+CLOTHES = np.array(
+    [(200, 60, 50), (60, 90, 190), (70, 150, 80), (210, 190, 80), (120, 70, 140), (60, 60, 65)], np.float32
+)
 PAINT = np.array([(190, 50, 45), (55, 95, 175), (200, 200, 205), (60, 60, 66), (215, 180, 60)], np.float32)
 
 
@@ -101,11 +103,15 @@ def passers(rng: np.random.Generator, frames: int) -> list[Callable[[np.ndarray,
     for _ in range(rng.integers(1, 4)):
         x, y, speed = rng.uniform(0, SIDE), rng.uniform(92, 125), rng.choice([-1, 1]) * rng.uniform(0.8, 2.0)
         colour = CLOTHES[rng.integers(len(CLOTHES))]
-        passers.append(lambda canvas, t, x=x, y=y, s=speed, c=colour: _person(canvas, (x + s * t) % (SIDE + 40) - 20, y, c))
+        passers.append(
+            lambda canvas, t, x=x, y=y, s=speed, c=colour: _person(canvas, (x + s * t) % (SIDE + 40) - 20, y, c)
+        )
     for _ in range(rng.integers(1, 3)):
         x, y, speed = rng.uniform(0, SIDE), rng.uniform(215, 240), rng.choice([-1, 1]) * rng.uniform(2.0, 5.0)
         colour = PAINT[rng.integers(len(PAINT))]
-        passers.append(lambda canvas, t, x=x, y=y, s=speed, c=colour: _vehicle(canvas, (x + s * t) % (SIDE + 80) - 40, y, c))
+        passers.append(
+            lambda canvas, t, x=x, y=y, s=speed, c=colour: _vehicle(canvas, (x + s * t) % (SIDE + 80) - 40, y, c)
+        )
     return passers
 
 

@@ -1,7 +1,7 @@
 """Zhu, Newsam, "Motion-Aware Feature for Improved Video Anomaly Detection", BMVC 2019. UCF-Crime: AUC 79.0.
 
-The ranking loss of Sultani et al. on an attention-weighted sum in place of the maximum: with weights w of an attention block, sum 1
-over a bag's segments, and the score s of a segment (the network of `mil_ranking`)
+The ranking loss of Sultani et al. on an attention-weighted sum in place of the maximum: with weights w of an attention
+block, sum 1 over a bag's segments, and the score s of a segment (the network of `mil_ranking`)
 
     max(0, 1 - sum_t w_a,t s_a,t + sum_t w_n,t s_n,t)
 
@@ -9,10 +9,12 @@ takes the place of the hinge of `mil_ranking`, the rest is as there.
 
 A segment's score at test time is s.
 
-Departures: of the attention block's form the paper says little; here w = softmax_t of a network D - 128 (tanh) - 1. The paper's
-motion-aware features are a network of their own; here they are the cache's. Pairs, sums and T are as in `mil_ranking`.
+Departures: of the attention block's form the paper says little; here w = softmax_t of a network D - 128 (tanh) - 1. The
+paper's motion-aware features are a network of their own; here they are the cache's. Pairs, sums and T are as in
+`mil_ranking`.
 
-There is no released code to compare with, and no training of its own that could be checked: `training: paper` is refused.
+There is no released code to compare with, and no training of its own that could be checked: `training: paper` is
+refused.
 """
 
 from __future__ import annotations

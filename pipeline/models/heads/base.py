@@ -1,13 +1,13 @@
 """The interface of heads.
 
-A head takes what the reduction keeps of feature maps - the cue (B, D) and one vector a segment or window, (B, T, D) - and gives
-scores and its own loss. What else it needs, it says by two attributes: whether batches must hold as many normal as anomalous bags,
-and how many windows of a video it sees at a time.
+A head takes what the reduction keeps of feature maps - the cue (B, D) and one vector a segment or window, (B, T, D) -
+and gives scores and its own loss. What else it needs, it says by two attributes: whether batches must hold as many
+normal as anomalous bags, and how many windows of a video it sees at a time.
 
-Most methods of the field are binary: they say how anomalous a segment is, not of which class. `BinaryHead` gives them class
-columns with one convention: the highest anomaly column is the method's own score, so that every figure on anomaly in general is
-the method's own; with several classes the others are that score times the relative probability of a linear read-out of the input
-vectors, trained by the video labels beside the method, whose gradients it does not touch.
+Most methods of the field are binary: they say how anomalous a segment is, not of which class. `BinaryHead` gives them
+class columns with one convention: the highest anomaly column is the method's own score, so that every figure on anomaly
+in general is the method's own; with several classes the others are that score times the relative probability of a
+linear read-out of the input vectors, trained by the video labels beside the method, whose gradients it does not touch.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class HeadOutput:
     Attributes:
         video_logits: (B, 1 + C), of whole videos; for `gig` phi1 of the cue. Index 0 is Normal.
         segment_logits: (B, T, 1 + C); for `gig` phi2 of the pattern vectors.
-        anomaly_logits: (B, T), a binary method's own score, equal to the highest anomaly column of `segment_logits`; None for a
-            method that has no score besides those of the classes.
+        anomaly_logits: (B, T), a binary method's own score, equal to the highest anomaly column of `segment_logits`;
+            None for a method that has no score besides those of the classes.
         parts: what the head's loss needs besides.
         positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None of others.
     """
@@ -64,8 +64,8 @@ class HeadOutput:
     def anomaly_scores(self) -> torch.Tensor:
         """How anomalous every segment is, (B, T) in [0, 1]: the highest anomaly column of `segment_scores`.
 
-        It is taken from those scores and not computed beside them: two sigmoids of one logit can differ in the last bit, since
-        torch computes full vectors and the rest of an array by different code.
+        It is taken from those scores and not computed beside them: two sigmoids of one logit can differ in the last
+        bit, since torch computes full vectors and the rest of an array by different code.
         """
         return self.segment_scores[..., 1:].amax(dim=-1)
 
@@ -79,8 +79,9 @@ class HeadModule(nn.Module):
 
     Attributes:
         pairs: batches hold as many normal as anomalous bags, the normal ones first.
-        context: windows of a video that are scored together, for heads whose score depends on other windows; None for others. A
-            longer video is cut into parts of about equal length, so that memory is bounded; nothing is seen across a cut.
+        context: windows of a video that are scored together, for heads whose score depends on other windows; None for
+            others. A longer video is cut into parts of about equal length, so that memory is bounded; nothing is seen
+            across a cut.
     """
 
     pairs = False
@@ -95,7 +96,8 @@ class HeadModule(nn.Module):
         raise NotImplementedError("a head gives logits")
 
     def scale(self, cue: torch.Tensor) -> torch.Tensor | None:
-        """By what the head multiplies the channels of maps with these cues (B, D) before it reduces them; None for 1."""
+        """By what the head multiplies the channels of maps with these cues (B, D) before it reduces them; None for
+        1."""
         return None
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -141,8 +143,8 @@ class BinaryHead(HeadModule):
         return HeadOutput(video, segments, own, parts)
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The method's loss, and the read-out's: of anomalous bags the cross entropy of the video's classes with the softmax of
-        the read-out's mean over segments, weighted by the method's scores."""
+        """The method's loss, and the read-out's: of anomalous bags the cross entropy of the video's classes with the
+        softmax of the read-out's mean over segments, weighted by the method's scores."""
         anomalous = video_labels[:, 0] == 0
         terms = self.method_loss(output.parts, anomalous)
         if self.readout is not None:
@@ -156,14 +158,17 @@ class BinaryHead(HeadModule):
         return terms
 
     def _columns(self, own: torch.Tensor, readout: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, C) logits of the score times every class's probability over that of the likeliest; the highest is `own`."""
+        """(B, T, C) logits of the score times every class's probability over that of the likeliest; the highest is
+        `own`."""
         if readout is None:
             return own[..., None].expand(*own.shape, self.classes)
         share = log_softmax(readout, dim=-1)
         share = share - share.amax(dim=-1, keepdim=True)
         product = (logsigmoid(own)[..., None] + share).clamp_max(-1e-7)
         others = product - torch.log(-torch.expm1(product))
-        return torch.where(share == 0, own[..., None], torch.minimum(others, own[..., None]))  # rounding must lift none above it
+        return torch.where(
+            share == 0, own[..., None], torch.minimum(others, own[..., None])
+        )  # rounding must lift none above it
 
 
 def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:

@@ -2,11 +2,11 @@
 
 Lv, Xu, Cui, "Global Information Guided Video Anomaly Detection", 2020. CitySCENE: AUC 84.09, MF1 52.33.
 
-Its parts can be switched off: `lambda0: 0` (no cue loss), `enhancement: false` (no eq. 2), `reduction: mean` or `max` (no spatial
-reasoning), `relation: dot`, and every other loss term by its lambda.
+Its parts can be switched off: `lambda0: 0` (no cue loss), `enhancement: false` (no eq. 2), `reduction: mean` or `max`
+(no spatial reasoning), `relation: dot`, and every other loss term by its lambda.
 
-Not in the paper: `channel_attention`. With frozen features nothing that l_g (eq. 4) trains is used for scores. A channel attention
-before eq. 1 is: X' = s * X with s = s(g), so g' = s * g, and eqs. 2 to 14 are those of X' and g'.
+Not in the paper: `channel_attention`. With frozen features nothing that l_g (eq. 4) trains is used for scores. A
+channel attention before eq. 1 is: X' = s * X with s = s(g), so g' = s * g, and eqs. 2 to 14 are those of X' and g'.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["ChannelAttention", "GIGHead"]
 class ChannelAttention(nn.Module):
     """Squeeze and excitation (Hu, Shen, Sun 2018): s = 2 sigmoid(W2 ReLU(W1 g + b1) + b2), (B, D) -> (B, D) in (0, 2).
 
-    Departures: the squeeze is the cue, a maximum over time and space, which the cache holds, in place of a mean; and twice the
-    sigmoid with W2 = b2 = 0 at the start, so that training begins at s = 1, the head without attention.
+    Departures: the squeeze is the cue, a maximum over time and space, which the cache holds, in place of a mean; and
+    twice the sigmoid with W2 = b2 = 0 at the start, so that training begins at s = 1, the head without attention.
 
     Args:
         channels: D.
@@ -58,8 +58,8 @@ class GIGHead(HeadModule):
         lambda2: weight of the class loss, eq. 12.
         lambda3: weight of the sparsity loss, eq. 14.
         channel_attention: width of the attention's bottleneck; 0 for none.
-        reduction: see `pipeline.models.reduction.pattern_vectors`. This and the next three are for a head with a channel
-            attention alone, which reduces the maps itself.
+        reduction: see `pipeline.models.reduction.pattern_vectors`. This and the next three are for a head with a
+            channel attention alone, which reduces the maps itself.
         k: positions that are chosen.
         relation: see `pipeline.models.reduction.relation_map`.
         enhancement: see `pipeline.models.reduction.relation_map`.

@@ -1,22 +1,22 @@
 """Sultani, Chen, Shah, "Real-World Anomaly Detection in Surveillance Videos", CVPR 2018. UCF-Crime: AUC 75.41.
 
-The score s of a segment is a network D - 512 - 32 - 1 of its vector, ReLU after the first layer, dropout 0.6, a sigmoid at the end.
-With n normal bags in a batch
+The score s of a segment is a network D - 512 - 32 - 1 of its vector, ReLU after the first layer, dropout 0.6, a sigmoid
+at the end. With n normal bags in a batch
 
     l = 1/n sum_a sum_n max(0, 1 - max_t s_a,t + max_t s_n,t) + 8e-5 sum_a,t (s_a,t - s_a,t+1)^2 + 8e-5 sum_a,t s_a,t,
 
-the form of the authors' released code: every anomalous bag a with every normal bag n, sums over anomalous bags, a mean over normal
-ones. In the paper the bags come in single pairs.
+the form of the authors' released code: every anomalous bag a with every normal bag n, sums over anomalous bags, a mean
+over normal ones. In the paper the bags come in single pairs.
 
-In the released code (Keras 1.1, Theano): Adagrad, learning rate 0.01, 30 bags of each kind a batch, 20,000 steps, 32 segments of
-C3D features, 0.001 times the sum of the squared weights added to the loss. torch's weight decay is the factor of the gradient,
-twice as much: 0.002.
+In the released code (Keras 1.1, Theano): Adagrad, learning rate 0.01, 30 bags of each kind a batch, 20,000 steps, 32
+segments of C3D features, 0.001 times the sum of the squared weights added to the loss. torch's weight decay is the
+factor of the gradient, twice as much: 0.002.
 
-Compared with custom_objective of the released code, written in numpy as there is no Theano here, on the same scores (32 segments,
-30 + 30 bags): total and every term within 1e-7 of their size.
+Compared with custom_objective of the released code, written in numpy as there is no Theano here, on the same scores (32
+segments, 30 + 30 bags): total and every term within 1e-7 of their size.
 
-Departures: weight decay holds for biases too, which Keras leaves alone, for optimisers here have one decay for all parameters. T is
-the cache's. The features are pooled maps of the cache's backbone.
+Departures: weight decay holds for biases too, which Keras leaves alone, for optimisers here have one decay for all
+parameters. T is the cache's. The features are pooled maps of the cache's backbone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,14 @@ class MilRanking(BinaryHead):
 
 def segment_network(channels: int, dropout: float) -> nn.Sequential:
     """D - 512 - 32 - 1, without the last sigmoid."""
-    layers = nn.Linear(channels, 512), nn.ReLU(), Dropout(dropout), nn.Linear(512, 32), Dropout(dropout), nn.Linear(32, 1)
+    layers = (
+        nn.Linear(channels, 512),
+        nn.ReLU(),
+        Dropout(dropout),
+        nn.Linear(512, 32),
+        Dropout(dropout),
+        nn.Linear(32, 1),
+    )
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.xavier_normal_(layer.weight)  # Glorot, as in the authors' code
@@ -89,4 +96,9 @@ def ranking_terms(
     high = scores[anomalous]
     smooth = (high[:, 1:] - high[:, :-1]).square().sum()
     sparse = high.sum()
-    return {"total": hinge + smoothness * smooth + sparsity * sparse, "ranking": hinge, "smooth": smooth, "sparse": sparse}
+    return {
+        "total": hinge + smoothness * smooth + sparsity * sparse,
+        "ranking": hinge,
+        "smooth": smooth,
+        "sparse": sparse,
+    }

@@ -1,32 +1,35 @@
-"""RTFM: Tian et al., "Weakly-supervised Video Anomaly Detection with Robust Temporal Feature Magnitude Learning", ICCV 2021.
-UCF-Crime: AUC 84.30; ShanghaiTech: AUC 97.21; XD-Violence: AP 77.81.
+"""RTFM: Tian et al., "Weakly-supervised Video Anomaly Detection with Robust Temporal Feature Magnitude Learning", ICCV
+2021. UCF-Crime: AUC 84.30; ShanghaiTech: AUC 97.21; XD-Violence: AP 77.81.
 
-The form is that of the authors' released code. A multi-scale temporal network turns the vectors of all segments into features f:
+The form is that of the authors' released code. A multi-scale temporal network turns the vectors of all segments into
+features f:
 
     near  = three convolutions over time (kernel 3, dilation 1, 2, 4) to a quarter of the channels, each with ReLU, then BatchNorm
     x     = ReLU of a 1 x 1 convolution to a quarter of the channels
     far   = x + BatchNorm(W((theta(x) phi(x)^T / T) g(x))),   theta, phi, g to half of those channels, W back; no softmax
     f     = input + BatchNorm(ReLU(convolution of kernel 3 of near beside far)),   then dropout 0.7.
 
-The BatchNorm after W begins at zero, so far begins as x. Weights begin Xavier uniform, biases at zero. With the p segments of a bag
-of greatest |f_t|, in training among a random 30 % of them (dropout 0.7 of the magnitudes), S_i the mean score and m_i the length
-of the mean feature of those, and the i-th normal and the i-th anomalous bag of a batch as a pair,
+The BatchNorm after W begins at zero, so far begins as x. Weights begin Xavier uniform, biases at zero. With the p
+segments of a bag of greatest |f_t|, in training among a random 30 % of them (dropout 0.7 of the magnitudes), S_i the
+mean score and m_i the length of the mean feature of those, and the i-th normal and the i-th anomalous bag of a batch as
+a pair,
 
     l = mean_i BCE(S_i, y_i) + alpha mean_i (|margin - m_a,i| + m_n,i)^2 + 8e-4 sum_t (s_t - s_t+1)^2 + 8e-3 sqrt(sum_t s_t^2)
 
-with scores s of a network D - 512 - 128 - 1 (ReLU, dropout 0.7), margin 100, alpha 1e-4, p = 3 of T = 32. The last two sums go over
-the anomalous bags of a batch end to end, from the last segment of one bag to the first of the next too.
+with scores s of a network D - 512 - 128 - 1 (ReLU, dropout 0.7), margin 100, alpha 1e-4, p = 3 of T = 32. The last two
+sums go over the anomalous bags of a batch end to end, from the last segment of one bag to the first of the next too.
 
 In the released code: Adam, learning rate 1e-3, weight decay 5e-3, 32 bags of each kind a batch, 15,000 steps.
 
-Compared with the released model.py and train.py on the same tensors (D = 2048, T = 32, 4 + 4 bags of one crop, the same weights,
-float32 on a CPU): total and every term of the loss within 3e-7 of their size, with equal dropout masks and without dropout; scores
-within 2e-6 in training and 1e-6 in scoring; gradients of three layers within 2e-5 of their size. With equal masks the
-loss stays within 2e-6 over 40 steps of Adam (D = 64, 16 + 16 bags); later a choice of segments tips and the trainings part.
+Compared with the released model.py and train.py on the same tensors (D = 2048, T = 32, 4 + 4 bags of one crop, the same
+weights, float32 on a CPU): total and every term of the loss within 3e-7 of their size, with equal dropout masks and
+without dropout; scores within 2e-6 in training and 1e-6 in scoring; gradients of three layers within 2e-5 of their
+size. With equal masks the loss stays within 2e-6 over 40 steps of Adam (D = 64, 16 + 16 bags); later a choice of
+segments tips and the trainings part.
 
-Departures: the quarter of the channels is D / 4, which is the authors' 512 at their D = 2048. W has no bias: the norm behind it
-takes it away. Views take the place of ten crops, one an epoch, so nothing is averaged over crops. p is an option, for bags here
-have any T. A video is scored in parts of at most about 512 windows, so that memory is bounded.
+Departures: the quarter of the channels is D / 4, which is the authors' 512 at their D = 2048. W has no bias: the norm
+behind it takes it away. Views take the place of ten crops, one an epoch, so nothing is averaged over crops. p is an
+option, for bags here have any T. A video is scored in parts of at most about 512 windows, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -69,7 +72,9 @@ class TemporalNetwork(nn.Module):
         )
         self.narrow = nn.Sequential(nn.Conv1d(channels, quarter, 1, bias=False), nn.ReLU())
         self.relations = NonLocal(quarter)
-        self.join = nn.Sequential(nn.Conv1d(channels, channels, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm1d(channels))
+        self.join = nn.Sequential(
+            nn.Conv1d(channels, channels, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm1d(channels)
+        )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Features of every segment, before dropout."""

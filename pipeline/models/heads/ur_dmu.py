@@ -1,31 +1,33 @@
-"""UR-DMU: H. Zhou, Yu, Yang, "Dual Memory Units with Uncertainty Regulation for Weakly Supervised Video Anomaly Detection", AAAI
+"""UR-DMU: H. Zhou, Yu, Yang, "Dual Memory Units with Uncertainty Regulation for Weakly Supervised Video Anomaly
+Detection", AAAI
 2023. UCF-Crime: AUC 86.97; XD-Violence: AP 81.66.
 
 Features x of `transformer` meet two memories M of 60 items each, of normality (N) and of anomaly (A):
 
     q = sigmoid(x M^T / sqrt(D)),   att = mean of the top (items // 16 + 1) of q,   aug = q M .
 
-Normal bags are augmented by N with uncertainty, mu(aug) + sigma(aug) eps with eps ~ N(0, 1), and by mu of A's aug; anomalous bags
-by mu of both augs, and so is every bag when it is scored: the bias of mu counts twice in each. The score is a network
-1024 - 128 - 1 of x beside the sum of the two. With k = T // 16 + 1, top the mean of a bag's k largest, and att_XY the attention of
-bags of kind X (n, a) by memory Y,
+Normal bags are augmented by N with uncertainty, mu(aug) + sigma(aug) eps with eps ~ N(0, 1), and by mu of A's aug;
+anomalous bags by mu of both augs, and so is every bag when it is scored: the bias of mu counts twice in each. The score
+is a network 1024 - 128 - 1 of x beside the sum of the two. With k = T // 16 + 1, top the mean of a bag's k largest, and
+att_XY the attention of bags of kind X (n, a) by memory Y,
 
     l = BCE(top(s), y) + 0.1 l_dual + 0.1 l_triplet + 0.001 l_kl + 0.0001 l_distance
     l_dual = BCE(top(att_aA), 1) + BCE(top(1 - att_aN), 1) + BCE(att_nN, 1) + BCE(att_nA, 0)
     l_triplet = max(0, 1 + d(anchor, positive) - d(anchor, negative)) on unit vectors: the mean of x at the k segments of normal
-        bags with the largest att_nN; of anomalous bags with the largest att_aN; of anomalous bags with the largest att_aA
+        bags with the largest att_nN; of anomalous bags with the largest att_aN; of anomalous bags with the largest
+        att_aA
     l_kl = divergence of N(mu, sigma^2) of normal bags from N(0, 1), summed over segments, mean over bags and channels
     l_distance = max(0, 100 - |a| + |n|), a the mean of A's mu at the k segments of anomalous bags with the largest att_aA, n that
         of the augmented normal features at those with the largest att_nN.
 
 In the released code: Adam, learning rate 1e-4, weight decay 5e-5, 64 bags of each kind a batch, T = 200, 3,000 steps.
 
-Compared with the released model.py, memory.py, translayer.py and train.py on the same tensors (D = 1024, T = 40, 3 + 3 bags, the
-same weights and noise, no dropout, float32 on a CPU): total and every term of the loss within 2e-7 of their size, scores
-within 1e-7 in training and in scoring.
+Compared with the released model.py, memory.py, translayer.py and train.py on the same tensors (D = 1024, T = 40, 3 + 3
+bags, the same weights and noise, no dropout, float32 on a CPU): total and every term of the loss within 2e-7 of their
+size, scores within 1e-7 in training and in scoring.
 
-Departures: a video is scored in parts of at most about 512 windows, so that memory is bounded. Nothing is averaged over crops;
-views take their place, one an epoch.
+Departures: a video is scored in parts of at most about 512 windows, so that memory is bounded. Nothing is averaged over
+crops; views take their place, one an epoch.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class Memory(nn.Module):
 
 @register("ur_dmu")
 class UrDmu(BinaryHead):
-    """Args: channels, classes: D, C. memory_normal, memory_anomalous: items. The others are weights of the module's equation."""
+    """Args: channels, classes: D, C. memory_normal, memory_anomalous: items. The others are weights of the module's
+    equation."""
 
     context = WINDOWS_IN_CONTEXT
 

@@ -44,13 +44,16 @@ def latest_checkpoint(folder: Path, device: torch.device) -> dict | None:
 
 
 def unfit_checkpoint(path: Path, error: Exception) -> PipelineError:
-    """Remove a checkpoint, or a folder of them, that this training cannot take up, as one of another version of the code.
+    """Remove a checkpoint, or a folder of them, that this training cannot take up, as one of another version of the
+    code.
 
     Returns:
         The error to raise: it says that the next run begins at the beginning.
     """
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    return PipelineError(f"{path}: does not fit this training ({error}); it is removed, so the same command begins anew")
+    return PipelineError(
+        f"{path}: does not fit this training ({error}); it is removed, so the same command begins anew"
+    )
 
 
 def tensors_in(state: object) -> list[torch.Tensor]:

@@ -21,7 +21,9 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"machine.device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"machine.device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)")
+        raise ConfigError(
+            f"machine.device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)"
+        )
     return device
 
 
@@ -40,7 +42,8 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ConfigError for a precision that the device has no instructions for: it would be emulated, many times slower."""
+    """Raise ConfigError for a precision that the device has no instructions for: it would be emulated, many times
+    slower."""
     on_cpu = device.type == "cpu"
     supported = {
         "float32": lambda: True,

@@ -1,7 +1,8 @@
-"""How features were made, as far as a head depends on it: stored with a trained head, and compared before the head scores others.
+"""How features were made, as far as a head depends on it: stored with a trained head, and compared before the head
+scores others.
 
-Two splits of one experiment differ in their sampling on purpose: training clips and test windows. Backbone, weights and picture
-must be the same.
+Two splits of one experiment differ in their sampling on purpose: training clips and test windows. Backbone, weights and
+picture must be the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ SAMPLING = ("clip_frames", "interval_frames", "clips_per_segment")
 
 @dataclass(frozen=True)
 class FeatureRecipe:
-    """How the features of some videos were made. Imported features came with no such facts: all but their shape are None.
+    """How the features of some videos were made. Imported features came with no such facts: all but their shape are
+    None.
 
     Attributes:
         backbone: name of the backbone; None for imported features.
@@ -81,7 +83,8 @@ def training_recipe(store: FeatureStore, namespace: str, video_ids: Sequence[str
         other = recipe_of(store.record(namespace, video_id))
         if problems := _different(_made(recipe), _made(other), first, video_id):
             raise FeatureMismatch(
-                f"{namespace}: the features of the training videos were made in different ways:\n  " + "\n  ".join(problems)
+                f"{namespace}: the features of the training videos were made in different ways:\n  "
+                + "\n  ".join(problems)
             )
     return recipe
 

@@ -19,8 +19,9 @@ AFTERWARDS = {TRIM_THRESHOLD: 64 * 2**20, MMAP_THRESHOLD: 32 * 2**20, MMAP_MAX: 
 def heap_kept(device: torch.device) -> Iterator[None]:
     """Within it a CPU's process keeps the memory it has freed; afterwards it is given back to the system.
 
-    The C library maps every block beyond 32 MiB for itself and unmaps it when it is freed. A layer's output is such a block, and
-    the kernel would clear its pages each time. Where there is no glibc, and for other devices, nothing is done.
+    The C library maps every block beyond 32 MiB for itself and unmaps it when it is freed. A layer's output is such a
+    block, and the kernel would clear its pages each time. Where there is no glibc, and for other devices, nothing is
+    done.
     """
     library = ctypes.CDLL(None)
     if device.type != "cpu" or not hasattr(library, "mallopt"):

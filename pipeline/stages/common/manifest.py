@@ -60,7 +60,8 @@ def build_manifest(
 def check_data_set(
     experiment: Experiment, folder: Path, progress: Progress | None = None, say: Say | None = None
 ) -> Manifest | None:
-    """Check all that `build_manifest` checks, and write nothing but the headers of the videos, which it then finds there.
+    """Check all that `build_manifest` checks, and write nothing but the headers of the videos, which it then finds
+    there.
 
     Args:
         experiment: whose data set.
@@ -99,7 +100,9 @@ def _checked(
     machine = experiment.machine
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
     told, selections = _counted(progress, "reading headers"), _selections(experiment)
-    manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections)
+    manifest = build(
+        dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections
+    )
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
     if unreadable and say:
@@ -130,7 +133,9 @@ def _check_keys(manifest: Manifest) -> None:
     for entry in manifest.videos:
         other = keys.setdefault(escape(entry.video_id), entry.video_id)
         if other != entry.video_id:
-            problems.add("video_id", f"{entry.video_id!r} and {other!r} have the same key {escape(other)!r}; rename one")
+            problems.add(
+                "video_id", f"{entry.video_id!r} and {other!r} have the same key {escape(other)!r}; rename one"
+            )
     problems.raise_any()
 
 

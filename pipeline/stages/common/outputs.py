@@ -27,14 +27,14 @@ _without_locks: set[Path] = set()
 def make_folder(final: Path, build: Callable[[Path], object], report: Say | None = None) -> None:
     """Fill a working folder beside `final` and rename it to that; nothing is done when `final` is there.
 
-    Only one process works on a folder: another one waits, and finds it done. After an error or a kill the working folder,
-    `<final>.partial`, stays with every file that is finished, and the next process goes on with it. `final` carries the digest of
-    its recipe, so what lies there was made by the same recipe.
+    Only one process works on a folder: another one waits, and finds it done. After an error or a kill the working
+    folder, `<final>.partial`, stays with every file that is finished, and the next process goes on with it. `final`
+    carries the digest of its recipe, so what lies there was made by the same recipe.
 
     Args:
         final: the output.
-        build: called with the working folder. A file that it finds there and does not write anew must have been written by
-            `whole_file`, or in one step otherwise.
+        build: called with the working folder. A file that it finds there and does not write anew must have been written
+            by `whole_file`, or in one step otherwise.
         report: told whom this process waits for.
 
     Raises:
@@ -67,7 +67,8 @@ def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
 def keep_if_made_from(folder: Path, inputs: str) -> None:
     """Empty a working folder that was begun with other inputs than these, and note these.
 
-    For a stage that takes up finished files while an input can change under one recipe, such as a head that is trained again.
+    For a stage that takes up finished files while an input can change under one recipe, such as a head that is trained
+    again.
 
     Args:
         folder: as `make_folder` gives it to `build`.
@@ -112,7 +113,9 @@ def check_space(folder: Path, needed_bytes: int) -> None:
     """Raise OutputError when the disk of `folder` has not that much room left."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
-        raise OutputError(f"{folder}: expected {needed_bytes / 2**20:.1f} MiB of free space, got {free / 2**20:.1f} MiB")
+        raise OutputError(
+            f"{folder}: expected {needed_bytes / 2**20:.1f} MiB of free space, got {free / 2**20:.1f} MiB"
+        )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """How far a stage is, how fast it goes and how long it will take.
 
-Progress is a state: whoever shows it may leave out what is soon replaced. What a person should know of, such as damage, quarantine
-or a warning, is an event and never comes this way: stages tell it to `say`, which drops nothing.
+Progress is a state: whoever shows it may leave out what is soon replaced. What a person should know of, such as damage,
+quarantine or a warning, is an event and never comes this way: stages tell it to `say`, which drops nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Pace:
 
 
 class VideoProgress:
-    """Work on videos, counted in frames, for videos differ in length by orders of magnitude; the message counts the videos.
+    """Work on videos, counted in frames, for videos differ in length by orders of magnitude; the message counts the
+    videos.
 
     Args:
         progress: told.

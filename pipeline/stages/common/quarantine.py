@@ -1,8 +1,8 @@
 """Videos that could not be read: a record each, so that a run finishes the rest and says what it left out.
 
-The folder belongs to one state of the video files and one `decoding` policy: when either changes, every video is tried again.
-Until then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is part of the recipe
-digests of all that is made without it.
+The folder belongs to one state of the video files and one `decoding` policy: when either changes, every video is tried
+again. Until then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is
+part of the recipe digests of all that is made without it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Quarantine:
             except FileNotFoundError:
                 continue  # cleared in the meantime
             except (OSError, TypeError, ValueError) as error:
-                raise PipelineError(f"{path}: not a quarantine record ({error}); remove it to try the video again") from error
+                raise PipelineError(
+                    f"{path}: not a quarantine record ({error}); remove it to try the video again"
+                ) from error
         return sorted((r for r in found if split in (None, r.split)), key=lambda r: r.video_id)
 
     def has(self, video_id: str) -> bool:
@@ -78,7 +80,8 @@ class Quarantine:
         return [record.video_id for record in self.records(split)]
 
     def clear(self, video_ids: Iterable[str] | None = None) -> list[str]:
-        """Remove the records of some videos, or all; returns their ids. Raises PipelineError for an id that is not there."""
+        """Remove the records of some videos, or all; returns their ids. Raises PipelineError for an id that is not
+        there."""
         present = self.ids()
         chosen = present if video_ids is None else list(video_ids)
         for video_id in chosen:

@@ -1,8 +1,9 @@
 """Where every output lies: readable names that carry a digest of what determines the output beforehand.
 
-Luigi asks for output paths before anything has run, so a digest is made only of the configuration, the hashes of annotation
-and weight files, and one listing (path, bytes, mtime) of the videos. `machine` and `paths` are in none. What is made without
-some videos, because they lie in quarantine, is another output than what is made of all: their ids are in its digest.
+Luigi asks for output paths before anything has run, so a digest is made only of the configuration, the hashes of
+annotation and weight files, and one listing (path, bytes, mtime) of the videos. `machine` and `paths` are in none. What
+is made without some videos, because they lie in quarantine, is another output than what is made of all: their ids are
+in its digest.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Recipes:
 
     @cached_property
     def precision(self) -> str:
-        """What the backbone computes in. Only `auto` looks at the device; it then is the precision that the device gets."""
+        """What the backbone computes in. Only `auto` looks at the device; it then is the precision that the device
+        gets."""
         settings = self.experiment.backbone
         if settings.precision != "auto":
             return settings.precision
@@ -90,7 +92,8 @@ class Recipes:
         return choose_precision(settings.precision, pick_device(self.experiment.machine.device))
 
     def namespace(self, split: str) -> str:
-        """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are made."""
+        """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are
+        made."""
         experiment = self.experiment
         if imported := getattr(experiment.features, split):
             return imported
@@ -124,7 +127,9 @@ class Recipes:
         store = FeatureStore.open(self.experiment.paths.cache)
         named = self.experiment.features.model_dump()
         return {
-            split: tuple((record.video_id, record.values_crc32c) for record in store.records(namespace)) if namespace else ()
+            split: tuple((record.video_id, record.values_crc32c) for record in store.records(namespace))
+            if namespace
+            else ()
             for split, namespace in named.items()
         }
 
@@ -182,7 +187,9 @@ class Recipes:
 
     def finetune_digest(self) -> str:
         settings = self.experiment.finetune
-        return digest(VERSIONS["finetune"], self.head_digest(settings.run), settings.model_dump(mode="json", exclude={"enabled"}))
+        return digest(
+            VERSIONS["finetune"], self.head_digest(settings.run), settings.model_dump(mode="json", exclude={"enabled"})
+        )
 
     def finetune_folder(self) -> Path:
         return self.folder / f"finetune-{self.experiment.finetune.run}-{self.finetune_digest()}"
@@ -258,7 +265,8 @@ class FinetunedRecipes(Recipes):
 
 
 def weights_identity(backbone: Backbone) -> str:
-    """SHA-256 of the weight file, or the name and seed of a random initialisation. Raises WeightsError where there is no file."""
+    """SHA-256 of the weight file, or the name and seed of a random initialisation. Raises WeightsError where there is
+    no file."""
     if backbone.weights == "random":
         return f"random-{backbone.seed}"
     return weights_sha256(backbone.weights, backbone.name)

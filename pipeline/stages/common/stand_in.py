@@ -9,7 +9,8 @@ __all__ = ["stand_in_reasons"]
 
 
 def stand_in_reasons(recipes: Recipes) -> list[str]:
-    """Why a configuration's model has learnt nothing of real videos, one sentence each; empty for a model that may have."""
+    """Why a configuration's model has learnt nothing of real videos, one sentence each; empty for a model that may
+    have."""
     if isinstance(recipes, FinetunedRecipes):  # its weights are a file; what they were made of, the frozen stage says
         return stand_in_reasons(recipes.frozen)
     backbone, dataset = recipes.experiment.backbone, recipes.experiment.dataset
@@ -19,5 +20,7 @@ def stand_in_reasons(recipes: Recipes) -> list[str]:
     elif backbone.name == "tpn_tiny":
         reasons.append("The backbone tpn_tiny is a small stand-in, trained on generated moving shapes.")
     if isinstance(dataset, SyntheticDataset):
-        reasons.append(f"The data set {dataset.name}, which heads of this configuration are trained on, is of generated scenes.")
+        reasons.append(
+            f"The data set {dataset.name}, which heads of this configuration are trained on, is of generated scenes."
+        )
     return reasons

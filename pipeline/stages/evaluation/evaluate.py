@@ -19,13 +19,29 @@ import pyarrow.parquet as pq
 from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
 from pipeline.data.manifest import Manifest, load
 from pipeline.data.tables import safe_rows
-from pipeline.metrics import DEFINITIONS, ClassMetrics, DetectionMetrics, Estimate, FrameMetrics, difference, estimate, frame_auc
+from pipeline.metrics import (
+    DEFINITIONS,
+    ClassMetrics,
+    DetectionMetrics,
+    Estimate,
+    FrameMetrics,
+    difference,
+    estimate,
+    frame_auc,
+)
 from pipeline.metrics.bootstrap import LEVEL, MetricFunction
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.progress import Say
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.evaluation.localisation import localisation
-from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, read_scores, read_tables, resolve_thresholds
+from pipeline.stages.scoring.tables import (
+    ScoreForm,
+    ScoreTables,
+    end_with_videos,
+    read_scores,
+    read_tables,
+    resolve_thresholds,
+)
 
 __all__ = ["compare_tables", "evaluate_run", "evaluate_tables", "judge_folder", "read_scores"]
 
@@ -177,7 +193,8 @@ def judge_folder(
     lengths: dict[str, int] | None = None,
     imported: bool = False,
 ) -> tuple[Manifest, Judged]:
-    """Scores beside the truth; arguments and errors as `evaluate_tables`. `imported`: of clips that need not end with the video."""
+    """Scores beside the truth; arguments and errors as `evaluate_tables`. `imported`: of clips that need not end with
+    the video."""
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)
@@ -192,7 +209,9 @@ def _judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> J
     warnings = list(tables.notes)
     warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
     warnings += [_lost(video_id, tables.lost[video_id], counts[video_id]) for video_id in sorted(tables.lost)]
-    groups: list[MetricFunction] = [FrameMetrics(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})]
+    groups: list[MetricFunction] = [
+        FrameMetrics(tables.general, {v: labels.any(axis=1) for v, labels in truth.items()})
+    ]
     needs, left_out = dict(FrameMetrics.NEEDS), {}
     scores = tables.classwise
     values = (scores or tables.general).values()
@@ -261,7 +280,9 @@ def _write(
     rows = ([getattr(score, name) for name in columns] for score in (report.classes if report else ()))
     _write_csv(folder / "per_class.csv", ("class", *columns[1:]), rows)
     columns = ("video_id", "frames", "anomalous_frames", "alarm_frames", "max_score", "mean_score", "auc")
-    rows = (_video_row(video_id, judged.tables.general[video_id], anomalous[video_id]) for video_id in sorted(anomalous))
+    rows = (
+        _video_row(video_id, judged.tables.general[video_id], anomalous[video_id]) for video_id in sorted(anomalous)
+    )
     _write_csv(folder / "per_video.csv", columns, rows)
 
 
@@ -280,11 +301,15 @@ def _write_curves(path: Path, judged: Judged) -> None:
     parts = []
     for label, ranking in rankings.items():
         curve = ranking.curve()
-        true, false, positives, negatives = (curve[k] for k in ("true_positives", "false_positives", "positives", "negatives"))
+        true, false, positives, negatives = (
+            curve[k] for k in ("true_positives", "false_positives", "positives", "negatives")
+        )
         if not positives.any() or not negatives.any():
             continue
         columns = curve["threshold"], true / positives, false / negatives, true / (true + false)
-        parts.append(pa.table({"label": pa.array([label] * len(true))} | dict(zip(CURVE_COLUMNS, columns, strict=True))))
+        parts.append(
+            pa.table({"label": pa.array([label] * len(true))} | dict(zip(CURVE_COLUMNS, columns, strict=True)))
+        )
     empty = pa.schema([("label", pa.string()), *((name, pa.float64()) for name in CURVE_COLUMNS)]).empty_table()
     pq.write_table(pa.concat_tables(parts) if parts else empty, path)
 

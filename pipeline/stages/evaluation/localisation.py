@@ -19,13 +19,16 @@ __all__ = ["anomaly_cells", "localisation"]
 
 
 def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[str, int], set[int]]:
-    """(video id, frame) of a test video -> the cells, row x W + column, with the middle of an anomaly; only frames that have one.
+    """(video id, frame) of a test video -> the cells, row x W + column, with the middle of an anomaly; only frames that
+    have one.
 
     Raises OSError where the data set has no boxes.csv.
     """
     shape = experiment.preprocess
     side = shape.crop // 32
-    geometries = {e.video_id: crop_geometry(e.width, e.height, shape.short_side, shape.crop) for e in manifest.split("test")}
+    geometries = {
+        e.video_id: crop_geometry(e.width, e.height, shape.short_side, shape.crop) for e in manifest.split("test")
+    }
     cells: dict[tuple[str, int], set[int]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):

@@ -17,7 +17,9 @@ COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "fr
 EXTRA = ("hit_rate", "hit_rate_chance")
 
 
-def write_summary(experiment: Experiment, evaluations: Sequence[Path], folder: Path, quarantined: Sequence[str] = ()) -> None:
+def write_summary(
+    experiment: Experiment, evaluations: Sequence[Path], folder: Path, quarantined: Sequence[str] = ()
+) -> None:
     """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every line.
 
     `quarantined` are the ids of the videos that could not be read and have no part in the figures.

@@ -1,4 +1,5 @@
-"""Seeing why: for the highest peaks of a video's score, where in the picture spatial reasoning looked, and the score over time.
+"""Seeing why: for the highest peaks of a video's score, where in the picture spatial reasoning looked, and the score
+over time.
 
 Nothing here is learnt or decided, and the truth is read only where it is asked for.
 """
@@ -66,7 +67,8 @@ def explain_cached(
     folder: Path,
     warn: Say = lambda message: None,
 ) -> list[Path]:
-    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the intervals.
+    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the
+    intervals.
 
     `warn` is told what the user should know.
     """
@@ -85,7 +87,8 @@ def explain_file(
     progress: Progress | None = None,
     warn: Say = lambda message: None,
 ) -> list[Path]:
-    """Explain any video file; its features are extracted and not kept. `warn` is told what the user should know, such as damage.
+    """Explain any video file; its features are extracted and not kept. `warn` is told what the user should know, such
+    as damage.
 
     Raises:
         DecodeError: it cannot be read.
@@ -104,8 +107,13 @@ def explain_file(
     say("loading the backbone")
     extractor = Extractor(request.experiment, say=warn)
     at_hand = experiment_recipe(request.experiment, extractor.engine.network, extractor.precision)
-    check_features(load_head(request.head_file), request.head_file, at_hand, request.experiment)  # before the video is decoded
-    with tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch, experiment_workers(request.experiment) as workers:
+    check_features(
+        load_head(request.head_file), request.head_file, at_hand, request.experiment
+    )  # before the video is decoded
+    with (
+        tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch,
+        experiment_workers(request.experiment) as workers,
+    ):
         store = FeatureStore.open(scratch)
         for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, warn, watch):
             if outcome.error:
@@ -132,7 +140,9 @@ def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, coun
     return chosen
 
 
-def relation_maps(store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int]) -> np.ndarray:
+def relation_maps(
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int]
+) -> np.ndarray:
     """Eq. 5 of some windows of a cached video, (n, H, W) float32, as the head's spatial reasoning saw it."""
     reader = store.reader(namespace, video_id)
     cue = video_cue(reader.cue()[0], head.standardizer)
@@ -150,12 +160,16 @@ def relation_maps(store: FeatureStore, namespace: str, video_id: str, head: Trai
 
 
 def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:
-    """Where the cells of a feature map lie in the source picture: (rows x columns, 4) float64, x0, y0, x1, y1 in its pixels."""
+    """Where the cells of a feature map lie in the source picture: (rows x columns, 4) float64, x0, y0, x1, y1 in its
+    pixels."""
     geometry = crop_geometry(width, height, preprocess.short_side, preprocess.crop)
     down, across = preprocess.crop / rows, preprocess.crop / columns
     return np.array(
         [
-            (*geometry.from_crop(column * across, row * down), *geometry.from_crop((column + 1) * across, (row + 1) * down))
+            (
+                *geometry.from_crop(column * across, row * down),
+                *geometry.from_crop((column + 1) * across, (row + 1) * down),
+            )
             for row in range(rows)
             for column in range(columns)
         ]
@@ -253,7 +267,9 @@ def _runs(labels: np.ndarray, classes: Sequence[str]) -> list[tuple[str, int, in
     return sorted(found, key=lambda run: run[1:])
 
 
-def _why_no_overlay(experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, int]) -> str | None:
+def _why_no_overlay(
+    experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, int]
+) -> str | None:
     """Why there is no relation map to lay over the picture; None where there is one."""
     if scores.positions.shape[1] == 0:
         return f"the head of this run ({head.settings.name}) has no spatial reasoning: it chooses no cells"
@@ -269,7 +285,9 @@ def _check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) -
     for relation, chosen in zip(relations.reshape(len(relations), -1), positions, strict=True):
         others = np.delete(relation, chosen)
         if len(others) and others.max() > relation[chosen].min() + 1e-4:
-            raise PipelineError(f"{video_id}: expected the chosen cells to have the largest relations, got another choice")
+            raise PipelineError(
+                f"{video_id}: expected the chosen cells to have the largest relations, got another choice"
+            )
 
 
 def _pictures(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:

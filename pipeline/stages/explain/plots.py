@@ -122,7 +122,9 @@ def window_figure(view: WindowView) -> Figure:
 
 def _lay(figure: Figure, axes: Axes, overlay: Overlay) -> None:
     x0, y0, x1, y1 = _hull(overlay.boxes) - 0.5  # a pixel's centre is its number, its edges half a pixel off
-    shown = axes.imshow(overlay.relation, extent=(x0, x1, y1, y0), cmap="inferno", alpha=0.5, interpolation="bilinear", zorder=2)
+    shown = axes.imshow(
+        overlay.relation, extent=(x0, x1, y1, y0), cmap="inferno", alpha=0.5, interpolation="bilinear", zorder=2
+    )
     for position in overlay.chosen:
         axes.add_patch(_box(overlay.boxes[position], edgecolor=CHOSEN, linewidth=1.8))
     bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0.0, 0.04, 1.0)))
@@ -147,7 +149,12 @@ def _bars(axes: Axes, classes: dict[str, float]) -> None:
         value = classes[name]
         inside = value > 0.8
         axes.text(
-            value + (-0.02 if inside else 0.02), row, f"{value:.2f}", va="center", ha="right" if inside else "left", fontsize=8
+            value + (-0.02 if inside else 0.02),
+            row,
+            f"{value:.2f}",
+            va="center",
+            ha="right" if inside else "left",
+            fontsize=8,
         )
     axes.set(xlim=(0, 1), xlabel="class score of the frame")
     axes.tick_params(labelsize=9)
@@ -155,7 +162,8 @@ def _bars(axes: Axes, classes: dict[str, float]) -> None:
 
 
 def curve_figure(curve: Curve) -> Figure:
-    """All class scores over time, the windows shown marked by rank, and the annotated intervals where they were asked for."""
+    """All class scores over time, the windows shown marked by rank, and the annotated intervals where they were asked
+    for."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -170,7 +178,14 @@ def curve_figure(curve: Curve) -> Figure:
         axes.plot(curve.times_s, curve.scores[:, number], color=colours[name], label=name, **style)
     for label, start, end in curve.intervals or ():
         last = min(end, len(curve.times_s)) - 1
-        axes.axvspan(curve.times_s[start], curve.times_s[last], color=colours.get(label, "grey"), alpha=0.18, linewidth=0, zorder=1)
+        axes.axvspan(
+            curve.times_s[start],
+            curve.times_s[last],
+            color=colours.get(label, "grey"),
+            alpha=0.18,
+            linewidth=0,
+            zorder=1,
+        )
         middle = (curve.times_s[start] + curve.times_s[last]) / 2
         where = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
         axes.text(middle, 0.985, f"{label}\n(annotated)", fontsize=8, color="#333333", **where)
@@ -180,7 +195,9 @@ def curve_figure(curve: Curve) -> Figure:
         text = {"textcoords": "offset points", "ha": "center", "fontsize": 10, "fontweight": "bold"}
         circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "black"}
         axes.annotate(str(rank), (time, height), (0, 12), bbox=circle, zorder=5, **text)
-    about = {None: "", 0: "   (annotated: no anomaly)"}.get(None if curve.intervals is None else len(curve.intervals), "")
+    about = {None: "", 0: "   (annotated: no anomaly)"}.get(
+        None if curve.intervals is None else len(curve.intervals), ""
+    )
     axes.set_title(f"{curve.video_id}{about}", fontsize=13)
     end = max(float(curve.times_s[-1]), 1e-3)
     top = float(np.clip(1.3 * curve.scores.max(), 0.2, 1))  # low curves are enlarged; the axis says how far

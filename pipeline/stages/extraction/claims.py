@@ -47,7 +47,8 @@ class Claims:
         self._held.pop(video_id).close()
 
     def wait(self, video_id: str, say: Say) -> None:
-        """Wait until no process holds a video, and say for whom. Holds none meanwhile, so that no two wait for each other."""
+        """Wait until no process holds a video, and say for whom. Holds none meanwhile, so that no two wait for each
+        other."""
         if self._held:
             raise AssertionError(f"waiting while {sorted(self._held)} are held")
         with locked(self._path(video_id), say, f"the features of {video_id}"):

@@ -1,4 +1,5 @@
-"""A step of a network whose kernels a GPU gets with one call (CUDA graphs) instead of one after the other from Python."""
+"""A step of a network whose kernels a GPU gets with one call (CUDA graphs) instead of one after the other from
+Python."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Replayed:
-    """`step` on a device. On a CUDA device its kernels are recorded when a shape comes for the second time, and replayed then on.
+    """`step` on a device. On a CUDA device its kernels are recorded when a shape comes for the second time, and
+    replayed then on.
 
-    The results are the same, bit for bit. What a recording needs in memory it keeps, one step's activations; where there is too
-    little for that, the step goes on as before.
+    The results are the same, bit for bit. What a recording needs in memory it keeps, one step's activations; where
+    there is too little for that, the step goes on as before.
 
     Args:
-        step: from a tensor on the device to another; does the same for all values of one shape, and does not wait for the device.
+        step: from a tensor on the device to another; does the same for all values of one shape, and does not wait for
+            the device.
         device: where it runs.
         recording: False to have every step taken from Python.
     """
@@ -29,7 +32,8 @@ class Replayed:
         self._seen: set[Hashable] = set()
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The step's result for inputs on the device or, to be copied there, on the host. Raises torch.cuda.OutOfMemoryError."""
+        """The step's result for inputs on the device or, to be copied there, on the host. Raises
+        torch.cuda.OutOfMemoryError."""
         shape = (inputs.shape, inputs.stride(), inputs.dtype)
         if self._recording and shape in self._seen:
             if shape not in self._recordings:

@@ -1,6 +1,7 @@
 """The backbone at work: frames once each, clips in full batches across the borders of windows and videos.
 
-A batch always has its full size, the last one is padded, so that a feature does not depend on what else is in the batch.
+A batch always has its full size, the last one is padded, so that a feature does not depend on what else is in the
+batch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ __all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink"]
 
 @dataclass(frozen=True)
 class Clip:
-    """What the late layers need of one clip: the early layers' outputs of its L frames, and the frames' numbers (L,) int64."""
+    """What the late layers need of one clip: the early layers' outputs of its L frames, and the frames' numbers (L,)
+    int64."""
 
     view: int
     features: tuple[torch.Tensor, ...]
@@ -52,7 +54,8 @@ class Maps:
 
 
 class Sink(Protocol):
-    """Takes the feature maps of consecutive clips of a view, some rows of a batch's maps, and their frame numbers (n, L)."""
+    """Takes the feature maps of consecutive clips of a view, some rows of a batch's maps, and their frame numbers (n,
+    L)."""
 
     def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None: ...
 
@@ -63,8 +66,9 @@ class Engine:
     Args:
         network: anything with `frames` and `clips` as FastTPN has them.
         device: where it runs.
-        batch_clips: clips at once. Frames go through the early layers three times as many at once, as a batch of windows has
-            that many new ones at the usual stride. Each is halved, for good, when the device has too little memory for it.
+        batch_clips: clips at once. Frames go through the early layers three times as many at once, as a batch of
+            windows has that many new ones at the usual stride. Each is halved, for good, when the device has too little
+            memory for it.
         say: told when that happens.
         compiled: have torch.compile make code for the device of the network first.
     """
@@ -87,11 +91,13 @@ class Engine:
         self._say = say
 
     def room(self, shape: Sequence[int]) -> torch.Tensor:
-        """Unset memory for a batch of pictures: (n, *shape) uint8, from which they go to the device while the host goes on."""
+        """Unset memory for a batch of pictures: (n, *shape) uint8, from which they go to the device while the host goes
+        on."""
         return torch.empty((self.batch_frames, *shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def frames(self, images: torch.Tensor | Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """The early layers' outputs (C, h, w), on the device, of images (S, S, 3) uint8: part of a `room`, or one by one."""
+        """The early layers' outputs (C, h, w), on the device, of images (S, S, 3) uint8: part of a `room`, or one by
+        one."""
         outputs: list[torch.Tensor] = []
         while rest := len(images) - len(outputs):
             # What does not fill a large batch goes in small ones, so that little is padded.
@@ -116,7 +122,9 @@ class Engine:
 
             def run(batch: Sequence[Sequence[torch.Tensor]] = batch) -> torch.Tensor:
                 full = _padded(batch, self.batch_clips)
-                rows = [clip[step].permute(1, 2, 0) for step in range(len(full[0])) for clip in full]  # channels last, time-major
+                rows = [
+                    clip[step].permute(1, 2, 0) for step in range(len(full[0])) for clip in full
+                ]  # channels last, time-major
                 return self._clips(torch.stack(rows).permute(0, 3, 1, 2).unflatten(0, (-1, len(full))))
 
             if (found := self._attempt(run, self.batch_clips)) is not None:
@@ -177,7 +185,8 @@ def _sent(maps: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
 
 
 class ClipBatcher:
-    """Collects clips of any views and videos until a batch is full, and hands every map to the sink of its video, in order.
+    """Collects clips of any views and videos until a batch is full, and hands every map to the sink of its video, in
+    order.
 
     Args:
         engine: what runs them.

@@ -1,4 +1,5 @@
-"""Which videos of a split are extracted: those that the cache lacks, that no other process is extracting, and that can be read."""
+"""Which videos of a split are extracted: those that the cache lacks, that no other process is extracting, and that can
+be read."""
 
 from __future__ import annotations
 
@@ -38,9 +39,9 @@ def extract_split(
 ) -> ExtractReport:
     """Bring the features of `videos` (all of one split) into the cache; those already there are left alone.
 
-    A cached video is taken as it is when its file has the recorded size and time, or else the recorded content; a file that
-    changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one that is
-    there already is not tried again. Processes that extract the same videos at the same time share them.
+    A cached video is taken as it is when its file has the recorded size and time, or else the recorded content; a file
+    that changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one
+    that is there already is not tried again. Processes that extract the same videos at the same time share them.
 
     Imported features are only looked for, and held against the lengths of the videos.
 
@@ -71,7 +72,9 @@ def extract_split(
             f"features.{split}: dataset.frame_counts stands for videos that are not at hand, so their features must be imported"
         )
     weights = weights_identity(experiment.backbone)
-    cached = [v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v, weights)]
+    cached = [
+        v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v, weights)
+    ]
     known = set(quarantine.ids(split)) - set(cached)
     bad = [v.video_id for v in videos if v.video_id in known]
     todo = [v for v in videos if v.video_id not in {*cached, *bad}]

@@ -73,7 +73,9 @@ class ViewFeed(Collected):
 
     def end(self) -> None:
         """All frames have come."""
-        for view, plan in enumerate(plan_views(len(self.times), video_id=self._video_id, **self._sampling.model_dump())):
+        for view, plan in enumerate(
+            plan_views(len(self.times), video_id=self._video_id, **self._sampling.model_dump())
+        ):
             numbers = np.unique(plan).tolist()
             images = [self.pictures[number][:, ::-1] if view % 2 else self.pictures[number] for number in numbers]
             features = dict(zip(numbers, self._engine.frames(images), strict=True))

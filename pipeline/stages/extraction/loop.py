@@ -1,8 +1,8 @@
 """How videos become features: decoders, the backbone and the writers at work on several videos at once.
 
-Every frame is decoded once, in another process, and a video of any length needs bounded memory: a training video keeps the
-frames of its clips, a test video one batch of frames and a window's worth of features. Which videos are extracted is decided
-elsewhere (`extract`, beside this), so the loop serves any caller.
+Every frame is decoded once, in another process, and a video of any length needs bounded memory: a training video keeps
+the frames of its clips, a test video one batch of frames and a window's worth of features. Which videos are extracted
+is decided elsewhere (`extract`, beside this), so the loop serves any caller.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def _nothing(*told: object) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video: the number of decoded frames, what damage has cost, or why it could not be extracted."""
+    """What became of one video: the number of decoded frames, what damage has cost, or why it could not be
+    extracted."""
 
     video_id: str
     frames: int
@@ -109,10 +110,10 @@ class Extractor:
     ) -> Iterator[Outcome]:
         """Extract videos, (id, path) each, and commit them; a video's outcome comes as soon as it is settled.
 
-        As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind the
-        model, so a video's outcome comes when others are under way, and a short video's before that of a long one before it.
-        A video whose decoder was killed from outside is tried once more when all others are done, with one decoder and no other
-        video under way; its outcome comes last.
+        As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind
+        the model, so a video's outcome comes when others are under way, and a short video's before that of a long one
+        before it. A video whose decoder was killed from outside is tried once more when all others are done, with one
+        decoder and no other video under way; its outcome comes last.
 
         Args:
             videos: which; not in the store's namespace already.
@@ -212,7 +213,9 @@ class Extractor:
             return _UnderWay(sink, ViewFeed(self.engine, self.experiment.train_sampling, sink.video_id, queue))
         return _UnderWay(sink, WindowFeed(self.engine, self.experiment.test_sampling, queue))
 
-    def _advance(self, video: _UnderWay, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch) -> None:
+    def _advance(
+        self, video: _UnderWay, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch
+    ) -> None:
         """Take what a video's decoder has sent and queue its clips; a video that cannot be decoded is given up."""
         sink, feed = video.sink, video.feed
         try:

@@ -80,7 +80,8 @@ def provenance(
 
 
 def lost_frames(provenance: Mapping[str, Any]) -> list[list[int]]:
-    """Ranges (first, one after the last) of the frames that were lost, as a commit record has them; imported features have none."""
+    """Ranges (first, one after the last) of the frames that were lost, as a commit record has them; imported features
+    have none."""
     damage = provenance.get("source", {}).get("damage") or {}
     return damage.get("lost", [])
 

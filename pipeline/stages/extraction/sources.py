@@ -1,4 +1,5 @@
-"""What extraction starts from: decoders, files already in the cache, imported features, and how much damage is accepted."""
+"""What extraction starts from: decoders, files already in the cache, imported features, and how much damage is
+accepted."""
 
 from __future__ import annotations
 
@@ -93,7 +94,11 @@ def find_imported(
             f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {_some(missing)}; "
             f"the namespace holds {_some(sorted(present)) or 'none'}"
         )
-    wrong = [problem for entry in entries if entry.packets and (problem := _length(store.record(namespace, entry.video_id), entry))]
+    wrong = [
+        problem
+        for entry in entries
+        if entry.packets and (problem := _length(store.record(namespace, entry.video_id), entry))
+    ]
     if wrong:
         lines = "\n  ".join(wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN))
         raise LengthMismatch(
@@ -108,7 +113,9 @@ def _length(record: CommitRecord, entry: VideoEntry) -> str | None:
     frames, facts = record.shapes["times"][0], record.provenance.get("imported", {})
     clips, length = facts.get("clips"), record.shapes["frames"][2]
     if clips and not facts["equal_parts"]:
-        return (problem := length_problem(clips, facts["frames_per_clip"], entry.packets)) and f"{entry.video_id}: {problem}"
+        return (
+            problem := length_problem(clips, facts["frames_per_clip"], entry.packets)
+        ) and f"{entry.video_id}: {problem}"
     reach = -(-frames // clips) if clips and facts["equal_parts"] else length
     if abs(frames - entry.packets) < max(1, reach):
         return None
@@ -146,4 +153,6 @@ def check_damage(header: VideoHeader, frames: int, damage: Damage, policy: Decod
     else:
         return loss
     first, message = (damage.first_frame, damage.message) if damage else (frames, header.fault)
-    raise DecodeError(f"{header.path}: damaged from frame {first} on ({message}): {loss}; {what}", frame=first, library=message)
+    raise DecodeError(
+        f"{header.path}: damaged from frame {first} on ({message}): {loss}; {what}", frame=first, library=message
+    )

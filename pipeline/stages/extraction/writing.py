@@ -17,7 +17,8 @@ __all__ = ["VideoSink", "WriteBehind"]
 
 
 class WriteBehind:
-    """One thread that does what it is given, in order; whoever is `waiting` calls ahead of it waits. Use it in a `with` block."""
+    """One thread that does what it is given, in order; whoever is `waiting` calls ahead of it waits. Use it in a `with`
+    block."""
 
     def __init__(self, waiting: int = 4) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -26,7 +27,9 @@ class WriteBehind:
     def __enter__(self) -> WriteBehind:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._pool.shutdown(wait=True)
 
     def submit(self, work: Callable[..., None], *arguments: object) -> None:
@@ -112,7 +115,9 @@ class VideoSink:
         whole = count * self._averaged
         self._parts[view] = [(maps[whole:], indices[whole:])] if whole < len(maps) else []
         maps = maps[:whole].reshape(count, self._averaged, *maps.shape[1:])
-        self._writer.append(view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1))
+        self._writer.append(
+            view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1)
+        )
 
     def _settle(self, error: Exception | None) -> None:
         if self.settled.is_set():

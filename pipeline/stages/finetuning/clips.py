@@ -23,7 +23,8 @@ Plan = Callable[[int], Iterable[tuple[np.ndarray, bool]]]
 class BagSource:
     """Clips of training videos, in the order asked for.
 
-    What is drawn follows from seed, epoch and video alone: neither the number of workers nor the order of videos changes it.
+    What is drawn follows from seed, epoch and video alone: neither the number of workers nor the order of videos
+    changes it.
 
     Args:
         experiment: sampling and the seed of the fine-tuning.
@@ -36,7 +37,8 @@ class BagSource:
         self._manifest, self._workers = manifest, workers
 
     def epoch(self, video_ids: Sequence[str], epoch: int) -> Iterator[np.ndarray]:
-        """A bag of clips (T, c, L, S, S, 3) uint8 a video, drawn and flipped anew in every epoch. Raises DecodeError."""
+        """A bag of clips (T, c, L, S, S, 3) uint8 a video, drawn and flipped anew in every epoch. Raises
+        DecodeError."""
         shape = self._sampling.model_dump(exclude={"views", "seed"})
         options = [shape | {"video_id": v, "epoch": epoch, "seed": self._seed} for v in video_ids]
         jobs = zip(video_ids, (partial(epoch_frames, **chosen) for chosen in options), strict=True)
@@ -45,7 +47,8 @@ class BagSource:
             yield bag
 
     def views(self, video_ids: Sequence[str]) -> Iterator[np.ndarray]:
-        """The views (V, T, c, L, S, S, 3) uint8 of every video that extraction keeps in the cache. Raises DecodeError."""
+        """The views (V, T, c, L, S, S, 3) uint8 of every video that extraction keeps in the cache. Raises
+        DecodeError."""
         options = [self._sampling.model_dump() | {"video_id": v} for v in video_ids]
         jobs = zip(video_ids, (partial(training_frames, **chosen) for chosen in options), strict=True)
         for stream, chosen in zip(self._streams(jobs), options, strict=True):
@@ -73,7 +76,8 @@ class Ahead:
             self._ready.append(self._sent(torch.from_numpy(bag)))
 
     def take(self, count: int) -> torch.Tensor:
-        """The next bags (count, T, c, L, S, S, 3), made now if need be. Raises DecodeError, and IndexError at the end."""
+        """The next bags (count, T, c, L, S, S, 3), made now if need be. Raises DecodeError, and IndexError at the
+        end."""
         self.prepare(count)
         return torch.stack([self._ready.popleft() for _ in range(count)])
 

@@ -1,6 +1,7 @@
 """End to end: train the unfrozen backbone, and the head from the frozen stage's on, from video clips.
 
-The loop is in `pipeline.stages.finetuning.loop`; this is what it starts from and what it leaves, in one process or several.
+The loop is in `pipeline.stages.finetuning.loop`; this is what it starts from and what it leaves, in one process or
+several.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def finetune(
 ) -> None:
     """Fine-tune as the experiment's section says; in several processes, where `machine.processes` asks for them.
 
-    Writes backbone.safetensors (the whole recogniser, for `backbone.weights`), head.safetensors, losses.csv, TensorBoard events,
-    facts.json, config.yaml, and with a validation split selection.json.
+    Writes backbone.safetensors (the whole recogniser, for `backbone.weights`), head.safetensors, losses.csv,
+    TensorBoard events, facts.json, config.yaml, and with a validation split selection.json.
 
     Args:
         experiment: settings.

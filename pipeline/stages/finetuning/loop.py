@@ -1,7 +1,7 @@
 """The training loop of the end-to-end stage.
 
-Whatever is random follows from (seed, epoch, video), so a training that was broken off goes on from its last checkpoint to the same
-weights, and neither decoder processes nor the grouping of bags decide anything but rounding.
+Whatever is random follows from (seed, epoch, video), so a training that was broken off goes on from its last checkpoint
+to the same weights, and neither decoder processes nor the grouping of bags decide anything but rounding.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class FineTuning:
         self.model.eval()
 
     def _epoch(self) -> None:
-        """Every video once: clips, losses, gradients of the batch, and a step, from the step on where a checkpoint stands."""
+        """Every video once: clips, losses, gradients of the batch, and a step, from the step on where a checkpoint
+        stands."""
         state, settings, member = self.state, self.settings, self.member
         self.model.head.train()
         order = np.random.default_rng([settings.seed, state.epoch]).permutation(len(self.data.fitting))
@@ -110,7 +111,9 @@ class FineTuning:
         for batch in batches:
             started = time.monotonic()
             for group in self.optimizer.param_groups:
-                group["lr"] = group["peak"] * learning_rate_factor(state.steps, settings, settings.epochs * self.steps_an_epoch)
+                group["lr"] = group["peak"] * learning_rate_factor(
+                    state.steps, settings, settings.epochs * self.steps_an_epoch
+                )
             self.optimizer.zero_grad()
             sums = accumulate(
                 self.model,
@@ -125,7 +128,9 @@ class FineTuning:
             )
             sums = {term: sum(part[term] for part in member.gather(sums)) for term in TERMS}
             if not math.isfinite(sums["total"]):
-                raise PipelineError(f"fine-tuning: the loss is {sums['total']} in epoch {state.epoch}; lower the learning rates")
+                raise PipelineError(
+                    f"fine-tuning: the loss is {sums['total']} in epoch {state.epoch}; lower the learning rates"
+                )
             member.sum_gradients(trained(self.model).values())
             self.scaler.unscale_(self.optimizer)
             for group in self.optimizer.param_groups if settings.clip_norm else ():
@@ -153,17 +158,22 @@ class FineTuning:
         self._save()
 
     def _validate(self) -> None:
-        """Encode the validation clips, each process a part, and judge the model; all processes come to the same judgement."""
+        """Encode the validation clips, each process a part, and judge the model; all processes come to the same
+        judgement."""
         self._report("fine-tuning, validation split")
         mine = self.member.share(self.data.validation)
         parts = {}
         with torch.no_grad():
             for video_id, views in zip(mine, self.source.views(mine), strict=True):
-                found = [self.model.reduce(self.model.maps(torch.from_numpy(view[None]).to(self.device))) for view in views]
+                found = [
+                    self.model.reduce(self.model.maps(torch.from_numpy(view[None]).to(self.device))) for view in views
+                ]
                 parts[video_id] = tuple(torch.cat(kind).cpu() for kind in zip(*found, strict=True))
         everything = {video_id: pair for part in self.member.gather(parts) for video_id, pair in part.items()}
         cues, patterns = (torch.stack([everything[v][kind] for v in self.data.validation]) for kind in (0, 1))
-        if self.validation.judge(Bags(self.data.validation, cues, patterns), copy.deepcopy(self.model.head).cpu().eval()):
+        if self.validation.judge(
+            Bags(self.data.validation, cues, patterns), copy.deepcopy(self.model.head).cpu().eval()
+        ):
             self.state.best = {name: value.detach().cpu().clone() for name, value in trained(self.model).items()}
 
     def _exhausted(self) -> bool:
@@ -196,7 +206,10 @@ class FineTuning:
             self.optimizer.load_state_dict(found["optimizer"])
             self.scaler.load_state_dict(found["scaler"])
             if self.validation:
-                self.validation.aucs, self.validation.losses = found["validation"]["aucs"], found["validation"]["losses"]
+                self.validation.aucs, self.validation.losses = (
+                    found["validation"]["aucs"],
+                    found["validation"]["losses"],
+                )
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise unfit_checkpoint(self.folder / CHECKPOINTS, error) from error
         for epoch, means in enumerate(self.state.history if self.board else (), start=1):
@@ -219,7 +232,8 @@ def accumulate(
 
     Args:
         model: what is trained.
-        clips: the bags, in the order of `video_ids`; while a GPU computes, the next ones are made, beyond `video_ids` too.
+        clips: the bags, in the order of `video_ids`; while a GPU computes, the next ones are made, beyond `video_ids`
+            too.
         video_ids: of these bags.
         labels: (1 + C,) float32 by id.
         run: its head's settings weigh the loss.
@@ -248,17 +262,22 @@ def accumulate(
 
 
 def make_optimizer(model: LiveModel, settings: Finetune) -> torch.optim.Optimizer:
-    """The optimiser of everything that is trained: one group for the backbone and one for the head; `peak` is its learning rate."""
+    """The optimiser of everything that is trained: one group for the backbone and one for the head; `peak` is its
+    learning rate."""
     groups = [
         {"params": [p for p in module.parameters() if p.requires_grad], "peak": peak, "lr": peak}
-        for module, peak in ((model.network, settings.backbone_learning_rate), (model.head, settings.head_learning_rate))
+        for module, peak in (
+            (model.network, settings.backbone_learning_rate),
+            (model.head, settings.head_learning_rate),
+        )
     ]
     kind = {"adagrad": torch.optim.Adagrad, "adamw": torch.optim.AdamW}[settings.optimizer]
     return kind(groups, weight_decay=settings.weight_decay)
 
 
 def learning_rate_factor(step: int, settings: Finetune, steps: int) -> float:
-    """Share of the peak learning rate in a step, counted from 0, of all `steps`: linear warm-up, then constant or half a cosine."""
+    """Share of the peak learning rate in a step, counted from 0, of all `steps`: linear warm-up, then constant or half
+    a cosine."""
     if step < settings.warmup_steps:
         return (step + 1) / (settings.warmup_steps + 1)
     if settings.schedule == "constant":

@@ -30,7 +30,16 @@ from pipeline.stages.training.bags import Windows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
 
-__all__ = ["VideoScores", "score_split", "score_video", "smooth", "table_facts", "table_path", "write_csv", "write_scores"]
+__all__ = [
+    "VideoScores",
+    "score_split",
+    "score_video",
+    "smooth",
+    "table_facts",
+    "table_path",
+    "write_csv",
+    "write_scores",
+]
 
 FACTS = b"gig-vad"
 """Key in the metadata of a Parquet table under which its facts lie."""
@@ -42,12 +51,13 @@ class VideoScores:
 
     Attributes:
         frames: (N, C) float32 in [0, 1], smoothed anomaly class scores.
-        anomaly: (N,) float32 in [0, 1], how anomalous a frame is: the maximum of the class scores; of a binary method its own
-            score, smoothed.
+        anomaly: (N,) float32 in [0, 1], how anomalous a frame is: the maximum of the class scores; of a binary method
+            its own score, smoothed.
         times_s: (N,) float64.
         windows: (W, 1 + C) float32, eq. 7, as the head gave them.
         spans: (W, 2) int64, first and last frame of a window.
-        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column; k is 0 for pooled maps.
+        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column; k is 0 for pooled
+            maps.
     """
 
     frames: np.ndarray
@@ -64,7 +74,12 @@ def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def score_video(
-    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring, reduced: Windows | None = None
+    store: FeatureStore,
+    namespace: str,
+    video_id: str,
+    head: TrainedHead,
+    scoring: Scoring,
+    reduced: Windows | None = None,
 ) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
 
@@ -72,7 +87,8 @@ def score_video(
     """
     reader = store.reader(namespace, video_id)
     count, outputs = reader.shape[1], 1 + len(head.classes)
-    # Filled in place: small results kept between the large arrays of every step would leave holes that memory never gives back.
+    # Filled in place: small results kept between the large arrays of every step would leave holes that memory never
+    # gives back.
     window_scores = np.empty((count, outputs), dtype=np.float32)
     positions = np.empty((count, head.settings.k if head.settings.reduction == "spatial" else 0), dtype=np.int64)
     own = np.empty(count, dtype=np.float64)
@@ -106,7 +122,8 @@ def table_path(folder: Path, video_id: str) -> Path:
 def write_scores(
     folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], facts: Mapping[str, object] | None = None
 ) -> Path:
-    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet; returns the first.
+    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet; returns the
+    first.
 
     `facts` say where the scores of the first come from, as plain data; `table_facts` reads them.
     """
@@ -136,7 +153,8 @@ def write_scores(
 
 
 def table_facts(path: Path) -> dict | None:
-    """The facts that a score table carries; None where it has none. Raises PipelineError for a file that is no table."""
+    """The facts that a score table carries; None where it has none. Raises PipelineError for a file that is no
+    table."""
     try:
         found = (pq.read_schema(path).metadata or {}).get(FACTS)
         return None if found is None else json.loads(found)
@@ -165,11 +183,11 @@ def score_split(
     progress: Progress | None = None,
     reduced: Callable[[str], Windows] | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost frames, and
-    the class thresholds, where a validation split chose them.
+    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost
+    frames, and the class thresholds, where a validation split chose them.
 
-    Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a video's
-    windows, where they have been reduced before.
+    Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a
+    video's windows, where they have been reduced before.
 
     Raises FeatureMismatch where the features of a video are not made as those that the head was trained on.
     """

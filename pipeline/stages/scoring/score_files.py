@@ -1,9 +1,9 @@
 """Score files of other systems: a file a video, or one file of all, in the forms in which they are written.
 
-A folder holds a file a video, named by its id (or the id as the cache escapes it) and a suffix: Parquet or CSV with the column
-`score`, columns named like the classes, or both; or .npy, .npz, .mat with an array of scores. A single file is an array of all
-videos' scores one after the other, with a list of their order; a .npz or .mat file with an array for every video; or a Parquet or
-CSV table with a column video_id.
+A folder holds a file a video, named by its id (or the id as the cache escapes it) and a suffix: Parquet or CSV with the
+column `score`, columns named like the classes, or both; or .npy, .npz, .mat with an array of scores. A single file is
+an array of all videos' scores one after the other, with a list of their order; a .npz or .mat file with an array for
+every video; or a Parquet or CSV table with a column video_id.
 """
 
 from __future__ import annotations
@@ -78,18 +78,25 @@ def read_score_files(source: Path, classes: Sequence[str], frames: Mapping[str, 
         return FoundScores(_concatenated(source, classes, frames, form))
     if source.suffix == ".npy":
         raise PipelineError(f"{source}: one array of all videos needs their order (--order); else expected {FORMS}")
-    arrays = {array.name.removesuffix(form.suffix): array for array in _arrays(source) if array.name.endswith(form.suffix)}
-    by_id = {video_id: arrays.pop(name) for video_id in frames for name in (video_id, escape(video_id)) if name in arrays}
+    arrays = {
+        array.name.removesuffix(form.suffix): array for array in _arrays(source) if array.name.endswith(form.suffix)
+    }
+    by_id = {
+        video_id: arrays.pop(name) for video_id in frames for name in (video_id, escape(video_id)) if name in arrays
+    }
     problems = [f"{video_id}: no array of scores" for video_id in sorted(set(frames) - set(by_id))]
     problems += [f"{name}: an array of a video that is not in the test split" for name in arrays]
     _raise(source, problems)
-    return FoundScores({v: shape_scores(v, source, array.load(), classes, frames[v], form) for v, array in by_id.items()})
+    return FoundScores(
+        {v: shape_scores(v, source, array.load(), classes, frames[v], form) for v, array in by_id.items()}
+    )
 
 
 def shape_scores(
     video_id: str, path: Path, array: np.ndarray, classes: Sequence[str], frames: int | None, form: ScoreForm
 ) -> Scores:
-    """General and class scores of an array. Raises PipelineError for a shape that is none of those read, or two of them.
+    """General and class scores of an array. Raises PipelineError for a shape that is none of those read, or two of
+    them.
 
     `frames` are those of the video; None where the array is of several.
     """
@@ -110,7 +117,9 @@ def shape_scores(
         return values.max(axis=1), values
     elif values.ndim == 1:
         return values, None
-    expected = SHAPES.format(classes=len(classes)) + (f", n of {' or '.join(map(str, sorted(set(counts))))}" if counts else "")
+    expected = SHAPES.format(classes=len(classes)) + (
+        f", n of {' or '.join(map(str, sorted(set(counts))))}" if counts else ""
+    )
     raise PipelineError(f"{video_id}: {path}: expected shape {expected}, got {values.shape}")
 
 
@@ -118,12 +127,16 @@ def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], for
     if form.order:
         raise PipelineError(f"{folder}: an order is for one file of all scores, and this is a folder")
     visible = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    present = {path.name: path for path in visible if path.suffix in (*TABLES, *ARRAYS) and path.stem.endswith(form.suffix)}
+    present = {
+        path.name: path for path in visible if path.suffix in (*TABLES, *ARRAYS) and path.stem.endswith(form.suffix)
+    }
     unread = [path.name for path in visible if path.name not in present]
     found, problems = {}, []
     for video_id in sorted(frames):
         stems = dict.fromkeys((f"{video_id}{form.suffix}", f"{escape(video_id)}{form.suffix}"))
-        paths = [present.pop(f"{stem}{end}") for end in (*TABLES, *ARRAYS) for stem in stems if f"{stem}{end}" in present]
+        paths = [
+            present.pop(f"{stem}{end}") for end in (*TABLES, *ARRAYS) for stem in stems if f"{stem}{end}" in present
+        ]
         if len(paths) == 1:
             found[video_id] = paths[0]
         else:
@@ -165,7 +178,9 @@ def _long_table(path: Path, classes: Sequence[str], frames: Mapping[str, int]) -
     table = open_table(path.name, path)
     name = next((name for name in ("video_id", "video") if name in table.column_names), None)
     if name is None:
-        raise PipelineError(f"{path}: one table of all videos needs a column video_id, got {', '.join(table.column_names)}")
+        raise PipelineError(
+            f"{path}: one table of all videos needs a column video_id, got {', '.join(table.column_names)}"
+        )
     ids = [read_cell(str(value)) for value in table[name].to_pylist()]
     rows: dict[str, list[int]] = {}
     for row, video_id in enumerate(ids):
@@ -204,7 +219,11 @@ def _ways(counts: Sequence[tuple[int, ...]], total: int, form: ScoreForm) -> lis
 
 def _one(path: Path, form: ScoreForm, what: str) -> LazyArray:
     """The only array of a file, or the one that is named."""
-    arrays = [array for array in _arrays(path) if form.array in (None, array.name)] if path.suffix != ".npy" else _arrays(path)
+    arrays = (
+        [array for array in _arrays(path) if form.array in (None, array.name)]
+        if path.suffix != ".npy"
+        else _arrays(path)
+    )
     if len(arrays) != 1:
         names = ", ".join(array.name for array in _arrays(path)) or "none"
         raise PipelineError(f"{what}: {path}: expected one array of scores, got {names}: name it (--array)")
@@ -237,8 +256,12 @@ def _mat_arrays(path: Path) -> list[LazyArray]:
             values = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
         except MatReadError as error:
             raise ValueError(str(error)) from error
-    numbers = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"}
-    return [LazyArray(name, path, value.shape, value.dtype, lambda value=value: value) for name, value in numbers.items()]
+    numbers = {
+        name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+    }
+    return [
+        LazyArray(name, path, value.shape, value.dtype, lambda value=value: value) for name, value in numbers.items()
+    ]
 
 
 def open_table(video_id: str, path: Path) -> pa.Table:
@@ -257,12 +280,16 @@ def columns_of(video_id: str, path: Path, table: pa.Table, names: Sequence[str])
     try:
         return np.stack([table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names], axis=1)
     except (KeyError, ValueError) as error:
-        raise PipelineError(f"{video_id}: the score table {path} does not hold numbers in {', '.join(names)} ({error})") from error
+        raise PipelineError(
+            f"{video_id}: the score table {path} does not hold numbers in {', '.join(names)} ({error})"
+        ) from error
 
 
 def _same_videos(source: Path, found: Collection[str], wanted: Collection[str]) -> None:
     problems = [f"{video_id}: no scores" for video_id in sorted(set(wanted) - set(found))]
-    problems += [f"{video_id}: scores of a video that is not in the test split" for video_id in sorted(set(found) - set(wanted))]
+    problems += [
+        f"{video_id}: scores of a video that is not in the test split" for video_id in sorted(set(found) - set(wanted))
+    ]
     _raise(source, problems)
 
 

@@ -25,8 +25,8 @@ class ScoreForm:
     Attributes:
         stride: frames that a score stands for; 1 is a score a frame.
         tail: what the last frames get, as `per_frame`.
-        clip_frames: scores are one a frame, of whole clips of so many frames: those of a video end with its last whole clip, and
-            the frames after it have none; or the last clip was filled up, and the surplus is left out.
+        clip_frames: scores are one a frame, of whole clips of so many frames: those of a video end with its last whole
+            clip, and the frames after it have none; or the last clip was filled up, and the surplus is left out.
         equal_parts: scores are of equal parts of a video, however long it is.
         suffix: end of the names of files, or of arrays in a file, that is not part of the video id, such as `_pred`.
         order: a list of the videos whose scores lie one after the other in a single array.
@@ -48,12 +48,16 @@ class ScoreForm:
             raise PipelineError(f"tail: expected one of {', '.join(TAILS)}, got {self.tail!r}")
         ways = [(self.stride, self.tail) != (1, "exact"), self.clip_frames is not None, self.equal_parts]
         if sum(ways) > 1:
-            raise PipelineError("scores are of a stride, of whole clips, or of equal parts of a video: give one of the three")
+            raise PipelineError(
+                "scores are of a stride, of whole clips, or of equal parts of a video: give one of the three"
+            )
 
     def facts(self) -> dict:
         """For a report: what was asked for beside stride and tail."""
         plain = asdict(self) | {"order": self.order and self.order.name}
-        return {key: value for key, value in plain.items() if key in ("stride", "tail") or value not in (None, False, "")}
+        return {
+            key: value for key, value in plain.items() if key in ("stride", "tail") or value not in (None, False, "")
+        }
 
     def counts(self, frames: int) -> tuple[int, ...]:
         """Numbers of scores that a video of so many frames may have; none where any may be, or the stride does not fit.
@@ -93,8 +97,8 @@ def per_frame(video_id: str, scores: np.ndarray, frames: int, stride: int, tail:
         scores: (n, ...) float.
         frames: N.
         stride: frames of a score.
-        tail: what the last N mod stride frames get. `exact`: there are none. `partial`: they have a score of their own, the last.
-            `repeat`: they have none, and get that of the frames before them.
+        tail: what the last N mod stride frames get. `exact`: there are none. `partial`: they have a score of their own,
+            the last. `repeat`: they have none, and get that of the frames before them.
 
     Returns:
         (N, ...) float.

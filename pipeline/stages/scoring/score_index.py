@@ -1,7 +1,7 @@
 """What a folder of `gig score` holds: which table is which file's, by which head and settings it was made.
 
-Every table carries its own facts, so that they are written in one step with it; `index.json` gathers them in the form that the
-pipeline's own score folders have. A folder is of one head and one set of settings.
+Every table carries its own facts, so that they are written in one step with it; `index.json` gathers them in the form
+that the pipeline's own score folders have. A folder is of one head and one set of settings.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class ScoreIndex:
     videos: dict[str, dict]
 
     @classmethod
-    def open(cls, folder: Path, made_with: Mapping[str, Mapping[str, object]], about: Mapping[str, object]) -> ScoreIndex:
+    def open(
+        cls, folder: Path, made_with: Mapping[str, Mapping[str, object]], about: Mapping[str, object]
+    ) -> ScoreIndex:
         """Read what the folder holds, if anything. Raises OutputError where it is the work of something else."""
         path = folder / "index.json"
         if not path.exists():
@@ -50,7 +52,12 @@ class ScoreIndex:
                 f"{path}: not an index of `gig score` ({error!r}); remove the folder or give another --out"
             ) from error
         _check_same(path, held, made_with)
-        return cls(folder, made_with, about, {video_id: entry for video_id, entry in videos.items() if _lies_there(folder, entry)})
+        return cls(
+            folder,
+            made_with,
+            about,
+            {video_id: entry for video_id, entry in videos.items() if _lies_there(folder, entry)},
+        )
 
     def check(self, video_id: str, file: Path) -> bool:
         """Whether the table of a file lies in the folder already and holds what scoring it again would give.
@@ -71,7 +78,9 @@ class ScoreIndex:
             raise OutputError(f"{path} is there already, and says not of which file; remove it or give another --out")
         source, content = facts["source"], content_sha256(file)
         if source["path"] != str(file.resolve()) and source["sha256"] != content:
-            raise OutputError(f"{path} is the score table of {source['path']}, not of {file.resolve()}; give another --out")
+            raise OutputError(
+                f"{path} is the score table of {source['path']}, not of {file.resolve()}; give another --out"
+            )
         _check_same(path, facts["made_with"], self.made_with)
         entry = self.videos.get(video_id)
         damaged = entry is not None and entry["sha256"] != file_sha256(path)
@@ -101,7 +110,9 @@ def _check_same(path: Path, held: Mapping[str, Mapping], wanted: Mapping[str, Ma
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     if names:
         lines = "\n".join(f"  {name}: there {before.get(name)}, here {now.get(name)}" for name in names)
-        raise OutputError(f"{path}: made with another head or other settings; remove the folder or give another --out\n{lines}")
+        raise OutputError(
+            f"{path}: made with another head or other settings; remove the folder or give another --out\n{lines}"
+        )
 
 
 def _flat(sections: Mapping[str, Mapping]) -> dict[str, object]:

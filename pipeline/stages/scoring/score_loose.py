@@ -1,7 +1,7 @@
 """`gig score`: score tables of any video files, which need no list and no labels.
 
-A file that cannot be read costs its own table and no other. Each file's features are dropped as soon as it is scored, and a
-repeated run keeps the tables of files that have not changed.
+A file that cannot be read costs its own table and no other. Each file's features are dropped as soon as it is scored,
+and a repeated run keeps the tables of files that have not changed.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def score_files(
 ) -> ScoreReport:
     """Score any video files, of one frame or many, with a trained head.
 
-    Writes a table per file to `folder`, index.json, and a record in quarantine/ of every file that cannot be read; such a file is
-    tried again by the next call that names it.
+    Writes a table per file to `folder`, index.json, and a record in quarantine/ of every file that cannot be read; such
+    a file is tried again by the next call that names it.
 
     Args:
         experiment: settings.
@@ -81,7 +81,8 @@ def score_files(
         folder: of the tables.
         as_csv: write each table as CSV too.
         progress: told how far it is.
-        say: told what the user should know, each of it once: damage, files that cannot be read, files that are not scored again.
+        say: told what the user should know, each of it once: damage, files that cannot be read, files that are not
+            scored again.
         warnings: what index.json is to say of the scores as a whole.
 
     Raises:
@@ -96,7 +97,10 @@ def score_files(
     about: dict[str, object] = {"classes": list(head.classes)}
     if thresholds := read_thresholds(head_folder, head.classes):
         about["thresholds"] = thresholds
-    about |= {"head": {"path": str(path.resolve()), "name": head.settings.name, "run": run_name}, "warnings": list(warnings)}
+    about |= {
+        "head": {"path": str(path.resolve()), "name": head.settings.name, "run": run_name},
+        "warnings": list(warnings),
+    }
     with locked(folder / "index.json", say):
         index = ScoreIndex.open(folder, _made_with(experiment, run_name, path), about)
         scoring = _Scoring(experiment, run_name, head, index, quarantine_of(folder), as_csv, say)
@@ -127,7 +131,8 @@ class _Scoring:
         self._failed: dict[str, str] = {}
 
     def sort_out(self, named: dict[str, Path]) -> dict[str, Path]:
-        """The files that are to be scored; keeps the tables that are there. Raises OutputError before any work is done."""
+        """The files that are to be scored; keeps the tables that are there. Raises OutputError before any work is
+        done."""
         todo = {}
         for name, file in named.items():
             try:
@@ -154,7 +159,8 @@ class _Scoring:
         return todo
 
     def extract_and_score(self, todo: dict[str, Path], head_path: Path, progress: Progress | None) -> None:
-        """Extract the features of the files into a temporary folder, and score each file as soon as its features are there."""
+        """Extract the features of the files into a temporary folder, and score each file as soon as its features are
+        there."""
         from pipeline.stages.extraction.loop import Extractor
         from pipeline.stages.extraction.sources import experiment_workers
 

@@ -1,7 +1,8 @@
 """Score tables, ours or of any other system, as arrays by video id; and their form as a submission.
 
-Our own folder has an index.json that says which table is which video's, and how many frames were decoded. Files of other systems
-are those of `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was asked for.
+Our own folder has an index.json that says which table is which video's, and how many frames were decoded. Files of
+other systems are those of `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was asked
+for.
 """
 
 from __future__ import annotations
@@ -42,11 +43,13 @@ class ScoreTables:
     Attributes:
         general: video id -> (N,) float64, how anomalous a frame is.
         classwise: video id -> (N, C) float64; None where the tables hold no classes.
-        thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None without one.
+        thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None
+            without one.
         notes: what was not read of the files, or done to the scores.
-        video_frames: video id -> frames of the video, where scores may end before it does; None where there is one for each.
-        lost: video id -> ranges (first, one after the last) of frames that could not be decoded and have the scores of those before
-            them; of videos that have any, where the tables say so.
+        video_frames: video id -> frames of the video, where scores may end before it does; None where there is one for
+            each.
+        lost: video id -> ranges (first, one after the last) of frames that could not be decoded and have the scores of
+            those before them; of videos that have any, where the tables say so.
     """
 
     general: dict[str, np.ndarray]
@@ -71,7 +74,9 @@ def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndar
     return scores, counts
 
 
-def _indexed(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
+def _indexed(
+    folder: Path, classes: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
     """As `read_scores`, with the anomaly scores (N,) of every video before them."""
     index = _index(folder)
     if tuple(index["classes"]) != tuple(classes):
@@ -82,7 +87,9 @@ def _indexed(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray
         path = folder / "frames" / facts["file"]
         table = open_table(video_id, path)
         if table.num_rows != facts["decoded_frames"]:
-            raise LengthMismatch(f"{video_id}: {table.num_rows} scores for {facts['decoded_frames']} decoded frames ({path})")
+            raise LengthMismatch(
+                f"{video_id}: {table.num_rows} scores for {facts['decoded_frames']} decoded frames ({path})"
+            )
         scores[video_id] = columns_of(video_id, path, table, classes)
         own = "score" in table.column_names
         general[video_id] = columns_of(video_id, path, table, ["score"])[:, 0] if own else scores[video_id].max(axis=1)
@@ -90,19 +97,22 @@ def _indexed(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray
     return general, scores, counts
 
 
-def read_tables(source: Path, classes: Sequence[str], lengths: Mapping[str, int], form: ScoreForm | None = None) -> ScoreTables:
+def read_tables(
+    source: Path, classes: Sequence[str], lengths: Mapping[str, int], form: ScoreForm | None = None
+) -> ScoreTables:
     """The tables of a folder with an index, or the scores of any other system.
 
     Args:
         source: the folder, or a file.
         classes: C anomaly classes.
-        lengths: video id -> frames of all videos to evaluate. The index, where there is one, knows better, unless `form` says that
-            scores are of whole clips.
+        lengths: video id -> frames of all videos to evaluate. The index, where there is one, knows better, unless
+            `form` says that scores are of whole clips.
         form: what the scores stand for and how they are read; None is a score for every frame.
 
     Raises:
         LengthMismatch: there are too few or too many scores.
-        PipelineError: scores are missing, surplus or in no form that is read, or not finite; the message names the video.
+        PipelineError: scores are missing, surplus or in no form that is read, or not finite; the message names the
+            video.
     """
     form = form or ScoreForm()
     if (source / "index.json").is_file():
@@ -142,8 +152,8 @@ def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form:
 def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTables:
     """Tables of clips, which end with the last whole clip of a video or go beyond its last frame, within the videos.
 
-    Scores of frames that a video does not have are left out; frames without a score are in no figure. Notes say of which videos.
-    A length of 0 is not known and changes nothing.
+    Scores of frames that a video does not have are left out; frames without a score are in no figure. Notes say of
+    which videos. A length of 0 is not known and changes nothing.
     """
     frames = {v: lengths[v] or len(scores) for v, scores in tables.general.items()}
     beyond = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) > frames[v]}
@@ -167,7 +177,8 @@ def resolve_thresholds(chosen: Sequence[float | None] | None, default: float, cl
 
 
 def read_lengths(file: Path) -> dict[str, int]:
-    """Frames of videos from a table of frame counts (pipeline.data.frame_counts), such as the per_video.csv of an evaluation."""
+    """Frames of videos from a table of frame counts (pipeline.data.frame_counts), such as the per_video.csv of an
+    evaluation."""
     problems = Problems()
     found = {video_id: row.frames for video_id, row in read_frame_counts(file, problems).items()}
     problems.raise_any()
@@ -184,8 +195,9 @@ def export_submission(
 ) -> tuple[Path, Path]:
     """Write score tables as the two CitySCENE tasks.
 
-    task1.csv has video, frame, score: the anomaly score of every frame. task2.csv has video, class, start, end, score: the maximal
-    runs of frames whose class score is at least the threshold, the end not part of them, with their mean score.
+    task1.csv has video, frame, score: the anomaly score of every frame. task2.csv has video, class, start, end, score:
+    the maximal runs of frames whose class score is at least the threshold, the end not part of them, with their mean
+    score.
 
     Args:
         source: of the score tables.
@@ -199,7 +211,9 @@ def export_submission(
         index = _index(source)
         classes, lengths = tuple(index["classes"]), {v: facts["decoded_frames"] for v, facts in index["videos"].items()}
     elif lengths is None:
-        raise PipelineError(f"{source}: these tables have no index: their classes and lengths come from a manifest (--truth)")
+        raise PipelineError(
+            f"{source}: these tables have no index: their classes and lengths come from a manifest (--truth)"
+        )
     tables = read_tables(source, classes, lengths, form)
     if tables.classwise is None:
         raise PipelineError(f"{source}: the tables hold no class scores, which task 2 is of")
@@ -207,7 +221,10 @@ def export_submission(
     limits = resolve_thresholds(tables.thresholds, threshold, len(classes))
     out.mkdir(parents=True, exist_ok=True)
     paths = out / "task1.csv", out / "task2.csv"
-    with paths[0].open("w", newline="", encoding="utf-8") as first, paths[1].open("w", newline="", encoding="utf-8") as second:
+    with (
+        paths[0].open("w", newline="", encoding="utf-8") as first,
+        paths[1].open("w", newline="", encoding="utf-8") as second,
+    ):
         general, specific = csv.writer(first), csv.writer(second)
         general.writerow(("video", "frame", "score"))
         specific.writerow(("video", "class", "start", "end", "score"))

@@ -1,4 +1,5 @@
-"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants (docs/method.md).
+"""From cached maps to reduced bags: with frozen features the cue and the pattern vectors are constants
+(docs/method.md).
 
 Heads that change the maps before they reduce them (`channel_attention`) get the maps themselves, anew in every step.
 """
@@ -17,7 +18,16 @@ from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
 from pipeline.progress import Progress
 
-__all__ = ["Bags", "CachedBags", "Windows", "fit_standardizer", "in_parts", "reduce_bags", "reduce_maps", "reduce_windows"]
+__all__ = [
+    "Bags",
+    "CachedBags",
+    "Windows",
+    "fit_standardizer",
+    "in_parts",
+    "reduce_bags",
+    "reduce_maps",
+    "reduce_windows",
+]
 
 WINDOWS_AT_ONCE = 32
 Windows = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
@@ -74,7 +84,9 @@ class CachedBags:
     def take(self, videos: torch.Tensor, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As of `Bags`, but maps (B, T, H, W, D) in place of patterns."""
         names = [self.video_ids[i] for i in videos.tolist()]
-        maps = [self.store.reader(self.namespace, v).features(view) for v, view in zip(names, views.tolist(), strict=True)]
+        maps = [
+            self.store.reader(self.namespace, v).features(view) for v, view in zip(names, views.tolist(), strict=True)
+        ]
         live = torch.from_numpy(np.stack(maps)).float()
         return self.cues[videos, views], self.standardizer.maps(live) if self.standardizer else live
 
@@ -112,7 +124,8 @@ def reduce_bags(
     standardizer: Standardizer | None,
     progress: Progress | None = None,
 ) -> Bags | CachedBags:
-    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video; only eq. 1 for a head that takes maps.
+    """One pass over the training maps: eqs. 1, 2, 5 and 6 of every view of every video; only eq. 1 for a head that
+    takes maps.
 
     Raises LengthMismatch when a video has another number of views or segments than the first.
     """
@@ -128,20 +141,27 @@ def reduce_bags(
             progress(number, len(ordered), "reducing feature maps")
         reader = store.reader(namespace, video_id)
         if reader.shape != shape:
-            raise LengthMismatch(f"{namespace}/{video_id}: expected maps {shape}, as of {ordered[0]}, got {reader.shape}")
+            raise LengthMismatch(
+                f"{namespace}/{video_id}: expected maps {shape}, as of {ordered[0]}, got {reader.shape}"
+            )
         for view, cached in enumerate(reader.cue()):
             cue = video_cue(cached, standardizer)
             cues[number, view] = cue[0]
             done = 0
-            for part in () if takes_maps else _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
+            for part in (
+                () if takes_maps else _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer)
+            ):
                 vectors = part.vectors[0]
                 patterns[number, view, done : (done := done + len(vectors))] = vectors
     return CachedBags(store, namespace, ordered, cues, standardizer) if takes_maps else Bags(ordered, cues, patterns)
 
 
-def reduce_windows(store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None) -> Windows:
-    """Stream a test video: yields (cue (1, D), vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time; of pooled
-    maps no positions are chosen, and k is 0. For a head that takes maps the vectors are maps (1, n, H, W, D), and k is 0.
+def reduce_windows(
+    store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None
+) -> Windows:
+    """Stream a test video: yields (cue (1, D), vectors (1, n, D), chosen positions (1, n, k)) of n windows at a time;
+    of pooled maps no positions are chosen, and k is 0. For a head that takes maps the vectors are maps (1, n, H, W, D),
+    and k is 0.
 
     The cue is the maximum over all windows, kept while the features were written (docs/method.md).
     """
@@ -173,7 +193,9 @@ def in_parts(stream: Windows, windows: int, context: int | None) -> Windows:
         yield _join(waiting)
 
 
-def _join(pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _join(
+    pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     cues, vectors, positions = zip(*pieces, strict=True)
     return cues[0], torch.cat(vectors, dim=1), torch.cat(positions, dim=1)
 

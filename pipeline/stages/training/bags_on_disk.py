@@ -1,7 +1,7 @@
 """Reduced features on disk, for runs that share a reduction: the maps are read once, not once a run.
 
-`train.safetensors` holds the bags of all training videos with the channel statistics, `<key>.safetensors` the vectors of a test
-video's windows. Both are float32, so that what is made from them is what is made from the maps.
+`train.safetensors` holds the bags of all training videos with the channel statistics, `<key>.safetensors` the vectors
+of a test video's windows. Both are float32, so that what is made from them is what is made from the maps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ FILE = "train.safetensors"
 
 
 def write_training(
-    experiment: Experiment, run_name: str, manifest: Manifest, namespace: str, folder: Path, progress: Progress | None = None
+    experiment: Experiment,
+    run_name: str,
+    manifest: Manifest,
+    namespace: str,
+    folder: Path,
+    progress: Progress | None = None,
 ) -> None:
     """Reduce the training videos as a run needs it."""
     run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)

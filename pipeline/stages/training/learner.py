@@ -1,4 +1,5 @@
-"""Training: the epochs over reduced bags, and one head by autograd. `stack`, beside this, trains `gig` heads without autograd."""
+"""Training: the epochs over reduced bags, and one head by autograd. `stack`, beside this, trains `gig` heads without
+autograd."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ class Learner(Protocol):
     pairs: bool
 
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One step on what `Bags.take` gives of B bags and labels (B, 1 + C); returns the terms of the loss before it, each () or,
-        of R heads, (R,)."""
+        """One step on what `Bags.take` gives of B bags and labels (B, 1 + C); returns the terms of the loss before it,
+        each () or, of R heads, (R,)."""
 
     def write(self) -> None:
         """Bring the heads up to date."""
@@ -50,7 +51,8 @@ class ModuleLearner:
         self.optimizer = kind(self.trained, lr=training.learning_rate, weight_decay=training.weight_decay)
 
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As `Learner`; where scores are nan, of which torch's cross entropy makes an error, the total alone, nan, and no step."""
+        """As `Learner`; where scores are nan, of which torch's cross entropy makes an error, the total alone, nan, and
+        no step."""
         output = self.head(cues, patterns)
         if torch.isnan(output.segment_logits).any():
             return {"total": torch.tensor(math.nan)}
@@ -117,11 +119,14 @@ def epoch_count(training: Training, labels: torch.Tensor, pairs: bool) -> int:
         return training.epochs
     normal = int((labels[:, 0] > 0).sum())
     bags = max(normal, len(labels) - normal) if pairs else len(labels)
-    return math.ceil(training.steps / math.ceil(bags / (max(1, training.batch_bags // 2) if pairs else training.batch_bags)))
+    return math.ceil(
+        training.steps / math.ceil(bags / (max(1, training.batch_bags // 2) if pairs else training.batch_bags))
+    )
 
 
 def diverged(head: HeadModule, loss: float, epoch: int, run: Run) -> PipelineError | None:
-    """The error of a training that went astray; None where the loss of the epoch and all that the head has learnt are finite."""
+    """The error of a training that went astray; None where the loss of the epoch and all that the head has learnt are
+    finite."""
     broken = [name for name, value in head.state_dict().items() if not torch.isfinite(value).all()]
     if math.isfinite(loss) and not broken:
         return None
@@ -142,8 +147,8 @@ def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: 
     Args:
         labels: (N, 1 + C), column 0 Normal.
         batch_bags: bags of a batch.
-        pairs: every batch holds as many normal as anomalous bags, batch_bags // 2 of each (at least one), the normal ones first.
-            Of the kind with more bags each comes once; of the other some come again, in a new order.
+        pairs: every batch holds as many normal as anomalous bags, batch_bags // 2 of each (at least one), the normal
+            ones first. Of the kind with more bags each comes once; of the other some come again, in a new order.
         generator: of the order.
 
     Raises:
@@ -154,7 +159,9 @@ def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: 
     normal = labels[:, 0] > 0
     kinds = [torch.nonzero(which)[:, 0] for which in (normal, ~normal)]
     if not len(kinds[0]) or not len(kinds[1]):
-        raise ConfigError(f"training: this head needs normal and anomalous videos, got {len(kinds[0])} and {len(kinds[1])}")
+        raise ConfigError(
+            f"training: this head needs normal and anomalous videos, got {len(kinds[0])} and {len(kinds[1])}"
+        )
     longest = max(map(len, kinds))
     orders = []
     for kind in kinds:

@@ -1,9 +1,10 @@
-"""Make the bundled weights of `tpn_tiny`: a stand-in for Kinetics, trained on moving shapes (pipeline.data.synthetic.shapes).
+"""Make the bundled weights of `tpn_tiny`: a stand-in for Kinetics, trained on moving shapes
+(pipeline.data.synthetic.shapes).
 
     python -m pipeline.stages.training.pretrain --out tpn_tiny.safetensors
 
-Two linear read-outs learn which attributes a clip holds, from the mean over cells, and which each cell holds. They are dropped. No
-anomaly class, scene or label of the data sets takes part.
+Two linear read-outs learn which attributes a clip holds, from the mean over cells, and which each cell holds. They are
+dropped. No anomaly class, scene or label of the data sets takes part.
 """
 
 from __future__ import annotations
@@ -67,18 +68,26 @@ def pretrain(steps: int, batch: int, learning_rate: float, seed: int) -> Backbon
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         if not math.isfinite(float(loss.detach())):
-            raise PipelineError(f"pretraining: the loss is {float(loss.detach())}; lower the learning rate, {learning_rate:g}")
+            raise PipelineError(
+                f"pretraining: the loss is {float(loss.detach())}; lower the learning rate, {learning_rate:g}"
+            )
         optimizer.step()
         schedule.step()
-        progress.set_description(f"cells {float(on_cells.detach()):.3f} clips {float(on_clips.detach()):.3f}", refresh=False)
+        progress.set_description(
+            f"cells {float(on_cells.detach()):.3f} clips {float(on_clips.detach()):.3f}", refresh=False
+        )
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
-        raise PipelineError(f"pretraining: the weights are not finite at the end; lower the learning rate, {learning_rate:g}")
+        raise PipelineError(
+            f"pretraining: the weights are not finite at the end; lower the learning rate, {learning_rate:g}"
+        )
     network.eval()
     return network
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write the weights.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write the weights."
+)
 @click.option("--steps", default=800, show_default=True)
 @click.option("--batch", default=16, show_default=True, help="Clips of a step.")
 @click.option("--learning-rate", default=3e-3, show_default=True)
@@ -87,7 +96,8 @@ def main(out: Path, steps: int, batch: int, learning_rate: float, seed: int) -> 
     """Train the stand-in weights of tpn_tiny and write them as float16 safetensors."""
     network = pretrain(steps, batch, learning_rate, seed)
     tensors = {
-        name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in network.state_dict().items()
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
     }
     recipe = {
         "steps": steps,

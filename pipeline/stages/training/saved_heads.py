@@ -80,7 +80,9 @@ def load_head(path: Path) -> TrainedHead:
         raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
     standardizer = None
     if settings.standardize:
-        standardizer = Standardizer(tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset)
+        standardizer = Standardizer(
+            tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset
+        )
     state = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     module = make_head(settings, Training(), facts["channels"], len(classes))
     module.load_state_dict(state, strict=True)
@@ -88,7 +90,8 @@ def load_head(path: Path) -> TrainedHead:
 
 
 def check_features(head: TrainedHead, path: Path, at_hand: FeatureRecipe, experiment: Experiment) -> list[str]:
-    """Make sure that features are what a head was trained on, but for the differences of training clips and test windows.
+    """Make sure that features are what a head was trained on, but for the differences of training clips and test
+    windows.
 
     Args:
         head: loaded.
@@ -97,8 +100,8 @@ def check_features(head: TrainedHead, path: Path, at_hand: FeatureRecipe, experi
         experiment: the configuration at hand.
 
     Returns:
-        What the user should know, one sentence each: of a head that does not say what it was trained on nothing can be checked
-        but the number of channels.
+        What the user should know, one sentence each: of a head that does not say what it was trained on nothing can be
+        checked but the number of channels.
 
     Raises:
         FeatureMismatch: they were made in another way; names every setting that differs.
@@ -106,7 +109,9 @@ def check_features(head: TrainedHead, path: Path, at_hand: FeatureRecipe, experi
     channels = at_hand.map_shape[-1]
     if head.features is None:
         if head.channels not in (None, channels):
-            raise FeatureMismatch(f"{path}: the head was trained on maps of {head.channels} channels, these have {channels}")
+            raise FeatureMismatch(
+                f"{path}: the head was trained on maps of {head.channels} channels, these have {channels}"
+            )
         return [
             f"{path}: the head was saved before heads recorded how their features were made, so nothing can say whether it fits "
             f"these features; train it again, or make sure yourself that backbone, weights and preprocessing are the same"

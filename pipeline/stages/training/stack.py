@@ -1,9 +1,9 @@
 """`gig` heads trained as one tensor program, without autograd.
 
-Runs that see the same bags in the same order with the same dropout differ only in lambdas, p and learning rate. Their heads are
-rows of one matrix, so that a step costs a few large products in place of many small ones. A sum of their losses has the gradients
-of each, and the optimiser works element by element: the result is that of training them one by one, up to the order of sums. One
-run is a stack of one.
+Runs that see the same bags in the same order with the same dropout differ only in lambdas, p and learning rate. Their
+heads are rows of one matrix, so that a step costs a few large products in place of many small ones. A sum of their
+losses has the gradients of each, and the optimiser works element by element: the result is that of training them one by
+one, up to the order of sums. One run is a stack of one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ EPSILON = 1e-10  # Adagrad's, as in torch
 
 def stack_key(run: Run) -> str | None:
     """Runs of one key, on one reduction, can be stacked; None for a run that cannot."""
-    if run.head.name != "gig" or run.head.channel_attention or run.training.optimizer != "adagrad" or run.training.clip_norm:
+    if (
+        run.head.name != "gig"
+        or run.head.channel_attention
+        or run.training.optimizer != "adagrad"
+        or run.training.clip_norm
+    ):
         return None
     training = run.training.model_dump(exclude={"learning_rate"})
     return digest(training, run.selection, run.head.dropout)
@@ -54,8 +59,8 @@ def fit_stack(
         progress: called once an epoch.
 
     Returns:
-        For every run its head, in evaluation mode, and the mean loss terms of every epoch; or, of a run whose training diverged,
-        the error that `fit` would raise. The others are none the worse for it.
+        For every run its head, in evaluation mode, and the mean loss terms of every epoch; or, of a run whose training
+        diverged, the error that `fit` would raise. The others are none the worse for it.
     """
     training = runs[0].training
     heads = [make_head(run.head, run.training, bags.cues.shape[-1], classes) for run in runs]
@@ -113,7 +118,9 @@ class Stack:
         self.speeds = torch.tensor(speeds).repeat_interleave(self.outputs)
         self.lambda0, self.cue_weights = (torch.tensor([pair[0] for pair in pairs]) for pairs in (cues, kept))
         names = ("p", "lambda1", "lambda2", "lambda3")
-        self.weights = SegmentWeights(*(torch.tensor([float(getattr(run.head, name)) for run in runs]) for name in names))
+        self.weights = SegmentWeights(
+            *(torch.tensor([float(getattr(run.head, name)) for run in runs]) for name in names)
+        )
 
     @torch.inference_mode()
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -136,7 +143,9 @@ class Stack:
         total = self.lambda0 * video + weights.lambda1 * segment + weights.lambda2 * classes + weights.lambda3 * sparse
         return {"total": total, "video": video, "segment": segment, "classes": classes, "sparse": sparse}
 
-    def _update(self, values: torch.Tensor, gradient: torch.Tensor, squares: torch.Tensor, speeds: torch.Tensor) -> None:
+    def _update(
+        self, values: torch.Tensor, gradient: torch.Tensor, squares: torch.Tensor, speeds: torch.Tensor
+    ) -> None:
         """Adagrad (Duchi, Hazan, Singer 2011), as in torch; the gradient is used up."""
         if self.decay:
             gradient.add_(values, alpha=self.decay)

@@ -46,8 +46,8 @@ def train_head(
 ) -> None:
     """Train one run's head on the features of the training split and write it to `folder`.
 
-    Writes head.safetensors (weights, channel statistics), losses.csv, TensorBoard events and config.yaml; with a validation split
-    selection.json too.
+    Writes head.safetensors (weights, channel statistics), losses.csv, TensorBoard events and config.yaml; with a
+    validation split selection.json too.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
@@ -62,7 +62,12 @@ def train_head(
 
 
 def train_on(
-    experiment: Experiment, run: Run, manifest: Manifest, material: Material, folder: Path, progress: Progress | None = None
+    experiment: Experiment,
+    run: Run,
+    manifest: Manifest,
+    material: Material,
+    folder: Path,
+    progress: Progress | None = None,
 ) -> None:
     """As `train_head`, on reduced bags."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +79,12 @@ def train_on(
 
 
 def write_head(
-    folder: Path, run: Run, module: HeadModule, material: Material, validation: Validation | None, classes: tuple[str, ...]
+    folder: Path,
+    run: Run,
+    module: HeadModule,
+    material: Material,
+    validation: Validation | None,
+    classes: tuple[str, ...],
 ) -> None:
     """Write what training gives but the loss curves."""
     if validation:
@@ -108,10 +118,12 @@ def fit(
         validation: judges the head after every epoch; without it the last epoch counts.
 
     Returns:
-        The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation split.
+        The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation
+        split.
 
     Raises:
-        PipelineError: the loss, or what the head has learnt, is not finite after an epoch; no checkpoint is written of that.
+        PipelineError: the loss, or what the head has learnt, is not finite after an epoch; no checkpoint is written of
+            that.
     """
     training = run.training
     head = make_head(run.head, training, bags.cues.shape[-1], classes)
@@ -150,7 +162,9 @@ def write_losses(folder: Path, history: Sequence[dict[str, float]]) -> None:
     with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["epoch", *(history[0] if history else ())])
-        table.writerows([epoch, *(f"{value:.6f}" for value in means.values())] for epoch, means in enumerate(history, start=1))
+        table.writerows(
+            [epoch, *(f"{value:.6f}" for value in means.values())] for epoch, means in enumerate(history, start=1)
+        )
 
 
 def _plot(board: SummaryWriter, epoch: int, means: dict[str, float]) -> None:

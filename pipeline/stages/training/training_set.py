@@ -69,7 +69,10 @@ def gather(
     run: Run, manifest: Manifest, bags: Bags | CachedBags, standardizer: Standardizer | None, features: FeatureRecipe
 ) -> Material:
     """Reduced bags of all training videos with their labels, the validation split apart."""
-    labels, held_out = training_labels(manifest, bags.video_ids, run.training), held_out_videos(run, manifest.split("train"))
+    labels, held_out = (
+        training_labels(manifest, bags.video_ids, run.training),
+        held_out_videos(run, manifest.split("train")),
+    )
     if not held_out:
         return Material(bags, labels, None, standardizer, features)
     kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])

@@ -1,8 +1,9 @@
 """Choices made on the validation split: which epoch's weights are kept, and from which score on a class is given.
 
-Validation videos are training videos, so they have labels of whole videos only, and the criteria are of whole videos: the AUC of
-the segment consensus (eqs. 8 and 9) for the epoch, and the F1 of a video's highest segment score for every class's threshold.
-Segments stand in for the windows of test videos, whose clips are denser: the thresholds carry over as far as the scores do.
+Validation videos are training videos, so they have labels of whole videos only, and the criteria are of whole videos:
+the AUC of the segment consensus (eqs. 8 and 9) for the epoch, and the F1 of a video's highest segment score for every
+class's threshold. Segments stand in for the windows of test videos, whose clips are denser: the thresholds carry over
+as far as the scores do.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class Validation:
 
 
 class LiveValidation(Validation):
-    """The validation split of a fine-tuning, whose clips are encoded anew after every epoch; what is judged before the first is the
-    frozen stage, epoch 0.
+    """The validation split of a fine-tuning, whose clips are encoded anew after every epoch; what is judged before the
+    first is the frozen stage, epoch 0.
 
     The best epoch is that of the highest AUC and, where several have it, of the lowest loss (eq. 14).
 

@@ -40,7 +40,8 @@ def root(tmp_path: Path, make_video) -> Path:
 
 def section(root: Path, **settings) -> CsvDataset:
     return CsvDataset(
-        **{"adapter": "csv", "name": "mine", "root": root, "classes": CLASSES, "annotations": "annotations.csv"} | settings
+        **{"adapter": "csv", "name": "mine", "root": root, "classes": CLASSES, "annotations": "annotations.csv"}
+        | settings
     )
 
 
@@ -248,5 +249,7 @@ def test_gaps_in_the_numbers_of_an_image_folder_are_told(root):
     manifest = read(root)
     assert {video.video_id: video.packets for video in manifest.videos}["f0"] == 8
     place = f"{root}/videos.csv, row 6: f0: "
-    what = "images are missing between the others: number 5 to 9, 12 (6 in all); the images that are there are its frames"
+    what = (
+        "images are missing between the others: number 5 to 9, 12 (6 in all); the images that are there are its frames"
+    )
     assert manifest.origin.warnings == (place + what,)

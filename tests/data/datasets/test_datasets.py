@@ -1,4 +1,5 @@
-"""The adapters of the published data sets: what they read from official forms, and that they say everything that is wrong."""
+"""The adapters of the published data sets: what they read from official forms, and that they say everything that is
+wrong."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ class TestUcfCrime:
             "Normal_Videos_003_x264": ("test", ()),
             "Vandalism017_x264": ("test", ("Vandalism",)),
         }
-        assert manifest.video("Normal_Videos_003_x264").path == "Testing_Normal_Videos_Anomaly/Normal_Videos_003_x264.mp4"
+        assert (
+            manifest.video("Normal_Videos_003_x264").path == "Testing_Normal_Videos_Anomaly/Normal_Videos_003_x264.mp4"
+        )
         assert spans(manifest, "Abuse028_x264", "Abuse") == [(3, 9)]  # the end is part of the interval in the file
         assert spans(manifest, "Vandalism017_x264", "Vandalism") == [(0, 5), (20, 25)]
 
@@ -87,7 +90,8 @@ class TestUcfCrime:
         manifest = build(mock("ucf_crime"))
         (warning,) = manifest.origin.warnings
         assert (
-            "Temporal_Anomaly_Annotation.txt, row 3: Vandalism017_x264: the interval [20, 25) ends past the video's 24" in warning
+            "Temporal_Anomaly_Annotation.txt, row 3: Vandalism017_x264: the interval [20, 25) ends past the video's 24"
+            in warning
         )
         assert manifest.origin.clip_past_end
         truth = manifest.frame_labels("Vandalism017_x264", FRAMES)
@@ -105,7 +109,9 @@ class TestUcfCrime:
     def test_another_length_than_stated_is_a_warning(self, mock):
         dataset = mock("ucf_crime")
         edit(dataset, "Temporal_Anomaly_Annotation.txt", "mp4 24 Vand", "mp4 30 Vand")
-        assert any("Vandalism017_x264: 30 frames stated, the file has 24" in line for line in build(dataset).origin.warnings)
+        assert any(
+            "Vandalism017_x264: 30 frames stated, the file has 24" in line for line in build(dataset).origin.warnings
+        )
 
     def test_every_problem_is_listed(self, mock):
         dataset = mock("ucf_crime", classes=["Abuse", "Vandalism"])
@@ -183,7 +189,9 @@ class TestXdViolence:
 
     def test_every_problem_is_listed(self, mock):
         dataset = mock("xd_violence")
-        mock_datasets.put(dataset.root, "test/v=new__#1_label_B4-0-0.mp4", "test/odd.mp4", "train/v=x__#1_label_A-B1-0.mp4")
+        mock_datasets.put(
+            dataset.root, "test/v=new__#1_label_B4-0-0.mp4", "test/odd.mp4", "train/v=x__#1_label_A-B1-0.mp4"
+        )
         (dataset.root / "test/v=OOj__#1_label_B6-0-0.mp4").unlink()
         with (dataset.root / "annotations.txt").open("a") as stream:
             stream.write("\nv=odd__#1_label_B1-0-0 3 4 5\nv=solo__#1_label_G-0-0 3 9\n")
@@ -208,10 +216,15 @@ class TestXdViolence:
             if line.strip():
                 touch(tmp_path / "test" / f"{line.split()[0].removesuffix('.mp4')}.mp4")
         (tmp_path / "train").mkdir()
-        names = {"annotations": folder / "annotations.txt", "class_annotations": folder / "annotations_multiclasses.txt"}
+        names = {
+            "annotations": folder / "annotations.txt",
+            "class_annotations": folder / "annotations_multiclasses.txt",
+        }
         videos, intervals, notes = read_only("xd_violence", root=tmp_path, **names)
         assert len(videos) == 500
-        marked = {(i.interval.video_id, f) for i in intervals for f in range(i.interval.start_frame, i.interval.end_frame)}
+        marked = {
+            (i.interval.video_id, f) for i in intervals for f in range(i.interval.start_frame, i.interval.end_frame)
+        }
         assert len(marked) == 539_562  # what annotations.txt marks, ends included
         assert [("v=38GQ9L2meyE" in n, "Ip.Man.2008" in n) for n in notes] == [(True, False), (False, True)]
 
@@ -274,7 +287,9 @@ class TestShanghaiTech:
         for file in settings.values():
             for line in file.read_text().split():
                 name = line.split(",")[0]
-                touch(tmp_path / (f"testing/frames/{name}/000.jpg" if len(name) == 7 else f"training/videos/{name}.avi"))
+                touch(
+                    tmp_path / (f"testing/frames/{name}/000.jpg" if len(name) == 7 else f"training/videos/{name}.avi")
+                )
         found = Problems()
         dataset = TypeAdapter(Dataset).validate_python({"adapter": "shanghaitech", "root": tmp_path, **settings})
         videos = ADAPTERS["shanghaitech"].read_videos(dataset, found)
@@ -291,7 +306,9 @@ class TestCityScene:
 
     def test_every_problem_is_listed(self, mock):
         dataset = mock("cityscene")
-        mock_datasets.put(dataset.root, "train/loose.mp4", "train/Dancing/d1.mp4", "train/Normal;Robbery/x.mp4", "test/f1.mp4")
+        mock_datasets.put(
+            dataset.root, "train/loose.mp4", "train/Dancing/d1.mp4", "train/Normal;Robbery/x.mp4", "test/f1.mp4"
+        )
         with (dataset.root / "annotations.csv").open("a") as stream:
             stream.write("t9,Robbery,1,2\nt1,Robbery,8,12\nt1,Fighting,24,99\n")
         found = problems(dataset)

@@ -126,7 +126,10 @@ class TestIds:
 class TestLabels:
     def test_other_capitals_are_one_line_for_each_label(self, root, make_video):
         make_video("data/n2.mp4")
-        write(root, *(row.replace("Fight", "fight").replace("Normal", "NORMAL") for row in (*ROWS, "n2,n2.mp4,train,Normal,a")))
+        write(
+            root,
+            *(row.replace("Fight", "fight").replace("Normal", "NORMAL") for row in (*ROWS, "n2,n2.mp4,train,Normal,a")),
+        )
         change(root, "Fight", "FIGHT", "annotations.csv")
         assert problems(root) == [
             "videos.csv, row 2 and 2 more: unknown label 'NORMAL'; did you mean 'Normal'?",
@@ -154,7 +157,9 @@ class TestSplits:
         change(root, "Normal,c", "Normal,b")
         change(root, "Fight,d", "Fight,b")
         (line,) = problems(root)
-        assert line.startswith("videos.csv, row 4 and 1 more: source 'b' is in both splits, in train at videos.csv, row 3: ")
+        assert line.startswith(
+            "videos.csv, row 4 and 1 more: source 'b' is in both splits, in train at videos.csv, row 3: "
+        )
 
     def test_a_class_without_a_video(self, root):
         (line,) = problems(root, classes=["Fire", "Fight", "Fall"])
@@ -169,7 +174,9 @@ class TestSplits:
 
     def test_a_validation_split_that_cannot_be_made_is_listed_with_the_rest(self, root):
         (line,) = problems(root, selections=[(0.2, 0), (0.2, 0)])
-        assert line.startswith("selection: no anomalous video would be left for validation: 2 training videos of 2 source(s)")
+        assert line.startswith(
+            "selection: no anomalous video would be left for validation: 2 training videos of 2 source(s)"
+        )
         change(root, "n1,n1.mp4", "n1,gone.mp4")
         assert len(problems(root, selections=[(0.2, 0)])) == 2
 
@@ -203,7 +210,10 @@ class TestSameContent:
 
     def test_empty_and_unreadable_files_have_no_part(self, tmp_path):
         (tmp_path / "empty").touch()
-        assert same_content([tmp_path / "empty", tmp_path / "empty", tmp_path / "gone", tmp_path / "gone"], [0, 0, 5, 5]) == []
+        assert (
+            same_content([tmp_path / "empty", tmp_path / "empty", tmp_path / "gone", tmp_path / "gone"], [0, 0, 5, 5])
+            == []
+        )
 
 
 class TestFolders:

@@ -17,7 +17,12 @@ from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.errors import DecodeError
 
 AWKWARD = SHARED / "data" / "decoder"
-CORNERS = {"top left": (255, 0, 0), "top right": (0, 255, 0), "bottom left": (0, 0, 255), "bottom right": (255, 255, 255)}
+CORNERS = {
+    "top left": (255, 0, 0),
+    "top right": (0, 255, 0),
+    "bottom left": (0, 0, 255),
+    "bottom right": (255, 255, 255),
+}
 
 
 def corners(width: int = 96, height: int = 64) -> np.ndarray:
@@ -183,7 +188,12 @@ def test_files_that_are_no_videos_are_errors(tmp_path):
         sound.rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
-    expected = {"text.mp4": "FFmpeg can open", "empty.mp4": "empty", "sound.mp4": "holds audio", "gone.mp4": "no such file"}
+    expected = {
+        "text.mp4": "FFmpeg can open",
+        "empty.mp4": "empty",
+        "sound.mp4": "holds audio",
+        "gone.mp4": "no such file",
+    }
     for name, message in expected.items():
         for read in (read_header, lambda path: list(iter_frames(path)), lambda path: list(iter_raw_frames(path))):
             with pytest.raises(DecodeError, match=message) as caught:

@@ -42,7 +42,9 @@ def encode(
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         video.options = stream or {}
         for level in levels(count):
-            image = level + rng.normal(0, noise, (size[1], size[0], 3)) if noise else np.full((size[1], size[0], 3), level)
+            image = (
+                level + rng.normal(0, noise, (size[1], size[0], 3)) if noise else np.full((size[1], size[0], 3), level)
+            )
             frame = av.VideoFrame.from_ndarray(np.clip(image, 0, 255).astype(np.uint8), format="rgb24")
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
@@ -114,7 +116,8 @@ def test_an_edit_list_leaves_out_what_the_player_would(tmp_path):
     assert next(iter_raw_frames(path)).time_s == 0
 
 
-# Rows of the display matrix (a, b, c, d), and the corners of the upright picture: top left, top right, bottom left, bottom right.
+# Rows of the display matrix (a, b, c, d), and the corners of the upright picture: top left, top right, bottom left,
+# bottom right.
 ORIENTATIONS = {
     "as it is": ((1, 0, 0, 1), "ABCD"),
     "mirrored": ((-1, 0, 0, 1), "BADC"),
@@ -162,9 +165,13 @@ def test_planes_give_the_pixels_of_a_packed_picture(pixels, size):
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     frame = VideoReformatter().reformat(av.VideoFrame.from_ndarray(noise, format="rgb24"), *size, pixels, threads=1)
     for width, height in ((455, 256), (341, 256), (340, 256), (257, 455)):
-        packed = VideoReformatter().reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+        packed = VideoReformatter().reformat(
+            frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1
+        )
         found, expected = Upright().image(frame, width, height).astype(int), packed.to_ndarray().astype(int)
-        assert np.abs(found - expected).max() <= 2  # libswscale has code for every processor; the wrong filter is tens apart
+        assert (
+            np.abs(found - expected).max() <= 2
+        )  # libswscale has code for every processor; the wrong filter is tens apart
 
 
 def test_pictures_do_not_wait_for_the_garbage_collector(make_video):

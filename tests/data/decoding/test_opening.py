@@ -1,4 +1,5 @@
-"""Opening files of others: any name opens, nothing but the file is read, EXIF is understood, and pictures have a limit."""
+"""Opening files of others: any name opens, nothing but the file is read, EXIF is understood, and pictures have a
+limit."""
 
 from __future__ import annotations
 
@@ -175,7 +176,9 @@ def test_the_orientation_that_exif_states_is_applied(tmp_path, kind, orientation
         path = mjpeg_avi(tmp_path / "m.avi", [jpeg(picture, tiff)] * 2)
     else:
         rows = b"".join(b"\0" + row.tobytes() for row in picture)
-        path = folder_of(tmp_path / "frames", **{f"1_{kind}": jpeg(picture, tiff) if kind == "jpg" else png(64, 48, rows, tiff)})
+        path = folder_of(
+            tmp_path / "frames", **{f"1_{kind}": jpeg(picture, tiff) if kind == "jpg" else png(64, 48, rows, tiff)}
+        )
     turns = {  # EXIF 2.3, 4.6.4 A
         1: picture,
         2: picture[:, ::-1],
@@ -238,7 +241,9 @@ def test_pictures_that_become_too_large_by_resizing_are_refused(tmp_path, limite
 
 
 def test_a_picture_that_grows_too_large_on_the_way_is_damage(tmp_path, limited):
-    path = mjpeg_avi(tmp_path / "m.avi", [jpeg(LEFT_HALF_WHITE), jpeg(np.zeros((480, 640), np.uint8)), jpeg(LEFT_HALF_WHITE)])
+    path = mjpeg_avi(
+        tmp_path / "m.avi", [jpeg(LEFT_HALF_WHITE), jpeg(np.zeros((480, 640), np.uint8)), jpeg(LEFT_HALF_WHITE)]
+    )
     limited(64 * 48)
     damage = Damage()
     assert len(list(iter_raw_frames(path, damage=damage))) == 3

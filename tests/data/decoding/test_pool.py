@@ -201,7 +201,9 @@ def test_every_picture_comes_with_its_frame_wherever_the_ring_ends(numbered, mon
 
 def test_a_slow_decoder_is_not_taken_for_one_that_hangs(tmp_path, monkeypatch):
     """Its frames are sent before there are as many as are sent at once otherwise."""
-    (tmp_path / "decoder_slow.py").write_text(NUMBERED.replace("        image =", "        time.sleep(0.5)\n        image =", 1))
+    (tmp_path / "decoder_slow.py").write_text(
+        NUMBERED.replace("        image =", "        time.sleep(0.5)\n        image =", 1)
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with DecodeWorkers(1, 2.5, crop=8, short_side=8, decoder="decoder_slow") as workers:
         assert read_together(workers, [Job(Path("9.mp4"))]) == [list(range(9))]
@@ -269,7 +271,8 @@ def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
 
 @pytest.fixture
 def meeting(tmp_path, monkeypatch) -> str:
-    """A decoder that waits in the middle of a video, past what the ring holds, until the other video's has come as far."""
+    """A decoder that waits in the middle of a video, past what the ring holds, until the other video's has come as
+    far."""
     (tmp_path / "meeting_decoder.py").write_text(MEETING)
     monkeypatch.syspath_prepend(tmp_path)
     return "meeting_decoder"
@@ -358,7 +361,9 @@ def test_a_worker_ends_with_the_process_that_made_it(double, tmp_path):
         """)
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    process = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
+    )
     pid = int(process.stdout)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and _alive(pid):
@@ -421,7 +426,7 @@ def test_headers_and_whole_videos_are_read_again_where_a_decoder_was_killed(tmp_
         assert [getattr(header, "packets", header) for header in workers.headers(paths)] == [5, 5, 5]
         (tmp_path / "b.frame").touch()
         collected = [workers.collect(stream) for stream in workers.streams(map(Job, paths))]
-    assert [(len(times), [int(picture[0, 0, 0]) for picture in pictures.values()]) for times, pictures in collected] == [
-        (5, [0, 1, 2, 3, 4])
-    ] * 3
+    assert [
+        (len(times), [int(picture[0, 0, 0]) for picture in pictures.values()]) for times, pictures in collected
+    ] == [(5, [0, 1, 2, 3, 4])] * 3
     assert not list(tmp_path.glob("b.header")) + list(tmp_path.glob("b.frame"))  # both kills took place

@@ -92,7 +92,9 @@ class TestLostFrames:
         np.testing.assert_allclose(seen[3:], LEVELS[3:], atol=2.5)
 
     def test_among_b_frames_the_place_is_that_of_the_time_not_of_the_packet(self, tmp_path):
-        path = write(tmp_path / "a.mp4", stream={"bf": "3", "b_strategy": "0", "x264-params": "b-pyramid=none:scenecut=0"})
+        path = write(
+            tmp_path / "a.mp4", stream={"bf": "3", "b_strategy": "0", "x264-params": "b-pyramid=none:scenecut=0"}
+        )
         found = packets(path)
         number = b_frame(path)
         place = sorted(packet.pts for packet in found).index(found[number].pts)
@@ -113,7 +115,9 @@ class TestLostFrames:
             data[start:stop] = np.random.default_rng(1).bytes(stop - start)
         else:
             for place in range(start // 188 * 188, stop, 188):
-                data[place : place + 188] = b"\x47\x1f\xff\x10" + b"\xff" * 184  # an empty packet of the transport stream
+                data[place : place + 188] = (
+                    b"\x47\x1f\xff\x10" + b"\xff" * 184
+                )  # an empty packet of the transport stream
         path.write_bytes(data)
         seen, _, damage = watch(path)
         assert len(seen) == FRAMES
@@ -126,7 +130,11 @@ class TestLostFrames:
         found = packets(path)
         assert all(packet.pts is None for packet in found)
         data = bytearray(path.read_bytes())
-        places = [place for place in range(len(data) - 4) if data[place : place + 3] == b"\0\0\1" and data[place + 3] & 31 == 5]
+        places = [
+            place
+            for place in range(len(data) - 4)
+            if data[place : place + 3] == b"\0\0\1" and data[place + 3] & 31 == 5
+        ]
         for start, stop in zip(places[20:22], places[21:23], strict=True):
             data[start + 4 : start + 40] = b"\xff" * 36
             assert stop > start + 40
@@ -156,7 +164,9 @@ class TestShare:
             check_damage(self.HEADER, 864, damage, policy())
 
     def test_a_file_that_ends_early_is_damaged_though_all_of_it_decodes(self):
-        header = VideoHeader(Path("a.mkv"), 64, 48, 25.0, packets=80, bytes=1, declared=200, fault="File ended prematurely")
+        header = VideoHeader(
+            Path("a.mkv"), 64, 48, 25.0, packets=80, bytes=1, declared=200, fault="File ended prematurely"
+        )
         with pytest.raises(DecodeError, match="ended prematurely.*80 of 200 frames are sound, 120 missing at the end"):
             check_damage(header, 80, Damage(), policy())
 
@@ -221,7 +231,13 @@ class TestHiddenPackets:
         rows = "n,n.mp4,train,Normal\nf,f.mp4,train,F\nt,t.mp4,test,Normal\nu,u.mp4,test,F\n"
         (tmp_path / "videos.csv").write_text("video_id,path,split,label\n" + rows)
         (tmp_path / "annotations.csv").write_text("video_id,label,start_frame,end_frame\nu,F,20,50\n")
-        nano["dataset"] = {"adapter": "csv", "name": "m", "root": str(tmp_path), "annotations": "annotations.csv", "classes": ["F"]}
+        nano["dataset"] = {
+            "adapter": "csv",
+            "name": "m",
+            "root": str(tmp_path),
+            "annotations": "annotations.csv",
+            "classes": ["F"],
+        }
         with pytest.raises(ManifestError, match=r"u: the interval \[20, 50\) ends past the video's 30 frames"):
             build_manifest(parse_experiment(nano), tmp_path / "manifest")
 

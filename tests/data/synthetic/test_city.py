@@ -1,4 +1,5 @@
-"""The generated city: balanced, its truth consistent, its classes visible, some small, and no class given away by a place."""
+"""The generated city: balanced, its truth consistent, its classes visible, some small, and no class given away by a
+place."""
 
 from __future__ import annotations
 
@@ -113,7 +114,9 @@ class Entry:
 def test_a_validation_split_holds_every_class_and_whole_cameras(scripts):
     train = [Entry(script.video_id, script.labels, script.source) for script in of(scripts, "train")]
     chosen = set(carve_validation(train, 0.2, 0))
-    assert Counter(label for entry in train if entry.video_id in chosen for label in entry.labels) == dict.fromkeys(CITY_CLASSES, 2)
+    assert Counter(label for entry in train if entry.video_id in chosen for label in entry.labels) == dict.fromkeys(
+        CITY_CLASSES, 2
+    )
     assert not {e.source for e in train if e.video_id in chosen} & {e.source for e in train if e.video_id not in chosen}
 
 

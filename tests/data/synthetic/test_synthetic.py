@@ -78,7 +78,20 @@ def test_a_renderer_that_cannot_write_or_dies_is_an_error(tmp_path):
 
 
 FIXTURE = {  # means of the quarters of a frame, red, green and blue: upper left and right, lower left and right
-    ("train_Normal_000", 30): (115.582, 118.907, 120.18, 135.572, 134.89, 117.764, 88.568, 83.449, 83.429, 85.004, 84.988, 84.886),
+    ("train_Normal_000", 30): (
+        115.582,
+        118.907,
+        120.18,
+        135.572,
+        134.89,
+        117.764,
+        88.568,
+        83.449,
+        83.429,
+        85.004,
+        84.988,
+        84.886,
+    ),
     ("train_Explosion_003", 40): (
         138.92,
         141.54,
@@ -144,7 +157,9 @@ def test_another_seed_gives_other_videos(folder, tmp_path):
 
 
 def test_it_is_a_valid_data_set_with_the_sizes_asked_for(folder):
-    manifest = build(CsvDataset(adapter="csv", name="scene", root=folder, annotations="annotations.csv", classes=CLASSES))
+    manifest = build(
+        CsvDataset(adapter="csv", name="scene", root=folder, annotations="annotations.csv", classes=CLASSES)
+    )
     assert len(manifest.split("train")) == 1 + len(CLASSES)
     assert len(manifest.split("test")) == 4
     assert all(12 <= v.packets <= 16 for v in manifest.split("train"))
@@ -190,7 +205,9 @@ def test_pretraining_shapes_name_no_anomaly_class():
 def test_brightness_and_activity_do_not_tell_the_anomaly(tmp_path):
     spec = dataclasses.replace(SMALL, seed=3, test_normal=6, test_anomalous=9, test_frames=(150, 250))
     generate(spec, tmp_path)
-    manifest = build(CsvDataset(adapter="csv", name="scene", root=tmp_path, annotations="annotations.csv", classes=CLASSES))
+    manifest = build(
+        CsvDataset(adapter="csv", name="scene", root=tmp_path, annotations="annotations.csv", classes=CLASSES)
+    )
     brightness, activity, truth = {}, {}, {}
     for entry in manifest.split("test"):
         images = [frame.image.astype(np.int16) for frame in iter_frames(manifest.video_path(entry.video_id))]

@@ -27,7 +27,9 @@ def recipes(nano) -> tuple[object, FeatureRecipe, FeatureRecipe]:
     """An experiment, and the recipes of its training and its test features."""
     experiment = parse_experiment(nano)
     train, test = experiment.train_sampling.model_dump(), experiment.test_sampling.model_dump()
-    trained = FeatureRecipe("tpn_tiny", "1a2b", "float32", experiment.preprocess.model_dump(), train, "float16", (7, 7, 2048))
+    trained = FeatureRecipe(
+        "tpn_tiny", "1a2b", "float32", experiment.preprocess.model_dump(), train, "float16", (7, 7, 2048)
+    )
     return experiment, trained, replace(trained, sampling=test)
 
 

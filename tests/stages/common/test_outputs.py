@@ -1,4 +1,5 @@
-"""Output folders: whole or not there, finished files kept after an error, one process at a time, disks without locks."""
+"""Output folders: whole or not there, finished files kept after an error, one process at a time, disks without
+locks."""
 
 from __future__ import annotations
 

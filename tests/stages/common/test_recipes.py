@@ -75,7 +75,9 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
 
 
 def test_a_limit_on_pixels_moves_no_feature_but_has_refused_videos_tried_again(nano):
-    assert digest(Decoding().deciding()) == digest({"on_damage": "keep", "keep_share": 0.9})  # as it was before there was one
+    assert digest(Decoding().deciding()) == digest(
+        {"on_damage": "keep", "keep_share": 0.9}
+    )  # as it was before there was one
     assert Decoding().max_pixels == MAX_PIXELS
     before = Recipes(parse_experiment(nano))
     after = Recipes(parse_experiment(nano | {"decoding": {"max_megapixels": 128}}))
@@ -94,7 +96,12 @@ def test_a_finetune_setting_moves_the_tuned_results_only(nano):
     def places(**changes: object) -> tuple[dict[str, str], list[str]]:
         recipes = Recipes(parse_experiment(nano | {"finetune": {"enabled": True} | changes}))
         tuned = recipes.finetuned
-        own = [recipes.finetune_folder(), tuned.scores_folder("gig"), tuned.evaluation_folder("gig"), tuned.namespace("test")]
+        own = [
+            recipes.finetune_folder(),
+            tuned.scores_folder("gig"),
+            tuned.evaluation_folder("gig"),
+            tuned.namespace("test"),
+        ]
         return {**digests(nano | {"finetune": {"enabled": True} | changes})}, [str(path) for path in own]
 
     (frozen, tuned), (same, other) = places(), places(epochs=3)

@@ -1,4 +1,5 @@
-"""`gig explain`: distinct peaks, an overlay that lies where the cells are, truth on request only, plain words where it cannot."""
+"""`gig explain`: distinct peaks, an overlay that lies where the cells are, truth on request only, plain words where it
+cannot."""
 
 from __future__ import annotations
 
@@ -97,7 +98,9 @@ def rendered(figure, axes):
     return pixels, to_data
 
 
-@pytest.mark.parametrize(("width", "height", "position"), [(256, 256, 0), (340, 256, 48), (1920, 1080, 17), (240, 426, 26)])
+@pytest.mark.parametrize(
+    ("width", "height", "position"), [(256, 256, 0), (340, 256, 48), (1920, 1080, 17), (240, 426, 26)]
+)
 def test_the_picture_shows_map_and_cell_where_they_belong(width, height, position):
     boxes = cell_boxes(width, height, Preprocess(), 7, 7)
     relation = np.zeros((7, 7), np.float32)
@@ -114,7 +117,9 @@ def test_the_picture_shows_map_and_cell_where_they_belong(width, height, positio
     outline = to_data(inside & (pixels[..., 2] > 200) & (pixels[..., 0] < 60))  # the colour of chosen cells
     np.testing.assert_allclose([outline[:, 0].min(), outline[:, 0].max()], [x0, x1], atol=0.06 * side)
     np.testing.assert_allclose([outline[:, 1].min(), outline[:, 1].max()], [y0, y1], atol=0.06 * (y1 - y0))
-    hot = to_data(inside & (pixels[..., 0] > 115) & (pixels[..., 2] < 120))  # the bright end of the colour scale, half transparent
+    hot = to_data(
+        inside & (pixels[..., 0] > 115) & (pixels[..., 2] < 120)
+    )  # the bright end of the colour scale, half transparent
     middle = hot.mean(axis=0)
     assert x0 <= middle[0] <= x1
     assert y0 <= middle[1] <= y1

@@ -47,7 +47,10 @@ def test_a_recording_gives_what_the_step_gives(precision):
     (early, early_calls), (late, late_calls) = counted(network.frames), counted(network.clips)
     frames, clips = Replayed(early, torch.device("cuda")), Replayed(late, torch.device("cuda"))
     generator, found, expected = torch.Generator().manual_seed(0), [], []
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
         for count in (12, 12, 6, 12, 6, 6, 12):
             pictures = torch.randint(0, 256, (count, 96, 96, 3), dtype=torch.uint8, generator=generator).pin_memory()
             # Nothing waits: a result that a later replay wrote over would differ.

@@ -137,7 +137,12 @@ def moving() -> np.ndarray:
 
 
 def maps_of(
-    device: str, pictures: np.ndarray, precision: str = "float32", batch: int = 8, say=lambda message: None, passes: int = 1
+    device: str,
+    pictures: np.ndarray,
+    precision: str = "float32",
+    batch: int = 8,
+    say=lambda message: None,
+    passes: int = 1,
 ) -> np.ndarray:
     network = FastTPN(build_backbone("tpn_tiny", "bundled"))
     network.set_precision(getattr(torch, precision))

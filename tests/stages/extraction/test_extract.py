@@ -39,7 +39,9 @@ class TestExtraction:
         store = FeatureStore.open(experiment.paths.cache)
         assert store.reader("train", "n1").shape == (1, 4, 7, 7, 2048)
         reader = store.reader("test", "t1")
-        np.testing.assert_array_equal(reader.frames()[0], window_indices(23, window_frames=6, stride_frames=6, interval_frames=1))
+        np.testing.assert_array_equal(
+            reader.frames()[0], window_indices(23, window_frames=6, stride_frames=6, interval_frames=1)
+        )
         np.testing.assert_allclose(reader.times(), np.arange(23) / 10)
         source = reader.record.provenance["source"]
         assert (source["decoded_frames"], source["width"], source["height"]) == (23, 96, 64)
@@ -99,7 +101,9 @@ class TestExtraction:
         assert (record.frame, record.library) == (3, None)
         assert "SIGSEGV" in record.reason
 
-    def test_a_decoder_that_was_killed_is_tried_again_when_the_others_are_done(self, experiment, manifest, tmp_path, monkeypatch):
+    def test_a_decoder_that_was_killed_is_tried_again_when_the_others_are_done(
+        self, experiment, manifest, tmp_path, monkeypatch
+    ):
         (tmp_path / "killed_decoder.py").write_text(
             "import os, signal\n"
             "from pathlib import Path\n"
@@ -118,7 +122,13 @@ class TestExtraction:
         for kills, outcome in (("1", (("t1", "t2"), ())), ("2", (("t2",), ("t1",)))):
             (tmp_path / "t1.kills").write_text(kills)
             report = extract(
-                experiment, manifest, "test", manifest.split("test"), f"ns{kills}", decoder="killed_decoder", say=said.append
+                experiment,
+                manifest,
+                "test",
+                manifest.split("test"),
+                f"ns{kills}",
+                decoder="killed_decoder",
+                say=said.append,
             )
             assert (report.extracted, report.quarantined) == outcome
         one, other = (FeatureStore.open(experiment.paths.cache).record("ns1", video_id) for video_id in ("t1", "t2"))
@@ -132,7 +142,15 @@ class TestExtraction:
             (tmp_path / f"{name}.mp4").write_text("this is no video")
         said, progress = [], []
         videos = manifest.split("test")
-        extract(experiment, manifest, "test", videos, "ns", progress=lambda *facts: progress.append(facts[2]), say=said.append)
+        extract(
+            experiment,
+            manifest,
+            "test",
+            videos,
+            "ns",
+            progress=lambda *facts: progress.append(facts[2]),
+            say=said.append,
+        )
         assert sorted(message.split(":")[0] for message in said) == ["t1 goes to quarantine", "t2 goes to quarantine"]
         assert not any("quarantine" in message for message in progress)
 
@@ -149,7 +167,9 @@ class TestExtraction:
                     writer.append(0, np.zeros((1, 1, 1, 1)), np.zeros((1, 1), dtype=np.int64))
                     facts = manifest.video_path("t1").stat()
                     source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-                    writer.commit({"source": source, "backbone": {"weights_sha256": weights_identity(experiment.backbone)}})
+                    writer.commit(
+                        {"source": source, "backbone": {"weights_sha256": weights_identity(experiment.backbone)}}
+                    )
 
         def say(message: str) -> None:
             said.append(message)
@@ -162,7 +182,9 @@ class TestExtraction:
             report = extract(experiment, manifest, "test", videos, "ns", say=say)
             done.result()
         assert (report.extracted, report.cached) == (("t2",), ("t1",))
-        assert said == [f"waiting for process {os.getpid()} on {socket.gethostname()}, which is making the features of t1"]
+        assert said == [
+            f"waiting for process {os.getpid()} on {socket.gethostname()}, which is making the features of t1"
+        ]
         assert not list((experiment.paths.output / ".extraction").rglob("t?"))
 
     @pytest.mark.parametrize(
@@ -197,7 +219,9 @@ class TestExtraction:
             assert record.frame > 30
             assert FeatureStore.open(experiment.paths.cache).video_ids("ns") == set()
 
-    @pytest.mark.parametrize(("damage", "current"), [(None, True), ({"errors": 1, "lost": []}, True), ({"errors": 1}, False)])
+    @pytest.mark.parametrize(
+        ("damage", "current"), [(None, True), ({"errors": 1, "lost": []}, True), ({"errors": 1}, False)]
+    )
     def test_features_of_the_time_when_lost_frames_had_no_places_are_made_again(self, manifest, damage, current):
         facts = manifest.video_path("t1").stat()
         source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "damage": damage}
@@ -313,7 +337,11 @@ class TestExtraction:
                 return value[:, None, None, None].expand(-1, 7, 7, 2048).contiguous()
 
         extractor, store = Extractor(experiment, Broken()), FeatureStore.open(experiment.paths.cache)
-        videos = [make_video("dark.mp4", frames=8), make_video("bright.mp4", frames=20), make_video("short.mp4", frames=3)]
+        videos = [
+            make_video("dark.mp4", frames=8),
+            make_video("bright.mp4", frames=20),
+            make_video("short.mp4", frames=3),
+        ]
         with experiment_workers(experiment) as workers:
             named = [(path.stem, path) for path in videos]
             outcomes = {o.video_id: o.error for o in extractor.extract(named, "test", store, "ns", workers)}

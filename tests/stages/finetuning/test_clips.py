@@ -104,7 +104,9 @@ def test_the_next_bags_are_made_before_the_loss_is_waited_for():
             order.append(f"bags {seeds}")
             return super().outputs(clips, seeds)
 
-    model = Noting(build_backbone("tpn_tiny", "bundled"), build_head("gig", channels=2048, classes=2, dropout=0.0), None, 2)
+    model = Noting(
+        build_backbone("tpn_tiny", "bundled"), build_head("gig", channels=2048, classes=2, dropout=0.0), None, 2
+    )
     bags, labels = Ahead(noted(), torch.device("cpu")), dict.fromkeys("abc", torch.tensor([0, 1.0, 0]))
     accumulate(model, bags, "abc", labels, Run(), batch=3, draw="0", at_once=2)
     assert order == [0, 1, "bags ['0 a', '0 b']", 2, 3, "bags ['0 c']", 4]

@@ -48,7 +48,13 @@ class Bench:
         self.folder = folder
         self.data = copy.deepcopy(NANO) | {"runs": {"gig": {}}, "selection": {"validation_share": 0.4}}
         self.data["dataset"] |= MORE
-        self.data["finetune"] = {"enabled": True, "epochs": 2, "batch_bags": 2, "unfreeze": "all", "backbone_learning_rate": 1e-3}
+        self.data["finetune"] = {
+            "enabled": True,
+            "epochs": 2,
+            "batch_bags": 2,
+            "unfreeze": "all",
+            "backbone_learning_rate": 1e-3,
+        }
         self.data["paths"] = {"output": str(folder / "var"), "cache": str(folder / "cache")}
         self.experiment = parse_experiment(self.data)
         self.manifest, self.head = folder / "manifest", folder / "head"
@@ -60,7 +66,10 @@ class Bench:
 
     def changed(self, **sections: dict):
         return parse_experiment(
-            {key: value | sections.get(key, {}) if isinstance(value, dict) else value for key, value in self.data.items()}
+            {
+                key: value | sections.get(key, {}) if isinstance(value, dict) else value
+                for key, value in self.data.items()
+            }
         )
 
     def tune(self, name: str, progress=None, **sections: dict) -> Path:
@@ -95,14 +104,21 @@ class TestFinetune:
             "config.yaml",
             "tensorboard",
         }
-        assert {path.name for path in unbroken.iterdir()} == names | {INPUTS}  # the note goes when the folder gets its name
-        before, after = build_backbone("tpn_tiny", "bundled"), build_backbone("tpn_tiny", str(unbroken / "backbone.safetensors"))
+        assert {path.name for path in unbroken.iterdir()} == names | {
+            INPUTS
+        }  # the note goes when the folder gets its name
+        before, after = (
+            build_backbone("tpn_tiny", "bundled"),
+            build_backbone("tpn_tiny", str(unbroken / "backbone.safetensors")),
+        )
         moved = {key for key, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[key])}
         assert moved == {name for name, _ in before.named_parameters()}  # statistics of the norms stay
         start, end = load_head(bench.head / "head.safetensors"), load_head(unbroken / "head.safetensors")
         assert not torch.equal(start.module.phi2.weight, end.module.phi2.weight)
         torch.testing.assert_close(start.standardizer.mean, end.standardizer.mean, rtol=0, atol=0)
-        assert end.features == replace(start.features, weights_sha256=after.weights_sha256)  # those of the tuned backbone
+        assert end.features == replace(
+            start.features, weights_sha256=after.weights_sha256
+        )  # those of the tuned backbone
         selection = json.loads((unbroken / "selection.json").read_text())
         assert len(selection["video_auc"]) == 2
         aucs = [selection["frozen_video_auc"], *selection["video_auc"]]
@@ -110,7 +126,10 @@ class TestFinetune:
         frozen = json.loads((bench.head / "selection.json").read_text())
         assert selection["validation_videos"] == frozen["validation_videos"]
         facts = json.loads((unbroken / "facts.json").read_text())
-        assert (facts["videos"], facts["steps"]) == (11 - len(selection["validation_videos"]), 2 * -(-facts["videos"] // 2))
+        assert (facts["videos"], facts["steps"]) == (
+            11 - len(selection["validation_videos"]),
+            2 * -(-facts["videos"] // 2),
+        )
 
     def test_the_same_again_is_the_same(self, bench, unbroken):
         assert weights(bench.tune("again", machine={"decode_workers": 1})) == weights(unbroken)
@@ -119,7 +138,11 @@ class TestFinetune:
         config = bench.folder / "request.json"
         folder = bench.folder / "killed"
         experiment = bench.changed(machine={"checkpoint_steps": 1})
-        facts = {"experiment": experiment.model_dump(mode="json"), "manifest": str(bench.manifest), "head": str(bench.head)}
+        facts = {
+            "experiment": experiment.model_dump(mode="json"),
+            "manifest": str(bench.manifest),
+            "head": str(bench.head),
+        }
         config.write_text(json.dumps(facts | {"folder": str(folder)}))
         script = (
             "import json, sys; from pathlib import Path; from pipeline.config import parse_experiment\n"
@@ -167,7 +190,9 @@ class TestFinetune:
                     ["pgrep", "-f", "finetuning.finetune .*dying"], capture_output=True, text=True
                 ).stdout.split()
                 workers = [
-                    pid for pid in map(int, found) if "torch.distributed.run" not in Path(f"/proc/{pid}/cmdline").read_text()
+                    pid
+                    for pid in map(int, found)
+                    if "torch.distributed.run" not in Path(f"/proc/{pid}/cmdline").read_text()
                 ]
                 os.kill(max(workers), signal.SIGKILL)
 
@@ -203,11 +228,16 @@ class TestFinetune:
 
     def test_a_loss_that_is_not_finite_is_an_error(self, bench):
         with pytest.raises(PipelineError, match="the loss is (nan|inf) in epoch"):
-            bench.tune("wild", finetune={"backbone_learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0, "optimizer": "adamw"})
+            bench.tune(
+                "wild",
+                finetune={"backbone_learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0, "optimizer": "adamw"},
+            )
 
     def test_labels_are_permuted_as_in_the_frozen_stage(self, bench, unbroken):
         folder = bench.tune("control", training={"permute_labels_seed": 5}, finetune={"epochs": 1})
-        assert (folder / "losses.csv").read_text().splitlines()[1] != (unbroken / "losses.csv").read_text().splitlines()[1]
+        assert (folder / "losses.csv").read_text().splitlines()[1] != (
+            unbroken / "losses.csv"
+        ).read_text().splitlines()[1]
 
 
 GRADIENTS = """
@@ -256,7 +286,9 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
         str(tmp_path / "two.pt"),
     ]
     subprocess.run(run, check=True, env=environment, cwd=tmp_path)
-    subprocess.run([sys.executable, str(script), str(tmp_path / "one.pt"), "alone"], check=True, env=environment, cwd=tmp_path)
+    subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "one.pt"), "alone"], check=True, env=environment, cwd=tmp_path
+    )
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pt", "two.pt"))
     assert one.keys() == two.keys()
     assert two.pop("total") == pytest.approx(one.pop("total"), rel=1e-5)
@@ -316,7 +348,10 @@ def test_backbone_and_head_have_learning_rates_of_their_own():
 
 def test_what_cannot_be_fine_tuned_is_refused(nano):
     for change, message in (
-        ({"finetune": {"enabled": True, "run": "untrained"}}, "expected a run whose head is gig, untrained has pattern_norm"),
+        (
+            {"finetune": {"enabled": True, "run": "untrained"}},
+            "expected a run whose head is gig, untrained has pattern_norm",
+        ),
         ({"finetune": {"enabled": True, "run": "other"}}, "no run 'other'; there are: gig, untrained"),
         ({"finetune": {"enabled": True}, "features": {"train": "i3d"}}, "`features` names imported ones"),
         ({"finetune": {"enabled": True, "patience_epochs": 2}}, "early stopping needs a validation split"),

@@ -55,7 +55,9 @@ class TestScoring:
         np.testing.assert_allclose(scores.frames, expected, rtol=1e-5)
         assert scores.positions.shape == (len(windows), 8)
         unsmoothed = score_video(store, "test", "t1", head, experiment.scoring.model_copy(update={"smooth_on": "none"}))
-        on_frames = score_video(store, "test", "t1", head, experiment.scoring.model_copy(update={"smooth_on": "frames"}))
+        on_frames = score_video(
+            store, "test", "t1", head, experiment.scoring.model_copy(update={"smooth_on": "frames"})
+        )
         assert not np.allclose(unsmoothed.frames, scores.frames)
         np.testing.assert_allclose(on_frames.frames, smooth(unsmoothed.frames.astype(np.float64), 2.0), rtol=1e-4)
 

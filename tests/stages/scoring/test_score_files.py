@@ -35,8 +35,13 @@ def write(folder: Path, form: str) -> tuple[Path, ScoreForm]:
         shape = {"row": (1, -1), "column": (-1, 1)}.get(form, (-1,))
         for video_id, values in own.items():
             array = values[:, None] + crops if form.startswith("crops") else values.reshape(shape)
-            np.save(folder / f"{video_id}{'_pred' if form == 'suffix' else ''}.npy", array.T if form == "crops first" else array)
-        return folder, ScoreForm(suffix="_pred" if form == "suffix" else "", crops="mean" if form.startswith("crops") else None)
+            np.save(
+                folder / f"{video_id}{'_pred' if form == 'suffix' else ''}.npy",
+                array.T if form == "crops first" else array,
+            )
+        return folder, ScoreForm(
+            suffix="_pred" if form == "suffix" else "", crops="mean" if form.startswith("crops") else None
+        )
     if form == "npz each":
         for video_id, values in own.items():
             np.savez(folder / f"{video_id}.npz", scores=values, labels=values > 0.5, name=np.array(video_id))
@@ -66,7 +71,19 @@ def write(folder: Path, form: str) -> tuple[Path, ScoreForm]:
 
 @pytest.mark.parametrize(
     "form",
-    ["row", "column", "suffix", "crops", "crops first", "npz each", "mat each", "mat 7.3", "npz of all", "mat of all", "csv of all"]
+    [
+        "row",
+        "column",
+        "suffix",
+        "crops",
+        "crops first",
+        "npz each",
+        "mat each",
+        "mat 7.3",
+        "npz of all",
+        "mat of all",
+        "csv of all",
+    ]
     + ["joined", "joined row"],
 )
 def test_every_form_gives_the_scores_that_were_written(tmp_path, form):
@@ -100,7 +117,9 @@ class TestLengths:
         assert bool(note) == bool(tables.notes)
 
     def test_another_length_is_an_error_that_names_those_that_fit(self):
-        with pytest.raises(LengthMismatch, match="a: 16 scores for 40 frames; whole clips of 16 frames need 32 or 40 or 48"):
+        with pytest.raises(
+            LengthMismatch, match="a: 16 scores for 40 frames; whole clips of 16 frames need 32 or 40 or 48"
+        ):
             ScoreForm(clip_frames=16).to_frames("a", np.zeros(16), 40)
 
     def test_equal_parts_by_proportion(self):
@@ -129,7 +148,9 @@ class TestLengths:
     def test_a_total_that_does_not_fit_names_both(self, tmp_path):
         np.save(tmp_path / "all.npy", np.zeros(77))
         (tmp_path / "order.txt").write_text("\n".join(ORDER))
-        with pytest.raises(LengthMismatch, match="77 scores for the 3 videos of order.txt with 78 frames; they need 78"):
+        with pytest.raises(
+            LengthMismatch, match="77 scores for the 3 videos of order.txt with 78 frames; they need 78"
+        ):
             read_tables(tmp_path / "all.npy", CLASSES, LENGTHS, ScoreForm(order=tmp_path / "order.txt"))
         with pytest.raises(LengthMismatch, match="they need 80 or 112 or 78"):
             read_tables(tmp_path / "all.npy", CLASSES, LENGTHS, ScoreForm(clip_frames=16, order=tmp_path / "order.txt"))
@@ -143,7 +164,9 @@ class TestRefused:
     def test_what_is_not_read_is_named_with_the_forms_that_are(self, tmp_path):
         source, form = write(tmp_path / "s", "row")
         (source / "a.npy").rename(source / "a.pkl")
-        with pytest.raises(PipelineError, match=r"(?s)a: no score table.*not read: a.pkl; expected a folder with a file a video"):
+        with pytest.raises(
+            PipelineError, match=r"(?s)a: no score table.*not read: a.pkl; expected a folder with a file a video"
+        ):
             read_tables(source, CLASSES, LENGTHS, form)
         np.save(source / "a.npy", scores()["a"])
         assert read_tables(source, CLASSES, LENGTHS, form).notes == ("s: not read: a.pkl",)
@@ -192,10 +215,14 @@ class TestRefused:
         with pytest.raises(PipelineError, match="a: .*expected one array of scores, got labels, scores: name it"):
             read_tables(source, CLASSES, LENGTHS)
         source, form = write(tmp_path / "t", "npz of all")
-        with pytest.raises(PipelineError, match=r"(?s)d: no array of scores.*c: an array of a video that is not in the test split"):
+        with pytest.raises(
+            PipelineError, match=r"(?s)d: no array of scores.*c: an array of a video that is not in the test split"
+        ):
             read_tables(source, CLASSES, {"a": 40, "b": 33, "d": 5}, form)
         source, form = write(tmp_path / "u", "joined")
-        with pytest.raises(PipelineError, match=r"(?s)order.txt.*d: no scores.*c: scores of a video that is not in the test split"):
+        with pytest.raises(
+            PipelineError, match=r"(?s)order.txt.*d: no scores.*c: scores of a video that is not in the test split"
+        ):
             read_tables(source, CLASSES, {"a": 40, "b": 33, "d": 5}, form)
 
     @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.mat"])

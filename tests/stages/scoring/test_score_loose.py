@@ -145,7 +145,9 @@ def test_a_folder_is_of_one_head_and_one_set_of_settings(scoring, make_video, tm
     video, another = make_video("a.mp4", frames=6), make_video("b.mp4", frames=6)
     scoring(video)
     for file in (video, another):
-        with pytest.raises(OutputError, match=r"other settings.*\n  head\.sha256: there [0-9a-f]{64}, here [0-9a-f]{64}$"):
+        with pytest.raises(
+            OutputError, match=r"other settings.*\n  head\.sha256: there [0-9a-f]{64}, here [0-9a-f]{64}$"
+        ):
             scoring(file, head=save(tmp_path / f"other-{file.stem}", seed=1))
     with pytest.raises(OutputError, match=r"scoring\.smooth_sigma: there 2\.0, here 1\.0$"):
         scoring(video, changes={"scoring": {"smooth_sigma": 1.0}})

@@ -91,13 +91,20 @@ def frames(tables: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "own"])
 def test_every_form_gives_the_same_figures(tmp_path, truth, kind):
-    folder = own(tmp_path / "s", scores()) if kind == "own" else write(tmp_path / "s", scores(), kind, escaped=kind == "csv")
+    folder = (
+        own(tmp_path / "s", scores()) if kind == "own" else write(tmp_path / "s", scores(), kind, escaped=kind == "csv")
+    )
     warnings = evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=100))
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     labels, values = frames(scores())
     assert metrics["auc"] == pytest.approx(roc_auc_score(labels, values))
     assert metrics["figures"]["frame_ap"]["value"] == pytest.approx(average_precision_score(labels, values))
-    assert (metrics["videos"], metrics["anomalous_videos"], metrics["frames"], metrics["anomalous_frames"]) == (3, 2, 69, 28)
+    assert (metrics["videos"], metrics["anomalous_videos"], metrics["frames"], metrics["anomalous_frames"]) == (
+        3,
+        2,
+        69,
+        28,
+    )
     assert warnings == ["b=2: the Fight interval [15, 35) is cut to the 33 decoded frames"]
     assert metrics["warnings"] == ["one official fault", *warnings]
 
@@ -136,7 +143,9 @@ def test_what_an_evaluation_leaves(tmp_path, truth):
     curves = pq.read_table(tmp_path / "out" / "curves.parquet")
     assert set(curves["label"].to_pylist()) == {"anomaly", *CLASSES}
     general = np.array([label == "anomaly" for label in curves["label"].to_pylist()])
-    fpr, tpr = (np.append(0, curves[name].to_numpy()[general]) for name in ("false_positive_rate", "true_positive_rate"))
+    fpr, tpr = (
+        np.append(0, curves[name].to_numpy()[general]) for name in ("false_positive_rate", "true_positive_rate")
+    )
     assert np.trapezoid(tpr, fpr) == pytest.approx(metrics["auc"])
     with (tmp_path / "out" / "per_video.csv").open() as stream:
         rows = {row["video_id"]: row for row in csv.DictReader(stream)}
@@ -157,7 +166,9 @@ def test_tables_without_classes_or_outside_0_to_1_say_what_they_do_not_allow(tmp
     assert metrics["figures"]["mf1"] == {"value": None, "reason": "the tables hold no class scores"}
     assert metrics["mf1"] is None
     assert metrics["auc"] is not None
-    evaluate_tables(write(tmp_path / "w", {v: t * 9 for v, t in scores().items()}, "csv"), truth, tmp_path / "wide", Evaluation())
+    evaluate_tables(
+        write(tmp_path / "w", {v: t * 9 for v, t in scores().items()}, "csv"), truth, tmp_path / "wide", Evaluation()
+    )
     figures = json.loads((tmp_path / "wide" / "metrics.json").read_text())["figures"]
     assert figures["detection_map"] == {"value": None, "reason": "the protocol is for scores from 0 to 1"}
     assert figures["mf1"]["value"] is not None
@@ -184,7 +195,9 @@ def test_scores_that_stand_for_several_frames(frames, stride, tail, count):
 
 
 def test_a_stride_that_does_not_divide_needs_a_tail():
-    with pytest.raises(LengthMismatch, match="v: 3 scores for 33 frames; stride 16 and tail exact need a multiple of 16 frames"):
+    with pytest.raises(
+        LengthMismatch, match="v: 3 scores for 33 frames; stride 16 and tail exact need a multiple of 16 frames"
+    ):
         per_frame("v", np.zeros(3), 33, 16, "exact")
     with pytest.raises(ValueError, match="tail"):
         per_frame("v", np.zeros(3), 33, 16, "pad")
@@ -210,7 +223,12 @@ def spoil(folder: Path, how: str) -> None:
         path.write_bytes(b"no array")
     else:
         path.unlink()
-        text = {"no score": "x\n1\n", "half": "score,Fire\n1,1\n", "order": "frame,score\n1,0.5\n0,0.5\n", "words": "score\nhigh\n"}
+        text = {
+            "no score": "x\n1\n",
+            "half": "score,Fire\n1,1\n",
+            "order": "frame,score\n1,0.5\n0,0.5\n",
+            "words": "score\nhigh\n",
+        }
         (folder / "b=2.csv").write_text(text[how])
 
 
@@ -287,7 +305,13 @@ def test_a_submission_by_hand(tmp_path):
     table = np.array([[0.6, 0.1], [0.8, 0.7], [0.2, 0.9], [0.9, 0.2]])
     folder = own(tmp_path / "s", {"v": table}, thresholds=[None, 0.65])
     first, second = export_submission(folder, tmp_path / "out", 0.5)
-    assert first.read_text().split() == ["video,frame,score", "v,0,0.600000", "v,1,0.800000", "v,2,0.900000", "v,3,0.900000"]
+    assert first.read_text().split() == [
+        "video,frame,score",
+        "v,0,0.600000",
+        "v,1,0.800000",
+        "v,2,0.900000",
+        "v,3,0.900000",
+    ]
     assert second.read_text().split() == [
         "video,class,start,end,score",
         "v,Fight,0,2,0.700000",
@@ -325,7 +349,12 @@ class TestNamesThatASpreadsheetWouldRun:
         intervals = tuple(Interval("=a()", label, 2, 5) for label in self.CLASSES)
         save(Manifest(tmp_path, self.CLASSES, tuple(videos), intervals), tmp_path / "manifest")
         evaluate_tables(folder, tmp_path / "manifest", tmp_path / "e", Evaluation(resamples=0))
-        metrics = json.loads((tmp_path / "e/metrics.json").read_text()) | {"run": "r", "head": "h", "backbone": "b", "stage": "s"}
+        metrics = json.loads((tmp_path / "e/metrics.json").read_text()) | {
+            "run": "r",
+            "head": "h",
+            "backbone": "b",
+            "stage": "s",
+        }
         (tmp_path / "e/metrics.json").write_text(json.dumps(metrics))
         experiment = parse_experiment(
             {"experiment": "x", "backbone": {"weights": "random"}}
@@ -342,7 +371,9 @@ class TestNamesThatASpreadsheetWouldRun:
 
     def test_a_score_table_is_read_back(self, tmp_path):
         scores = np.random.default_rng(0).random((8, 2)).astype(np.float32)
-        video = VideoScores(scores, scores.max(axis=1), np.arange(8.0), np.zeros((1, 3)), np.zeros((1, 2)), np.zeros((1, 1), int))
+        video = VideoScores(
+            scores, scores.max(axis=1), np.arange(8.0), np.zeros((1, 3)), np.zeros((1, 2)), np.zeros((1, 1), int)
+        )
         table = write_scores(tmp_path, "a", video, self.CLASSES)
         write_csv(table)
         table.unlink()
@@ -368,7 +399,10 @@ def test_commands(tmp_path, truth, monkeypatch):
     assert json.loads((tmp_path / "o" / "metrics.json").read_text())["stride"] == 16
     assert "warning: b=2: the Fight interval" in result.stderr
     assert gig("compare", mine, mine, "--truth", truth).exit_code == 0
-    assert gig("export-submission", "--scores", mine, "--out", "sub").stdout.split() == ["sub/task1.csv", "sub/task2.csv"]
+    assert gig("export-submission", "--scores", mine, "--out", "sub").stdout.split() == [
+        "sub/task1.csv",
+        "sub/task2.csv",
+    ]
     for wrong in (("--scores", mine), ("--truth", truth), ("--stride", 4)):
         assert gig("evaluate", *wrong).exit_code == 1
 

@@ -56,7 +56,15 @@ class TestTraining:
         with pytest.raises(KeyboardInterrupt):
             fit(bags, labels, run, 2, tmp_path / "broken", progress=kill, checkpoint_epochs=2)
         epochs = []
-        resumed = fit(bags, labels, run, 2, tmp_path / "broken", progress=lambda done, *_: epochs.append(done), checkpoint_epochs=2)
+        resumed = fit(
+            bags,
+            labels,
+            run,
+            2,
+            tmp_path / "broken",
+            progress=lambda done, *_: epochs.append(done),
+            checkpoint_epochs=2,
+        )
         assert epochs[0] == stop // 2 * 2 + 1
         for name, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name]), name
@@ -145,7 +153,8 @@ class TestTraining:
         assert stack_key(Run.model_validate({"training": {"clip_norm": 1.0}})) is None  # which knows no limit
 
     @pytest.mark.parametrize(
-        ("head", "rate"), [({"name": "gig"}, 1e38), ({"name": "rtfm"}, 1e20), ({"name": "bn_wvad"}, 1e30), ({"name": "gig"}, 1e30)]
+        ("head", "rate"),
+        [({"name": "gig"}, 1e38), ({"name": "rtfm"}, 1e20), ({"name": "bn_wvad"}, 1e30), ({"name": "gig"}, 1e30)],
     )
     def test_a_training_that_diverges_is_an_error_and_leaves_no_head(self, tmp_path, head, rate):
         bags, labels = planted_bags()

@@ -1,4 +1,5 @@
-"""What is chosen on the validation split, and that the truth of test videos is out of reach of everything but the evaluation."""
+"""What is chosen on the validation split, and that the truth of test videos is out of reach of everything but the
+evaluation."""
 
 from __future__ import annotations
 

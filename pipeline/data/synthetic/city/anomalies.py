@@ -123,7 +123,15 @@ def _shooting(stage: Stage) -> None:
     hand = stage.person(arms=(1.57 + 0.35 * fires, 1.35), legs=(0.3, -0.3)).near_hand
     muzzle = limb(stage.canvas, hand, np.pi / 2, 4 * stage.size, 2.2 * stage.size, GUN, stage.side)
     if fires:
-        stamp(stage.canvas, "disc", muzzle[0] + stage.side * stage.size, muzzle[1], 5 * stage.size, 4 * stage.size, (255, 240, 150))
+        stamp(
+            stage.canvas,
+            "disc",
+            muzzle[0] + stage.side * stage.size,
+            muzzle[1],
+            5 * stage.size,
+            4 * stage.size,
+            (255, 240, 150),
+        )
 
 
 def sip(stage: Stage) -> float:
@@ -168,7 +176,9 @@ def _sweeping(stage: Stage) -> None:
     swing = stage.wave(10)
     hand = stage.person(lean=0.3, arms=(0.75 + 0.25 * swing, 0.6), legs=walking(stage.t, 22)).near_hand
     end = broom(stage, hand, 0.5 + 0.5 * swing)
-    stamp(stage.canvas, "box", end[0], end[1], 4.5 * stage.size, 2.2 * stage.size, (92, 66, 40), -0.4 * swing * stage.side)
+    stamp(
+        stage.canvas, "box", end[0], end[1], 4.5 * stage.size, 2.2 * stage.size, (92, 66, 40), -0.4 * swing * stage.side
+    )
     for i in range(2):
         age = (stage.t + 5 * i) % 10
         x, y = stage.at(20 + 0.5 * age, 2 + 0.8 * age)

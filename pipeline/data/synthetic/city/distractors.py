@@ -1,4 +1,5 @@
-"""How the normal counterparts of the twelve anomalies look: the same place, size, colours and duration, but harmless."""
+"""How the normal counterparts of the twelve anomalies look: the same place, size, colours and duration, but
+harmless."""
 
 from __future__ import annotations
 

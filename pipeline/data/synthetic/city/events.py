@@ -1,7 +1,8 @@
 """What happens in the generated city: twelve anomalies and, for each, a normal event that resembles it.
 
-The two of a pair have the same place, size, colours and duration; what tells them apart is in docs/synthetic_city.md and at the
-functions that draw them (`pipeline.data.synthetic.city.anomalies`, `pipeline.data.synthetic.city.distractors`).
+The two of a pair have the same place, size, colours and duration; what tells them apart is in docs/synthetic_city.md
+and at the functions that draw them (`pipeline.data.synthetic.city.anomalies`,
+`pipeline.data.synthetic.city.distractors`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Kind:
 
     Attributes:
         distractor: the counterpart's name.
-        extent: what the anomaly covers at most at size 1: pixels behind, above, before and below the point it stands on.
+        extent: what the anomaly covers at most at size 1: pixels behind, above, before and below the point it stands
+            on.
         placing: `open` ground, at the `wall`, or within a `cell` of the feature map.
         speed: of those that move along, pixels a frame at size 1.
     """
@@ -57,7 +59,8 @@ CELL, MARGIN = 32, 16
 
 @dataclass(frozen=True)
 class CityEvent:
-    """Something that happens in [start, end): an anomaly class or a counterpart, at (x, y), between the feet, half-way."""
+    """Something that happens in [start, end): an anomaly class or a counterpart, at (x, y), between the feet,
+    half-way."""
 
     name: str
     start: int
@@ -90,7 +93,14 @@ class CityEvent:
         """Draw it as it looks in frame `index`, if it happens then."""
         if self.start <= index < self.end:
             stage = Stage(
-                canvas, self._x_at(index), self.y, self.size, self.side, index - self.start, self.end - self.start, self.seed
+                canvas,
+                self._x_at(index),
+                self.y,
+                self.size,
+                self.side,
+                index - self.start,
+                self.end - self.start,
+                self.seed,
             )
             (anomalies.DRAW if self.anomalous else distractors.DRAW)[self.name](stage)
 
@@ -114,7 +124,9 @@ def place_event(rng: np.random.Generator, name: str, start: int, end: int, place
     x0, _, x1, y1 = event.box_at(start)
     column = int(rng.integers(0, 3) if left else rng.integers(4, 7))
     x = MARGIN + CELL * column + 0.5 - x0 + rng.uniform(0, CELL - 1 - (x1 - x0))
-    first = -(-(place.wall + 2 - MARGIN) // CELL)  # the first row of cells that begins on the ground, so that feet stand before it
+    first = -(
+        -(place.wall + 2 - MARGIN) // CELL
+    )  # the first row of cells that begins on the ground, so that feet stand before it
     row = first if event.kind.placing == "wall" else int(rng.integers(first, first + 3))
     y = MARGIN + CELL * row - 0.5 - y1 - rng.uniform(0, 2)
     return replace(event, x=float(x), y=float(y))

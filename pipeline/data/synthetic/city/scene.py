@@ -1,7 +1,8 @@
-"""Where things happen in the generated city: cameras, each with a place of its own, and the people and vehicles that pass.
+"""Where things happen in the generated city: cameras, each with a place of its own, and the people and vehicles that
+pass.
 
-Every place has a wall at the back, down to row `wall`, and ground before it on which anything may happen; so no place belongs to
-a class. Places differ in kind, colours, light, furniture and noise.
+Every place has a wall at the back, down to row `wall`, and ground before it on which anything may happen; so no place
+belongs to a class. Places differ in kind, colours, light, furniture and noise.
 """
 
 from __future__ import annotations
@@ -58,10 +59,14 @@ def camera(seed: int, split: str, number: int) -> Camera:
     _furniture(canvas, rng, wall)
     ramp = np.linspace(-1, 1, SIDE, dtype=np.float32)
     canvas *= (
-        1 + np.float32(rng.uniform(-0.12, 0.12)) * ramp[None, :, None] + np.float32(rng.uniform(-0.08, 0.08)) * ramp[:, None, None]
+        1
+        + np.float32(rng.uniform(-0.12, 0.12)) * ramp[None, :, None]
+        + np.float32(rng.uniform(-0.08, 0.08)) * ramp[:, None, None]
     )
     light = rng.uniform(0.72, 1.1) * (1 + rng.uniform(-0.07, 0.07, size=3))
-    return Camera(kind, canvas, wall, float(rng.uniform(0.9, 1.0)), light.astype(np.float32), float(rng.uniform(2, 4.5)))
+    return Camera(
+        kind, canvas, wall, float(rng.uniform(0.9, 1.0)), light.astype(np.float32), float(rng.uniform(2, 4.5))
+    )
 
 
 def _tone(rng: np.random.Generator, low: float, high: float, spread: float = 14.0) -> tuple[float, float, float]:
@@ -82,7 +87,15 @@ def _back(canvas: np.ndarray, rng: np.random.Generator, kind: str, wall: int) ->
         canvas[:wall] = np.array(_tone(rng, 150, 200)) + np.array((-10, 4, 18))
         for _ in range(14):
             x, y, radius = rng.uniform(0, SIDE), rng.uniform(20, wall - 12), rng.uniform(14, 30)
-            stamp(canvas, "disc", x, y, radius, radius * 0.8, (rng.uniform(40, 80), rng.uniform(85, 130), rng.uniform(40, 70)))
+            stamp(
+                canvas,
+                "disc",
+                x,
+                y,
+                radius,
+                radius * 0.8,
+                (rng.uniform(40, 80), rng.uniform(85, 130), rng.uniform(40, 70)),
+            )
         canvas[wall - 24 : wall] = _tone(rng, 110, 150)  # a low wall
     elif kind == "shops":
         canvas[:wall] = _tone(rng, 100, 160)
@@ -150,7 +163,8 @@ def _furniture(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
 
 
 def city_passers(rng: np.random.Generator, place: Camera) -> list[Walker]:
-    """People and vehicles that go straight through the picture, each with the row of its feet, from the back to the front."""
+    """People and vehicles that go straight through the picture, each with the row of its feet, from the back to the
+    front."""
     found: list[Walker] = []
     for _ in range(rng.integers(1, 5)):
         found.append(_pedestrian(rng, place))
@@ -185,7 +199,17 @@ def _cyclist(rng: np.random.Generator, place: Camera) -> Walker:
             stamp(canvas, "ring", at + dx * s, y - 6 * s, 6.5 * s, 6.5 * s, (36, 36, 40))
         limb(canvas, (at - 9 * s, y - 6 * s), np.pi / 2 + 0.5, 20 * s, 1.6 * s, (160, 60, 50), side)
         turn = 0.6 * float(np.sin(2 * np.pi * (t + phase) / 8))
-        person(canvas, at - side * 3 * s, y - 3 * s, s, look, side=side, legs=(0.35 + turn, 0.35 - turn), arms=(0.9, 0.8), lean=0.5)
+        person(
+            canvas,
+            at - side * 3 * s,
+            y - 3 * s,
+            s,
+            look,
+            side=side,
+            legs=(0.35 + turn, 0.35 - turn),
+            arms=(0.9, 0.8),
+            lean=0.5,
+        )
 
     return y, draw
 

@@ -24,8 +24,9 @@ cached_camera = lru_cache(maxsize=64)(camera)
 class CitySpec(SyntheticSpec):
     """How much of the city to render; see SyntheticSpec. The defaults are those of configs/synthetic_city.yaml.
 
-    Every training camera sees as many normal as anomalous videos, and the anomalies of one in `GROUPS` classes: so neither the
-    place tells an anomaly, nor have two cameras of a group different labels, by which a validation split could not be shared out.
+    Every training camera sees as many normal as anomalous videos, and the anomalies of one in `GROUPS` classes: so
+    neither the place tells an anomaly, nor have two cameras of a group different labels, by which a validation split
+    could not be shared out.
     """
 
     classes: tuple[str, ...] = tuple(CITY_CLASSES)
@@ -67,7 +68,9 @@ class CitySpec(SyntheticSpec):
         if split == "test":
             return (i + i // len(self.classes)) % self.test_cameras
         group = number % GROUPS if self.train_cameras >= GROUPS else 0
-        members = range(group, self.train_cameras, GROUPS) if self.train_cameras >= GROUPS else range(self.train_cameras)
+        members = (
+            range(group, self.train_cameras, GROUPS) if self.train_cameras >= GROUPS else range(self.train_cameras)
+        )
         return members[i % len(members)]
 
     def _anomalies(self, rng: np.random.Generator, name: str, i: int) -> list[str]:
@@ -111,7 +114,9 @@ def _trimmed(rng: np.random.Generator, frames: int, name: str, place: Camera) ->
     left = bool(rng.integers(2))
     events = [place_event(rng, name, start, start + length, place, left)]
     if rng.random() < 0.5:
-        events.append(place_event(rng, _any_counterpart(rng, tuple(CITY_CLASSES)), start, start + length, place, not left))
+        events.append(
+            place_event(rng, _any_counterpart(rng, tuple(CITY_CLASSES)), start, start + length, place, not left)
+        )
     return tuple(events)
 
 
