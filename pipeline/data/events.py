@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,11 +114,19 @@ def read_events(path: Path) -> list[Event]:
     return [_event(place, row) for place, row in rows]
 
 
-def _event(place: str, row: dict) -> Event:
+def _event(place: str, row: Mapping[str, Any]) -> Event:
     try:
         return Event(
-            *(str(row[name]) for name in COLUMNS[:3]),
-            *(int(row[name]) if name.endswith("_frame") else float(row[name]) for name in COLUMNS[3:]),
+            video_id=str(row["video_id"]),
+            source=str(row["source"]),
+            class_name=str(row["class"]),
+            start_s=float(row["start_s"]),
+            end_s=float(row["end_s"]),
+            start_frame=int(row["start_frame"]),
+            end_frame=int(row["end_frame"]),
+            peak_s=float(row["peak_s"]),
+            peak_score=float(row["peak_score"]),
+            mean_score=float(row["mean_score"]),
         )
     except KeyError as error:
         raise PipelineError(

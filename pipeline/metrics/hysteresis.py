@@ -1,0 +1,84 @@
+"""Events from frame scores, by two thresholds.
+
+An event begins at a frame that reaches the upper threshold and spreads to both sides as long as frames reach the lower
+one. Events that a gap of at most `merge_gap_s` parts are one; what is then shorter than `min_length_s` is none. Lengths
+are by presentation times, so the rule means the same at any frame rate and at a variable one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.metrics.temporal import runs
+
+__all__ = ["EventRule", "find_spans", "frame_ends"]
+
+
+@dataclass(frozen=True)
+class EventRule:
+    """When frame scores are an event.
+
+    Attributes:
+        upper: score in [0, 1] that some frame of an event reaches.
+        lower: score that all its frames reach but those of merged gaps; at most `upper`.
+        merge_gap_s: longest gap, in seconds, between two events that become one.
+        min_length_s: least length of an event in seconds, after merging.
+
+    Raises:
+        ValueError: a value is not finite or out of its range.
+    """
+
+    upper: float
+    lower: float
+    merge_gap_s: float = 0.0
+    min_length_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower <= self.upper <= 1:
+            raise ValueError(f"expected 0 <= lower <= upper <= 1, got lower {self.lower} and upper {self.upper}")
+        for name in ("merge_gap_s", "min_length_s"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: expected 0 or more seconds, got {getattr(self, name)}")
+
+
+def frame_ends(times_s: np.ndarray) -> np.ndarray:
+    """When each frame ends: at the time of the next one; the last lasts as long as the median frame.
+
+    Args:
+        times_s: (N,) float64, rising presentation times; a single frame is taken to last no time.
+    """
+    if not len(times_s):
+        return np.zeros(0)
+    last = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    return np.append(times_s[1:], times_s[-1] + last)
+
+
+def find_spans(scores: np.ndarray, times_s: np.ndarray, rule: EventRule) -> np.ndarray:
+    """The events of one video and class.
+
+    Args:
+        scores: (N,) float in [0, 1], one per frame.
+        times_s: (N,) float64, rising presentation times.
+        rule: when scores are an event.
+
+    Returns:
+        (n, 2) int64, first frame and the one after the last, in order; none touch or overlap.
+
+    Raises:
+        ValueError: there are not as many times as scores.
+    """
+    if len(scores) != len(times_s):
+        raise ValueError(f"expected one time per score, got {len(scores)} scores and {len(times_s)} times")
+    ends = frame_ends(times_s)
+    spans: list[list[int]] = []
+    for start, end in runs(scores >= rule.lower):
+        if scores[start:end].max() < rule.upper:
+            continue
+        if spans and times_s[start] - ends[spans[-1][1] - 1] <= rule.merge_gap_s:
+            spans[-1][1] = int(end)
+        else:
+            spans.append([int(start), int(end)])
+    kept = [span for span in spans if ends[span[1] - 1] - times_s[span[0]] >= rule.min_length_s]
+    return np.array(kept, dtype=np.int64).reshape(-1, 2)
