@@ -19,7 +19,7 @@ from pipeline.cli.shared import (
     with_run,
     with_stage,
 )
-from pipeline.config import SyntheticDataset
+from pipeline.config import GeneratedDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import ExtractFeatures, Manifest, frozen, model, usable_manifest
@@ -67,7 +67,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
         raise PipelineError(
             f"--truth: expected a test video of {recipes.experiment.experiment}, {video} is a file without annotations"
         )
-    if not (known and isinstance(recipes.experiment.dataset, SyntheticDataset)):
+    if not (known and isinstance(recipes.experiment.dataset, GeneratedDataset)):
         warn_of_stand_in(recipes)
     final = out / escape(video if known else file.name)
     if final.exists():

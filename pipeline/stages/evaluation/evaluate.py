@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
+from pipeline.config import Evaluation, Experiment, GeneratedDataset, digest, to_yaml
 from pipeline.data.manifest import Manifest, load
 from pipeline.data.tables import safe_rows
 from pipeline.metrics import (
@@ -115,7 +115,7 @@ def evaluate_run(
         "stage": stage,
     }
     extra = {}
-    if isinstance(experiment.dataset, SyntheticDataset):
+    if isinstance(experiment.dataset, GeneratedDataset):
         extra = localisation(experiment, manifest, scores_folder)
     settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
     if stage == "finetuned":
