@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import ShanghaiTechDataset
-from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
+from pipeline.data.datasets.listed import ListedInterval, ListedVideo, read_lines
+from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.config import UcfCrimeDataset
-from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, read_lines, video_files
+from pipeline.data.datasets.listed import NORMAL, ListedInterval, ListedVideo, read_lines
+from pipeline.data.datasets.video_files import video_files
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import XdViolenceDataset
-from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, listed_files, read_lines
+from pipeline.data.datasets.listed import ListedInterval, ListedVideo, listed_files, read_lines
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
 
