@@ -117,7 +117,7 @@ def evaluate_run(
     extra = {}
     if isinstance(experiment.dataset, SyntheticDataset):
         extra = localisation(experiment, manifest, scores_folder)
-    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
+    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs", "events"})
     if stage == "finetuned":
         del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
     identity = digest(settings, run, stage)
