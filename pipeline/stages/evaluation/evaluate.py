@@ -78,7 +78,7 @@ def evaluate_run(
     document = metrics_document(
         facts, judged, manifest, run.evaluation, config_digest=identity, code_version=_code_version()
     )
-    if isinstance(experiment.dataset, SyntheticDataset):
+    if isinstance(experiment.dataset, GeneratedDataset):
         document |= localisation(experiment, manifest, scores_folder)
     _write(folder, document, judged, to_yaml(run))
     if say:
