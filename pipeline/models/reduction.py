@@ -74,8 +74,8 @@ def relation_map(
     product = squares * (cue * cue).sum(dim=1, keepdim=True)
     nonzero = product > 0
     safe = torch.where(nonzero, product, torch.ones_like(product))
-    relation = torch.where(nonzero, dots * torch.rsqrt(safe), torch.zeros_like(dots))
-    return relation.clamp(-1, 1).reshape(shape)
+    cosine = torch.where(nonzero, dots * torch.rsqrt(safe), torch.zeros_like(dots))
+    return cosine.clamp(-1, 1).reshape(shape)
 
 
 def spatial_patterns(
