@@ -1,7 +1,7 @@
 """The fast form of TPN on SlowOnly: the loaded module's own weights, arranged for speed. Knows no mmaction2.
 
 - Every convolution is a 2-D one with its batch norm folded in (`pipeline.models.fast_convolution`). With a temporal
-  kernel of 1 it runs on a batch of frames, channels last; with a kernel of (3, 1, 1) on one picture that has one row per
+  kernel of 1 it runs on a batch of frames, channels last; with a kernel of (3, 1, 1) on one picture with one row per
   time step and one column per position.
 - On a CUDA device the neck's grouped convolutions are matrix products; in bfloat16, where nothing is trained, bias, sum
   with the block's input and ReLU are part of the convolution's kernel.

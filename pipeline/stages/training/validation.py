@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.config import Head
+from pipeline.config.heads import GigHead
 from pipeline.metrics import video_auc
-from pipeline.models.losses import segment_consensus, vs_loss
+from pipeline.models.losses import LossSettings, segment_consensus, vs_loss
 from pipeline.stages.training.bags import Bags, CachedBags
 
-__all__ = ["LiveValidation", "Validation", "best_threshold", "loss_options", "read_thresholds"]
+__all__ = ["LiveValidation", "Validation", "best_threshold", "loss_settings", "read_thresholds"]
 
 FILE = "selection.json"
 
@@ -105,7 +105,7 @@ class LiveValidation(Validation):
         settings: of the head.
     """
 
-    def __init__(self, labels: torch.Tensor, settings: Head) -> None:
+    def __init__(self, labels: torch.Tensor, settings: GigHead) -> None:
         super().__init__(Bags((), torch.empty(0), torch.empty(0)), labels, settings.p)
         self.settings = settings
         self.losses: list[float] = []
@@ -122,7 +122,8 @@ class LiveValidation(Validation):
         labels = torch.from_numpy(self.labels).float().repeat_interleave(bags.cues.shape[1], dim=0)
         with torch.inference_mode():
             output = head(bags.cues.flatten(0, 1), bags.patterns.flatten(0, 1))
-            self.losses.append(float(vs_loss(output, labels, **loss_options(self.settings)).total))
+            terms = vs_loss(output.video_logits, output.segment_logits, labels, loss_settings(self.settings))
+            self.losses.append(float(terms.total))
         self.aucs.append(self.auc(head))
         return self.best_epoch == len(self.aucs) - 1
 
@@ -131,9 +132,11 @@ class LiveValidation(Validation):
         return {"frozen_video_auc": self.aucs[0], "video_auc": self.aucs[1:]}
 
 
-def loss_options(settings: Head) -> dict[str, float]:
-    """What `vs_loss` needs of a head's settings."""
-    return settings.model_dump(include={"lambda0", "lambda1", "lambda2", "lambda3", "p"})
+def loss_settings(head: GigHead) -> LossSettings:
+    """The constants of the loss from the head's settings."""
+    return LossSettings(
+        p=head.p, lambda0=head.lambda0, lambda1=head.lambda1, lambda2=head.lambda2, lambda3=head.lambda3
+    )
 
 
 def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float | None:
