@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.models.backbone import Backbone
 from pipeline.models.fast_tpn import FastTPN
-from pipeline.models.heads import HeadOutput
+from pipeline.models.heads import HeadModule, HeadOutput
 from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
 
 __all__ = ["LiveModel", "unfreeze"]
@@ -45,7 +45,7 @@ class LiveModel(nn.Module):
     def __init__(
         self,
         network: Backbone,
-        head: nn.Module,
+        head: HeadModule,
         standardizer: Standardizer | None,
         k: int,
         *,

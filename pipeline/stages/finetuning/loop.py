@@ -23,7 +23,7 @@ from pipeline.models.live import LiveModel
 from pipeline.models.losses import vs_loss
 from pipeline.progress import Progress
 from pipeline.stages.common.checkpoints import latest_checkpoint, save_checkpoint, unfit_checkpoint
-from pipeline.stages.finetuning.clips import Ahead, BagSource
+from pipeline.stages.finetuning.clips import Ahead, ClipSource
 from pipeline.stages.finetuning.team import Team
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.train import TERMS
@@ -64,7 +64,7 @@ class FineTuning:
         run: Run,
         model: LiveModel,
         data: LabelledVideos,
-        source: BagSource,
+        source: ClipSource,
         folder: Path,
         member: Team,
         progress: Progress | None,

@@ -17,16 +17,16 @@ from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.extraction.sources import experiment_workers
-from pipeline.stages.finetuning.clips import Ahead, BagSource
+from pipeline.stages.finetuning.clips import Ahead, ClipSource
 from pipeline.stages.finetuning.loop import accumulate
-from pipeline.stages.training.bags import reduce_bags
+from pipeline.stages.training.reduce import reduce_bags
 
 SAMPLING = {"segments": 4, "clip_frames": 6, "interval_frames": 5, "clips_per_segment": 1}
 
 
 @pytest.fixture
 def source(nano):
-    """Makes a BagSource on rendered videos, with some number of decoders."""
+    """Makes a ClipSource on rendered videos, with some number of decoders."""
     nano["train_sampling"]["views"] = 2
     folder = Recipes(parse_experiment(nano)).manifest_folder()
     build_manifest(parse_experiment(nano), folder)
@@ -35,7 +35,7 @@ def source(nano):
         experiment = parse_experiment(nano | {"machine": {"device": "cpu", "decode_workers": count}} | changes)
         manifest = load_manifest(experiment, folder)
         workers = experiment_workers(experiment)
-        return BagSource(experiment, manifest, workers), workers, experiment, manifest
+        return ClipSource(experiment, manifest, workers), workers, experiment, manifest
 
     return make
 
