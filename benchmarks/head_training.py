@@ -40,7 +40,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from cache import FeatureStore
 from pipeline.config import Run
 from pipeline.models.heads.gig import GIGHead
-from pipeline.models.losses import vs_loss
 from pipeline.stages.training.joint import fit_jointly
 from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.train import fit_head
@@ -88,7 +87,7 @@ def plain(folder: Path, steps: int) -> dict:
         flat = enhanced.flatten(2, 3)
         chosen = relation.flatten(2, 3).topk(K, dim=-1).indices
         patterns = flat.gather(2, chosen[..., None].expand(-1, -1, -1, CHANNELS)).mean(dim=2)  # eq. 6
-        loss = vs_loss(head(cue, patterns), labels[batch], lambda1=1.0, lambda2=0.5, lambda3=0.1, p=2).total
+        loss = head.loss(head(cue, patterns), labels[batch])["total"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
