@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.extraction.provenance import lost_frames
-from pipeline.stages.training.bags import Windows, in_parts, reduce_windows
+from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
 
@@ -79,7 +79,7 @@ def score_video(
     video_id: str,
     head: TrainedHead,
     scoring: Scoring,
-    reduced: Windows | None = None,
+    reduced: Iterator[ReducedWindows] | None = None,
 ) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
 
@@ -181,7 +181,7 @@ def score_split(
     head_folder: Path,
     folder: Path,
     progress: Progress | None = None,
-    reduced: Callable[[str], Windows] | None = None,
+    reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
 ) -> None:
     """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost
     frames, and the class thresholds, where a validation split chose them.
