@@ -1,14 +1,13 @@
-"""Score files of other systems: a file a video, or one file of all, in the forms in which they are written.
+"""Score files of other systems: one file per video, or one file of all videos, in the forms that are in use.
 
-A folder holds a file a video, named by its id (or the id as the cache escapes it) and a suffix: Parquet or CSV with the
-column `score`, columns named like the classes, or both; or .npy, .npz, .mat with an array of scores. A single file is
-an array of all videos' scores one after the other, with a list of their order; a .npz or .mat file with an array for
-every video; or a Parquet or CSV table with a column video_id.
+A folder holds one file per video, named by its id (or the id as the cache escapes it) and a suffix: Parquet or CSV with
+the column `score`, columns named like the classes, or both; or .npy, .npz, .mat with an array of scores. A single file
+is an array of all videos' scores one after the other, with a list of their order; a .npz or .mat file with one array
+per video; or a Parquet or CSV table with a column video_id.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +17,21 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from cache.arrays import LazyArray, npy_array, npz_arrays
-from cache.errors import CacheError
 from cache.names import escape
 from pipeline.data.order import read_order
 from pipeline.data.tables import read_cell
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.stages.scoring.score_arrays import ARRAYS, Scores, arrays_in, one_array, shape_scores
 from pipeline.stages.scoring.score_form import ScoreForm
 
 __all__ = ["FORMS", "FoundScores", "columns_of", "open_table", "read_score_files"]
 
-TABLES, ARRAYS = (".parquet", ".csv"), (".npy", ".npz", ".mat")
+TABLES = (".parquet", ".csv")
 FORMS = (
-    "a folder with a file a video, .parquet, .csv, .npy, .npz or .mat, named by its id and --suffix; one .npy, .npz or .mat file "
-    "of all scores one after the other with --order; one .npz or .mat file with an array a video; or one .parquet or .csv file "
-    "with a column video_id"
+    "a folder with one file per video, .parquet, .csv, .npy, .npz or .mat, named by its id and --suffix; "
+    "one .npy, .npz or .mat file of all scores one after the other with --order; "
+    "one .npz or .mat file with one array per video; or one .parquet or .csv file with a column video_id"
 )
-SHAPES = "(n,), (n, 1), (1, n), (n, {classes}) with a column a class, or with --crops mean (n, crops) or (crops, n)"
-DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, MemoryError, zlib.error)
-
-Scores = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,8 @@ class FoundScores:
     """Scores as they were found.
 
     Attributes:
-        scores: video id -> how anomalous, (n,) float64, and class scores (n, C) where there are any.
-        notes: what was not read, a sentence each.
+        scores: video id -> general and class scores.
+        notes: what was not read, one sentence each.
     """
 
     scores: dict[str, Scores]
@@ -59,12 +53,12 @@ def read_score_files(source: Path, classes: Sequence[str], frames: Mapping[str, 
     Args:
         source: a folder or a file.
         classes: C anomaly classes.
-        frames: video id -> number of frames of all wanted videos.
+        frames: video id -> number of frames; exactly the videos that are wanted.
         form: how the files are to be read.
 
     Raises:
-        PipelineError: scores are missing, surplus, or in no form that is read; the message names the video or the file.
-        LengthMismatch: scores of all videos one after the other are more or fewer than the videos need.
+        PipelineError: scores are missing, surplus, or in a form that is not read; the message names the video or file.
+        LengthMismatch: an array of all videos' scores has more or fewer than the videos need.
     """
     if source.is_dir():
         return _folder(source, classes, frames, form)
@@ -75,52 +69,10 @@ def read_score_files(source: Path, classes: Sequence[str], frames: Mapping[str, 
     if source.suffix not in ARRAYS:
         raise PipelineError(f"{source}: expected {FORMS}")
     if form.order:
-        return FoundScores(_concatenated(source, classes, frames, form))
+        return FoundScores(_concatenated(source, form.order, classes, frames, form))
     if source.suffix == ".npy":
         raise PipelineError(f"{source}: one array of all videos needs their order (--order); else expected {FORMS}")
-    arrays = {
-        array.name.removesuffix(form.suffix): array for array in _arrays(source) if array.name.endswith(form.suffix)
-    }
-    by_id = {
-        video_id: arrays.pop(name) for video_id in frames for name in (video_id, escape(video_id)) if name in arrays
-    }
-    problems = [f"{video_id}: no array of scores" for video_id in sorted(set(frames) - set(by_id))]
-    problems += [f"{name}: an array of a video that is not in the test split" for name in arrays]
-    _raise(source, problems)
-    return FoundScores(
-        {v: shape_scores(v, source, array.load(), classes, frames[v], form) for v, array in by_id.items()}
-    )
-
-
-def shape_scores(
-    video_id: str, path: Path, array: np.ndarray, classes: Sequence[str], frames: int | None, form: ScoreForm
-) -> Scores:
-    """General and class scores of an array. Raises PipelineError for a shape that is none of those read, or two of
-    them.
-
-    `frames` are those of the video; None where the array is of several.
-    """
-    try:
-        values = np.asarray(array).astype(np.float64)
-    except (ValueError, TypeError) as error:
-        raise PipelineError(f"{video_id}: {path}: expected numbers, got {np.asarray(array).dtype}") from error
-    counts = form.counts(frames) if frames is not None else ()
-    if values.ndim == 2 and form.crops:
-        ways = [axis for axis in (0, 1) if values.shape[axis] in counts] if counts else [0]
-        if len(ways) == 1:
-            return values.mean(axis=1 - ways[0]), None
-    elif values.ndim == 2 and values.shape[0] == 1 and (values.shape[1] != len(classes) or values.shape[1] in counts):
-        return values[0], None
-    elif values.ndim == 2 and values.shape[1] == 1:
-        return values[:, 0], None
-    elif values.ndim == 2 and values.shape[1] == len(classes):
-        return values.max(axis=1), values
-    elif values.ndim == 1:
-        return values, None
-    expected = SHAPES.format(classes=len(classes)) + (
-        f", n of {' or '.join(map(str, sorted(set(counts))))}" if counts else ""
-    )
-    raise PipelineError(f"{video_id}: {path}: expected shape {expected}, got {values.shape}")
+    return FoundScores(_array_per_video(source, classes, frames, form))
 
 
 def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm) -> FoundScores:
@@ -131,7 +83,8 @@ def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], for
         path.name: path for path in visible if path.suffix in (*TABLES, *ARRAYS) and path.stem.endswith(form.suffix)
     }
     unread = [path.name for path in visible if path.name not in present]
-    found, problems = {}, []
+    found: dict[str, Path] = {}
+    problems = []
     for video_id in sorted(frames):
         stems = dict.fromkeys((f"{video_id}{form.suffix}", f"{escape(video_id)}{form.suffix}"))
         paths = [
@@ -154,7 +107,7 @@ def _read(video_id: str, path: Path, classes: Sequence[str], frames: int, form: 
     """General scores (n,) and class scores (n, C) of a file of one video, the latter where it has them."""
     if path.suffix in TABLES:
         return _of_table(video_id, path, open_table(video_id, path), classes)
-    array = _one(path, form, video_id)
+    array = one_array(path, form, video_id)
     return shape_scores(video_id, path, array.load(), classes, frames, form)
 
 
@@ -169,7 +122,7 @@ def _of_table(video_id: str, path: Path, table: pa.Table, classes: Sequence[str]
         return columns_of(video_id, path, table, ["score"])[:, 0], several
     if several is None:
         names = ", ".join(table.column_names)
-        raise PipelineError(f"{video_id}: {path}: expected a column score, or a column a class, got {names}")
+        raise PipelineError(f"{video_id}: {path}: expected a column score, or one column per class, got {names}")
     return several.max(axis=1), several
 
 
@@ -189,27 +142,47 @@ def _long_table(path: Path, classes: Sequence[str], frames: Mapping[str, int]) -
     return {video_id: _of_table(video_id, path, table.take(rows[video_id]), classes) for video_id in frames}
 
 
-def _concatenated(path: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm) -> dict[str, Scores]:
+def _array_per_video(
+    path: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm
+) -> dict[str, Scores]:
+    """The scores of a file that holds one array per video."""
+    arrays = {
+        array.name.removesuffix(form.suffix): array for array in arrays_in(path) if array.name.endswith(form.suffix)
+    }
+    by_id = {
+        video_id: arrays.pop(name) for video_id in frames for name in (video_id, escape(video_id)) if name in arrays
+    }
+    problems = [f"{video_id}: no array of scores" for video_id in sorted(set(frames) - set(by_id))]
+    problems += [f"{name}: an array of a video that is not in the test split" for name in arrays]
+    _raise(path, problems)
+    return {v: shape_scores(v, path, array.load(), classes, frames[v], form) for v, array in by_id.items()}
+
+
+def _concatenated(
+    path: Path, order_file: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm
+) -> dict[str, Scores]:
     """The scores of an array of all videos, one after the other in the order of a list."""
-    order = read_order(form.order, frames, form.suffix)
-    _same_videos(form.order, order, frames)
-    array = _one(path, form, path.name)
+    order = read_order(order_file, frames, form.suffix)
+    _same_videos(order_file, order, frames)
+    array = one_array(path, form, path.name)
     general, several = shape_scores(path.name, path, array.load(), classes, None, form)
-    for count in _ways([form.counts(frames[video_id]) for video_id in order], len(general), form):
-        if sum(count) == len(general):
-            ends = np.cumsum(count)[:-1]
-            parts = np.split(general, ends), np.split(several, ends) if several is not None else [None] * len(order)
-            return {video_id: (one, more) for video_id, one, more in zip(order, *parts, strict=True)}
     ways = _ways([form.counts(frames[video_id]) for video_id in order], len(general), form)
-    needed = " or ".join(dict.fromkeys(str(sum(count)) for count in ways)) or "another number"
+    for counts in ways:
+        if sum(counts) == len(general):
+            ends = np.cumsum(counts)[:-1]
+            parts = np.split(general, ends)
+            class_parts = np.split(several, ends) if several is not None else [None] * len(order)
+            return {video_id: (one, more) for video_id, one, more in zip(order, parts, class_parts, strict=True)}
+    needed = " or ".join(dict.fromkeys(str(sum(counts)) for counts in ways)) or "another number"
     raise LengthMismatch(
-        f"{path}: {len(general)} scores for the {len(order)} videos of {form.order.name} with {sum(frames.values())} frames; "
+        f"{path}: {len(general)} scores for the {len(order)} videos of {order_file.name} "
+        f"with {sum(frames.values())} frames; "
         f"they need {needed} (stride {form.stride}, tail {form.tail}, clips of {form.clip_frames or 1})"
     )
 
 
 def _ways(counts: Sequence[tuple[int, ...]], total: int, form: ScoreForm) -> list[list[int]]:
-    """Numbers of scores of the videos, in every way in which all of them may have been made."""
+    """How many scores each video has, for every way in which the scores may have been made."""
     if form.equal_parts:
         return [] if total % len(counts) else [[total // len(counts)] * len(counts)]
     if not all(counts):
@@ -217,55 +190,8 @@ def _ways(counts: Sequence[tuple[int, ...]], total: int, form: ScoreForm) -> lis
     return [list(way) for way in zip(*counts, strict=True)]
 
 
-def _one(path: Path, form: ScoreForm, what: str) -> LazyArray:
-    """The only array of a file, or the one that is named."""
-    arrays = (
-        [array for array in _arrays(path) if form.array in (None, array.name)]
-        if path.suffix != ".npy"
-        else _arrays(path)
-    )
-    if len(arrays) != 1:
-        names = ", ".join(array.name for array in _arrays(path)) or "none"
-        raise PipelineError(f"{what}: {path}: expected one array of scores, got {names}: name it (--array)")
-    return arrays[0]
-
-
-def _arrays(path: Path) -> list[LazyArray]:
-    """The arrays of numbers in a .npy, .npz or .mat file."""
-    try:
-        if path.suffix == ".mat":
-            return _mat_arrays(path)
-        return [npy_array(path)] if path.suffix == ".npy" else [a for a in npz_arrays(path) if a.dtype.kind in "fiub"]
-    except (*DAMAGED, CacheError) as error:
-        raise PipelineError(f"{path.stem}: {path} cannot be read ({error})") from error
-
-
-def _mat_arrays(path: Path) -> list[LazyArray]:
-    import h5py
-
-    if h5py.is_hdf5(path):  # MATLAB 7.3, with the axes in reverse
-        from cache.hdf5 import datasets, opened
-
-        with opened(path) as file:
-            values = {name: np.asarray(item).T for name, item in datasets(file, path) if not name.startswith("#")}
-    else:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-
-        try:
-            values = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-        except MatReadError as error:
-            raise ValueError(str(error)) from error
-    numbers = {
-        name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
-    }
-    return [
-        LazyArray(name, path, value.shape, value.dtype, lambda value=value: value) for name, value in numbers.items()
-    ]
-
-
 def open_table(video_id: str, path: Path) -> pa.Table:
-    """A Parquet or CSV file. Raises PipelineError."""
+    """Read a Parquet or CSV file. Raises PipelineError when it cannot be read."""
     try:
         if path.suffix != ".csv":
             return pq.read_table(path)
@@ -276,7 +202,7 @@ def open_table(video_id: str, path: Path) -> pa.Table:
 
 
 def columns_of(video_id: str, path: Path, table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """(n, len(names)) float64; an empty cell is nan. Raises PipelineError where there are no numbers."""
+    """Columns of a table, (n, len(names)) float64; an empty cell is nan. Raises PipelineError if not numbers."""
     try:
         return np.stack([table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names], axis=1)
     except (KeyError, ValueError) as error:
