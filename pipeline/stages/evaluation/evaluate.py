@@ -71,7 +71,7 @@ def evaluate_run(
         "backbone": experiment.features.test or experiment.backbone.name,
         "stage": stage,
     }
-    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
+    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs", "events"})
     if stage == "finetuned":
         del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
     identity = digest(settings, run, stage)

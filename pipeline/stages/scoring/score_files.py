@@ -13,20 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 
-from cache.names import escape
+from cache.errors import InvalidName
+from cache.names import escape, unescape
 from pipeline.data.order import read_order
-from pipeline.data.tables import read_cell
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.stages.scoring.score_arrays import ARRAYS, Scores, arrays_in, one_array, shape_scores
+from pipeline.stages.scoring.score_columns import TABLES, open_table, rows_by_video, table_scores
 from pipeline.stages.scoring.score_form import ScoreForm
 
-__all__ = ["FORMS", "FoundScores", "columns_of", "open_table", "read_score_files"]
+__all__ = ["FORMS", "FoundScores", "check_same_videos", "read_score_file", "read_score_files", "score_paths"]
 
-TABLES = (".parquet", ".csv")
 FORMS = (
     "a folder with one file per video, .parquet, .csv, .npy, .npz or .mat, named by its id and --suffix; "
     "one .npy, .npz or .mat file of all scores one after the other with --order; "
@@ -75,7 +72,22 @@ def read_score_files(source: Path, classes: Sequence[str], frames: Mapping[str, 
     return FoundScores(_array_per_video(source, classes, frames, form))
 
 
-def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm) -> FoundScores:
+def score_paths(
+    folder: Path, video_ids: Collection[str] | None, form: ScoreForm
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The score file of every wanted video in a folder.
+
+    Args:
+        folder: where the files lie.
+        video_ids: the wanted videos; None to take every file as that of the video with its name.
+        form: how the files are named.
+
+    Returns:
+        Video id -> its file, sorted by id; and notes of what was not read.
+
+    Raises:
+        PipelineError: a video has no file or several, or a file belongs to no video.
+    """
     if form.order:
         raise PipelineError(f"{folder}: an order is for one file of all scores, and this is a folder")
     visible = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
@@ -83,9 +95,11 @@ def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], for
         path.name: path for path in visible if path.suffix in (*TABLES, *ARRAYS) and path.stem.endswith(form.suffix)
     }
     unread = [path.name for path in visible if path.name not in present]
+    if video_ids is None:
+        video_ids = {_video_id(path.stem.removesuffix(form.suffix)) for path in present.values()}
     found: dict[str, Path] = {}
     problems = []
-    for video_id in sorted(frames):
+    for video_id in sorted(video_ids):
         stems = dict.fromkeys((f"{video_id}{form.suffix}", f"{escape(video_id)}{form.suffix}"))
         paths = [
             present.pop(f"{stem}{end}") for end in (*TABLES, *ARRAYS) for stem in stems if f"{stem}{end}" in present
@@ -99,47 +113,45 @@ def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], for
     if problems and unread:
         problems.append(f"not read: {_some(unread)}; expected {FORMS}")
     _raise(folder, problems)
-    scores = {video_id: _read(video_id, path, classes, frames[video_id], form) for video_id, path in found.items()}
-    return FoundScores(scores, (f"{folder.name}: not read: {_some(unread)}",) if unread else ())
+    return found, (f"{folder.name}: not read: {_some(unread)}",) if unread else ()
 
 
-def _read(video_id: str, path: Path, classes: Sequence[str], frames: int, form: ScoreForm) -> Scores:
-    """General scores (n,) and class scores (n, C) of a file of one video, the latter where it has them."""
+def read_score_file(video_id: str, path: Path, classes: Sequence[str], frames: int | None, form: ScoreForm) -> Scores:
+    """The scores of a file of one video, which has this many `frames`; None where they are not known."""
     if path.suffix in TABLES:
-        return _of_table(video_id, path, open_table(video_id, path), classes)
+        return table_scores(video_id, path, open_table(video_id, path), classes)
     array = one_array(path, form, video_id)
     return shape_scores(video_id, path, array.load(), classes, frames, form)
 
 
-def _of_table(video_id: str, path: Path, table: pa.Table, classes: Sequence[str]) -> Scores:
-    if "frame" in table.column_names and table["frame"].to_pylist() != list(range(table.num_rows)):
-        raise PipelineError(f"{video_id}: the frames of {path} are not 0, 1, 2 and so on")
-    held = [label for label in classes if label in table.column_names]
-    if held and len(held) < len(classes):
-        raise PipelineError(f"{video_id}: {path} has no column {', '.join(sorted(set(classes) - set(held)))}")
-    several = columns_of(video_id, path, table, classes) if held else None
-    if "score" in table.column_names:
-        return columns_of(video_id, path, table, ["score"])[:, 0], several
-    if several is None:
-        names = ", ".join(table.column_names)
-        raise PipelineError(f"{video_id}: {path}: expected a column score, or one column per class, got {names}")
-    return several.max(axis=1), several
+def check_same_videos(source: Path, found: Collection[str], wanted: Collection[str]) -> None:
+    """Raise PipelineError naming the videos that lack scores, and those that have some and are not wanted."""
+    problems = [f"{video_id}: no scores" for video_id in sorted(set(wanted) - set(found))]
+    problems += [
+        f"{video_id}: scores of a video that is not in the test split" for video_id in sorted(set(found) - set(wanted))
+    ]
+    _raise(source, problems)
+
+
+def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm) -> FoundScores:
+    paths, notes = score_paths(folder, frames, form)
+    scores = {v: read_score_file(v, path, classes, frames[v], form) for v, path in paths.items()}
+    return FoundScores(scores, notes)
+
+
+def _video_id(stem: str) -> str:
+    """The id whose escaped form a stem is; the stem itself if it is none."""
+    try:
+        return unescape(stem)
+    except InvalidName:
+        return stem
 
 
 def _long_table(path: Path, classes: Sequence[str], frames: Mapping[str, int]) -> dict[str, Scores]:
     """The scores of a table of all videos."""
-    table = open_table(path.name, path)
-    name = next((name for name in ("video_id", "video") if name in table.column_names), None)
-    if name is None:
-        raise PipelineError(
-            f"{path}: one table of all videos needs a column video_id, got {', '.join(table.column_names)}"
-        )
-    ids = [read_cell(str(value)) for value in table[name].to_pylist()]
-    rows: dict[str, list[int]] = {}
-    for row, video_id in enumerate(ids):
-        rows.setdefault(video_id, []).append(row)
-    _same_videos(path, rows, frames)
-    return {video_id: _of_table(video_id, path, table.take(rows[video_id]), classes) for video_id in frames}
+    table, rows = rows_by_video(path)
+    check_same_videos(path, rows, frames)
+    return {video_id: table_scores(video_id, path, table.take(rows[video_id]), classes) for video_id in frames}
 
 
 def _array_per_video(
@@ -163,7 +175,7 @@ def _concatenated(
 ) -> dict[str, Scores]:
     """The scores of an array of all videos, one after the other in the order of a list."""
     order = read_order(order_file, frames, form.suffix)
-    _same_videos(order_file, order, frames)
+    check_same_videos(order_file, order, frames)
     array = one_array(path, form, path.name)
     general, several = shape_scores(path.name, path, array.load(), classes, None, form)
     ways = _ways([form.counts(frames[video_id]) for video_id in order], len(general), form)
@@ -188,35 +200,6 @@ def _ways(counts: Sequence[tuple[int, ...]], total: int, form: ScoreForm) -> lis
     if not all(counts):
         return []
     return [list(way) for way in zip(*counts, strict=True)]
-
-
-def open_table(video_id: str, path: Path) -> pa.Table:
-    """Read a Parquet or CSV file. Raises PipelineError when it cannot be read."""
-    try:
-        if path.suffix != ".csv":
-            return pq.read_table(path)
-        table = pc.read_csv(path)
-        return table.rename_columns([read_cell(name) for name in table.column_names])
-    except (OSError, pa.ArrowException) as error:
-        raise PipelineError(f"{video_id}: the score table {path} cannot be read ({error})") from error
-
-
-def columns_of(video_id: str, path: Path, table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Columns of a table, (n, len(names)) float64; an empty cell is nan. Raises PipelineError if not numbers."""
-    try:
-        return np.stack([table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names], axis=1)
-    except (KeyError, ValueError) as error:
-        raise PipelineError(
-            f"{video_id}: the score table {path} does not hold numbers in {', '.join(names)} ({error})"
-        ) from error
-
-
-def _same_videos(source: Path, found: Collection[str], wanted: Collection[str]) -> None:
-    problems = [f"{video_id}: no scores" for video_id in sorted(set(wanted) - set(found))]
-    problems += [
-        f"{video_id}: scores of a video that is not in the test split" for video_id in sorted(set(found) - set(wanted))
-    ]
-    _raise(source, problems)
 
 
 def _raise(source: Path, problems: Sequence[str]) -> None:

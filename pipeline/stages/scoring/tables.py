@@ -18,7 +18,8 @@ import numpy as np
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.problems import Problems
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.stages.scoring.score_files import columns_of, open_table, read_score_files
+from pipeline.stages.scoring.score_columns import columns_of, open_table
+from pipeline.stages.scoring.score_files import read_score_files
 from pipeline.stages.scoring.score_form import ScoreForm, per_frame
 
 __all__ = [
@@ -183,7 +184,7 @@ def read_lengths(file: Path) -> dict[str, int]:
     Raises PipelineError for a file that is no such table, see `pipeline.data.frame_counts`.
     """
     problems = Problems()
-    found = {video_id: row.frames for video_id, row in read_frame_counts(file, problems).items()}
+    found = {video_id: row.n_frames for video_id, row in read_frame_counts(file, problems).items()}
     problems.raise_any()
     return found
 
