@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from cache import FeatureStore
 from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import windows_to_frames
 from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
@@ -34,6 +34,7 @@ __all__ = [
     "VideoScores",
     "score_split",
     "score_video",
+    "score_videos",
     "smooth",
     "table_facts",
     "table_path",
@@ -183,7 +184,21 @@ def score_split(
     progress: Progress | None = None,
     reduced: Callable[[str], Windows] | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost
+    """As `score_videos`, of every test video of the manifest."""
+    score_videos(experiment, run_name, manifest.split("test"), namespace, head_folder, folder, progress, reduced)
+
+
+def score_videos(
+    experiment: Experiment,
+    run_name: str,
+    videos: Sequence[VideoEntry],
+    namespace: str,
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    reduced: Callable[[str], Windows] | None = None,
+) -> None:
+    """Score videos whose windows are cached with a trained head; index.json lists tables, frame counts and lost
     frames, and the class thresholds, where a validation split chose them.
 
     Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a
@@ -195,7 +210,6 @@ def score_split(
     store = FeatureStore.open(experiment.paths.cache)
     file = head_folder / "head.safetensors"
     head = load_head(file)
-    videos = manifest.split("test")
     keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
     index = {}
     for number, entry in enumerate(videos):

@@ -19,7 +19,14 @@ from pipeline.metrics import video_auc
 from pipeline.models.losses import segment_consensus, vs_loss
 from pipeline.stages.training.bags import Bags, CachedBags
 
-__all__ = ["LiveValidation", "Validation", "best_threshold", "loss_options", "read_thresholds"]
+__all__ = [
+    "LiveValidation",
+    "Validation",
+    "best_threshold",
+    "loss_options",
+    "read_thresholds",
+    "read_validation_videos",
+]
 
 FILE = "selection.json"
 
@@ -162,3 +169,10 @@ def read_thresholds(folder: Path, classes: tuple[str, ...]) -> list[float | None
         return None
     found = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
     return [found[label] for label in classes]
+
+
+def read_validation_videos(folder: Path) -> tuple[str, ...]:
+    """Ids of the videos on which the head in a folder was judged; none when it was trained without a validation
+    split."""
+    path = folder / FILE
+    return tuple(json.loads(path.read_text(encoding="utf-8"))["validation_videos"]) if path.is_file() else ()
