@@ -8,10 +8,12 @@ from tasks.base import ExperimentTask
 from tasks.pipeline import (
     Evaluate,
     EvaluateAll,
+    Events,
     ExtractFeatures,
     ExtractShard,
     FineTune,
     Manifest,
+    OperatingPoint,
     ScoreVideos,
     TrainHead,
 )
@@ -20,11 +22,13 @@ __all__ = [
     "Ablate",
     "Evaluate",
     "EvaluateAll",
+    "Events",
     "ExperimentTask",
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
     "Manifest",
+    "OperatingPoint",
     "ScoreVideos",
     "TrainHead",
 ]

@@ -21,6 +21,7 @@ from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, s
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.manifest import manifest
+from pipeline.cli.operating_point import operating_point
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
@@ -61,6 +62,7 @@ main.add_command(events)
 main.add_command(explain)
 main.add_command(export_submission)
 main.add_command(manifest)
+main.add_command(operating_point)
 main.add_command(score)
 
 

@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.config import Head
-from pipeline.config.heads import GigHead, RtfmHead
+from pipeline.config.heads import GigHead
 from pipeline.metrics import video_auc
 from pipeline.models.losses import LossSettings, segment_consensus, vs_loss
 from pipeline.stages.training.bags import Bags, CachedBags
 
-__all__ = ["LiveValidation", "Validation", "best_threshold", "loss_settings", "read_thresholds"]
+__all__ = [
+    "LiveValidation",
+    "Validation",
+    "best_threshold",
+    "loss_settings",
+    "read_thresholds",
+    "read_validation_videos",
+]
 
 FILE = "selection.json"
 
@@ -180,3 +186,10 @@ def read_thresholds(folder: Path, classes: tuple[str, ...]) -> list[float | None
         return None
     found = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
     return [found[label] for label in classes]
+
+
+def read_validation_videos(folder: Path) -> tuple[str, ...]:
+    """Ids of the videos on which the head in a folder was judged; none when it was trained without a validation
+    split."""
+    path = folder / FILE
+    return tuple(json.loads(path.read_text(encoding="utf-8"))["validation_videos"]) if path.is_file() else ()
