@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.formats.cityscene import write_task2
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.problems import Problems
 from pipeline.data.tables import safe_row
@@ -221,20 +222,20 @@ def export_submission(
     limits = resolve_thresholds(tables.thresholds, threshold, len(classes))
     out.mkdir(parents=True, exist_ok=True)
     paths = out / "task1.csv", out / "task2.csv"
-    with (
-        paths[0].open("w", newline="", encoding="utf-8") as first,
-        paths[1].open("w", newline="", encoding="utf-8") as second,
-    ):
-        general, specific = csv.writer(first), csv.writer(second)
-        general.writerow(("video", "frame", "score"))
-        specific.writerow(("video", "class", "start", "end", "score"))
+    with paths[0].open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("video", "frame", "score"))
         for video_id in sorted(scores):
-            table = scores[video_id]
-            name, *labels = safe_row([video_id, *classes])
-            general.writerows((name, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
-            for c, label in enumerate(labels):
-                for start, end in runs(table[:, c] >= limits[c]):
-                    specific.writerow((name, label, start, end, f"{table[start:end, c].mean():.6f}"))
+            (name,) = safe_row([video_id])
+            writer.writerows((name, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
+    rows = (
+        (video_id, label, start, end, float(scores[video_id][start:end, c].mean()))
+        for video_id in sorted(scores)
+        for c, label in enumerate(classes)
+        for start, end in runs(scores[video_id][:, c] >= limits[c])
+    )
+    with paths[1].open("w", newline="", encoding="utf-8") as stream:
+        write_task2(stream, rows)
     return paths
 
 
