@@ -19,6 +19,7 @@ from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli.explain import explain
+from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
@@ -56,7 +57,9 @@ main.add_command(ablate)
 main.add_command(cache)
 main.add_command(compare)
 main.add_command(explain)
+main.add_command(export)
 main.add_command(export_submission)
+main.add_command(labels)
 main.add_command(manifest)
 main.add_command(score)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import VideoFacts, by_video, need
@@ -12,7 +13,7 @@ __all__ = ["results", "truth"]
 VERSION = "VERSION 1.3"
 
 
-def results(events: Sequence[Event]) -> dict:
+def results(events: Sequence[Event]) -> dict[str, Any]:
     """A submission of temporal localisation, as the official evaluation reads it; an event's score is that of its
     peak."""
     return {
@@ -25,7 +26,7 @@ def results(events: Sequence[Event]) -> dict:
     }
 
 
-def truth(events: Sequence[Event], facts: Mapping[str, VideoFacts], subset: str = "testing") -> dict:
+def truth(events: Sequence[Event], facts: Mapping[str, VideoFacts], subset: str = "testing") -> dict[str, Any]:
     """The form of annotations, with an entry for every video that is known or has an event.
 
     Args:

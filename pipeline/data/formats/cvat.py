@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import VideoFacts, by_video, need
 
-__all__ = ["annotations"]
+__all__ = ["video_annotations"]
 
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def annotations(video_id: str, events: Sequence[Event], facts: VideoFacts, classes: Sequence[str]) -> str:
+def video_annotations(video_id: str, events: Sequence[Event], facts: VideoFacts, classes: Sequence[str]) -> str:
     """The annotations of one video.
 
     Args:

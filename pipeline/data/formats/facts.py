@@ -82,9 +82,9 @@ class Numbering:
                 raise PipelineError(f"{facts.path or 'a video'}: expected its frame rate, got none")
             return cls(facts.fps)
         edges = facts.boundaries_s
-        steady = (len(edges) - 1) / edges[-1]
-        if np.array_equal(np.rint(edges * steady), np.arange(len(edges))):
-            return cls(steady)
+        for steady in (facts.fps, (len(edges) - 1) / edges[-1]):
+            if np.array_equal(np.rint(edges * steady), np.arange(len(edges))):
+                return cls(float(steady))
         return cls(min(FINEST_RATE, math.floor(1 / np.diff(edges).min()) + 1), edges)
 
     def numbers(self, start_frame: int, end_frame: int) -> tuple[int, int]:

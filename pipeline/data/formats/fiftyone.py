@@ -7,6 +7,7 @@ labels.json has the detections of every video by a name, data.json the file of e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import VideoFacts, by_video, need
@@ -14,7 +15,7 @@ from pipeline.data.formats.facts import VideoFacts, by_video, need
 __all__ = ["data", "labels"]
 
 
-def labels(events: Sequence[Event], facts: Mapping[str, VideoFacts]) -> dict:
+def labels(events: Sequence[Event], facts: Mapping[str, VideoFacts]) -> dict[str, Any]:
     """labels.json: an entry for every video that is known or has an event."""
     found = by_video(events)
     classes = list(dict.fromkeys(event.class_name for group in found.values() for event in group))

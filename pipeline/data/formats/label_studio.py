@@ -77,7 +77,11 @@ def labelling_config(classes: Sequence[str]) -> str:
 
 
 def tasks(
-    events: Sequence[Event], facts: Mapping[str, VideoFacts], prefix: str = "", model_version: str = "gig-vad"
+    events: Sequence[Event],
+    facts: Mapping[str, VideoFacts],
+    prefix: str = "",
+    base: Path | None = None,
+    model_version: str = "gig-vad",
 ) -> list[dict[str, Any]]:
     """Tasks with predictions, to be imported as JSON: one for every video that is known or has an event.
 
@@ -85,6 +89,7 @@ def tasks(
         events: of any videos.
         facts: of these: paths, frame rates, and presentation times where the rate is variable.
         prefix: what makes an address of a path, such as `/data/local-files/?d=`; the path is escaped behind it.
+        base: the folder that paths behind a prefix are relative to; None leaves them as they are.
         model_version: what Label Studio calls the predictions.
 
     Raises:
@@ -98,7 +103,7 @@ def tasks(
         of_video = found.get(video_id, [])
         if about.times_s is None:
             _check_rate(of_video, about.fps)
-        address = f"{prefix}{quote(about.path)}" if prefix else about.path
+        address = f"{prefix}{quote(_below(about.path, base))}" if prefix else about.path
         made.append(
             {
                 "data": {
@@ -118,6 +123,15 @@ def tasks(
             }
         )
     return made
+
+
+def _below(path: str, base: Path | None) -> str:
+    if base is None:
+        return path
+    try:
+        return Path(path).resolve().relative_to(base.resolve()).as_posix()
+    except ValueError as error:
+        raise PipelineError(f"{path}: expected a video below {base}") from error
 
 
 def _check_rate(events: Sequence[Event], fps: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
@@ -113,7 +114,7 @@ class TestFiftyOne:
 
 class TestCvat:
     def test_a_track_is_seen_from_its_first_frame_until_it_is_outside(self):
-        root = xml(cvat.annotations("v", [event()], steady(), ["Fighting"]))
+        root = xml(cvat.video_annotations("v", [event()], steady(), ["Fighting"]))
         assert root.findtext("version") == "1.1"
         assert root.findtext("meta/task/labels/label/name") == "Fighting"
         (track,) = root.findall("track")
@@ -127,11 +128,11 @@ class TestCvat:
         ]
 
     def test_a_track_to_the_end_of_the_video_is_never_outside(self):
-        root = xml(cvat.annotations("v", [event(end=40)], steady(), []))
+        root = xml(cvat.video_annotations("v", [event(end=40)], steady(), []))
         assert [box.get("outside") for box in root.findall("track/box")] == ["0"]
 
     def test_names_are_escaped_and_what_xml_cannot_hold_is_marked(self):
-        text = cvat.annotations("v", [event(name='<b>&"\x08')], steady(), [])
+        text = cvat.video_annotations("v", [event(name='<b>&"\x08')], steady(), [])
         assert xml(text).find("track").get("label") == '<b>&"\ufffd'
 
 
@@ -155,7 +156,11 @@ class TestWebVtt:
         reader = pytest.importorskip("webvtt")
         events = [event(name="A & B <i>", fps=float(NTSC)), event("v", "Fire", 4, 200, fps=float(NTSC))]
         cues = list(reader.from_buffer(io.StringIO(webvtt.subtitles(events))))
-        assert [round(cue.start_in_seconds, 3) for cue in cues] == [0.1, 0.133]
+        assert [(cue.start, cue.end) for cue in cues] == [
+            ("00:00:00.100", "00:00:00.334"),
+            ("00:00:00.133", "00:00:06.673"),
+        ]
+        assert html.unescape(cues[0].text) == "A & B <i> 0.90"
 
 
 def test_cityscene_has_frames_and_the_mean_score():

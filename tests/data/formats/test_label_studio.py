@@ -122,6 +122,12 @@ class TestTasks:
         (task,) = tasks([], {"v": VideoFacts("a b/#1.mp4", 24, 10.0)}, prefix="/data/local-files/?d=")
         assert task["data"]["video"] == "/data/local-files/?d=a%20b/%231.mp4"
 
+    def test_it_is_relative_to_the_base(self, tmp_path):
+        about = {"v": VideoFacts(str(tmp_path / "a" / "1.mp4"), 24, 10.0)}
+        assert tasks([], about, "x?d=", tmp_path)[0]["data"]["video"] == "x?d=a/1.mp4"
+        with pytest.raises(PipelineError, match="expected a video below"):
+            tasks([], about, "x?d=", tmp_path / "b")
+
     def test_events_at_another_rate_than_the_video_s_are_an_error(self):
         with pytest.raises(PipelineError, match="t1: frame 3 is shown at 0.3 s, which a steady 25"):
             tasks([event("t1")], {"t1": VideoFacts("t1.mp4", 24, 25.0)})
