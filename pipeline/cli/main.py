@@ -17,6 +17,7 @@ import click
 
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
+from pipeline.cli.clips import clips
 from pipeline.cli.evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
@@ -55,6 +56,7 @@ def main() -> None:
 
 main.add_command(ablate)
 main.add_command(cache)
+main.add_command(clips)
 main.add_command(compare)
 main.add_command(explain)
 main.add_command(export)
