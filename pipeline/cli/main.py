@@ -17,9 +17,11 @@ import click
 
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
+from pipeline.cli.clips import clips
 from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, settings
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
+from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
 from pipeline.cli.operating_point import operating_point
 from pipeline.cli.score import score
@@ -57,10 +59,13 @@ def main() -> None:
 
 main.add_command(ablate)
 main.add_command(cache)
+main.add_command(clips)
 main.add_command(compare)
 main.add_command(events)
 main.add_command(explain)
+main.add_command(export)
 main.add_command(export_submission)
+main.add_command(labels)
 main.add_command(manifest)
 main.add_command(operating_point)
 main.add_command(score)
