@@ -35,8 +35,14 @@ class HtmlReport(Step):
         write_report(results_of(self.recipes), folder, None, report.progress, report.say)
 
     def remake(self, report: Report, all_pictures: bool, proxies: bool, relations: bool) -> Path:
-        """Write the pages that are there once more, with what takes longer: pictures of every video, copies that browsers
-        play, relation maps. What was made of these before is kept."""
+        """Write the pages once more, with what takes longer; what was made of that before is kept.
+
+        Args:
+            report: who is told.
+            all_pictures: pictures at the peaks of every video.
+            proxies: copies that browsers play, of videos that they do not.
+            relations: relation maps of the videos that the index shows first.
+        """
         from pipeline.stages.report.report import Extras, write_report
 
         extras = Extras(

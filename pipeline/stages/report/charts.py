@@ -71,7 +71,9 @@ def make_charts(titles: Sequence[str], curves: Sequence[np.ndarray]) -> list[Cha
     share = Axis("recall: share of anomalous frames found", 0, 1)
     alarms = "false-alarm rate: share of other frames raised"
 
-    def chart(title: str, meaning: str, x: Axis, y: Axis, pick: Callable[[np.ndarray], tuple]) -> Chart:
+    def chart(
+        title: str, meaning: str, x: Axis, y: Axis, pick: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    ) -> Chart:
         lines = (
             Line(number, name, _points(x, y, *pick(curve.T)))
             for number, (name, curve) in enumerate(zip(titles, curves, strict=True))
@@ -96,7 +98,7 @@ def make_charts(titles: Sequence[str], curves: Sequence[np.ndarray]) -> list[Cha
         ),
         chart(
             "DET",
-            "Frames missed against frames falsely raised, on logarithmic axes, where few alarms are seen best. Lower is better.",
+            "Frames missed against frames falsely raised, on logarithmic axes, which show few alarms best. Lower is better.",
             Axis(alarms, 1e-4, 1, logarithmic=True),
             Axis("miss rate: share of anomalous frames missed", 1e-2, 1, logarithmic=True),
             lambda c: (c[1], 1 - c[0]),

@@ -16,7 +16,9 @@ from pipeline.stages.report.pages import write_page
 from pipeline.stages.report.pictures import picture_path
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
-from pipeline.stages.report.video_page import Judged, clock, page_name, rule_in_words
+from pipeline.stages.report.video_page import page_name
+from pipeline.stages.report.videos import Judged
+from pipeline.stages.report.wording import clock, rule_in_words
 
 __all__ = ["Index", "write_index"]
 
@@ -26,7 +28,7 @@ MOST_BINS = 400
 
 COLUMNS = (
     ("name", "Video and scores over time", ""),
-    ("truth", "Annotated", "left"),
+    ("truth", "Annotated", "left wide"),
     ("duration", "Length", "wide"),
     ("peak", "Highest score", ""),
     ("outside", "Highest outside", "wide"),
@@ -51,8 +53,8 @@ class Index:
     """
 
     results: Results
-    videos: list[list] = field(default_factory=list)
-    scores: list[list[list]] = field(default_factory=list)
+    videos: list[list[Any]] = field(default_factory=list)
+    scores: list[list[list[Any]]] = field(default_factory=list)
     verdicts: list[list[Verdict]] = field(default_factory=list)
     seconds: float = 0.0
     damaged: int = 0
@@ -138,7 +140,9 @@ def write_index(folder: Path, index: Index, highlights: Sequence[Highlights]) ->
     write_page(folder / "index.html", "index", facts, data)
 
 
-def _moments(folder: Path, index: Index, numbers: dict[str, int], own: Highlights) -> list[tuple]:
+def _moments(
+    folder: Path, index: Index, numbers: dict[str, int], own: Highlights
+) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """The three lists: heading, what to say where there is none, and the moments."""
 
     def told(moment: Highlight, what: str) -> dict[str, Any]:

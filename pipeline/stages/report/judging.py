@@ -58,8 +58,10 @@ class Verdict:
 
     @property
     def error(self) -> float:
-        """How far the scores are off where they are most, in [0, 1]: the highest one outside all annotated intervals, or
-        one minus the highest in the weakest of these."""
+        """How far the scores are off where they are most, in [0, 1].
+
+        The highest one outside all annotated intervals, or one minus the highest in the weakest of these.
+        """
         weakest = min((found.score for found in (*self.hits, *self.misses)), default=1.0)
         return max(self.outside or 0.0, 1.0 - weakest)
 
@@ -95,7 +97,8 @@ def judge(
         events: of the video; those of classes play no part.
     """
     general = [event for event in events if event.class_name == ANOMALY]
-    hits, misses = [], []
+    hits: list[Highlight] = []
+    misses: list[Highlight] = []
     for start, stop in runs(truth).tolist():
         frame = start + int(np.argmax(scores[start:stop]))
         moment = Highlight(

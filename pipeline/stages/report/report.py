@@ -17,7 +17,8 @@ from pipeline.stages.report.judging import pick_highlights
 from pipeline.stages.report.pictures import write_pictures
 from pipeline.stages.report.playing import find_media, write_proxy
 from pipeline.stages.report.results import Results
-from pipeline.stages.report.video_page import judge_video, telling_frames, write_video_page
+from pipeline.stages.report.video_page import write_video_page
+from pipeline.stages.report.videos import Judged, judge_video, telling_frames
 
 __all__ = ["Extras", "write_report"]
 
@@ -97,7 +98,7 @@ class _Report:
             lines.append(f"warning: no {what} of {len(reasons)} video(s): {reasons[0]}{more}")
         return lines
 
-    def _page(self, number: int, pictures: bool, frames: Iterable[int] = (), maps: bool = False):
+    def _page(self, number: int, pictures: bool, frames: Iterable[int] = (), maps: bool = False) -> Judged:
         entry = self.videos[number]
         path = self.results.manifest.video_path(entry.video_id)
         judged = judge_video(self.results, entry)
@@ -111,8 +112,10 @@ class _Report:
         if maps and self.extras.maps:
             draw, target = self.extras.maps, self.folder / "maps" / escape(entry.video_id)
             self._try("relation maps", entry.video_id, lambda: draw(entry.video_id, target))
-        neighbours = (self.videos[n].video_id if 0 <= n < len(self.videos) else None for n in (number - 1, number + 1))
-        write_video_page(self.folder, self.results, judged, *neighbours, proxy=self._proxy(entry.video_id, path))
+        before, after = (
+            self.videos[n].video_id if 0 <= n < len(self.videos) else None for n in (number - 1, number + 1)
+        )
+        write_video_page(self.folder, self.results, judged, before, after, self._proxy(entry.video_id, path))
         return judged
 
     def _proxy(self, video_id: str, path: Path) -> Path | None:

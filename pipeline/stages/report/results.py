@@ -25,7 +25,13 @@ CURVE_POINTS = 400
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of one video of N frames: `general` (N,), `classwise` (N, C), both float64 in [0, 1], and `times_s` (N,)."""
+    """Scores of one video of N frames.
+
+    Attributes:
+        general: (N,) float64 in [0, 1], how anomalous a frame is.
+        classwise: (N, C) float64 in [0, 1].
+        times_s: (N,) float64, presentation times.
+    """
 
     general: np.ndarray
     classwise: np.ndarray
@@ -95,12 +101,14 @@ class RunResults:
 
     def lost_frames(self, video_id: str) -> list[list[int]]:
         """Ranges (first, one after the last) of frames that could not be decoded."""
-        return self.index["videos"][video_id].get("lost_frames", [])
+        found: list[list[int]] = self.index["videos"][video_id].get("lost_frames", [])
+        return found
 
     def curve(self) -> np.ndarray:
-        """Points of the curves of anomaly in general, (n, 3) float64: true-positive rate, false-positive rate, precision.
+        """Points of the curves of anomaly in general, at most `CURVE_POINTS`, evenly spaced along them.
 
-        At most `CURVE_POINTS`, evenly spaced along the curve; (0, 3) where the curves are not defined.
+        Returns:
+            (n, 3) float64: true-positive rate, false-positive rate, precision; (0, 3) where these are not defined.
         """
         columns = ["label", "true_positive_rate", "false_positive_rate", "precision"]
         parts = []
@@ -160,6 +168,7 @@ class Results:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return document
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path}: cannot be read ({error})") from error

@@ -20,8 +20,8 @@ def envelope(scores: np.ndarray, times_s: np.ndarray, bins: int) -> np.ndarray:
         bins: into how many parts; there are fewer for a video of fewer frames.
 
     Returns:
-        (min(bins, N), 2) float64, lowest and highest. A part in which no frame begins has the score of the frame that is
-        still shown.
+        (min(bins, N), 2) float64, lowest and highest. A part in which no frame begins has the score of the frame that
+        is still shown.
 
     Raises:
         ValueError: there is no score, or there are not as many times as scores.
@@ -42,5 +42,5 @@ def envelope(scores: np.ndarray, times_s: np.ndarray, bins: int) -> np.ndarray:
 
 
 def encode(bounds: np.ndarray) -> str:
-    """Bounds (n, 2) of scores in [0, 1] as base64 of bytes low, high, low, ...; 255 is 1, what lies outside is cut off."""
+    """Bounds (n, 2) of scores in [0, 1] as base64 of bytes low, high, low, ...; 255 is 1, what is beyond is cut off."""
     return base64.b64encode(np.rint(np.clip(bounds, 0, 1) * 255).astype(np.uint8).tobytes()).decode("ascii")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,122 +11,28 @@ import numpy as np
 
 from cache.names import escape
 from pipeline.data.events import ANOMALY, Event
-from pipeline.data.manifest import VideoEntry
 from pipeline.metrics.hysteresis import frame_ends
 from pipeline.metrics.temporal import runs as maximal_runs
-from pipeline.stages.report.events import RULE, find_events
-from pipeline.stages.report.judging import Highlight, Verdict, judge
+from pipeline.stages.report.judging import Verdict
 from pipeline.stages.report.pages import write_page
 from pipeline.stages.report.pictures import picture_path
 from pipeline.stages.report.playing import Media, find_media, link
-from pipeline.stages.report.results import Results, VideoScores
+from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
+from pipeline.stages.report.videos import Judged, telling_frames
+from pipeline.stages.report.wording import clock, rule_in_words
 
-__all__ = ["Judged", "clock", "judge_video", "page_name", "rule_in_words", "telling_frames", "write_video_page"]
+__all__ = ["page_name", "write_video_page"]
 
 PAGE_BINS = 1000
 CLASS_BINS = 400
 CLASSES_SHOWN = 4
-PICTURES_SHOWN = 6
 HINT = "`gig report --html --proxies` makes small copies that browsers play."
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One video as all runs see it.
-
-    Attributes:
-        entry: of the manifest.
-        truth: (N, C) bool, what is annotated.
-        duration_s: seconds.
-        scores: of each run; its times are those of the frames.
-        events: of each run, of anomaly in general and of the classes.
-        verdicts: of each run.
-        lost: ranges of frames that could not be decoded.
-    """
-
-    entry: VideoEntry
-    truth: np.ndarray
-    duration_s: float
-    scores: tuple[VideoScores, ...]
-    events: tuple[list[Event], ...]
-    verdicts: tuple[Verdict, ...]
-    lost: list[list[int]]
-
-    @property
-    def lost_frames(self) -> int:
-        return sum(stop - start for start, stop in self.lost)
-
-    @property
-    def spans_s(self) -> list[list[float]]:
-        """Annotated intervals, whatever their class, in seconds."""
-        return self.seconds(self.truth.any(axis=1))
-
-    def seconds(self, marks: np.ndarray) -> list[list[float]]:
-        """The maximal runs of marked frames, (N,) bool, as seconds."""
-        times = self.scores[0].times_s
-        ends = frame_ends(times)
-        return [[round(float(times[a]), 2), round(float(ends[b - 1]), 2)] for a, b in maximal_runs(marks).tolist()]
-
-
-def judge_video(results: Results, entry: VideoEntry) -> Judged:
-    """Read a video's scores of all runs, find its events and put them beside what is annotated."""
-    classes = results.manifest.classes
-    scores = tuple(results.read(run, entry.video_id) for run in results.runs)
-    times = scores[0].times_s
-    ends = frame_ends(times)
-    truth = results.truth(entry.video_id, len(times))
-    events, verdicts = [], []
-    for one in scores:
-        found = find_events(entry.video_id, entry.source or "", classes, one.general, one.classwise, one.times_s)
-        events.append(found)
-        verdicts.append(judge(entry.video_id, one.general, times, ends, truth.any(axis=1), found))
-    duration = max(float(ends[-1] - times[0]), 0.001)
-    lost = results.runs[0].lost_frames(entry.video_id)
-    return Judged(entry, truth, duration, scores, tuple(events), tuple(verdicts), lost)
-
-
-def telling_frames(judged: Judged) -> list[Highlight]:
-    """The moments whose pictures the page shows, in time: the highest of what was raised, found or missed, none nearer
-    than a second to a higher one; of a video without any, its highest score."""
-    moments = [m for verdict in judged.verdicts for m in (*verdict.false_alarms, *verdict.hits, *verdict.misses)]
-    if not moments:
-        one = judged.scores[0]
-        frame = int(np.argmax(one.general))
-        time_s = float(one.times_s[frame])
-        moments = [Highlight(judged.entry.video_id, frame, time_s, float(one.general[frame]), time_s, time_s)]
-    chosen: list[Highlight] = []
-    for moment in sorted(moments, key=lambda moment: -moment.score):
-        if len(chosen) < PICTURES_SHOWN and all(abs(moment.time_s - other.time_s) >= 1 for other in chosen):
-            chosen.append(moment)
-    return sorted(chosen, key=lambda moment: moment.time_s)
 
 
 def page_name(video_id: str) -> str:
     """The file name of a video's page."""
     return f"{escape(video_id)}.html"
-
-
-def clock(seconds: float, digits: int = 0) -> str:
-    """Seconds as m:ss or h:mm:ss, rounded down."""
-    scale = 10**digits
-    ticks = int(seconds * scale + 1e-6)
-    whole, part = divmod(ticks, scale)
-    told = (
-        f"{whole // 60 % 60}:{whole % 60:02d}"
-        if whole < 3600
-        else f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-    )
-    return f"{told}.{part:0{digits}d}" if digits else told
-
-
-def rule_in_words() -> str:
-    """By which rule events are found, and what counts as found."""
-    return (
-        f"An event begins where the score reaches {RULE.upper:g} and goes on while it is at least {RULE.lower:g}; gaps of up "
-        f"to {RULE.merge_gap_s:g} s are closed, and what is shorter than {RULE.min_length_s:g} s is none. An annotated "
-        "interval counts as found where an event overlaps it, whatever the class."
-    )
 
 
 def write_video_page(
@@ -144,7 +49,11 @@ def write_video_page(
     """
     entry, pages = judged.entry, folder / "videos"
     media = find_media(results.manifest.video_path(entry.video_id))
-    facts = {
+    tracks = [
+        {"title": run.title, "curves": curves}
+        for run, curves in zip(results.runs, _tracks(results, judged), strict=True)
+    ]
+    facts: dict[str, Any] = {
         "experiment": results.experiment,
         "name": entry.video_id,
         "labels": entry.labels or (),
@@ -153,18 +62,14 @@ def write_video_page(
         "after": after and {"name": after, "href": quote(page_name(after))},
         "media": _media(media, results, entry.video_id, pages, proxy),
         "duration": judged.duration_s,
-        "tracks": [
-            {"title": run.title, "curves": curves}
-            for run, curves in zip(results.runs, _tracks(results, judged), strict=True)
-        ],
+        "tracks": tracks,
         "axis": [clock(judged.duration_s * part / 4) for part in range(5)],
         "rule": rule_in_words(),
         "rows": _rows(results, judged),
-        "pictures": _pictures(folder, judged),
+        "pictures": _pictures(folder, results, judged),
         "maps": _maps(folder, results, entry.video_id),
         "facts": _facts(results, judged, media),
     }
-    tracks = [{"title": one["title"], "curves": one["curves"]} for one in facts["tracks"]]
     data = {"duration": round(judged.duration_s, 3), "runs": tracks}
     write_page(pages / page_name(entry.video_id), "video", facts, data)
 
@@ -216,7 +121,7 @@ def _rows(results: Results, judged: Judged) -> list[dict[str, Any]]:
     rows = []
     for number, name in enumerate(classes):
         for start, stop in maximal_runs(judged.truth[:, number]).tolist():
-            score = float(judged.scores[0].general[start:stop].max())
+            score = _by_run(results, [one.general[start:stop].max() for one in judged.scores])
             rows.append(
                 _row(float(times[start]), float(ends[stop - 1]), "annotated", "truth", name, score, start, stop)
             )
@@ -230,24 +135,40 @@ def _rows(results: Results, judged: Judged) -> list[dict[str, Any]]:
             what = f"{run.title}: {said}"
             span = event.start_frame, event.end_frame
             rows.append(
-                _row(event.start_s, event.end_s, what, tone, classes[int(np.argmax(part))], event.peak_score, *span)
+                _row(
+                    event.start_s,
+                    event.end_s,
+                    what,
+                    tone,
+                    classes[int(np.argmax(part))],
+                    f"{event.peak_score:.2f}",
+                    *span,
+                )
             )
     return sorted(rows, key=lambda row: (row["start_s"], row["what"] != "annotated"))
 
 
+def _by_run(results: Results, scores: Sequence[float]) -> str:
+    """A score of each run in words; its bare number where there is one run."""
+    if len(scores) == 1:
+        return f"{scores[0]:.2f}"
+    return ", ".join(f"{run.title} {score:.2f}" for run, score in zip(results.runs, scores, strict=True))
+
+
 def _row(
-    start_s: float, end_s: float, what: str, tone: str, label: str, score: float, start: int, stop: int
+    start_s: float, end_s: float, what: str, tone: str, label: str, score: str, start: int, stop: int
 ) -> dict[str, Any]:
     told = {"start": clock(start_s, 1), "end": clock(end_s, 1), "frames": f"{start} to {stop - 1}"}
     return told | {"start_s": start_s, "end_s": end_s, "what": what, "tone": tone, "label": label, "score": score}
 
 
-def _pictures(folder: Path, judged: Judged) -> list[dict[str, Any]]:
+def _pictures(folder: Path, results: Results, judged: Judged) -> list[dict[str, Any]]:
     found = []
     for moment in telling_frames(judged):
         path = picture_path(folder / "pictures", moment.video_id, moment.frame)
         if path.exists():
-            what = f"{clock(moment.time_s, 1)}, score {moment.score:.2f}"
+            told = _by_run(results, [scores.general[moment.frame] for scores in judged.scores])
+            what = f"{clock(moment.time_s, 1)}, score {told}"
             url = f"../pictures/{quote(path.name)}"
             found.append({"url": url, "frame": moment.frame, "time_s": moment.time_s, "what": what})
     return found

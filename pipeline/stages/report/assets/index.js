@@ -83,7 +83,7 @@
       if (together) name.append(element("span", { class: "run-label" }, data.runs[number]));
       name.append(strip(video, number));
     }
-    const truth = element("td", { class: "left" });
+    const truth = element("td", { class: "left wide" });
     if (facts[CLASSES].length) for (const number of facts[CLASSES]) truth.append(element("span", { class: "badge truth" }, data.classes[number]), " ");
     else truth.textContent = "normal";
     made.append(name, truth, element("td", { class: "wide" }, clock(facts[DURATION])));
