@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, LocalPath, say
+from pipeline.cli.shared import FOLDER, say
+from pipeline.cli.tables import SCORES, with_tables
 from pipeline.config import Evaluation, load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import make_folder
@@ -18,65 +17,7 @@ from pipeline.stages.common.outputs import make_folder
 if TYPE_CHECKING:
     from pipeline.stages.scoring.tables import ScoreForm
 
-__all__ = ["SCORES", "compare", "evaluate_folder", "export_submission", "with_tables"]
-
-FILE = click.Path(path_type=Path, dir_okay=False)
-SCORES = LocalPath(path_type=Path)
-
-
-def with_tables(function: Callable) -> Callable:
-    """Add the options that say what scores stand for and how their files are read, as `form` and `lengths`."""
-
-    @functools.wraps(function)
-    def wrapper(*args: object, lengths: Path | None, **options: object) -> object:
-        from pipeline.stages.scoring.tables import ScoreForm, read_lengths
-
-        form = {name: options.pop(name) for name in ScoreForm.__dataclass_fields__}
-        known = read_lengths(lengths) if lengths else None
-        return function(*args, form=ScoreForm(**form), lengths=known, **options)
-
-    for option in (
-        click.option("--array", help="The array of scores, in .npz and .mat files that hold several."),
-        click.option(
-            "--crops", type=click.Choice(["mean"]), help="Scores are (n, crops) or (crops, n): how crops become one."
-        ),
-        click.option(
-            "--order", type=FILE, help="The scores are one array of all videos, in the order of this list, one a line."
-        ),
-        click.option(
-            "--suffix",
-            default="",
-            help="End of the names of files or arrays that is not part of the id, such as _pred.",
-        ),
-        click.option(
-            "--lengths",
-            "--frame-counts",
-            "lengths",
-            type=FILE,
-            help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and frames "
-            "(a per_video.csv), or a published list that states frames.",
-        ),
-        click.option(
-            "--equal-parts", is_flag=True, help="A video's scores are of equal parts of it, such as 32 segments."
-        ),
-        click.option(
-            "--clip-frames",
-            type=click.IntRange(min=1),
-            help="Scores are one a frame of whole clips of so many frames (16): they end before the video, or go beyond it.",
-        ),
-        click.option(
-            "--tail",
-            type=click.Choice(["exact", "partial", "repeat"]),
-            default="exact",
-            show_default=True,
-            help="The last frames, fewer than a stride: there are none; they have their own score; they repeat the one before.",
-        ),
-        click.option(
-            "--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."
-        ),
-    ):
-        wrapper = option(wrapper)
-    return wrapper
+__all__ = ["compare", "evaluate_folder", "export_submission", "settings"]
 
 
 def settings(config: Path | None, run: str) -> Evaluation:

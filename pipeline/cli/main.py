@@ -17,7 +17,8 @@ import click
 
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
-from pipeline.cli.evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, settings
+from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.manifest import manifest
 from pipeline.cli.score import score
@@ -33,6 +34,7 @@ from pipeline.cli.shared import (
     with_config,
     with_run,
 )
+from pipeline.cli.tables import SCORES, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.config.doubts import training_warnings
 from pipeline.errors import PipelineError
@@ -55,6 +57,7 @@ def main() -> None:
 main.add_command(ablate)
 main.add_command(cache)
 main.add_command(compare)
+main.add_command(events)
 main.add_command(explain)
 main.add_command(export_submission)
 main.add_command(manifest)

@@ -9,6 +9,7 @@ from pipeline.config.datasets import (
     UcfCrimeDataset,
     XdViolenceDataset,
 )
+from pipeline.config.events import Events
 from pipeline.config.experiment import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.features import Decoding, Preprocess, TestSampling, TrainSampling
 from pipeline.config.finetune import Finetune
@@ -20,6 +21,7 @@ __all__ = [
     "CsvDataset",
     "Decoding",
     "Evaluation",
+    "Events",
     "Experiment",
     "Finetune",
     "Head",

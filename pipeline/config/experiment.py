@@ -29,6 +29,7 @@ from pipeline.config.datasets import (
     UcfCrimeDataset,
     XdViolenceDataset,
 )
+from pipeline.config.events import Events
 from pipeline.config.features import (
     Backbone,
     Decoding,
@@ -87,6 +88,7 @@ class Experiment(Section):
     selection: Selection = Selection()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
+    events: Events = Events()
     runs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], dict[str, dict[str, Any]]] = Field(
         default={"gig": {}},
         description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation. "
@@ -113,6 +115,11 @@ class Experiment(Section):
         for name in classes:
             if name in RESERVED or not name.strip():
                 raise ValueError(f"dataset.classes: {name!r} is a column of the score tables, or empty")
+        for name in self.events.by_class:
+            if name not in (*classes, "anomaly"):
+                raise ValueError(
+                    f"events.by_class.{name}: expected anomaly, for anomaly in general, or one of {', '.join(classes)}"
+                )
         cells = (self.preprocess.crop // 32) ** 2
         for name in self.runs:
             run = self.run(name)

@@ -5,6 +5,8 @@
 
 from pipeline.metrics.bootstrap import Estimate, difference, draw_weights, estimate
 from pipeline.metrics.classwise import ClassMetrics, ClassScore, ClasswiseReport, classwise_report
+from pipeline.metrics.det import DetMetrics
+from pipeline.metrics.events import EventMetrics
 from pipeline.metrics.frame import (
     FrameMetrics,
     anomalous_auc,
@@ -22,8 +24,10 @@ __all__ = [
     "ClassMetrics",
     "ClassScore",
     "ClasswiseReport",
+    "DetMetrics",
     "DetectionMetrics",
     "Estimate",
+    "EventMetrics",
     "FrameMetrics",
     "HitRate",
     "anomalous_auc",

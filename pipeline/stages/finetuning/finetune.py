@@ -160,7 +160,7 @@ def _write(folder: Path, training: FineTuning, start: TrainedHead, experiment: E
     check_space(folder, sum(value.nbytes for value in full_state(model.network).values()))
     facts = {
         "started_from": model.network.weights_sha256,
-        "videos": len(training.data.training),
+        "videos": len(training.data.fitting),
         "trained_weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": len(state.history),
         "steps": state.steps,

@@ -19,14 +19,26 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from cache.arrays import LazyArray, npy_array, npz_arrays
-from cache.errors import CacheError
-from cache.names import escape
+from cache.errors import CacheError, InvalidName
+from cache.names import escape, unescape
 from pipeline.data.order import read_order
 from pipeline.data.tables import read_cell
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.stages.scoring.score_form import ScoreForm
 
-__all__ = ["FORMS", "FoundScores", "columns_of", "open_table", "read_score_files"]
+__all__ = [
+    "FORMS",
+    "TABLES",
+    "FoundScores",
+    "check_same_videos",
+    "columns_of",
+    "open_table",
+    "read_score_file",
+    "read_score_files",
+    "rows_by_video",
+    "score_paths",
+    "table_scores",
+]
 
 TABLES, ARRAYS = (".parquet", ".csv"), (".npy", ".npz", ".mat")
 FORMS = (
@@ -124,6 +136,22 @@ def shape_scores(
 
 
 def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm) -> FoundScores:
+    found, notes = score_paths(folder, frames, form)
+    scores = {
+        video_id: read_score_file(video_id, path, classes, frames[video_id], form) for video_id, path in found.items()
+    }
+    return FoundScores(scores, notes)
+
+
+def score_paths(
+    folder: Path, video_ids: Collection[str] | None, form: ScoreForm
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The file of every wanted video in a folder, by sorted id, and notes of what was not read.
+
+    Without `video_ids` every file is that of a video, which has its name.
+
+    Raises PipelineError where videos have no file or several, or files no video.
+    """
     if form.order:
         raise PipelineError(f"{folder}: an order is for one file of all scores, and this is a folder")
     visible = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
@@ -131,8 +159,10 @@ def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], for
         path.name: path for path in visible if path.suffix in (*TABLES, *ARRAYS) and path.stem.endswith(form.suffix)
     }
     unread = [path.name for path in visible if path.name not in present]
+    if video_ids is None:
+        video_ids = {_video_id(path.stem.removesuffix(form.suffix)) for path in present.values()}
     found, problems = {}, []
-    for video_id in sorted(frames):
+    for video_id in sorted(video_ids):
         stems = dict.fromkeys((f"{video_id}{form.suffix}", f"{escape(video_id)}{form.suffix}"))
         paths = [
             present.pop(f"{stem}{end}") for end in (*TABLES, *ARRAYS) for stem in stems if f"{stem}{end}" in present
@@ -146,19 +176,30 @@ def _folder(folder: Path, classes: Sequence[str], frames: Mapping[str, int], for
     if problems and unread:
         problems.append(f"not read: {_some(unread)}; expected {FORMS}")
     _raise(folder, problems)
-    scores = {video_id: _read(video_id, path, classes, frames[video_id], form) for video_id, path in found.items()}
-    return FoundScores(scores, (f"{folder.name}: not read: {_some(unread)}",) if unread else ())
+    return found, (f"{folder.name}: not read: {_some(unread)}",) if unread else ()
 
 
-def _read(video_id: str, path: Path, classes: Sequence[str], frames: int, form: ScoreForm) -> Scores:
-    """General scores (n,) and class scores (n, C) of a file of one video, the latter where it has them."""
+def _video_id(stem: str) -> str:
+    """The id of which a stem is the key, or else the stem."""
+    try:
+        return unescape(stem)
+    except InvalidName:
+        return stem
+
+
+def read_score_file(video_id: str, path: Path, classes: Sequence[str], frames: int | None, form: ScoreForm) -> Scores:
+    """General scores (n,) and class scores (n, C) of a file of one video, the latter where it has them.
+
+    `frames` are those of the video; None where they are not known.
+    """
     if path.suffix in TABLES:
-        return _of_table(video_id, path, open_table(video_id, path), classes)
+        return table_scores(video_id, path, open_table(video_id, path), classes)
     array = _one(path, form, video_id)
     return shape_scores(video_id, path, array.load(), classes, frames, form)
 
 
-def _of_table(video_id: str, path: Path, table: pa.Table, classes: Sequence[str]) -> Scores:
+def table_scores(video_id: str, path: Path, table: pa.Table, classes: Sequence[str]) -> Scores:
+    """As `read_score_file`, from the rows of a video in a table that was read from `path`."""
     if "frame" in table.column_names and table["frame"].to_pylist() != list(range(table.num_rows)):
         raise PipelineError(f"{video_id}: the frames of {path} are not 0, 1, 2 and so on")
     held = [label for label in classes if label in table.column_names]
@@ -175,6 +216,13 @@ def _of_table(video_id: str, path: Path, table: pa.Table, classes: Sequence[str]
 
 def _long_table(path: Path, classes: Sequence[str], frames: Mapping[str, int]) -> dict[str, Scores]:
     """The scores of a table of all videos."""
+    table, rows = rows_by_video(path)
+    check_same_videos(path, rows, frames)
+    return {video_id: table_scores(video_id, path, table.take(rows[video_id]), classes) for video_id in frames}
+
+
+def rows_by_video(path: Path) -> tuple[pa.Table, dict[str, list[int]]]:
+    """A table of all videos, and the numbers of each video's rows. Raises PipelineError where it names no videos."""
     table = open_table(path.name, path)
     name = next((name for name in ("video_id", "video") if name in table.column_names), None)
     if name is None:
@@ -185,14 +233,13 @@ def _long_table(path: Path, classes: Sequence[str], frames: Mapping[str, int]) -
     rows: dict[str, list[int]] = {}
     for row, video_id in enumerate(ids):
         rows.setdefault(video_id, []).append(row)
-    _same_videos(path, rows, frames)
-    return {video_id: _of_table(video_id, path, table.take(rows[video_id]), classes) for video_id in frames}
+    return table, rows
 
 
 def _concatenated(path: Path, classes: Sequence[str], frames: Mapping[str, int], form: ScoreForm) -> dict[str, Scores]:
     """The scores of an array of all videos, one after the other in the order of a list."""
     order = read_order(form.order, frames, form.suffix)
-    _same_videos(form.order, order, frames)
+    check_same_videos(form.order, order, frames)
     array = _one(path, form, path.name)
     general, several = shape_scores(path.name, path, array.load(), classes, None, form)
     for count in _ways([form.counts(frames[video_id]) for video_id in order], len(general), form):
@@ -285,7 +332,8 @@ def columns_of(video_id: str, path: Path, table: pa.Table, names: Sequence[str])
         ) from error
 
 
-def _same_videos(source: Path, found: Collection[str], wanted: Collection[str]) -> None:
+def check_same_videos(source: Path, found: Collection[str], wanted: Collection[str]) -> None:
+    """Raise PipelineError naming the videos that lack scores, and those that have some and are not wanted."""
     problems = [f"{video_id}: no scores" for video_id in sorted(set(wanted) - set(found))]
     problems += [
         f"{video_id}: scores of a video that is not in the test split" for video_id in sorted(set(found) - set(wanted))

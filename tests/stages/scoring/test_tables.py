@@ -22,6 +22,7 @@ from pipeline.cli.main import main
 from pipeline.config import Evaluation, parse_experiment
 from pipeline.data.manifest import Interval, Manifest, Origin, VideoEntry, save
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.metrics import FrameMetrics
 from pipeline.stages.evaluation.evaluate import compare_tables, evaluate_tables
 from pipeline.stages.evaluation.summary import write_summary
 from pipeline.stages.scoring.score import VideoScores, write_csv, write_scores
@@ -299,6 +300,14 @@ def test_a_comparison_is_paired(tmp_path, truth):
         # Those of one class can rest on one video too, and then have no interval.
         assert (figure["value"], figure["low"], figure["high"]) in ((0, 0, 0), (0, None, None)), name
     assert {name for name, figure in same.items() if figure["low"] is None and "/" not in name} == ON_ONE_VIDEO
+
+
+def test_a_comparison_with_tables_without_classes_has_the_metrics_of_both(tmp_path, truth):
+    (tmp_path / "b").mkdir()
+    for video_id, table in scores(1).items():
+        np.save(tmp_path / "b" / f"{video_id}.npy", table.max(axis=1))
+    found = compare_tables(own(tmp_path / "a", scores()), tmp_path / "b", truth, Evaluation(resamples=0))
+    assert set(found) == set(FrameMetrics.NEEDS)
 
 
 def test_a_submission_by_hand(tmp_path):

@@ -160,4 +160,5 @@ def test_only_the_evaluation_asks_for_the_truth():
             ):
                 asking.add(path.relative_to(ROOT).as_posix())
     # gig explain draws annotated intervals into a picture, and only with --truth.
-    assert asking == {"pipeline/stages/evaluation/evaluate.py", "pipeline/cli/explain.py"}
+    evaluation = {f"pipeline/stages/evaluation/{name}.py" for name in ("evaluate", "judged")}
+    assert asking == {*evaluation, "pipeline/cli/explain.py"}
