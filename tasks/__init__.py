@@ -12,6 +12,7 @@ from tasks.pipeline import (
     ExtractShard,
     FineTune,
     Manifest,
+    Report,
     ScoreVideos,
     TrainHead,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ExtractShard",
     "FineTune",
     "Manifest",
+    "Report",
     "ScoreVideos",
     "TrainHead",
 ]

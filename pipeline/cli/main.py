@@ -21,6 +21,7 @@ from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, s
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.manifest import manifest
+from pipeline.cli.report import report
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
@@ -61,6 +62,7 @@ main.add_command(events)
 main.add_command(explain)
 main.add_command(export_submission)
 main.add_command(manifest)
+main.add_command(report)
 main.add_command(score)
 
 
@@ -193,15 +195,6 @@ def _evaluate_run(recipes: Recipes, run: str) -> None:
     click.echo((folder / "metrics.json").read_text(encoding="utf-8"))
     click.echo(f"results: {folder}")
     check_quarantine(recipes)
-
-
-@main.command()
-@with_config
-def report(recipes: Recipes) -> None:
-    """Print the summary of an experiment that has been run, and where its results lie."""
-    from pipeline.stages.evaluation.summary import summary_table
-
-    click.echo(summary_table(recipes.summary_folder()))
 
 
 @main.group()

@@ -12,6 +12,7 @@ from pipeline.steps import SILENT, Report, Step, ensure
 from pipeline.workflow.features_and_heads import ExtractFeatures, ExtractShard, FineTune, TrainHead, model
 from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
 from pipeline.workflow.reductions import ReduceTest, ReduceTraining
+from pipeline.workflow.report import HtmlReport
 from pipeline.workflow.results import Evaluate, EvaluateAll, ScoreVideos
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
+    "HtmlReport",
     "Manifest",
     "ReduceTest",
     "ReduceTraining",

@@ -218,7 +218,7 @@ class Recipes:
         return self.folder / f"summary-{self.summary_digest()}"
 
     def report_folder(self) -> Path:
-        return self.folder / f"report-{digest(VERSIONS['report'], self.summary_digest())}"
+        return self.folder / f"report-{digest(VERSIONS['report'], self.summary_digest(), self.experiment.events)}"
 
     def proxies_folder(self) -> Path:
         """Copies of videos that browsers play; they belong to one state of the video files."""

@@ -1,43 +1,45 @@
-"""The events that the page shows, found in the score tables by one rule."""
+"""By which rules a run's events are found: those of its evaluation, so that page and metrics agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
+from pipeline.config.events import Events
+from pipeline.data.events import ANOMALY
+from pipeline.errors import PipelineError
+from pipeline.metrics.hysteresis import EventRule
+from pipeline.stages.events.rules import make_rules
 
-from pipeline.data.events import ANOMALY, Event
-from pipeline.metrics.hysteresis import EventRule, find_spans, frame_ends
-
-__all__ = ["RULE", "find_events"]
-
-RULE = EventRule(upper=0.5, lower=0.25, merge_gap_s=1.0, min_length_s=0.5)
+__all__ = ["rule_in_words", "rules_of"]
 
 
-def find_events(
-    video_id: str,
-    source: str,
-    classes: Sequence[str],
-    general: np.ndarray,
-    classwise: np.ndarray,
-    times_s: np.ndarray,
-) -> list[Event]:
-    """The events of one video, of anomaly in general and of every class, in time.
+def rules_of(metrics: Mapping[str, Any], settings: Events, classes: Sequence[str]) -> dict[str, EventRule]:
+    """The rules of every class and of anomaly in general.
 
     Args:
-        video_id, source: of the video, see `Event`.
-        classes: C anomaly classes.
-        general: (N,) float in [0, 1], how anomalous a frame is.
-        classwise: (N, C) float in [0, 1].
-        times_s: (N,) float64, presentation times.
+        metrics: the content of metrics.json. Where it names no rules, they are those of the settings.
+        settings: the section `events` of the configuration.
+        classes: anomaly classes.
+
+    Raises:
+        PipelineError: the rules in metrics.json cannot be read.
     """
-    columns = {ANOMALY: general} | {
-        name: classwise[:, number] for number, name in enumerate(classes) if name != ANOMALY
-    }
-    ends, found = frame_ends(times_s), []
-    for name, scores in columns.items():
-        for start, stop in find_spans(scores, times_s, RULE).tolist():
-            peak = start + int(np.argmax(scores[start:stop]))
-            times = float(times_s[start]), float(ends[stop - 1]), start, stop, float(times_s[peak])
-            found.append(Event(video_id, source, name, *times, float(scores[peak]), float(scores[start:stop].mean())))
-    return sorted(found, key=lambda event: event.start_frame)
+    found = (metrics.get("events") or {}).get("rules")
+    if not found:
+        return make_rules(settings, classes)
+    try:
+        return {name: EventRule(**rule) for name, rule in found.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise PipelineError(f"metrics.json: the rules of events cannot be read ({error})") from error
+
+
+def rule_in_words(rules: Mapping[str, EventRule]) -> str:
+    """By which rule events of anomaly in general are found, and what counts as found."""
+    rule = rules[ANOMALY]
+    shortest = f", and what is shorter than {rule.min_length_s:g} s is none" if rule.min_length_s else ""
+    return (
+        f"An event begins where the score reaches {rule.upper:.3g} and goes on while it is at least {rule.lower:.3g}; "
+        f"gaps of up to {rule.merge_gap_s:g} s are closed{shortest}. An annotated interval counts as found where an "
+        "event overlaps it, whatever the class."
+    )

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from pipeline.data.events import ANOMALY
 from pipeline.stages.report.charts import HEIGHT, WIDTH, make_charts
+from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.judging import Highlight, Highlights, Verdict
 from pipeline.stages.report.metrics import HEADLINES, metric_rows
 from pipeline.stages.report.pages import write_page
@@ -18,7 +19,7 @@ from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
 from pipeline.stages.report.video_page import page_name
 from pipeline.stages.report.videos import Judged
-from pipeline.stages.report.wording import clock, rule_in_words
+from pipeline.stages.report.wording import clock
 
 __all__ = ["Index", "write_index"]
 
@@ -125,10 +126,10 @@ def write_index(folder: Path, index: Index, highlights: Sequence[Highlights]) ->
         "headlines": [row for row in rows if row.key in HEADLINES],
         "level": first.get("bootstrap", {}).get("level", 0.95),
         "moments": [_moments(folder, index, numbers, own) for own in highlights],
-        "rule": rule_in_words(),
+        "rules": [rule_in_words(rules) for rules in results.rules],
         "classes": results.manifest.classes,
         "columns": COLUMNS,
-        "charts": make_charts(titles, [run.curve() for run in results.runs]),
+        "charts": make_charts(titles, [run.curve() for run in results.runs], [run.det() for run in results.runs]),
         "chart_size": (WIDTH, HEIGHT),
         "class_tables": [_class_table(run.table("per_class.csv")) for run in results.runs],
         "metrics": rows,

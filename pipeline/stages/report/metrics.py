@@ -29,6 +29,7 @@ MEANINGS = {
 
 HEADLINES = ("frame_auc", "frame_ap", "mf1", "video_auc", "false_alarm_rate")
 GROUPS = ("figures", "events")
+OF_CLASS = ("class_ap/", "events/classes/")
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ class Row:
         key: its name in metrics.json.
         title, meaning: in words; the meaning may be "".
         cells: one per run, in their order.
+        of_class: whether it is of one class.
     """
 
     key: str
     title: str
     meaning: str
     cells: tuple[Cell, ...]
+    of_class: bool = False
 
 
 def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -66,7 +69,9 @@ def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
     found = [dict(_named(document)) for document in metrics]
     keys = dict.fromkeys(key for one in found for key in one)
     missing = Cell(reason="this run has no such metric")
-    return [Row(key, *_words(key), tuple(one.get(key, missing) for one in found)) for key in keys]
+    return [
+        Row(key, *_words(key), tuple(one.get(key, missing) for one in found), key.startswith(OF_CLASS)) for key in keys
+    ]
 
 
 def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
@@ -90,6 +95,6 @@ def _leaves(prefix: str, group: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]
 def _words(key: str) -> tuple[str, str]:
     if key in MEANINGS:
         return MEANINGS[key]
-    name, _, rest = key.partition("/")
-    title = name.replace("_", " ").capitalize().replace(" ap", " AP").replace(" map", " mAP").replace(" iou", " IoU")
-    return f"{title}: {rest.replace('_', ' ')}" if rest else title, ""
+    parts = [part for part in key.split("/") if part not in ("metrics", "classes")]
+    first = parts[0].replace("_", " ").capitalize().replace(" ap", " AP").replace(" map", " mAP")
+    return ": ".join([first, *(part.replace("_", " ") for part in parts[1:])]), ""

@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config.events import Events
 from pipeline.data.manifest import Manifest
 from pipeline.data.tables import read_cell
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.metrics.hysteresis import EventRule
+from pipeline.stages.report.events import rules_of
 
 __all__ = ["Results", "RunResults", "VideoScores"]
 
@@ -125,6 +128,15 @@ class RunResults:
         wanted = np.searchsorted(walked, np.linspace(0, walked[-1], CURVE_POINTS))
         return points[np.unique(np.clip(wanted, 0, len(points) - 1))]
 
+    def det(self) -> np.ndarray | None:
+        """The detection error trade-off of events, (n, 2): false alarms per hour, miss rate; None without it."""
+        path = self.evaluation / "det.parquet"
+        if not path.is_file():
+            return None
+        table = pq.read_table(path, columns=["most_false_alarms_per_hour", "miss_rate"])
+        points = np.column_stack([column.to_numpy().astype(np.float64) for column in table.columns])
+        return points[np.isfinite(points).all(axis=1)]
+
 
 @dataclass(frozen=True)
 class Results:
@@ -138,6 +150,7 @@ class Results:
         runs: lines of the summary, at least one.
         quarantined: videos that could not be read, each with its reason.
         config: the experiment as YAML.
+        events: its section of that name.
         inside: a folder that is moved together with the page's; videos in it are linked relatively.
         may_be_short: whether scores may end before their video does, as those of imported features.
     """
@@ -150,8 +163,14 @@ class Results:
     runs: tuple[RunResults, ...]
     quarantined: tuple[tuple[str, str], ...]
     config: str
+    events: Events
     inside: Path
     may_be_short: bool = False
+
+    @cached_property
+    def rules(self) -> tuple[dict[str, EventRule], ...]:
+        """Of each run, by which its events are found, by class and anomaly in general."""
+        return tuple(rules_of(run.metrics, self.events, self.manifest.classes) for run in self.runs)
 
     def read(self, run: RunResults, video_id: str) -> VideoScores:
         """The scores of one video by one run, at most as many as it has frames. Raises PipelineError."""

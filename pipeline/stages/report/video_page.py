@@ -13,6 +13,7 @@ from cache.names import escape
 from pipeline.data.events import ANOMALY, Event
 from pipeline.metrics.hysteresis import frame_ends
 from pipeline.metrics.temporal import runs as maximal_runs
+from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.judging import Verdict
 from pipeline.stages.report.pages import write_page
 from pipeline.stages.report.pictures import picture_path
@@ -20,7 +21,7 @@ from pipeline.stages.report.playing import Media, find_media, link
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
 from pipeline.stages.report.videos import Judged, telling_frames
-from pipeline.stages.report.wording import clock, rule_in_words
+from pipeline.stages.report.wording import clock
 
 __all__ = ["page_name", "write_video_page"]
 
@@ -64,7 +65,7 @@ def write_video_page(
         "duration": judged.duration_s,
         "tracks": tracks,
         "axis": [clock(judged.duration_s * part / 4) for part in range(5)],
-        "rule": rule_in_words(),
+        "rules": _rules(results),
         "rows": _rows(results, judged),
         "pictures": _pictures(folder, results, judged),
         "maps": _maps(folder, results, entry.video_id),
@@ -72,6 +73,14 @@ def write_video_page(
     }
     data = {"duration": round(judged.duration_s, 3), "runs": tracks}
     write_page(pages / page_name(entry.video_id), "video", facts, data)
+
+
+def _rules(results: Results) -> list[str]:
+    """The rule of each run; once where all have one."""
+    told = [rule_in_words(rules) for rules in results.rules]
+    if len(set(told)) == 1:
+        return told[:1]
+    return [f"{run.title}: {rule}" for run, rule in zip(results.runs, told, strict=True)]
 
 
 def _verdict(title: str, verdict: Verdict) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from pipeline.data.manifest import VideoEntry
 from pipeline.errors import LengthMismatch
 from pipeline.metrics.hysteresis import frame_ends
 from pipeline.metrics.temporal import runs as maximal_runs
-from pipeline.stages.report.events import find_events
+from pipeline.stages.events.detect import events_of_video
 from pipeline.stages.report.judging import Highlight, Verdict, judge
 from pipeline.stages.report.results import Results, VideoScores
 
@@ -49,7 +49,7 @@ class Judged:
     @property
     def anomalous(self) -> np.ndarray:
         """(N,) bool, whether anything is annotated."""
-        return np.logical_or.reduce(self.truth, axis=1)
+        return np.asarray(self.truth.any(axis=1))
 
     @property
     def spans_s(self) -> list[list[float]]:
@@ -71,14 +71,16 @@ def judge_video(results: Results, entry: VideoEntry) -> Judged:
     ends = frame_ends(times)
     if other := [run.title for run, one in zip(results.runs, scores, strict=True) if len(one.times_s) != len(times)]:
         raise LengthMismatch(
-            f"{entry.video_id}: expected {len(times)} scores as of run {results.runs[0].title}, got others of {other[0]}"
+            f"{entry.video_id}: expected {len(times)} scores as of {results.runs[0].title}, got others of {other[0]}"
         )
     truth = results.truth(entry.video_id, len(times))
     events, verdicts = [], []
-    for one in scores:
-        found = find_events(entry.video_id, entry.source or "", classes, one.general, one.classwise, one.times_s)
+    for one, rules in zip(scores, results.rules, strict=True):
+        found = events_of_video(
+            entry.video_id, entry.source or "", classes, one.general, one.classwise, one.times_s, rules
+        )
         events.append(found)
-        verdicts.append(judge(entry.video_id, one.general, times, ends, np.logical_or.reduce(truth, axis=1), found))
+        verdicts.append(judge(entry.video_id, one.general, times, ends, np.asarray(truth.any(axis=1)), found))
     duration = max(float(ends[-1] - times[0]), 0.001)
     lost = results.runs[0].lost_frames(entry.video_id)
     return Judged(entry, truth, duration, scores, tuple(events), tuple(verdicts), lost)

@@ -11,7 +11,7 @@ from pipeline.config import to_yaml
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.recipes import Recipes
 from pipeline.steps import Report, Step
-from pipeline.workflow import EvaluateAll
+from pipeline.workflow.results import EvaluateAll
 
 if TYPE_CHECKING:
     from pipeline.stages.report.results import Results
@@ -73,6 +73,7 @@ def results_of(recipes: Recipes) -> Results:
         ),
         quarantined=tuple((record.video_id, record.reason) for record in records),
         config=to_yaml(experiment),
+        events=experiment.events,
         inside=recipes.folder,
         may_be_short=bool(experiment.features.test),
     )
