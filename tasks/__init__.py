@@ -14,6 +14,7 @@ from tasks.pipeline import (
     FineTune,
     Manifest,
     OperatingPoint,
+    Report,
     ScoreVideos,
     TrainHead,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "FineTune",
     "Manifest",
     "OperatingPoint",
+    "Report",
     "ScoreVideos",
     "TrainHead",
 ]

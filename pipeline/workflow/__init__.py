@@ -13,6 +13,7 @@ from pipeline.workflow.events import Events, OperatingPoint
 from pipeline.workflow.features_and_heads import ExtractFeatures, ExtractShard, FineTune, TrainHead, model
 from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
 from pipeline.workflow.reductions import ReduceTest, ReduceTraining
+from pipeline.workflow.report import HtmlReport
 from pipeline.workflow.results import Evaluate, EvaluateAll, ScoreVideos
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
+    "HtmlReport",
     "Manifest",
     "OperatingPoint",
     "ReduceTest",

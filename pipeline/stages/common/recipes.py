@@ -35,6 +35,7 @@ VERSIONS = {
     "events": 1,
     "evaluation": 4,
     "summary": 3,
+    "report": 1,
     "ablation": 2,
 }
 
@@ -232,6 +233,13 @@ class Recipes:
 
     def summary_folder(self) -> Path:
         return self.folder / f"summary-{self.summary_digest()}"
+
+    def report_folder(self) -> Path:
+        return self.folder / f"report-{digest(VERSIONS['report'], self.summary_digest(), self.experiment.events)}"
+
+    def proxies_folder(self) -> Path:
+        """Copies of videos that browsers play; they belong to one state of the video files."""
+        return self.folder / f"proxies-{self.files_digest}"
 
 
 @dataclass(frozen=True)
