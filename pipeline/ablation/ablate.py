@@ -1,7 +1,7 @@
 """Ablations: many settings and seeds of one experiment on shared features, in parallel processes, to one table.
 
-The order is: the features of every sampling; every reduction, once; heads and score tables, with heads trained as a
-stack where possible (`pipeline.stages.training.stack`); and, only when all of these are there, the metrics on the test
+The order is: the features of every sampling; every reduction, once; heads and score tables, with heads trained jointly
+where possible (`pipeline.stages.training.joint`); and, only when all of these are there, the metrics on the test
 videos. Nothing is chosen on the test videos: the setting that the table marks is the best on the validation split.
 Finished parts are kept, so an interrupted ablation can be continued. Runs are named by content, so another ablation
 with the same settings uses them too.
@@ -11,44 +11,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.config import Experiment, Run, digest
+from pipeline.ablation.jobs import make, train_and_score
+from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
-from pipeline.stages.common.outputs import fill_folder, keep_if_made_from, locked, make_folder
+from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.recipes import VERSIONS, Recipes
-from pipeline.workflow import (
-    SILENT,
-    ExtractFeatures,
-    ReduceTest,
-    ReduceTraining,
-    Report,
-    ScoreVideos,
-    Step,
-    TrainHead,
-    ensure,
-    usable_manifest,
-)
-
-if TYPE_CHECKING:
-    from pipeline.models.heads import HeadModule
-    from pipeline.stages.training.training_set import Material
-    from pipeline.stages.training.validation import Validation
+from pipeline.workflow import SILENT, ExtractFeatures, ReduceTest, ReduceTraining, Report, ensure
 
 __all__ = ["ablation_folder", "run_ablation"]
 
-STACK_HEADS = 32  # heads trained as one; with more of them a step is not cheaper per head
+JOINT_HEADS = 32  # heads trained as one; with more of them a step is not cheaper per head
 Job = Callable[[], object]
 """Work for a process of the ablation; it can be pickled."""
 
@@ -92,9 +74,9 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
         runs = [run for run in runs if not own.scores_folder(run).is_dir()]
         reduced = [run for run in runs if own.experiment.run(run).head.kept() is not None]
         reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
-        training += [partial(_make, ReduceTraining(own, run)) for run in reductions]
-        testing += [partial(_make, ReduceTest(own, run)) for run in reductions]
-        heads += [partial(_train_and_score, own.experiment, stack) for stack in _stacks(own, runs, workers)]
+        training += [partial(make, ReduceTraining(own, run)) for run in reductions]
+        testing += [partial(make, ReduceTest(own, run)) for run in reductions]
+        heads += [partial(train_and_score, own.experiment, group) for group in _groups(own, runs, workers)]
     with _processes(workers) as pool:
         _do_all(pool, training, report, "reductions of training videos")
         _do_all(pool, testing, report, "reductions of test videos")
@@ -119,19 +101,19 @@ def _features(experiment: Experiment, report: Report) -> Recipes:
     return Recipes(experiment)
 
 
-def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[str]]:
+def _groups(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[str]]:
     """Groups of runs that are trained together, enough for all workers."""
-    from pipeline.stages.training.stack import stack_key
+    from pipeline.stages.training.joint import joint_key
 
     groups: dict[object, list[str]] = {}
     for run in runs:
-        key = stack_key(recipes.experiment.run(run)) if not recipes.head_folder(run).is_dir() else None
+        key = joint_key(recipes.experiment.run(run)) if not recipes.head_folder(run).is_dir() else None
         groups.setdefault((recipes.reduced_folder(run, "train"), key) if key else run, []).append(run)
-    stacks: list[list[str]] = []
+    trained_together: list[list[str]] = []
     for members in groups.values():
-        size = min(STACK_HEADS, -(-len(members) // workers))
-        stacks += [members[i : i + size] for i in range(0, len(members), size)]
-    return stacks
+        size = min(JOINT_HEADS, -(-len(members) // workers))
+        trained_together += [members[i : i + size] for i in range(0, len(members), size)]
+    return trained_together
 
 
 def _do_all(pool: ProcessPoolExecutor, jobs: Sequence[Job], report: Report, what: str) -> None:
@@ -183,135 +165,3 @@ def _follow() -> None:
     assert parent is not None  # this runs in a worker
     parent.join()
     os._exit(1)
-
-
-def _tell(message: str) -> None:
-    """Print a message of a process of the ablation."""
-    print(message, file=sys.stderr, flush=True)
-
-
-TOLD = replace(SILENT, say=_tell)
-"""The report for steps in a process of the ablation: messages are printed, progress is that of the whole ablation."""
-
-
-def _make(step: Step) -> None:
-    step.make(TOLD)
-
-
-def _train_and_score(experiment: Experiment, names: list[str]) -> None:
-    """Train some runs that share a reduction, and write their score tables."""
-    recipes = Recipes(experiment)
-    if experiment.run(names[0]).head.kept() is None:  # the head takes maps, so it is trained on the cache itself
-        for name in names:
-            TrainHead(recipes, name).make(TOLD)
-            ScoreVideos(recipes, name).make(TOLD)
-        return
-    failed = _train_missing(recipes, names)
-    for name in names:
-        if name not in failed:
-            ScoreVideos(recipes, name).make(TOLD, partial(_score_reduced, recipes, name))
-    if failed:
-        raise PipelineError("\n".join(str(error) for error in failed.values()))
-
-
-def _train_missing(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
-    """Train the heads that are missing among some runs that share a reduction.
-
-    Returns the errors of the runs that could not be trained; the other heads are kept.
-    """
-    failed: dict[str, PipelineError] = {}
-    steps = {name: TrainHead(recipes, name) for name in names}
-    with ExitStack() as locks:
-        # A stack is trained as one, so its heads are locked together; in sorted order, so that no two processes wait
-        # for each other.
-        for folder in sorted({step.output() for step in steps.values() if not step.complete()}):
-            locks.enter_context(locked(folder, _tell))
-        missing = [name for name, step in steps.items() if not step.complete()]
-        if missing:
-            failed = _train(recipes, missing)
-    return failed
-
-
-def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
-    """Train the heads of some runs on their common reduction: several as a stack, a single one alone.
-
-    The caller holds the locks of their folders. Returns the errors of the runs that could not be trained.
-    """
-    from cache import FeatureStore
-    from pipeline.stages.common.feature_recipe import training_recipe
-    from pipeline.stages.training.bags_on_disk import read_training
-    from pipeline.stages.training.train import train_on
-    from pipeline.stages.training.training_set import check_shape, gather
-
-    experiment, manifest, namespace = recipes.experiment, usable_manifest(recipes), recipes.namespace("train")
-    runs = {name: experiment.run(name) for name in names}
-    first = runs[names[0]]
-    bags, standardizer = read_training(recipes.reduced_folder(names[0], "train"), first.head.standardize_offset)
-    features = training_recipe(FeatureStore.open(experiment.paths.cache), namespace, bags.video_ids)
-    material = gather(first, manifest, bags, standardizer, features)
-    for name, run in runs.items():
-        check_shape(name, run.head, namespace, run.head.k, bags.patterns.shape[2])
-    if len(runs) == 1:
-        fill_folder(
-            recipes.head_folder(names[0]), lambda folder: train_on(experiment, first, manifest, material, folder)
-        )
-        return {}
-    return _train_stack(recipes, runs, material, manifest.classes)
-
-
-def _train_stack(
-    recipes: Recipes, runs: Mapping[str, Run], material: Material, classes: tuple[str, ...]
-) -> dict[str, PipelineError]:
-    """Train the heads of several runs as a stack and write them. Returns the errors of the runs that failed."""
-    from pipeline.stages.training.bags import Bags
-    from pipeline.stages.training.stack import fit_stack
-
-    assert isinstance(material.bags, Bags)  # a reduction holds vectors, which can be stacked, not maps
-    judges = [material.validation(run.head) for run in runs.values()]
-    validations = [judge for judge in judges if judge is not None]
-    trained = fit_stack(material.bags, material.labels, list(runs.values()), len(classes), validations or None)
-    failed: dict[str, PipelineError] = {}
-    for (name, run), result, judge in zip(runs.items(), trained, judges, strict=True):
-        if isinstance(result, PipelineError):
-            failed[name] = result
-            continue
-        module, history = result
-        write = partial(
-            _write_stacked,
-            run=run,
-            module=module,
-            history=history,
-            material=material,
-            judge=judge,
-            classes=classes,
-        )
-        fill_folder(recipes.head_folder(name), write)
-    return failed
-
-
-def _write_stacked(
-    folder: Path,
-    *,
-    run: Run,
-    module: HeadModule,
-    history: Sequence[dict[str, float]],
-    material: Material,
-    judge: Validation | None,
-    classes: tuple[str, ...],
-) -> None:
-    """Write one head of a stack."""
-    from pipeline.stages.training.train import write_head, write_losses
-
-    keep_if_made_from(folder, "a stack")  # what a failed training of this head alone left is removed
-    write_losses(folder, history)
-    write_head(folder, run, module, material, judge, classes)
-
-
-def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) -> None:
-    """Score the test videos from their reduced windows."""
-    from pipeline.stages.scoring.score import score_split
-    from pipeline.stages.training.bags_on_disk import read_windows
-
-    namespace, head = recipes.namespace("test"), recipes.head_folder(name)
-    windows = partial(read_windows, recipes.reduced_folder(name, "test"))
-    score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)
