@@ -1,4 +1,4 @@
-"""Bags from video: drawn anew in every epoch, the same whoever decodes them."""
+"""Clips from videos: other ones in every epoch, the same with any number of decoders."""
 
 from __future__ import annotations
 

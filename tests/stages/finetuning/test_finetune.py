@@ -1,4 +1,4 @@
-"""Fine-tuning: broken off and resumed, in two processes, stopped early; what it starts from and what it leaves."""
+"""Fine-tuning: interrupted and resumed, in two processes, stopped early; what it starts from and what it writes."""
 
 from __future__ import annotations
 
