@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from pipeline.config import Experiment
+from pipeline.data.decoding.messages import Job, Select
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.decoding.stream import Job, Pictures, Select, VideoStream
+from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
 
@@ -120,7 +121,7 @@ def _view_plans(options: dict[str, Any], frames: int) -> list[tuple[np.ndarray, 
     return [(plan, view % 2 == 1) for view, plan in enumerate(plan_views(frames, **options))]
 
 
-def _planned_clips(video: Pictures, plan: Plan) -> Iterator[np.ndarray]:
+def _planned_clips(video: TimesAndPictures, plan: Plan) -> Iterator[np.ndarray]:
     """The clips (T, c, L, S, S, 3) of a video, for every pair of frame numbers and flip that `plan` gives."""
     times, pictures = video
     for indices, flipped in plan(len(times)):

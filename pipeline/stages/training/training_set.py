@@ -18,7 +18,7 @@ from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import FeatureRecipe
 from pipeline.stages.training.bags import Bags, CachedBags
 from pipeline.stages.training.reduce import fit_standardizer
-from pipeline.stages.training.validation import Validation, consensus_segments
+from pipeline.stages.training.validation import Validation
 
 __all__ = [
     "LabelledBags",
@@ -66,7 +66,7 @@ class Material:
         """A new judge of a head's epochs; None without a validation split."""
         if not self.held_out:
             return None
-        return Validation(self.held_out.bags, self.held_out.labels, consensus_segments(head))
+        return Validation(self.held_out.bags, self.held_out.labels, head.least_segments)
 
 
 def held_out_videos(run: Run, entries: Sequence[VideoEntry]) -> frozenset[str]:

@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.config import Head
-from pipeline.config.heads import GigHead, RtfmHead
+from pipeline.config.heads import GigHead
 from pipeline.metrics import video_auc
 from pipeline.models.losses import LossSettings, segment_consensus, vs_loss
 from pipeline.stages.training.bags import Bags, CachedBags
 
-__all__ = ["LiveValidation", "Validation", "best_threshold", "consensus_segments", "loss_settings", "read_thresholds"]
+__all__ = [
+    "LiveValidation",
+    "Validation",
+    "best_threshold",
+    "loss_settings",
+    "read_thresholds",
+    "read_validation_videos",
+]
 
 FILE = "selection.json"
 
@@ -145,11 +151,6 @@ class LiveValidation(Validation):
         return {"frozen_video_auc": self.aucs[0], "video_auc": self.aucs[1:]}
 
 
-def consensus_segments(head: Head) -> int:
-    """Segments of the consensus by which a head is judged: p of the heads that have one, else 1."""
-    return head.p if isinstance(head, GigHead | RtfmHead) else 1
-
-
 def loss_settings(head: GigHead) -> LossSettings:
     """The constants of the loss from the head's settings."""
     return LossSettings(
@@ -185,3 +186,10 @@ def read_thresholds(folder: Path, classes: tuple[str, ...]) -> list[float | None
         return None
     found = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
     return [found[label] for label in classes]
+
+
+def read_validation_videos(folder: Path) -> tuple[str, ...]:
+    """Ids of the videos on which the head in a folder was judged; none when it was trained without a validation
+    split."""
+    path = folder / FILE
+    return tuple(json.loads(path.read_text(encoding="utf-8"))["validation_videos"]) if path.is_file() else ()
