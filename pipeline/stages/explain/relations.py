@@ -13,7 +13,7 @@ from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
 from pipeline.stages.scoring.score import VideoScores
-from pipeline.stages.training.bags import video_cue
+from pipeline.stages.training.reduce import video_cue
 from pipeline.stages.training.saved_heads import TrainedHead
 
 __all__ = ["cell_boxes", "check_choice", "relation_maps", "why_no_overlay"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from cache import FeatureStore
 from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import windows_to_frames
 from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
@@ -27,7 +27,7 @@ from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.extraction.provenance import lost_frames
-from pipeline.stages.training.bags import Windows, in_parts, reduce_windows
+from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
 
@@ -35,6 +35,7 @@ __all__ = [
     "VideoScores",
     "score_split",
     "score_video",
+    "score_videos",
     "smooth",
     "table_facts",
     "table_path",
@@ -80,7 +81,7 @@ def score_video(
     video_id: str,
     head: TrainedHead,
     scoring: Scoring,
-    reduced: Windows | None = None,
+    reduced: Iterator[ReducedWindows] | None = None,
 ) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
 
@@ -195,9 +196,23 @@ def score_split(
     head_folder: Path,
     folder: Path,
     progress: Progress | None = None,
-    reduced: Callable[[str], Windows] | None = None,
+    reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head.
+    """As `score_videos`, of every test video of the manifest."""
+    score_videos(experiment, run_name, manifest.split("test"), namespace, head_folder, folder, progress, reduced)
+
+
+def score_videos(
+    experiment: Experiment,
+    run_name: str,
+    videos: Sequence[VideoEntry],
+    namespace: str,
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
+) -> None:
+    """Score videos whose windows are cached with a trained head.
 
     Writes one table per video, and index.json with tables, frame counts, lost frames, and the class thresholds if a
     validation split chose them. Tables that an interrupted run with this head left in `folder` are kept.
@@ -205,8 +220,8 @@ def score_split(
     Args:
         experiment: settings.
         run_name: one of its runs.
-        manifest: the data set, without the videos in quarantine.
-        namespace: the part of the cache with the test features.
+        videos: which.
+        namespace: the part of the cache that has their windows.
         head_folder: the trained head.
         folder: where the tables go.
         progress: told how far it is.
@@ -219,7 +234,6 @@ def score_split(
     store = FeatureStore.open(experiment.paths.cache)
     file = head_folder / "head.safetensors"
     head = load_head(file)
-    videos = manifest.split("test")
     keep_if_made_from(folder, file_sha256(file))
     index: dict[str, dict[str, object]] = {}
     for number, entry in enumerate(videos):

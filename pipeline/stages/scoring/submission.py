@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.data.formats.cityscene import write_task2
 from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
 from pipeline.metrics.temporal import runs
@@ -57,12 +58,12 @@ def export_submission(
         for video_id in sorted(tables.general):
             (name,) = safe_row([video_id])
             frame_rows.writerows((name, i, f"{value:.6f}") for i, value in enumerate(tables.general[video_id]))
+    rows = (
+        (video_id, label, start, end, float(column[start:end].mean()))
+        for video_id, scores in sorted(tables.classwise.items())
+        for label, column, limit in zip(classes, scores.T, limits, strict=True)
+        for start, end in runs(column >= limit).tolist()
+    )
     with task2.open("w", newline="", encoding="utf-8") as stream:
-        run_rows = csv.writer(stream)
-        run_rows.writerow(("video", "class", "start", "end", "score"))
-        for video_id, scores in sorted(tables.classwise.items()):
-            name, *labels = safe_row([video_id, *classes])
-            for label, column, limit in zip(labels, scores.T, limits, strict=True):
-                for start, end in runs(column >= limit):
-                    run_rows.writerow((name, label, start, end, f"{column[start:end].mean():.6f}"))
+        write_task2(stream, rows)
     return task1, task2
