@@ -26,7 +26,8 @@ from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import fill_folder, keep_if_made_from, locked, make_folder
-from pipeline.stages.common.recipes import VERSIONS, Recipes
+from pipeline.stages.common.digests import VERSIONS
+from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import (
     SILENT,
     ExtractFeatures,

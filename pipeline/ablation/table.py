@@ -35,7 +35,7 @@ def setting_figures(setting: Setting, path: Path) -> None:
         return
     recipes = Recipes(setting.experiment)
     evaluation = setting.experiment.run(setting.runs[0]).evaluation
-    manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
+    manifest, imported = recipes.manifest_folder, bool(setting.experiment.features.test)
     judged = [
         judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs
     ]

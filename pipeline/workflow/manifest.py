@@ -18,7 +18,7 @@ class Manifest(Step):
     """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
 
     def output(self) -> Path:
-        return self.recipes.manifest_folder()
+        return self.recipes.manifest_folder
 
     def needs(self) -> Sequence[Step]:
         return ()
@@ -34,7 +34,7 @@ def usable_manifest(recipes: Recipes) -> VideoManifest:
     truth."""
     from pipeline.stages.common.manifest import load_manifest
 
-    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
     return manifest.without(recipes.quarantine.ids())
 
 

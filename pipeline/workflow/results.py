@@ -56,7 +56,7 @@ class Evaluate(Step):
         from pipeline.stages.evaluation.evaluate import evaluate_run
 
         recipes, scores = self.recipes, self.recipes.scores_folder(self.run_name)
-        evaluate = partial(evaluate_run, recipes.experiment, self.run_name, recipes.manifest_folder(), scores, folder)
+        evaluate = partial(evaluate_run, recipes.experiment, self.run_name, recipes.manifest_folder, scores, folder)
         evaluate(recipes.quarantine.ids(), report.say, recipes.stage)
 
 
@@ -65,7 +65,7 @@ class EvaluateAll(Step):
     """The whole pipeline: every run of the configuration, from videos to a summary of frame-level metrics."""
 
     def output(self) -> Path:
-        return self.recipes.summary_folder()
+        return self.recipes.summary_folder
 
     def needs(self) -> Sequence[Step]:
         return [Evaluate(recipes, run) for run, recipes in self.recipes.lines]

@@ -191,7 +191,7 @@ def made(out):
 def test_a_cached_video_is_explained_without_its_truth(explained):
     assert explained("test_Fighting_001", out="first")[0].exit_code == 0
     recipes = explained.recipes
-    truth = recipes.manifest_folder() / "truth"
+    truth = recipes.manifest_folder / "truth"
     hidden = truth.with_name("elsewhere")
     shutil.move(truth, hidden)
     try:
@@ -225,7 +225,7 @@ def test_the_truth_is_drawn_on_request(explained):
     assert result.exit_code == 0, result.output
     folder = made(out)
     found = json.loads((folder / "index.json").read_text())["truth"]
-    table = pq.read_table(explained.recipes.manifest_folder() / "truth" / "intervals.parquet").to_pylist()
+    table = pq.read_table(explained.recipes.manifest_folder / "truth" / "intervals.parquet").to_pylist()
     expected = [row for row in table if row["video_id"] == "test_Fighting_001"]
     frames = [{f for row in rows for f in range(row["start_frame"], row["end_frame"])} for rows in (found, expected)]
     assert frames[0] == frames[1] != set()
@@ -238,7 +238,7 @@ def test_the_truth_is_drawn_on_request(explained):
 @pytest.mark.slow
 def test_a_video_file_gives_what_the_cached_video_gives(explained):
     cached = explained("test_Fighting_001", out="cached")[1]
-    path = explained.recipes.manifest_folder() / "videos" / "test_Fighting_001.mp4"
+    path = explained.recipes.manifest_folder / "videos" / "test_Fighting_001.mp4"
     result, out = explained(str(path), out="file")
     assert result.exit_code == 0, result.output
     one, other = (json.loads((made(folder) / "index.json").read_text()) for folder in (cached, out))

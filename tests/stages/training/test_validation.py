@@ -128,7 +128,7 @@ def test_training_selection_and_scoring_work_with_the_truth_unreadable(selecting
     """The truth is made unreadable for any user by putting a folder in the place of every file that holds some."""
     assert luigi.build([Manifest(config=str(selecting))], local_scheduler=True, log_level="ERROR")
     recipes = Recipes(load_experiment(selecting))
-    folder = recipes.manifest_folder()
+    folder = recipes.manifest_folder
     files = [*(folder / "truth").iterdir(), folder / "annotations.csv", folder / "boxes.csv", folder / "videos.csv"]
     kept = folder.parent / "kept"
     kept.mkdir()
