@@ -25,9 +25,9 @@ def report(recipes: Recipes, html: bool, all_pictures: bool, proxies: bool, rela
     if not html:
         if all_pictures or proxies or relations:
             raise PipelineError("--all-pictures, --proxies and --relations go with --html")
-        click.echo(summary_table(recipes.summary_folder()))
+        click.echo(summary_table(recipes.summary_folder))
         return
-    read_summary(recipes.summary_folder())  # what has not been run is an error, and not run by the way
+    read_summary(recipes.summary_folder)  # what has not been run is an error, and not run by the way
     step = HtmlReport(recipes)
     if all_pictures or proxies or relations:
         with bar(step.title, step.unit) as progress:

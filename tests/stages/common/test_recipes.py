@@ -25,7 +25,7 @@ def digests(data: dict) -> dict[str, str]:
         "head": recipes.head_digest("gig"),
         "scores": recipes.scores_digest("gig"),
         "evaluation": recipes.evaluation_digest("gig"),
-        "summary": recipes.summary_digest(),
+        "summary": recipes.summary_digest,
     }
 
 
@@ -97,7 +97,7 @@ def test_a_finetune_setting_moves_the_tuned_results_only(nano):
         recipes = Recipes(parse_experiment(nano | {"finetune": {"enabled": True} | changes}))
         tuned = recipes.finetuned
         own = [
-            recipes.finetune_folder(),
+            recipes.finetune_folder,
             tuned.scores_folder("gig"),
             tuned.evaluation_folder("gig"),
             tuned.namespace("test"),
@@ -122,7 +122,7 @@ def _folders(nano: dict) -> list[Path]:
 
 def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(nano):
     tuned = nano | {"finetune": {"enabled": True}}
-    before = Recipes(parse_experiment(tuned)).finetune_digest()
+    before = Recipes(parse_experiment(tuned)).finetune_digest
     for section, key, value, moves in (
         ("train_sampling", "segments", 5, True),
         ("head", "k", 9, True),
@@ -132,7 +132,7 @@ def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(n
         ("machine", "finetune_bags", 4, False),
     ):
         changed = tuned | {section: {**tuned.get(section, {}), key: value}}
-        assert (Recipes(parse_experiment(changed)).finetune_digest() != before) == moves, section
+        assert (Recipes(parse_experiment(changed)).finetune_digest != before) == moves, section
 
 
 def test_random_weights_follow_their_seed(nano):
