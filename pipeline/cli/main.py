@@ -17,7 +17,7 @@ import click
 
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
-from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, settings
+from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics, settings
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.manifest import manifest
@@ -32,6 +32,7 @@ from pipeline.cli.shared import (
     name_config,
     say,
     with_config,
+    with_json,
     with_run,
 )
 from pipeline.cli.tables import SCORES, with_tables
@@ -166,6 +167,7 @@ def finetune(recipes: Recipes) -> None:
 )
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
+@with_json
 @with_tables
 def evaluate(
     config: Path | None,
@@ -176,32 +178,34 @@ def evaluate(
     out: Path | None,
     form: ScoreForm,
     lengths: dict[str, int] | None,
+    as_json: bool,
 ) -> None:
-    """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
+    """Write and print the metrics of a run, doing what is missing before it; or, with --scores, those of any score
+    tables."""
     if scores:
-        evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths, as_json)
         return
     if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
         raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
     name_config(config or DEFAULT_CONFIG)
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
-    _evaluate_run(recipes.finetuned if finetuned else recipes, run)
+    _evaluate_run(recipes.finetuned if finetuned else recipes, run, as_json)
 
 
-def _evaluate_run(recipes: Recipes, run: str) -> None:
-    folder = ensure(Evaluate(recipes, run))
-    click.echo((folder / "metrics.json").read_text(encoding="utf-8"))
-    click.echo(f"results: {folder}")
+def _evaluate_run(recipes: Recipes, run: str, as_json: bool) -> None:
+    print_metrics(ensure(Evaluate(recipes, run)), as_json)
     check_quarantine(recipes)
 
 
 @main.command()
 @with_config
-def report(recipes: Recipes) -> None:
+@with_json
+def report(recipes: Recipes, as_json: bool) -> None:
     """Print the summary of an experiment that has been run, and where its results lie."""
-    from pipeline.stages.evaluation.summary import summary_table
+    from pipeline.stages.evaluation.summary import read_summary, summary_table
 
-    click.echo(summary_table(recipes.summary_folder()))
+    folder = recipes.summary_folder()
+    click.echo(json.dumps(read_summary(folder), indent=1) if as_json else summary_table(folder))
 
 
 @main.group()

@@ -76,12 +76,12 @@ def difference(
     seed: int,
     needs: Mapping[str, str],
 ) -> dict[str, Estimate]:
-    """First minus second of every figure, both on the same draws (paired). Arguments as `estimate`."""
+    """First minus second of every figure that both have, on the same draws (paired). Arguments as `estimate`."""
 
     def minus(one: MetricFunction, other: MetricFunction) -> MetricFunction:
         def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
             subtrahend = other(weights)
-            return {name: values - subtrahend[name] for name, values in one(weights).items()}
+            return {name: values - subtrahend[name] for name, values in one(weights).items() if name in subtrahend}
 
         return figures
 

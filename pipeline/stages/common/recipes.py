@@ -31,8 +31,8 @@ VERSIONS = {
     "head": 3,
     "finetune": 2,
     "scores": 3,
-    "evaluation": 4,
-    "summary": 3,
+    "evaluation": 5,
+    "summary": 4,
     "ablation": 2,
 }
 
@@ -166,8 +166,8 @@ class Recipes:
         return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring)
 
     def evaluation_digest(self, run: str) -> str:
-        evaluation = self.experiment.run(run).evaluation
-        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation)
+        evaluation, events = self.experiment.run(run).evaluation, self.experiment.events
+        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation, events)
 
     @property
     def lines(self) -> list[tuple[str, Recipes]]:
