@@ -90,8 +90,10 @@ def compare(
     lengths: dict[str, int] | None,
     as_json: bool,
 ) -> None:
-    """Print FIRST minus SECOND, scores of any two systems, for every metric, with its paired 95 % interval over
-    videos."""
+    """Print FIRST minus SECOND for every metric, with its paired 95 % interval over videos.
+
+    FIRST and SECOND are scores of any two systems.
+    """
     from pipeline.stages.evaluation.evaluate import compare_tables
     from pipeline.stages.evaluation.judged_events import EventOptions
     from pipeline.stages.evaluation.text import differences_text
@@ -114,7 +116,7 @@ def compare(
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="theta of task 2; not used where the head's training chose its own.",
+    help="theta of task 2; not used if the training of the head chose thresholds.",
 )
 @with_tables
 def export_submission(

@@ -83,7 +83,7 @@ class TestTable:
     )
     def test_forms(self, tmp_path, text, expected):
         found, problems = lines(put(tmp_path, t=text) / "t")
-        assert {row.video_id: (row.frames, row.fps, row.split) for row in found.values()} == expected
+        assert {row.video_id: (row.n_frames, row.fps, row.split) for row in found.values()} == expected
         assert problems == []
 
     @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cache import FeatureStore
-from pipeline.config import Experiment, SyntheticDataset, digest
+from pipeline.config import Experiment, GeneratedDataset, digest
 from pipeline.config.features import Backbone
 from pipeline.config.heads import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
@@ -55,7 +55,7 @@ class Recipes:
     def files_digest(self) -> str:
         """Of the videos as files: what extraction depends on."""
         dataset = self.experiment.dataset
-        if isinstance(dataset, SyntheticDataset):
+        if isinstance(dataset, GeneratedDataset):
             return digest(VERSIONS["manifest"], dataset)
         return digest(VERSIONS["manifest"], dataset.name, str(dataset.root), listing(dataset))
 
@@ -63,7 +63,7 @@ class Recipes:
     def labels_digest(self) -> str:
         """Of the videos and their labels: what training depends on."""
         dataset = self.experiment.dataset
-        if isinstance(dataset, SyntheticDataset):
+        if isinstance(dataset, GeneratedDataset):
             return self.files_digest
         return digest(self.files_digest, dataset.classes, training_labels(dataset))
 
@@ -71,7 +71,7 @@ class Recipes:
     def manifest_digest(self) -> str:
         """Of everything, the annotated intervals of the test videos too, which only the evaluation depends on."""
         dataset = self.experiment.dataset
-        if isinstance(dataset, SyntheticDataset):
+        if isinstance(dataset, GeneratedDataset):
             return self.files_digest
         return digest(self.labels_digest, dataset, annotation_hashes(dataset))
 
@@ -99,7 +99,7 @@ class Recipes:
             return imported
         sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
         name = experiment.dataset.name
-        identity = experiment.dataset if isinstance(experiment.dataset, SyntheticDataset) else name
+        identity = experiment.dataset if isinstance(experiment.dataset, GeneratedDataset) else name
         tag = digest(
             VERSIONS["features"],
             identity,
@@ -152,7 +152,7 @@ class Recipes:
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split: those that all runs of one reduction share."""
         resolved = self.experiment.run(run)
-        parts = [resolved.head.model_dump(include=set(MAPS)) | (resolved.head.kept() or {})]
+        parts: list[object] = [resolved.head.model_dump(include=set(MAPS)) | (resolved.head.kept() or {})]
         if resolved.head.standardize and resolved.selection.validation_share:
             parts += [resolved.selection, self.labels_digest]  # the statistics leave the validation videos out
         features = [self._usable_digest("train")] + ([self._usable_digest("test")] if split == "test" else [])

@@ -180,7 +180,7 @@ def read_lengths(file: Path) -> dict[str, int]:
     """Frames of videos from a table of frame counts (pipeline.data.frame_counts), such as the per_video.csv of an
     evaluation."""
     problems = Problems()
-    found = {video_id: row.frames for video_id, row in read_frame_counts(file, problems).items()}
+    found = {video_id: row.n_frames for video_id, row in read_frame_counts(file, problems).items()}
     problems.raise_any()
     return found
 

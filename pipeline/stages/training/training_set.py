@@ -41,7 +41,7 @@ class Material:
 
     def validation(self, head: Head) -> Validation | None:
         """A new judge of a head's epochs."""
-        return Validation(*self.held_out, getattr(head, "p", 1)) if self.held_out else None
+        return Validation(*self.held_out, head.least_segments) if self.held_out else None
 
 
 def held_out_videos(run: Run, entries: Sequence[VideoEntry]) -> frozenset[str]:
@@ -90,7 +90,7 @@ def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Trai
 
 def check_shape(run_name: str, head: Head, namespace: str, positions: int, segments: int) -> None:
     """Raise ConfigError where a head does not fit imported maps; of others the configuration was checked."""
-    p = getattr(head, "p", 1)
+    p = head.least_segments
     if (head.reduction == "spatial" and head.k > positions) or p > segments:
         raise ConfigError(
             f"run {run_name}: head.k: expected at most {positions}, the positions of a map in {namespace}, got {head.k}; "
