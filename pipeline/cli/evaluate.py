@@ -124,7 +124,7 @@ def export_submission(
 ) -> None:
     """Write task1.csv (video, frame, score) and task2.csv (video, class, start, end, score) of CitySCENE."""
     from pipeline.data.manifest import load
-    from pipeline.stages.scoring.tables import export_submission as export
+    from pipeline.stages.scoring.submission import export_submission as export
 
     classes: tuple[str, ...] = ()
     if truth:

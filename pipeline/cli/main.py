@@ -17,10 +17,14 @@ import click
 
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
+from pipeline.cli.clips import clips
 from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics, settings
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
+from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
+from pipeline.cli.operating_point import operating_point
+from pipeline.cli.report import report
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
@@ -57,11 +61,16 @@ def main() -> None:
 
 main.add_command(ablate)
 main.add_command(cache)
+main.add_command(clips)
 main.add_command(compare)
 main.add_command(events)
 main.add_command(explain)
+main.add_command(export)
 main.add_command(export_submission)
+main.add_command(labels)
 main.add_command(manifest)
+main.add_command(operating_point)
+main.add_command(report)
 main.add_command(score)
 
 
@@ -195,17 +204,6 @@ def evaluate(
 def _evaluate_run(recipes: Recipes, run: str, as_json: bool) -> None:
     print_metrics(ensure(Evaluate(recipes, run)), as_json)
     check_quarantine(recipes)
-
-
-@main.command()
-@with_config
-@with_json
-def report(recipes: Recipes, as_json: bool) -> None:
-    """Print the summary of a finished experiment and the folder of its results."""
-    from pipeline.stages.evaluation.summary import read_summary, summary_table
-
-    folder = recipes.summary_folder()
-    click.echo(json.dumps(read_summary(folder), indent=1) if as_json else summary_table(folder))
 
 
 @main.group()

@@ -7,7 +7,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,7 @@ __all__ = [
     "FOLDER",
     "Group",
     "LocalPath",
+    "aligned",
     "bar",
     "check_files",
     "check_quarantine",
@@ -233,3 +234,14 @@ def check_files(recipes: Recipes) -> list[str]:
 def check_quarantine(recipes: Recipes) -> None:
     """Raise QuarantineExceeded, with the list, if more videos are in quarantine than the configuration accepts."""
     recipes.quarantine.check(recipes.experiment.machine.max_quarantined)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of as many cells each as lines of a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

@@ -31,8 +31,11 @@ VERSIONS = {
     "head": 3,
     "finetune": 2,
     "scores": 3,
+    "operating_point": 1,
+    "events": 1,
     "evaluation": 5,
     "summary": 4,
+    "report": 1,
     "ablation": 2,
 }
 
@@ -93,9 +96,9 @@ class Recipes:
 
     def namespace(self, split: str) -> str:
         """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are
-        made."""
+        made. `validation` are training videos as windows, as the test videos are."""
         experiment = self.experiment
-        if imported := getattr(experiment.features, split):
+        if split != "validation" and (imported := getattr(experiment.features, split)):
             return imported
         sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
         name = experiment.dataset.name
@@ -111,7 +114,7 @@ class Recipes:
             experiment.storage,
             sampling,
         )
-        kind = "views" if split == "train" else "windows"
+        kind = {"train": "views", "test": "windows", "validation": "validation-windows"}[split]
         return f"{name}-{experiment.backbone.name}-{self._called(kind)}-{tag}"
 
     def _called(self, name: str) -> str:
@@ -169,6 +172,15 @@ class Recipes:
         evaluation, events = self.experiment.run(run).evaluation, self.experiment.events
         return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation, events)
 
+    def operating_point_digest(self, run: str) -> str:
+        scoring, namespace = self.experiment.run(run).scoring, self.namespace("validation")
+        parts = self.head_digest(run), namespace, scoring, self.experiment.events
+        return digest(VERSIONS["operating_point"], *parts)
+
+    def events_digest(self, run: str) -> str:
+        parts = self.scores_digest(run), self.operating_point_digest(run), self.experiment.events
+        return digest(VERSIONS["events"], *parts)
+
     @property
     def lines(self) -> list[tuple[str, Recipes]]:
         """The lines of the summary: a run, and the recipes by which its results are made."""
@@ -210,11 +222,24 @@ class Recipes:
     def scores_folder(self, run: str) -> Path:
         return self.folder / f"scores-{self._called(run)}-{self.scores_digest(run)}"
 
+    def operating_point_folder(self, run: str) -> Path:
+        return self.folder / f"operating-point-{self._called(run)}-{self.operating_point_digest(run)}"
+
+    def events_folder(self, run: str) -> Path:
+        return self.folder / f"events-{self._called(run)}-{self.events_digest(run)}"
+
     def evaluation_folder(self, run: str) -> Path:
         return self.folder / f"evaluation-{self._called(run)}-{self.evaluation_digest(run)}"
 
     def summary_folder(self) -> Path:
         return self.folder / f"summary-{self.summary_digest()}"
+
+    def report_folder(self) -> Path:
+        return self.folder / f"report-{digest(VERSIONS['report'], self.summary_digest(), self.experiment.events)}"
+
+    def proxies_folder(self) -> Path:
+        """Copies of videos that browsers play; they belong to one state of the video files."""
+        return self.folder / f"proxies-{self.files_digest}"
 
 
 @dataclass(frozen=True)
