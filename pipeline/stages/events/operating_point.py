@@ -1,9 +1,9 @@
 """The operating point: upper thresholds chosen on validation videos for an accepted load of false alarms.
 
 Every event in normal footage is a false alarm. The threshold of a class is the lowest at which, and above which at
-every threshold tried, normal validation footage has no more of them per hour than accepted. "And above" matters: at a
-very low threshold a whole video is one single event. Thresholds are tried half-way between neighbouring peaks of the
-scores, for between two peaks no event appears.
+every threshold tried, normal validation footage has no more of them per hour than accepted; and it is none below that
+of most events, for there events only grow together, until a whole video is a single one. Thresholds are tried half-way
+between neighbouring peaks of the scores, for between two peaks no event appears, and at the peaks.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from pipeline.stages.events.videos import ScoredVideo
 __all__ = ["Choice", "OperatingPoint", "Point", "choose", "configured", "read_thresholds", "write_operating_point"]
 
 FILE = "operating_point.json"
-TRIED = 100
-"""About how many thresholds are tried for a class: all at the highest peaks of normal footage, ever fewer below."""
+TRIED = 60
+"""At most so many peaks of normal footage are tried for a class: all high ones, ever fewer below."""
 PEAKS = 200
 """Highest peaks of a video and class that are looked at."""
 LEVEL = 0.95
+LARGE_SHARE = 0.1
+"""Share of the time of normal footage in events from which on a note says so."""
 
 
 @dataclass(frozen=True)
@@ -196,14 +198,14 @@ class _Peaks:
                 self._normal[name].append(found)
 
     def thresholds(self, name: str, fixed: float) -> np.ndarray:
-        """The upper thresholds to try, from the highest: each just above a peak of normal footage, half-way to the next
-        higher peak of any video; one below all; and the fixed one."""
+        """The upper thresholds to try, from the highest: peaks of normal footage, half-way from each to the next higher
+        peak of any video (or to 1), and the fixed one."""
         normal = np.unique(np.concatenate(self._normal[name]))[::-1]
         every = np.append(np.unique(np.concatenate(self._all[name])), 1.0)
         ranks = np.unique(np.geomspace(1, max(1, len(normal)), TRIED).round().astype(int)) - 1
         above = every[np.searchsorted(every[:-1], normal[ranks], side="right")]
-        tried = [*((normal[ranks] + above) / 2), normal[-1] / 2, fixed] if len(normal) else [fixed]
-        return np.unique(tried)[::-1]
+        tried = [*normal[ranks], *((normal[ranks] + above) / 2), fixed]
+        return np.unique([value for value in tried if value > 0 or value == fixed])[::-1]
 
 
 class _Counts:
@@ -245,7 +247,8 @@ class _Counts:
             point = next(point for point in curve if point.threshold == self.own.upper)
             reason = "events.by_class sets it" if accepted is not None else "events.false_alarms_per_hour is null"
         else:
-            best = good.index(False) - 1 if False in good else len(good) - 1
+            most = int(np.flatnonzero(self.events == self.events.max())[-1])
+            best = min(most, good.index(False) - 1 if False in good else most)
             point = curve[max(0, best)]
             reason = "" if best >= 0 else "more false alarms than accepted at the highest threshold that can be set"
         low, high = _interval(point.events, hours)
@@ -292,6 +295,9 @@ def _notes(choices: Mapping[str, Choice], hours: float) -> tuple[str, ...]:
             f"{', '.join(below)}: less than that is accepted, so the threshold is the lowest without any event there; "
             f"the true load can be as high as {_interval(0, hours)[1]:.3g} per hour (95 %)"
         )
+    for name, choice in choices.items():
+        if choice.point and choice.point.alarm_share > LARGE_SHARE:
+            notes.append(f"{name}: {100 * choice.point.alarm_share:.0f} % of the time of normal footage lies in events")
     notes += [f"{name}: {choice.reason}" for name, choice in choices.items() if choice.reason]
     unseen = [name for name, choice in choices.items() if not choice.anomalous_videos]
     if unseen:
