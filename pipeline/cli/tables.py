@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ def with_form(function: Callable) -> Callable:
     """Add the options that say what scores stand for and how their files are read, as `form`."""
 
     @functools.wraps(function)
-    def wrapper(*args: object, **options: object) -> object:
+    def wrapper(*args: object, **options: Any) -> object:
         from pipeline.stages.scoring.score_form import ScoreForm
 
         form = {name: options.pop(name) for name in ScoreForm.__dataclass_fields__}

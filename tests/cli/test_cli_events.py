@@ -81,6 +81,8 @@ def test_settings_and_thresholds_come_from_a_configuration_and_an_operating_poin
     assert document["rules"] == {"anomaly": {"upper": 0.79, "lower": 0.395, "merge_gap_s": 0.0, "min_length_s": 0.0}}
     assert document["events"] == {"anomaly": 2}
     assert "on little footage" in document["notes"]
+    lacking = gig("events", "--scores", scores, *options[:4], "--class", "Fight", "--out", tmp_path / "more")
+    assert "expected a threshold of each class, got none of Fight" in lacking.stderr
 
 
 def test_a_manifest_gives_classes_frame_rates_and_where_videos_lie(tmp_path, make_video):
@@ -114,3 +116,19 @@ def test_what_cannot_be_is_one_message_and_leaves_nothing(nano, write_config, sc
     assert "go with --scores" in alone.stderr
     crossed = gig("events", "--scores", scores, "--upper", 0.2, "--lower", 0.4, "--out", tmp_path / "out")
     assert "events of anomaly: expected 0 <= lower <= upper <= 1, got lower 0.4 and upper 0.2" in crossed.stderr
+
+
+def test_thresholds_of_another_head_are_said_to_be_that(scores, tmp_path):
+    (scores / "frames").mkdir()
+    for path in scores.glob("*.parquet"):
+        path.rename(scores / "frames" / path.name)
+    videos = {name: {"file": f"{name}.parquet", "decoded_frames": 100} for name in ("a", "b")}
+    index = {"classes": ["Fight"], "videos": videos, "made_with": {"head": {"sha256": "1"}}}
+    (scores / "index.json").write_text(json.dumps(index))
+    for head, said in (("1", False), ("2", True)):
+        point = tmp_path / f"{head}.json"
+        facts = {"thresholds": {"anomaly": 0.5, "Fight": 0.5}, "notes": [], "head": {"sha256": head}}
+        point.write_text(json.dumps(facts))
+        result = gig("events", "--scores", scores, "--operating-point", point, "--out", tmp_path / f"out{head}")
+        assert result.exit_code == 0, result.output
+        assert ("were chosen for another head" in result.stdout) == said

@@ -10,7 +10,8 @@ import pytest
 from pipeline.config import Events
 from pipeline.data.events import ANOMALY
 from pipeline.errors import PipelineError
-from pipeline.stages.events.operating_point import choose, read_thresholds, write_operating_point
+from pipeline.stages.events.choosing import choose
+from pipeline.stages.events.operating_point import read_thresholds, write_operating_point
 from pipeline.stages.events.videos import ScoredVideo
 
 HOUR = 3600
