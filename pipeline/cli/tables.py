@@ -20,8 +20,8 @@ LENGTHS = click.option(
     "--frame-counts",
     "lengths",
     type=FILE,
-    help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and frames "
-    "(a per_video.csv), or a published list that states frames.",
+    help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and "
+    "frames (a per_video.csv), or a published list that states frames.",
 )
 """A table of frame counts."""
 
@@ -55,14 +55,16 @@ def with_form(function: Callable) -> Callable:
         click.option(
             "--clip-frames",
             type=click.IntRange(min=1),
-            help="Scores are one a frame of whole clips of so many frames (16): they end before the video, or go beyond it.",
+            help="Scores are one a frame of whole clips of so many frames (16): they end before the video, or go "
+            "beyond it.",
         ),
         click.option(
             "--tail",
             type=click.Choice(["exact", "partial", "repeat"]),
             default="exact",
             show_default=True,
-            help="The last frames, fewer than a stride: there are none; they have their own score; they repeat the one before.",
+            help="The last frames, fewer than a stride: there are none; they have their own score; they repeat the one "
+            "before.",
         ),
         click.option(
             "--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."

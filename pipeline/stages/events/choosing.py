@@ -27,8 +27,8 @@ __all__ = ["choose"]
 
 TRIED = 60
 """At most so many peaks of normal footage are tried for a class: all high ones, ever fewer below."""
-PEAKS = 200
-"""Highest peaks of a video and class that are looked at."""
+PEAKS = 400
+"""At most so many peaks of a video and class are kept, likewise."""
 LEVEL = 0.95
 LARGE_SHARE = 0.1
 """Share of the time of normal footage in events from which on a note says so."""
@@ -104,9 +104,9 @@ class _Peaks:
         peak of any video (or to 1), and the fixed one."""
         normal = np.unique(np.concatenate(self._normal[name]))[::-1]
         every = np.append(np.unique(np.concatenate(self._all[name])), 1.0)
-        ranks = np.unique(np.geomspace(1, max(1, len(normal)), TRIED).round().astype(int)) - 1
-        above = every[np.searchsorted(every[:-1], normal[ranks], side="right")]
-        tried = [*normal[ranks], *((normal[ranks] + above) / 2), fixed]
+        some = _thinned(normal, TRIED)
+        above = every[np.searchsorted(every[:-1], some, side="right")]
+        tried = [*some, *((some + above) / 2), fixed]
         return np.unique([value for value in tried if value > 0 or value == fixed])[::-1]
 
 
@@ -169,10 +169,15 @@ class _Counts:
 
 
 def _peaks(scores: np.ndarray) -> np.ndarray:
-    """The highest local maxima of a score curve, each value once, rising."""
+    """The local maxima of a score curve, each value once, from the highest; of many all high ones, ever fewer below."""
     around = np.concatenate([[-1.0], scores, [-1.0]])
     top = (scores >= around[:-2]) & (scores >= around[2:])
-    return np.unique(scores[top])[-PEAKS:]
+    return _thinned(np.unique(scores[top])[::-1], PEAKS)
+
+
+def _thinned(values: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of some values: the first ones all, then at ever larger steps, with the last."""
+    return values[np.unique(np.geomspace(1, len(values), most).round().astype(int)) - 1] if len(values) else values
 
 
 def _seconds(times_s: np.ndarray) -> float:
