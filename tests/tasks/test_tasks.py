@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import luigi as luigi_api
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,6 +18,7 @@ from places import ROOT
 
 import tasks
 from pipeline.config import load_experiment
+from pipeline.data.events import read_events
 from pipeline.stages.common.recipes import Recipes
 from tasks.base import gpu_resources
 
@@ -74,6 +76,21 @@ def test_score_tables_have_a_row_for_every_frame_and_no_labels(finished):
         assert table.column_names == ["frame", "time_s", "score", *index["classes"]]
         assert table["frame"].to_pylist() == list(range(facts["decoded_frames"]))
         assert 40 <= table.num_rows <= 48
+
+
+def test_events_follow_from_the_scores_and_without_validation_videos_from_the_configured_thresholds(finished):
+    path, recipes, _ = finished
+    assert luigi_api.build([tasks.Events(config=str(path))], local_scheduler=True)
+    document = json.loads((recipes.operating_point_folder("gig") / "operating_point.json").read_text())
+    assert document["thresholds"] == dict.fromkeys(["anomaly", *recipes.experiment.dataset.classes], 0.5)
+    assert document["notes"] == [
+        "the thresholds are those of the configuration: the head was trained without validation videos "
+        "(selection.validation_share is 0)"
+    ]
+    facts = json.loads((recipes.events_folder("gig") / "facts.json").read_text())
+    assert facts["notes"] == document["notes"]
+    assert facts["videos"] == 4
+    assert len(read_events(recipes.events_folder("gig") / "events.parquet")) == sum(facts["events"].values())
 
 
 def test_trained_head_has_weights_curves_and_its_config(finished):
