@@ -22,6 +22,7 @@ from pipeline.cli.evaluate import SCORES, compare, evaluate_folder, export_submi
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
+from pipeline.cli.render import render
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
@@ -63,6 +64,7 @@ main.add_command(export)
 main.add_command(export_submission)
 main.add_command(labels)
 main.add_command(manifest)
+main.add_command(render)
 main.add_command(score)
 
 

@@ -7,13 +7,11 @@ Nothing here is learnt or decided, and the truth is read only where it is asked 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.signal import find_peaks
 
 from cache import FeatureStore
@@ -24,13 +22,12 @@ from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.data.decoding.opening import limit_pixels
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
-from pipeline.models.reduction import relation_map
 from pipeline.progress import Progress, Say
-from pipeline.stages.common.feature_recipe import experiment_recipe, recipe_of
+from pipeline.stages.common.feature_recipe import recipe_of
+from pipeline.stages.explain.maps import SCRATCH, relation_maps, scratch_features, why_no_map
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
-from pipeline.stages.scoring.score import VideoScores, score_video
-from pipeline.stages.training.bags import video_cue
-from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
+from pipeline.stages.scoring.score import score_video
+from pipeline.stages.training.saved_heads import check_features, load_head
 
 __all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]
 
@@ -94,31 +91,8 @@ def explain_file(
         DecodeError: it cannot be read.
         FeatureMismatch: the head was trained on other features than these.
     """
-    from pipeline.stages.extraction.loop import Extractor
-    from pipeline.stages.extraction.sources import experiment_workers
-
-    def say(message: str) -> None:
-        if progress:
-            progress(0, 1, message)
-
-    def watch(name: str, frames: int) -> None:
-        say(f"extracting {name}, frame {frames}")
-
-    say("loading the backbone")
-    extractor = Extractor(request.experiment, say=warn)
-    at_hand = experiment_recipe(request.experiment, extractor.engine.network, extractor.precision)
-    check_features(
-        load_head(request.head_file), request.head_file, at_hand, request.experiment
-    )  # before the video is decoded
-    with (
-        tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch,
-        experiment_workers(request.experiment) as workers,
-    ):
-        store = FeatureStore.open(scratch)
-        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, warn, watch):
-            if outcome.error:
-                raise outcome.error
-        return _explain(request, store, "scratch", file.name, file, None, folder, warn)
+    with scratch_features(request.experiment, request.head_file, file, progress, warn) as store:
+        return _explain(request, store, SCRATCH, file.name, file, None, folder, warn)
 
 
 def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, count: int) -> list[int]:
@@ -138,25 +112,6 @@ def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, coun
         if len(chosen) < count and all(abs(starts[window] - starts[other]) >= apart_frames for other in chosen):
             chosen.append(window)
     return chosen
-
-
-def relation_maps(
-    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int]
-) -> np.ndarray:
-    """Eq. 5 of some windows of a cached video, (n, H, W) float32, as the head's spatial reasoning saw it."""
-    reader = store.reader(namespace, video_id)
-    cue = video_cue(reader.cue()[0], head.standardizer)
-    with torch.inference_mode():
-        scale = head.module.scale(cue)
-    seen = cue if scale is None else scale * cue
-    options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
-    found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
-    for number, window in enumerate(windows):
-        maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
-        if head.standardizer:
-            maps = head.standardizer.maps(maps)
-        found[number] = relation_map(maps, seen, scale=scale, **options)[0, 0].numpy()
-    return found
 
 
 def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:
@@ -198,7 +153,7 @@ def _explain(
     apart = max(span, PEAK_WIDTH_SIGMAS * scoring.smooth_sigma * unit)
     chosen = pick_peaks(ranking[middles], scores.spans[:, 0], apart, request.windows)
     shape = store.reader(namespace, video_id).shape[2:4]
-    missing = _why_no_overlay(experiment, head, scores, shape)
+    missing = why_no_map(experiment, head, scores, shape)
     relations = None if missing else relation_maps(store, namespace, video_id, head, chosen)
     if relations is not None:
         _check_choice(relations, scores.positions[chosen], video_id)
@@ -265,19 +220,6 @@ def _runs(labels: np.ndarray, classes: Sequence[str]) -> list[tuple[str, int, in
         starts, ends = (np.flatnonzero(edges[:, number] == sign).tolist() for sign in (1, -1))
         found += [(name, start, end) for start, end in zip(starts, ends, strict=True)]
     return sorted(found, key=lambda run: run[1:])
-
-
-def _why_no_overlay(
-    experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, int]
-) -> str | None:
-    """Why there is no relation map to lay over the picture; None where there is one."""
-    if scores.positions.shape[1] == 0:
-        return f"the head of this run ({head.settings.name}) has no spatial reasoning: it chooses no cells"
-    if shape == (1, 1):
-        return "the features have one position: they say nothing of where"
-    if experiment.features.test:
-        return "the features were imported: where their cells lie in the picture is not known"
-    return None
 
 
 def _check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) -> None:

@@ -28,7 +28,8 @@ from pipeline.data.synthetic.city.scene import camera
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.explain import explain
-from pipeline.stages.explain.explain import _check_choice, _runs, _why_no_overlay, cell_boxes, pick_peaks
+from pipeline.stages.explain.explain import _check_choice, _runs, cell_boxes, pick_peaks
+from pipeline.stages.explain.maps import why_no_map
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, curve_figure, window_figure
 
 SIZES = [(256, 256), (340, 256), (1920, 1080), (240, 426)]
@@ -148,11 +149,11 @@ def test_what_is_not_available_is_said():
     experiment = SimpleNamespace(features=SimpleNamespace(test=None))
     head = SimpleNamespace(settings=SimpleNamespace(name="rtfm"))
     chosen, none = SimpleNamespace(positions=np.zeros((4, 8))), SimpleNamespace(positions=np.zeros((4, 0)))
-    assert _why_no_overlay(experiment, head, chosen, (7, 7)) is None
-    assert "(rtfm) has no spatial reasoning" in _why_no_overlay(experiment, head, none, (7, 7))
-    assert "one position" in _why_no_overlay(experiment, head, chosen, (1, 1))
+    assert why_no_map(experiment, head, chosen, (7, 7)) is None
+    assert "(rtfm) has no spatial reasoning" in why_no_map(experiment, head, none, (7, 7))
+    assert "one position" in why_no_map(experiment, head, chosen, (1, 1))
     imported = SimpleNamespace(features=SimpleNamespace(test="published"))
-    assert "imported" in _why_no_overlay(imported, head, chosen, (7, 7))
+    assert "imported" in why_no_map(imported, head, chosen, (7, 7))
     figure = window_figure(view(np.zeros((20, 30, 3), np.uint8), None, "the head has none"))
     assert figure.axes[1].texts[0].get_text() == "not available:\nthe head has none"
 
