@@ -59,7 +59,8 @@ def render_video(job: RenderJob, progress: Progress | None = None, say: Say = la
         if progress:
             progress(min(frames, planned), planned, job.path.name)
 
-    return in_process("pipeline.stages.clips.render:render", job.path, job, watch, say)
+    frames: int = in_process("pipeline.stages.clips.render:render", job.path, job, watch, say)
+    return frames
 
 
 def render(job: RenderJob, tell: Callable[[str, object], None]) -> int:
@@ -128,14 +129,14 @@ class _Canvas:
         image = shown.picture()
         width, height = self._size
         if image.shape[:2] != (height, width):  # a stream whose pictures change their size
-            rows = np.linspace(0, image.shape[0] - 1, height).round().astype(int)
-            image = image[rows][:, np.linspace(0, image.shape[1] - 1, width).round().astype(int)]
+            down = np.linspace(0, image.shape[0] - 1, height).round().astype(int)
+            image = image[down][:, np.linspace(0, image.shape[1] - 1, width).round().astype(int)]
         if self._heat:
             image = self._heat.over(image, shown.index)
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
         canvas[:height, self._left : self._left + width] = image
         strip = self._strip.at(shown.index, shown.time_s)
-        rows = min(len(strip), self.height)
+        rows: int = min(strip.shape[0], self.height)
         if self._job.over:
             part = canvas[self.height - rows :]
             part[:] = (UNDER * part + OVER * strip[:rows]).astype(np.uint8)

@@ -65,8 +65,8 @@ class Strip:
         rows = len(set(self._lanes.values()))
         self.height = self._bottom + EDGE + rows * (LANE + 2) + (EDGE if rows else 0)
         self.height += self.height % 2
-        order = np.argsort(-scores.classwise.max(axis=0), kind="stable") if len(scores.classes) else []
-        self._leading = [int(number) for number in order[:CURVES]]
+        order: list[int] = np.argsort(-scores.classwise.max(axis=0), kind="stable").tolist() if scores.classes else []
+        self._leading = order[:CURVES]
         self._colours = {scores.classes[number]: COLOURS[place] for place, number in enumerate(self._leading)}
         for name in lanes:
             self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])

@@ -49,13 +49,14 @@ def relation_maps(
     with torch.inference_mode():
         scale = head.module.scale(cue)
     seen = cue if scale is None else scale * cue
-    options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
     found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
     for number, window in enumerate(windows):
         maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
         if head.standardizer:
             maps = head.standardizer.maps(maps)
-        found[number] = relation_map(maps, seen, scale=scale, **options)[0, 0].numpy()
+        found[number] = relation_map(
+            maps, seen, scale=scale, relation=head.settings.relation, enhancement=head.settings.enhancement
+        )[0, 0].numpy()
     return found
 
 
@@ -112,7 +113,7 @@ def scratch_features(
         yield store
 
 
-def why_no_map(experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, int]) -> str | None:
+def why_no_map(experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, ...]) -> str | None:
     """Why there is no relation map to lay over the picture; None where there is one."""
     if scores.positions.shape[1] == 0:
         return f"the head of this run ({head.settings.name}) has no spatial reasoning: it chooses no cells"
