@@ -141,7 +141,7 @@ def _events_of(table: Path, source: _Source) -> tuple[Event, ...]:
 
 def _read_scores(source: _Source) -> Scores:
     from pipeline.stages.clips.strip import Scores
-    from pipeline.stages.scoring.score_files import columns_of, open_table
+    from pipeline.stages.scoring.score_columns import columns_of, open_table
 
     table = open_table(source.video_id, source.table)
     classes = tuple(name for name in table.column_names if name not in NOT_CLASSES)
