@@ -40,7 +40,7 @@ class ShapeBatches(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, step])
         clips = [shape_clip(rng) for _ in range(self.batch)]
-        return tuple(np.stack([getattr(c, name) for c in clips]) for name in ("frames", "cells", "clip"))
+        return tuple(np.stack([getattr(c, name) for c in clips]) for name in ("images", "cells", "clip"))
 
 
 def pretrain(steps: int, batch: int, learning_rate: float, seed: int) -> Backbone:
