@@ -27,7 +27,7 @@ from pipeline.data.problems import Problems
 from pipeline.errors import ConfigError, LengthMismatch, ManifestError
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.evaluation.evaluate import judge_folder
+from pipeline.stages.evaluation.judged import judge_folder
 from pipeline.stages.extraction.extract import extract_split
 
 OFFICIAL = SHARED / "data" / "annotations"

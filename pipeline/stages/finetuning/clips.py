@@ -16,12 +16,12 @@ from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
 
-__all__ = ["Ahead", "BagSource"]
+__all__ = ["Ahead", "ClipSource"]
 
 Plan = Callable[[int], Iterable[tuple[np.ndarray, bool]]]
 
 
-class BagSource:
+class ClipSource:
     """Clips of training videos, in the order asked for.
 
     What is drawn follows from seed, epoch and video alone: neither the number of workers nor the order of videos

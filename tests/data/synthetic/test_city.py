@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from places import ROOT
+from small_dataset import entry
 
 from pipeline.config import SyntheticCityDataset, load_experiment, parse_experiment
 from pipeline.config.datasets import CITYSCENE_CLASSES
@@ -104,15 +105,11 @@ def test_places_of_the_splits_differ_and_give_no_class_away(scripts):
     assert all(len(places) >= 3 for places in kinds.values())
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    video_id: str
-    labels: tuple[str, ...]
-    source: str
-
-
 def test_a_validation_split_holds_every_class_and_whole_cameras(scripts):
-    train = [Entry(script.video_id, script.labels, script.source) for script in of(scripts, "train")]
+    train = [
+        dataclasses.replace(entry(script.video_id, "train", *script.labels), source=script.source)
+        for script in of(scripts, "train")
+    ]
     chosen = set(carve_validation(train, 0.2, 0))
     assert Counter(label for entry in train if entry.video_id in chosen for label in entry.labels) == dict.fromkeys(
         CITY_CLASSES, 2
