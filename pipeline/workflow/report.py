@@ -24,7 +24,7 @@ class HtmlReport(Step):
     """Write the page: an index and one page per test video, in a folder that opens from disk."""
 
     def output(self) -> Path:
-        return self.recipes.report_folder()
+        return self.recipes.report_folder
 
     def needs(self) -> Sequence[Step]:
         return (EvaluateAll(self.recipes),)
@@ -47,7 +47,7 @@ class HtmlReport(Step):
 
         extras = Extras(
             all_pictures,
-            self.recipes.proxies_folder() if proxies else None,
+            self.recipes.proxies_folder if proxies else None,
             _Maps(self.recipes, report) if relations else None,
         )
         with locked(self.output(), report.say):
@@ -61,10 +61,10 @@ def results_of(recipes: Recipes) -> Results:
     from pipeline.stages.report.results import Results, RunResults
 
     experiment, records = recipes.experiment, recipes.quarantine.records()
-    manifest = load_manifest(experiment, recipes.manifest_folder(), truth=True)
+    manifest = load_manifest(experiment, recipes.manifest_folder, truth=True)
     return Results(
         experiment=experiment.experiment,
-        digest=recipes.summary_digest(),
+        digest=recipes.summary_digest,
         dataset=experiment.dataset.name,
         adapter=experiment.dataset.adapter,
         manifest=manifest.without([record.video_id for record in records]),
@@ -93,6 +93,6 @@ class _Maps:
             return
         run, recipes = self.recipes.lines[0]
         experiment = recipes.experiment
-        manifest = load_manifest(experiment, self.recipes.manifest_folder())
+        manifest = load_manifest(experiment, self.recipes.manifest_folder)
         request = Request(experiment, run, recipes.head_folder(run), windows=3)
         explain_cached(request, manifest, recipes.namespace("test"), video_id, folder, self.say)
