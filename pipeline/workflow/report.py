@@ -14,6 +14,7 @@ from pipeline.steps import Report, Step
 from pipeline.workflow.results import EvaluateAll
 
 if TYPE_CHECKING:
+    from pipeline.stages.report.report import Extras
     from pipeline.stages.report.results import Results
 
 __all__ = ["HtmlReport"]
