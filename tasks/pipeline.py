@@ -12,10 +12,12 @@ from tasks.base import StagedTask, StepTask
 __all__ = [
     "Evaluate",
     "EvaluateAll",
+    "Events",
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
     "Manifest",
+    "OperatingPoint",
     "Report",
     "ScoreVideos",
     "TrainHead",
@@ -97,6 +99,26 @@ class Evaluate(StagedTask):
     @property
     def step(self) -> Step:
         return workflow.Evaluate(self.recipes, self.run_name)
+
+
+class OperatingPoint(StagedTask):
+    """Choose the thresholds of events on the run's validation videos, for the accepted false alarms per hour."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.OperatingPoint(self.recipes, self.run_name)
+
+
+class Events(StagedTask):
+    """List the events of the test videos, of every class and of anomaly in general."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.Events(self.recipes, self.run_name)
 
 
 class EvaluateAll(StepTask):

@@ -36,7 +36,7 @@ def evaluate_folder(
     form: ScoreForm,
     lengths: dict[str, int] | None,
 ) -> None:
-    """Evaluate scores of any system and print the figures."""
+    """Evaluate scores of any system and print the metrics."""
     from pipeline.stages.evaluation.evaluate import evaluate_tables
 
     if truth is None:
@@ -47,8 +47,11 @@ def evaluate_folder(
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
     warnings: list[str] = []
-    options = {"form": form, "lengths": lengths}
-    make_folder(final, lambda folder: warnings.extend(evaluate_tables(scores, truth, folder, evaluation, **options)))
+
+    def build(folder: Path) -> None:
+        warnings.extend(evaluate_tables(scores, truth, folder, evaluation, form=form, lengths=lengths))
+
+    make_folder(final, build)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo((final / "metrics.json").read_text(encoding="utf-8"))
@@ -73,8 +76,10 @@ def compare(
     form: ScoreForm,
     lengths: dict[str, int] | None,
 ) -> None:
-    """Print FIRST minus SECOND, scores of any two systems, for every figure, with its paired 95 % interval over
-    videos."""
+    """Print FIRST minus SECOND for every metric, with its paired 95 % interval over videos.
+
+    FIRST and SECOND are scores of any two systems.
+    """
     from pipeline.stages.evaluation.evaluate import compare_tables
 
     found = compare_tables(first, second, truth, settings(config, run), form=form, lengths=lengths)
@@ -94,7 +99,7 @@ def compare(
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="theta of task 2; not used where the head's training chose its own.",
+    help="theta of task 2; not used if the training of the head chose thresholds.",
 )
 @with_tables
 def export_submission(
@@ -102,7 +107,7 @@ def export_submission(
 ) -> None:
     """Write task1.csv (video, frame, score) and task2.csv (video, class, start, end, score) of CitySCENE."""
     from pipeline.data.manifest import load
-    from pipeline.stages.scoring.tables import export_submission as export
+    from pipeline.stages.scoring.submission import export_submission as export
 
     classes: tuple[str, ...] = ()
     if truth:

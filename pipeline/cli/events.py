@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.shared import FOLDER, bar, make, say
+from pipeline.cli.shared import (
+    DEFAULT_CONFIG,
+    FOLDER,
+    aligned,
+    bar,
+    check_quarantine,
+    ensure,
+    make,
+    name_config,
+    say,
+    with_run,
+)
 from pipeline.cli.tables import LENGTHS, SCORES, with_form
-from pipeline.config import Events, load_experiment
-from pipeline.data.events import SUFFIXES
+from pipeline.config import Events as EventSettings
+from pipeline.config import load_experiment
+from pipeline.data.events import ANOMALY, COLUMNS, SUFFIXES, Event
 from pipeline.errors import PipelineError
+from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import Events, OperatingPoint, ScoreVideos, frozen, usable_manifest
 
 if TYPE_CHECKING:
     from pipeline.stages.events.events import FoundEvents
@@ -29,16 +44,32 @@ SECONDS = click.FloatRange(min=0)
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="The experiment, whose section `events` is used.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The experiment (default: configs/fixture.yaml; with --scores the default settings of events).",
+)
+@with_run
+@click.option("--finetuned", is_flag=True, help="Events of the fine-tuned backbone and head.")
 @click.option("--scores", type=SCORES, help="Find the events of these scores of any system, a folder or a file.")
 @click.option(
-    "--truth", type=FOLDER, help="With --scores: the folder of a manifest, for classes, lengths, frame rates, paths."
+    "--truth", type=FOLDER, help="With --scores: the folder of a manifest, for classes, lengths and frame rates."
 )
 @click.option("--class", "classes", multiple=True, help="With --scores: a column of class scores; once for each class.")
 @click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), help="With --scores: frames per second of all videos."
 )
-@click.option("--out", type=FOLDER, help="Folder of the events (default: <name of scores>-events).")
+@click.option(
+    "--operating-point",
+    "point",
+    type=click.Path(path_type=Path),
+    help="With --scores: an operating_point.json, whose thresholds are used.",
+)
+@click.option(
+    "--out",
+    type=FOLDER,
+    help="Folder of the events (default: a run's own; <name of scores>-events; else <run>-events).",
+)
 @click.option(
     "--format",
     "form_of_list",
@@ -58,35 +89,110 @@ SECONDS = click.FloatRange(min=0)
 @with_form
 def events(
     config: Path | None,
+    run: str,
+    finetuned: bool,
     scores: Path | None,
-    truth: Path | None,
-    classes: tuple[str, ...],
-    fps: float | None,
+    point: Path | None,
     out: Path | None,
     form_of_list: str,
     as_json: bool,
-    lengths: Path | None,
     form: ScoreForm,
-    **changes: float | None,
+    upper: float | None,
+    lower: float | None,
+    merge_gap_s: float | None,
+    min_length_s: float | None,
+    **videos: Any,
 ) -> None:
-    """Write the list of events of any score tables, and print a short one."""
+    """Write the list of events of a run, doing what is missing before it; or, with --scores, of any score tables.
+
+    Prints the events of every class and those with the highest peaks. What an event is: docs/events.md.
+    """
     from pipeline.stages.events.rules import RuleChanges
 
+    changes = RuleChanges(upper, lower, merge_gap_s, min_length_s)
+    wanted = _Wanted(out, SUFFIXES if form_of_list == "all" else (f".{form_of_list}",), as_json)
     if scores is None:
-        raise PipelineError("expected --scores")
-    final = out or Path(f"{scores.name.removesuffix(scores.suffix)}-events")
-    found = _of_tables(scores, settings(config), classes, _known(truth, lengths, fps), form, RuleChanges(**changes))
-    facts: dict[str, object] = {"scores": str(scores)}
-    _write(final, found, facts, form_of_list)
-    _show(found, facts, final, as_json)
+        if point or any(videos.values()) or form.facts() != {"stride": 1, "tail": "exact"}:
+            raise PipelineError(
+                "--truth, --class, --fps, --operating-point, and what says how scores are read, such as --stride, go "
+                "with --scores"
+            )
+        name_config(config or DEFAULT_CONFIG)
+        recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
+        _of_run(recipes.finetuned if finetuned else recipes, run, changes, wanted)
+        return
+    folder = _free(out or Path(f"{scores.name.removesuffix(scores.suffix)}-events"))
+    _of_tables(scores, settings(config), point, form, changes, replace(wanted, folder=folder), **videos)
 
 
-def settings(config: Path | None) -> Events:
+@dataclass(frozen=True)
+class _Wanted:
+    """Where the events go (None: where the run's own lie), in which tables, and whether all are printed as JSON."""
+
+    folder: Path | None
+    formats: Sequence[str]
+    as_json: bool
+
+
+def settings(config: Path | None) -> EventSettings:
     """The section `events` of a configuration, or the defaults."""
     if config is None:
         say("no --config given: working with the default settings of events")
-        return Events()
+        return EventSettings()
     return load_experiment(config).events
+
+
+def _of_run(recipes: Recipes, run: str, changes: RuleChanges, wanted: _Wanted) -> None:
+    """The run's own events; or, with other rules, tables or another place, those, from the same scores."""
+    from pipeline.stages.events.events import find_events, read_found, sources_of
+    from pipeline.stages.events.operating_point import read_thresholds
+    from pipeline.stages.events.rules import make_rules
+    from pipeline.stages.events.videos import KnownVideos, open_scores
+
+    if not changes and wanted.folder is None and tuple(wanted.formats) == SUFFIXES:
+        folder = ensure(Events(recipes, run))
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        _show(read_found(folder), facts, folder, wanted.as_json)
+    else:
+        folder = _free(wanted.folder or Path(f"{run}-events"))
+        point, scores = ensure(OperatingPoint(recipes, run)), ensure(ScoreVideos(recipes, run))
+        thresholds, document = read_thresholds(point)
+        manifest = usable_manifest(frozen(recipes))
+        rules = make_rules(recipes.experiment.events, manifest.classes, thresholds, changes)
+        scored = open_scores(scores, manifest.classes, KnownVideos(sources=sources_of(manifest)))
+        with bar("events", "videos") as progress:
+            found = find_events(scored, rules, progress, _notes(changes, document))
+        _finish(found, {"scores": str(scores), "operating_point": str(point)}, replace(wanted, folder=folder))
+    check_quarantine(recipes)
+
+
+def _of_tables(
+    scores: Path,
+    settings: EventSettings,
+    point: Path | None,
+    form: ScoreForm,
+    changes: RuleChanges,
+    wanted: _Wanted,
+    *,
+    truth: Path | None,
+    classes: tuple[str, ...],
+    lengths: Path | None,
+    fps: float | None,
+) -> None:
+    """Events of score tables of any system."""
+    from pipeline.stages.events.events import find_events
+    from pipeline.stages.events.operating_point import read_thresholds
+    from pipeline.stages.events.rules import make_rules
+    from pipeline.stages.events.videos import open_scores
+
+    of_manifest, known = _known(truth, lengths, fps)
+    scored = open_scores(scores, classes or of_manifest, known, form)
+    thresholds, document = read_thresholds(point) if point else (None, {})
+    rules = make_rules(settings, scored.classes, thresholds, changes)
+    with bar("events", "videos") as progress:
+        found = find_events(scored, rules, progress, _notes(changes, document))
+    facts: dict[str, object] = {"scores": str(scores)}
+    _finish(found, facts | ({"operating_point": str(point)} if point else {}), wanted)
 
 
 def _known(truth: Path | None, lengths: Path | None, fps: float | None) -> tuple[tuple[str, ...], KnownVideos]:
@@ -106,78 +212,61 @@ def _known(truth: Path | None, lengths: Path | None, fps: float | None) -> tuple
     return manifest.classes, KnownVideos(planned, stated | rates, fps, sources_of(manifest))
 
 
-def _of_tables(
-    scores: Path,
-    settings: Events,
-    classes: tuple[str, ...],
-    known: tuple[tuple[str, ...], KnownVideos],
-    form: ScoreForm,
-    changes: RuleChanges,
-) -> FoundEvents:
-    from pipeline.stages.events.events import find_events
-    from pipeline.stages.events.rules import make_rules
-    from pipeline.stages.events.videos import open_scores
-
-    scored = open_scores(scores, classes or known[0], known[1], form)
-    with bar("events", "videos") as progress:
-        return find_events(scored, make_rules(settings, scored.classes, None, changes), progress)
+def _notes(changes: RuleChanges, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was said of the thresholds when they were chosen, where they are used."""
+    if changes.upper is not None or not document:
+        return ()
+    changed = ("the thresholds were chosen for other rules than these: their false alarms per hour are others",)
+    return (*document["notes"], *(changed if changes else ()))
 
 
-def _write(final: Path, found: FoundEvents, facts: dict[str, object], form_of_list: str) -> None:
+def _free(folder: Path) -> Path:
+    if folder.exists():
+        raise PipelineError(f"{folder} is there already: remove it or give another --out")
+    return folder
+
+
+def _finish(found: FoundEvents, facts: dict[str, object], wanted: _Wanted) -> None:
+    """Write events that are no step's output, and print them."""
     from pipeline.stages.events.events import write_found
 
-    if final.exists():
-        raise PipelineError(f"{final} is there already: remove it or give another --out")
-    formats = SUFFIXES if form_of_list == "all" else (f".{form_of_list}",)
-    make(final, lambda folder: write_found(folder, found, facts, formats))
+    assert wanted.folder is not None
+    make(wanted.folder, lambda folder: write_found(folder, found, facts, wanted.formats))
+    _show(found, facts, wanted.folder, wanted.as_json)
 
 
-def _show(found: FoundEvents, facts: dict[str, object], folder: Path, as_json: bool) -> None:
+def _show(found: FoundEvents, facts: Mapping[str, object], folder: Path, as_json: bool) -> None:
     """Print the events: those with the highest peaks for people, all of them for machines."""
     if as_json:
         document = {**facts, **found.facts(), "folder": str(folder), "list": [_row(event) for event in found.events]}
         click.echo(json.dumps(document, indent=1, ensure_ascii=False))
         return
-    for note in found.notes:
-        say(f"note: {note}")
-    click.echo("\n".join(_tables(found)))
+    click.echo("\n".join(_lines(found)))
     click.echo(f"events: {folder}")
 
 
-def _row(event: object) -> dict[str, object]:
-    row = asdict(event)  # type: ignore[call-overload]
-    return {"class" if name == "class_name" else name: value for name, value in row.items()}
+def _row(event: Event) -> dict[str, object]:
+    return dict(zip(COLUMNS, asdict(event).values(), strict=True))
 
 
-def _tables(found: FoundEvents) -> list[str]:
-    """Lines: the events of every class, and those with the highest peaks."""
-    lines = [f"{len(found.events)} event(s) in {found.videos} video(s) of {found.hours:.3f} h", ""]
-    rows = [("class", "events", "videos", "seconds", "upper", "lower")]
+def _lines(found: FoundEvents) -> list[str]:
+    """The events of every class, and those with the highest peaks."""
+    rows: list[tuple[str, ...]] = [("class", "events", "videos", "seconds", "upper", "lower")]
     for name, rule in found.rules.items():
         own = [event for event in found.events if event.class_name == name]
         seconds = sum(event.duration_s for event in own)
         videos = len({event.video_id for event in own})
         rows.append((name, str(len(own)), str(videos), f"{seconds:.1f}", f"{rule.upper:.4f}", f"{rule.lower:.4f}"))
-    lines += _aligned(rows)
+    general = found.counts()[ANOMALY]
+    what = f"{general} event(s) of anomaly in general and {len(found.events) - general} of classes"
+    lines = [f"{what}, in {found.videos} video(s) of {found.hours:.3f} h", "", *aligned(rows)]
     if found.events:
         highest = sorted(found.events, key=lambda event: -event.peak_score)[:SHOWN]
         rows = [("video", "class", "start_s", "end_s", "peak_s", "peak_score")]
         for event in highest:
             times = (f"{value:.2f}" for value in (event.start_s, event.end_s, event.peak_s))
             rows.append((event.video_id, event.class_name, *times, f"{event.peak_score:.4f}"))
-        what = (
-            "all" if len(highest) == len(found.events) else f"the {SHOWN} of {len(found.events)} with the highest peaks"
-        )
-        lines += ["", f"events ({what}):", *_aligned(rows)]
-    return lines
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of cells as lines; the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+        all_shown = len(highest) == len(found.events)
+        what = "all" if all_shown else f"the {SHOWN} of {len(found.events)} with the highest peaks"
+        lines += ["", f"events ({what}):", *aligned(rows)]
+    return lines + (["", *(f"note: {note}" for note in found.notes)] if found.notes else [])

@@ -1,6 +1,6 @@
-"""MetricFunction: pure functions on arrays keyed by video id.
+"""Metrics: pure functions on arrays keyed by video id.
 
-`DEFINITIONS` is the version of what the figures mean; docs/evaluation.md describes it.
+`DEFINITIONS` is the version of their definitions, which docs/evaluation.md describes.
 """
 
 from pipeline.metrics.bootstrap import Estimate, difference, draw_weights, estimate

@@ -9,6 +9,7 @@ Stages are imported when a step is made, so that asking what is there loads neit
 """
 
 from pipeline.steps import SILENT, Report, Step, ensure
+from pipeline.workflow.events import Events, OperatingPoint
 from pipeline.workflow.features_and_heads import ExtractFeatures, ExtractShard, FineTune, TrainHead, model
 from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
 from pipeline.workflow.reductions import ReduceTest, ReduceTraining
@@ -18,11 +19,13 @@ from pipeline.workflow.results import Evaluate, EvaluateAll, ScoreVideos
 __all__ = [
     "Evaluate",
     "EvaluateAll",
+    "Events",
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
     "HtmlReport",
     "Manifest",
+    "OperatingPoint",
     "ReduceTest",
     "ReduceTraining",
     "Report",

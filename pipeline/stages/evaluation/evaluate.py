@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Evaluation, Experiment, SyntheticDataset, digest, to_yaml
+from pipeline.config import Evaluation, Experiment, GeneratedDataset, digest, to_yaml
 from pipeline.data.tables import safe_rows
 from pipeline.metrics import ClassScore, difference, frame_auc
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
@@ -78,7 +78,7 @@ def evaluate_run(
     document = metrics_document(
         facts, judged, manifest, run.evaluation, config_digest=identity, code_version=_code_version()
     )
-    if isinstance(experiment.dataset, SyntheticDataset):
+    if isinstance(experiment.dataset, GeneratedDataset):
         document |= localisation(experiment, manifest, scores_folder)
     _write(folder, document, judged, to_yaml(run))
     if say:

@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.data.events import SUFFIXES, Event, write_events
+from pipeline.config import Experiment, to_yaml
+from pipeline.data.events import SUFFIXES, Event, read_events, write_events
 from pipeline.data.manifest import Manifest
+from pipeline.errors import PipelineError
 from pipeline.metrics.hysteresis import EventRule, frame_ends
 from pipeline.progress import Progress
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.events.detect import events_of_video
-from pipeline.stages.events.videos import ScoredVideos
+from pipeline.stages.events.operating_point import read_thresholds
+from pipeline.stages.events.rules import make_rules
+from pipeline.stages.events.videos import KnownVideos, ScoredVideos, open_scores
 
-__all__ = ["FoundEvents", "find_events", "sources_of", "write_found"]
+__all__ = ["FoundEvents", "find_events", "read_found", "sources_of", "write_found", "write_run_events"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,45 @@ def write_found(
         partial.write_text(text, encoding="utf-8")
 
 
+def read_found(folder: Path) -> FoundEvents:
+    """What `write_found` wrote with all tables. Raises PipelineError where it is not there."""
+    path = folder / "facts.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        rules = {name: EventRule(**rule) for name, rule in facts["rules"].items()}
+        videos, hours, notes = facts["videos"], facts["hours"], tuple(facts["notes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PipelineError(f"{path}: not the facts of a list of events ({error!r})") from error
+    return FoundEvents(tuple(read_events(folder / "events.parquet")), rules, videos, hours, notes)
+
+
 def sources_of(manifest: Manifest) -> dict[str, str]:
     """Where the videos of a manifest lie, by id; no entry for one that is not there."""
     paths = {entry.video_id: manifest.video_path(entry.video_id) for entry in manifest.videos}
     return {video_id: str(path) for video_id, path in paths.items() if path.exists()}
+
+
+def write_run_events(
+    experiment: Experiment,
+    manifest: Manifest,
+    scores: Path,
+    operating_point: Path,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Write the events of a run's score tables: all three tables of events, facts.json and config.yaml.
+
+    Args:
+        experiment: the experiment.
+        manifest: of the videos; its truth is not used.
+        scores: folder of the score tables.
+        operating_point: folder of the thresholds.
+        folder: where the events go.
+        progress: told how far it is.
+    """
+    thresholds, chosen = read_thresholds(operating_point)
+    known = KnownVideos(sources=sources_of(manifest))
+    rules = make_rules(experiment.events, manifest.classes, thresholds)
+    found = find_events(open_scores(scores, manifest.classes, known), rules, progress, chosen["notes"])
+    write_found(folder, found, {"scores": scores.name, "operating_point": operating_point.name})
+    (folder / "config.yaml").write_text(to_yaml(experiment.events), encoding="utf-8")

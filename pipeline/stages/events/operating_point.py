@@ -1,9 +1,9 @@
 """The operating point: upper thresholds chosen on validation videos for an accepted load of false alarms.
 
-Every event in normal footage is a false alarm. The threshold of a class is the lowest at which, and above which at every
-threshold tried, normal validation footage has no more of them per hour than accepted. "And above" matters: at a very
-low threshold a whole video is one single event. Thresholds are tried half-way between neighbouring peaks of the scores,
-for between two peaks no event appears.
+Every event in normal footage is a false alarm. The threshold of a class is the lowest at which, and above which at
+every threshold tried, normal validation footage has no more of them per hour than accepted. "And above" matters: at a
+very low threshold a whole video is one single event. Thresholds are tried half-way between neighbouring peaks of the
+scores, for between two peaks no event appears.
 """
 
 from __future__ import annotations
@@ -283,14 +283,13 @@ def _interval(events: int, hours: float) -> tuple[float, float]:
 
 def _notes(choices: Mapping[str, Choice], hours: float) -> tuple[str, ...]:
     notes = [
-        f"false alarms were counted on {hours:.3f} h of normal validation footage: no load below {1 / hours:.3g} per hour, "
-        "one event in all, can be told from none"
+        f"false alarms were counted on {hours:.3f} h of normal validation footage: no load below {1 / hours:.3g} per "
+        "hour, one event in all, can be told from none"
     ]
     below = [name for name, choice in choices.items() if 0 < (choice.accepted_per_hour or 0) < 1 / hours]
     if below:
-        accepted = min(choices[name].accepted_per_hour or 0 for name in below)
         notes.append(
-            f"{', '.join(below)}: {accepted:g} per hour is below that, so the threshold is the one without any event there; "
+            f"{', '.join(below)}: less than that is accepted, so the threshold is the lowest without any event there; "
             f"the true load can be as high as {_interval(0, hours)[1]:.3g} per hour (95 %)"
         )
     notes += [f"{name}: {choice.reason}" for name, choice in choices.items() if choice.reason]

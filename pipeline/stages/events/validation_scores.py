@@ -7,8 +7,8 @@ own.
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import Experiment, to_yaml
@@ -38,8 +38,8 @@ def choose_for_run(
     """Write operating_point.json and config.yaml to `folder`, and to `scores` in it the score tables of the validation
     videos.
 
-    Without validation videos, or without a way to score their frames, the thresholds are those of the configuration, and
-    the file says why.
+    Without validation videos, or without a way to score their frames, the thresholds are those of the configuration,
+    and the file says why.
 
     Args:
         experiment: the experiment.
@@ -100,4 +100,8 @@ def _chosen(
     found = choose(
         lambda: open_scores(scores, manifest.classes).videos, labels, manifest.classes, experiment.events, progress
     )
-    return _with_left_out(found, left_out)
+    return replace(found, left_out=left_out, notes=(*found.notes, *_unread(left_out)))
+
+
+def _unread(left_out: dict[str, str]) -> list[str]:
+    return [f"{video_id} cannot be read whole and is left out: {reason}" for video_id, reason in left_out.items()]

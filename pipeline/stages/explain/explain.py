@@ -29,7 +29,7 @@ from pipeline.progress import Progress, Say
 from pipeline.stages.common.feature_recipe import experiment_recipe, recipe_of
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
 from pipeline.stages.scoring.score import VideoScores, score_video
-from pipeline.stages.training.bags import video_cue
+from pipeline.stages.training.reduce import video_cue
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
 __all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]

@@ -36,7 +36,7 @@ class WindowFeed:
     def begin(self) -> None:
         """Nothing to do: all frames of a test video are wanted, so they come once."""
 
-    def frames(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
+    def take(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
         """The next frames have come; see `pipeline.data.decoding.stream.Receiver`."""
         self.times += times_s
         while len(pictures):

@@ -32,7 +32,7 @@ from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.outputs import check_space, keep_if_made_from, whole_file
 from pipeline.stages.common.recipes import TUNED_BACKBONE
 from pipeline.stages.extraction.sources import experiment_workers
-from pipeline.stages.finetuning.clips import BagSource
+from pipeline.stages.finetuning.clips import ClipSource
 from pipeline.stages.finetuning.loop import CHECKPOINTS, FineTuning, LabelledVideos
 from pipeline.stages.finetuning.team import ALONE, Team, launch, team, tell
 from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
@@ -136,7 +136,7 @@ def _train(
     with ExitStack() as stack:
         workers = stack.enter_context(experiment_workers(experiment))
         board = stack.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
-        bags = BagSource(experiment, manifest, workers)
+        bags = ClipSource(experiment, manifest, workers)
         training = FineTuning(experiment, run, model, data, bags, folder, member, progress, board)
         training.run_all()
     if member.rank == 0:
