@@ -14,7 +14,7 @@ import numpy as np
 from pipeline import workflow
 from pipeline.cli.shared import bar, ensure, say
 from pipeline.config import load_experiment
-from pipeline.data.datasets.assembly import video_files
+from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.pool import DecodeWorkers, Job
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import VideoFacts
