@@ -155,7 +155,7 @@ def test_gig_report_prints_the_summary(finished):
 
 def test_the_page_is_made_with_the_summary(finished):
     _, recipes, process = finished
-    folder = recipes.report_folder()
+    folder = recipes.report_folder
     assert f"page: {folder / 'index.html'}" in process.stdout
     assert len(list((folder / "videos").iterdir())) == 4
     assert list((folder / "pictures").iterdir())
@@ -170,7 +170,7 @@ def test_a_page_that_fails_loses_no_figure_and_is_tried_again(finished, monkeypa
     from pipeline.stages.report import report
 
     path, recipes, _ = finished
-    shutil.rmtree(recipes.report_folder())
+    shutil.rmtree(recipes.report_folder)
 
     def fail(*arguments: object) -> None:
         raise PipelineError("no page today")
@@ -178,10 +178,10 @@ def test_a_page_that_fails_loses_no_figure_and_is_tried_again(finished, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(report, "write_report", fail)
         assert not luigi.build([tasks.EvaluateAll(config=str(path))], local_scheduler=True, log_level="ERROR")
-    assert (recipes.summary_folder() / "summary.json").is_file()
-    assert not recipes.report_folder().exists()
+    assert (recipes.summary_folder / "summary.json").is_file()
+    assert not recipes.report_folder.exists()
     assert luigi.build([tasks.EvaluateAll(config=str(path))], local_scheduler=True, log_level="ERROR")
-    assert (recipes.report_folder() / "index.html").is_file()
+    assert (recipes.report_folder / "index.html").is_file()
 
 
 def test_gig_report_writes_the_page_and_what_takes_longer(finished):
@@ -190,7 +190,7 @@ def test_gig_report_writes_the_page_and_what_takes_longer(finished):
     from pipeline.cli.main import main
 
     path, recipes, _ = finished
-    folder = recipes.report_folder()
+    folder = recipes.report_folder
     result = CliRunner().invoke(main, ["report", "--config", str(path), "--html"])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == f"page: {folder / 'index.html'}"
