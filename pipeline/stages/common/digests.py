@@ -33,8 +33,8 @@ VERSIONS = {
     "scores": 3,
     "operating_point": 1,
     "events": 1,
-    "evaluation": 4,
-    "summary": 3,
+    "evaluation": 5,
+    "summary": 4,
     "report": 1,
     "ablation": 2,
 }
@@ -178,8 +178,8 @@ class Digests:
 
     def evaluation_digest(self, run: str) -> str:
         """Of a run's metrics."""
-        evaluation = self.experiment.run(run).evaluation
-        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation)
+        evaluation, events = self.experiment.run(run).evaluation, self.experiment.events
+        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation, events)
 
     def operating_point_digest(self, run: str) -> str:
         """Of a run's thresholds for events."""
