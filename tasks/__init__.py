@@ -1,4 +1,4 @@
-"""Luigi tasks: parameters, and the step of `pipeline.workflow` that they make.
+"""Luigi tasks; each has parameters and makes one step of `pipeline.workflow`.
 
 luigi --module tasks EvaluateAll --config configs/fixture.yaml
 """
@@ -14,6 +14,7 @@ from tasks.pipeline import (
     FineTune,
     Manifest,
     OperatingPoint,
+    Report,
     ScoreVideos,
     TrainHead,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "FineTune",
     "Manifest",
     "OperatingPoint",
+    "Report",
     "ScoreVideos",
     "TrainHead",
 ]

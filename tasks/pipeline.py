@@ -5,6 +5,7 @@ from __future__ import annotations
 import luigi
 
 from pipeline import workflow
+from pipeline.workflow import Report as Listener
 from pipeline.workflow import Step
 from tasks.base import StagedTask, StepTask
 
@@ -17,6 +18,7 @@ __all__ = [
     "FineTune",
     "Manifest",
     "OperatingPoint",
+    "Report",
     "ScoreVideos",
     "TrainHead",
 ]
@@ -31,7 +33,7 @@ def split_parameter() -> luigi.Parameter:
 
 
 class Manifest(StepTask):
-    """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
+    """Check the annotations and videos of the data set and write a manifest; render a synthetic data set."""
 
     @property
     def step(self) -> Step:
@@ -39,11 +41,11 @@ class Manifest(StepTask):
 
 
 class ExtractShard(StagedTask):
-    """Bring one shard of a split's videos into the feature cache; finished videos are kept whatever happens later."""
+    """Extract the features of one shard of a split into the cache; finished videos are kept if it is interrupted."""
 
     split = split_parameter()
-    shard = luigi.IntParameter(description="Which part of the videos, from 0.")
-    shards = luigi.IntParameter(description="Into how many parts the videos are divided.")
+    shard = luigi.IntParameter(description="Number of the shard, from 0.")
+    shards = luigi.IntParameter(description="Number of shards.")
 
     @property
     def step(self) -> Step:
@@ -51,7 +53,7 @@ class ExtractShard(StagedTask):
 
 
 class ExtractFeatures(StagedTask):
-    """The features of one split, all shards."""
+    """The features of all shards of a split."""
 
     split = split_parameter()
 
@@ -71,8 +73,7 @@ class TrainHead(StepTask):
 
 
 class FineTune(StepTask):
-    """Unfreeze the backbone and train it and the head of one run, from the frozen stage's head on, on clips from the
-    videos."""
+    """Unfreeze the backbone and train it end to end with the head of one run, starting from the frozen stage's head."""
 
     @property
     def step(self) -> Step:
@@ -120,15 +121,32 @@ class Events(StagedTask):
 
 
 class EvaluateAll(StepTask):
-    """The whole pipeline: every run of the configuration, from videos to a summary of frame-level metrics."""
+    """The whole pipeline: every run of the configuration, from videos to a summary of metrics, and the page.
+
+    The summary is there before the page is made: when that fails, the figures are kept, and the same command tries the
+    page again.
+    """
 
     @property
     def step(self) -> Step:
         return workflow.EvaluateAll(self.recipes)
+
+    def complete(self) -> bool:
+        return super().complete() and workflow.HtmlReport(self.recipes).complete()
 
     def run(self) -> None:
         from pipeline.stages.evaluation.summary import summary_table
 
         super().run()
         print(summary_table(self.step.output()))
+        page = workflow.HtmlReport(self.recipes).make(Listener(self.report, self.say))
+        print(f"page: {page / 'index.html'}")
         self.recipes.quarantine.check(self.experiment.machine.max_quarantined)
+
+
+class Report(StepTask):
+    """Write the page of an experiment: an index and one page per test video, in a folder that opens from disk."""
+
+    @property
+    def step(self) -> Step:
+        return workflow.HtmlReport(self.recipes)

@@ -1,8 +1,9 @@
-"""The configuration: strict, frozen sections read from YAML, their defaults and meanings, and their digests."""
+"""The configuration: strict, frozen sections read from YAML, with their defaults, descriptions and digests."""
 
 from pipeline.config.datasets import (
     CitySceneDataset,
     CsvDataset,
+    GeneratedDataset,
     ShanghaiTechDataset,
     SyntheticCityDataset,
     SyntheticDataset,
@@ -24,6 +25,7 @@ __all__ = [
     "Events",
     "Experiment",
     "Finetune",
+    "GeneratedDataset",
     "Head",
     "Preprocess",
     "Run",

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.models.backbone import Backbone, build_backbone
-from pipeline.models.fast_tpn import FastTPN, _Convolution, _folded
+from pipeline.models.fast_convolution import fast_convolution, folded
+from pipeline.models.fast_tpn import FastTPN
 
 
 def unsettled(network: Backbone) -> Backbone:
@@ -85,8 +86,8 @@ def test_a_grouped_convolution_as_matrix_products(taps):
     module.conv = torch.nn.Conv3d(12, 8, (taps, 1, 1), padding=(taps // 2, 0, 0), groups=4)
     module.bn = torch.nn.BatchNorm3d(8)
     module.bn.running_mean.normal_()
-    convolution, maps = _Convolution(module.eval()), torch.randn(5, 2, 12, 3, 4)
-    weights, bias = _folded(module.conv, module.bn, torch.float32)
+    convolution, maps = fast_convolution(module.eval()), torch.randn(5, 2, 12, 3, 4)
+    weights, bias = folded(module.conv, module.bn, torch.float32)
     found, expected = convolution._by_group(maps, weights, bias), convolution(maps)
     assert convolution.by_group
     assert relative(found.detach(), expected.detach()) < 1e-5
@@ -99,6 +100,37 @@ def test_a_grouped_convolution_as_matrix_products(taps):
         torch.autograd.grad(output.square().sum(), list(module.parameters())) for output in (expected, found)
     )
     assert all(relative(a, b) < 1e-4 for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_kernels_that_do_it_all_are_asked_for_the_same(taps, monkeypatch):
+    """cuDNN's fused kernels are on a GPU alone; here plain operations stand in for them."""
+
+    def relu(maps, weights, bias, stride, padding, dilation, groups):
+        return torch.conv2d(maps, weights, bias, stride, padding, dilation, groups).relu()
+
+    def add_relu(maps, weights, plus, alpha, bias, stride, padding, dilation, groups):
+        return (torch.conv2d(maps, weights, bias, stride, padding, dilation, groups) + alpha * plus).relu()
+
+    module = torch.nn.Module()
+    kernel, padding = ((1, 3, 3), (0, 1, 1)) if taps == 1 else ((3, 1, 1), (1, 0, 0))
+    module.conv = torch.nn.Conv3d(6, 6, kernel, padding=padding)
+    module.activate = torch.nn.ReLU()
+    convolution = fast_convolution(module.requires_grad_(False).eval())
+    maps, plus = torch.randn(5, 2, 6, 3, 4), torch.randn(5, 2, 6, 3, 4)
+    expected = [convolution(maps), convolution(maps, plus)]
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", relu)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", add_relu)
+    monkeypatch.setattr(type(convolution), "_fused", lambda self, maps: True)
+    for found, wanted in zip([convolution(maps), convolution(maps, plus)], expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_network_of_another_kind_is_named(tiny):
+    other = copy.deepcopy(tiny)
+    del other.neck.pyramid_fusion
+    with pytest.raises(ValueError, match="TPN.pyramid_fusion: expected Module, got NoneType"):
+        FastTPN(other)
 
 
 def test_the_module_is_left_as_it_was(tiny):

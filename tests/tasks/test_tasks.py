@@ -49,20 +49,20 @@ def finished(tmp_path_factory):
 def test_the_command_ends_well_and_prints_the_summary(finished):
     _, recipes, process = finished
     assert process.returncode == 0, process.stderr
-    assert str(recipes.summary_folder()) in process.stdout
+    assert str(recipes.summary_folder) in process.stdout
     assert "untrained" in process.stdout
 
 
 def test_summary_has_a_line_for_every_run(finished):
     _, recipes, _ = finished
-    summary = json.loads((recipes.summary_folder() / "summary.json").read_text())
+    summary = json.loads((recipes.summary_folder / "summary.json").read_text())
     assert summary["experiment"] == "nano"
     assert [row["run"] for row in summary["runs"]] == ["gig", "untrained"]
     for row in summary["runs"]:
         assert {"run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames", "hit_rate"} <= set(row)
         assert 0 <= row["auc"] <= 1
         assert row["videos"] == 4
-    with (recipes.summary_folder() / "summary.csv").open() as stream:
+    with (recipes.summary_folder / "summary.csv").open() as stream:
         assert [row["run"] for row in csv.DictReader(stream)] == ["gig", "untrained"]
 
 
@@ -150,7 +150,7 @@ def test_gig_report_prints_the_summary(finished):
     path, recipes, _ = finished
     result = CliRunner().invoke(main, ["report", "--config", str(path)])
     assert result.exit_code == 0
-    assert str(recipes.summary_folder()) in result.output
+    assert str(recipes.summary_folder) in result.output
 
 
 @pytest.mark.parametrize("frames", [1, 5, 13])

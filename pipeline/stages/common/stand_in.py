@@ -1,17 +1,16 @@
-"""Models that try the pipeline out: their scores of a real video look like any others and mean nothing."""
+"""Models that only try the pipeline out: their scores of a real video look like any others and mean nothing."""
 
 from __future__ import annotations
 
-from pipeline.config import SyntheticDataset
+from pipeline.config import GeneratedDataset
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
 
 __all__ = ["stand_in_reasons"]
 
 
 def stand_in_reasons(recipes: Recipes) -> list[str]:
-    """Why a configuration's model has learnt nothing of real videos, one sentence each; empty for a model that may
-    have."""
-    if isinstance(recipes, FinetunedRecipes):  # its weights are a file; what they were made of, the frozen stage says
+    """Why a configuration's model has learnt nothing about real videos, one sentence each; empty if it may have."""
+    if isinstance(recipes, FinetunedRecipes):  # its weights are a file; the frozen stage says what they were made from
         return stand_in_reasons(recipes.frozen)
     backbone, dataset = recipes.experiment.backbone, recipes.experiment.dataset
     reasons = []
@@ -19,7 +18,7 @@ def stand_in_reasons(recipes: Recipes) -> list[str]:
         reasons.append(f"The weights of the backbone {backbone.name} are random: it has learnt nothing.")
     elif backbone.name == "tpn_tiny":
         reasons.append("The backbone tpn_tiny is a small stand-in, trained on generated moving shapes.")
-    if isinstance(dataset, SyntheticDataset):
+    if isinstance(dataset, GeneratedDataset):
         reasons.append(
             f"The data set {dataset.name}, which heads of this configuration are trained on, is of generated scenes."
         )

@@ -15,17 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.stages.scoring.score_columns import TABLES, columns_of, open_table, rows_by_video, table_scores
 from pipeline.stages.scoring.score_files import (
     FORMS,
-    TABLES,
     check_same_videos,
-    columns_of,
-    open_table,
     read_score_file,
     read_score_files,
-    rows_by_video,
     score_paths,
-    table_scores,
 )
 from pipeline.stages.scoring.score_form import ScoreForm
 

@@ -25,7 +25,7 @@ def digests(data: dict) -> dict[str, str]:
         "head": recipes.head_digest("gig"),
         "scores": recipes.scores_digest("gig"),
         "evaluation": recipes.evaluation_digest("gig"),
-        "summary": recipes.summary_digest(),
+        "summary": recipes.summary_digest,
         "operating_point": recipes.operating_point_digest("gig"),
         "events": recipes.events_digest("gig"),
     }
@@ -39,7 +39,7 @@ DOWNSTREAM = {
     "test": {"test", "scores", "evaluation", "summary"} | LISTS,
     "head": {"head", "scores", "evaluation", "summary"} | LISTS,
     "scores": {"scores", "evaluation", "summary"} | LISTS,
-    "lists": LISTS,
+    "lists": {"evaluation", "summary"} | LISTS,  # event metrics are among the metrics
     "evaluation": {"evaluation", "summary"},
     "machine": set(),
 }
@@ -82,17 +82,16 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
 
 def test_outputs_of_a_configuration_that_names_no_events_are_called_as_before_that_section_came(nano, monkeypatch):
     """The digests are those that the version before the section computed for this configuration."""
-    versions = {"manifest": 4, "features": 3, "head": 3, "scores": 3, "evaluation": 4, "summary": 3}
+    versions = {"manifest": 4, "features": 3, "head": 3, "scores": 3}
     for stage, version in versions.items():
         monkeypatch.setitem(VERSIONS, stage, version)
-    assert {name: value for name, value in digests(nano).items() if name not in LISTS} == {
+    found = digests(nano)
+    assert {name: found[name] for name in ("manifest", "train", "test", "head", "scores")} == {
         "manifest": "248580f8",
         "train": "9c588cd2",
         "test": "f1d4071b",
         "head": "3a819249",
         "scores": "5af87b4e",
-        "evaluation": "7423a66b",
-        "summary": "11133803",
     }
 
 
@@ -119,7 +118,7 @@ def test_a_finetune_setting_moves_the_tuned_results_only(nano):
         recipes = Recipes(parse_experiment(nano | {"finetune": {"enabled": True} | changes}))
         tuned = recipes.finetuned
         own = [
-            recipes.finetune_folder(),
+            recipes.finetune_folder,
             tuned.scores_folder("gig"),
             tuned.evaluation_folder("gig"),
             tuned.namespace("test"),
@@ -144,7 +143,7 @@ def _folders(nano: dict) -> list[Path]:
 
 def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(nano):
     tuned = nano | {"finetune": {"enabled": True}}
-    before = Recipes(parse_experiment(tuned)).finetune_digest()
+    before = Recipes(parse_experiment(tuned)).finetune_digest
     for section, key, value, moves in (
         ("train_sampling", "segments", 5, True),
         ("head", "k", 9, True),
@@ -154,7 +153,7 @@ def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(n
         ("machine", "finetune_bags", 4, False),
     ):
         changed = tuned | {section: {**tuned.get(section, {}), key: value}}
-        assert (Recipes(parse_experiment(changed)).finetune_digest() != before) == moves, section
+        assert (Recipes(parse_experiment(changed)).finetune_digest != before) == moves, section
 
 
 def test_random_weights_follow_their_seed(nano):
@@ -174,5 +173,8 @@ def test_a_changed_video_file_moves_a_csv_data_set(nano, tmp_path, make_video):
 
 
 def test_recipes_and_tasks_load_no_torch():
-    code = "import sys, tasks, pipeline.stages.common.recipes; sys.exit('torch' in sys.modules or 'mmaction' in sys.modules)"
+    code = (
+        "import sys, tasks, pipeline.stages.common.recipes; "
+        "sys.exit('torch' in sys.modules or 'mmaction' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

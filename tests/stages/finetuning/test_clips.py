@@ -1,4 +1,4 @@
-"""Bags from video: drawn anew in every epoch, the same whoever decodes them."""
+"""Clips from videos: other ones in every epoch, the same with any number of decoders."""
 
 from __future__ import annotations
 
@@ -7,37 +7,35 @@ import pytest
 import torch
 
 from cache import FeatureStore
-from pipeline.config import Run, parse_experiment
+from pipeline.config import parse_experiment
 from pipeline.data.decoding.pool import Job
 from pipeline.data.sampling import epoch_clips, view_indices
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel
-from pipeline.models.losses import vs_loss
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.extraction.sources import experiment_workers
-from pipeline.stages.finetuning.clips import Ahead, BagSource
-from pipeline.stages.finetuning.loop import accumulate
-from pipeline.stages.training.bags import reduce_bags
-from pipeline.stages.training.validation import loss_options
+from pipeline.stages.finetuning.clips import Ahead, ClipSource
+from pipeline.stages.finetuning.optimisation import accumulate
+from pipeline.stages.training.reduce import reduce_bags
 
 SAMPLING = {"segments": 4, "clip_frames": 6, "interval_frames": 5, "clips_per_segment": 1}
 
 
 @pytest.fixture
 def source(nano):
-    """Makes a BagSource on rendered videos, with some number of decoders."""
+    """Makes a ClipSource on rendered videos, with some number of decoders."""
     nano["train_sampling"]["views"] = 2
-    folder = Recipes(parse_experiment(nano)).manifest_folder()
+    folder = Recipes(parse_experiment(nano)).manifest_folder
     build_manifest(parse_experiment(nano), folder)
 
     def make(count: int = 2, **changes: object):
         experiment = parse_experiment(nano | {"machine": {"device": "cpu", "decode_workers": count}} | changes)
         manifest = load_manifest(experiment, folder)
         workers = experiment_workers(experiment)
-        return BagSource(experiment, manifest, workers), workers, experiment, manifest
+        return ClipSource(experiment, manifest, workers), workers, experiment, manifest
 
     return make
 
@@ -108,7 +106,7 @@ def test_the_next_bags_are_made_before_the_loss_is_waited_for():
         build_backbone("tpn_tiny", "bundled"), build_head("gig", channels=2048, classes=2, dropout=0.0), None, 2
     )
     bags, labels = Ahead(noted(), torch.device("cpu")), dict.fromkeys("abc", torch.tensor([0, 1.0, 0]))
-    accumulate(model, bags, "abc", labels, Run(), batch=3, draw="0", at_once=2)
+    accumulate(model, bags, "abc", labels, model.head.loss_settings, batch=3, draw="0", at_once=2)
     assert order == [0, 1, "bags ['0 a', '0 b']", 2, 3, "bags ['0 c']", 4]
 
 
@@ -143,7 +141,6 @@ def test_live_clips_give_the_maps_and_the_loss_of_the_cache_within_half_precisio
             for maps, video_id in zip(live, ids, strict=True):
                 cached = np.asarray(store.reader(namespace, video_id).features(view), dtype=np.float32)
                 np.testing.assert_allclose(cached, maps.numpy(), rtol=1e-3, atol=1e-4)
-            options = loss_options(experiment.head)
-            on_cache = vs_loss(head(reduced.cues[:, view], reduced.patterns[:, view]), labels, **options)
-            on_live = vs_loss(head(*model.reduce(live)), labels, **options)
-            torch.testing.assert_close(on_live.total, on_cache.total, rtol=1e-3, atol=1e-4)
+            on_cache = head.loss(head(reduced.cues[:, view], reduced.patterns[:, view]), labels)["total"]
+            on_live = head.loss(head(*model.reduce(live)), labels)["total"]
+            torch.testing.assert_close(on_live, on_cache, rtol=1e-3, atol=1e-4)

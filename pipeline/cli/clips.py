@@ -1,0 +1,57 @@
+"""`gig clips`: a clip and a picture of every event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.shared import FOLDER, bar, make, say
+from pipeline.cli.videos import EVENTS, existing, known_videos, with_videos
+from pipeline.config import load_experiment
+from pipeline.data.decoding.opening import MAX_PIXELS
+from pipeline.data.events import read_events
+from pipeline.data.formats.facts import of_classes
+from pipeline.errors import PipelineError
+
+__all__ = ["clips"]
+
+
+@click.command()
+@click.argument("events", type=EVENTS)
+@with_videos
+@click.option("--class", "classes", multiple=True, help="Only events of this class; may be given again.")
+@click.option(
+    "--margin", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Before and after, in seconds."
+)
+@click.option("--out", type=FOLDER, help="Folder of the clips (default: <name of EVENTS>-clips).")
+def clips(
+    events: Path, config: Path | None, videos: Path | None, classes: tuple[str, ...], margin: float, out: Path | None
+) -> None:
+    """Cut a clip out for every event of EVENTS, a table (.parquet, .csv, .jsonl), with sound, and contact sheets.
+
+    A video that cannot be read is said, and the others go on; the command then exits with 1.
+    """
+    from pipeline.stages.clips.clips import ClipReport, make_clips
+
+    found, notes = of_classes(read_events(events), classes)
+    for note in notes:
+        say(note)
+    final = out or Path(f"{events.stem}-clips")
+    if final.exists():
+        raise PipelineError(f"{final} is there already: remove it or give another --out")
+    files = existing(known_videos(found, config, videos), found)
+    max_pixels = load_experiment(config).decoding.max_pixels if config else MAX_PIXELS
+    reports: list[ClipReport] = []
+    with bar("clips", "events") as progress:
+        options = {"margin_s": margin, "max_pixels": max_pixels}
+        make(
+            final,
+            lambda folder: reports.append(make_clips(found, files, folder, **options, progress=progress, say=say)),
+        )
+    (report,) = reports
+    click.echo(f"{len(report.clips)} clip(s) of {len(found)} event(s): {final}")
+    for path in sorted(final.glob("*.*")):
+        click.echo(path)
+    if report.failed:
+        raise PipelineError(f"{len(report.failed)} video(s) without all of their clips: {', '.join(report.failed)}")

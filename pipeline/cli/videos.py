@@ -1,0 +1,159 @@
+"""Which videos a table of events is of: from an experiment's manifest, a folder of videos, a table of frame counts, or
+the files that the events themselves name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from pipeline import workflow
+from pipeline.cli.shared import bar, ensure, say
+from pipeline.config import load_experiment
+from pipeline.data.datasets.video_files import video_files
+from pipeline.data.decoding.pool import DecodeWorkers, Job
+from pipeline.data.events import Event
+from pipeline.data.formats.facts import VideoFacts
+from pipeline.data.frame_counts import read_frame_counts
+from pipeline.data.problems import Problems
+from pipeline.errors import DecodeError, PipelineError
+from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import frozen, usable_manifest
+
+__all__ = ["EVENTS", "decoded", "known_videos", "with_videos"]
+
+EVENTS = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+def with_videos(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config and --videos, which say where the videos of the events are."""
+    for option in (
+        click.option(
+            "--videos",
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            help="The folder of the videos; an event's video is the file of that name, with or without its ending.",
+        ),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            help="The experiment, whose manifest says where the videos are.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def known_videos(
+    events: Sequence[Event], config: Path | None, folder: Path | None, table: Path | None = None, *, quiet: bool = False
+) -> dict[str, VideoFacts]:
+    """What is known of the videos before any is decoded, by video id.
+
+    Args:
+        events: whose videos they are. Without a source below, an event's own `source` is taken where it is a file.
+        config: an experiment; its manifest is made where it is missing.
+        folder: of videos.
+        table: of frame counts.
+        quiet: videos without events too: the test videos, all of the folder, or all of the table.
+
+    Raises:
+        PipelineError: several sources are given, or a video with events is not among what they have.
+    """
+    if sum(source is not None for source in (config, folder, table)) > 1:
+        raise PipelineError("--config, --videos and --frame-counts each say which videos there are: give one of them")
+    wanted = list(dict.fromkeys(event.video_id for event in events))
+    if config:
+        found, where = _of_manifest(config, wanted, quiet), f"the manifest of {config}"
+    elif folder:
+        found, where = _of_folder(folder, wanted, quiet), f"the videos in {folder}"
+    elif table:
+        found, where = _of_table(table), str(table)
+        if not quiet:
+            found = {video_id: facts for video_id, facts in found.items() if video_id in wanted}
+    else:
+        return {e.video_id: VideoFacts(e.source) for e in events if e.source and Path(e.source).exists()}
+    if missing := [video_id for video_id in wanted if video_id not in found]:
+        raise PipelineError(f"{', '.join(missing[:5])}: no such video among {where}; {len(missing)} missing in all")
+    return found
+
+
+def decoded(facts: Mapping[str, VideoFacts]) -> dict[str, VideoFacts]:
+    """The same with what only decoding tells: how many frames there are, and when each is shown.
+
+    Raises DecodeError for a video that cannot be decoded to its end.
+    """
+    found: dict[str, VideoFacts] = {}
+    jobs = [Job(Path(about.path), select=_no_pictures) for about in facts.values()]
+    with DecodeWorkers() as workers, bar("times", "videos") as progress:
+        for video_id, stream in zip(facts, workers.streams(jobs), strict=True):
+            progress(len(found), len(jobs), video_id)
+            header = stream.header()
+            times, _ = workers.collect(stream)
+            if stream.damage:
+                say(f"{video_id} is damaged; frames that were lost keep their places: {stream.damage.message}")
+            found[video_id] = replace(
+                facts[video_id],
+                frames=len(times),
+                fps=header.fps,
+                width=header.width,
+                height=header.height,
+                times_s=np.array(times),
+            )
+        progress(len(found), len(jobs), "read")
+    return found
+
+
+def _of_manifest(config: Path, wanted: Sequence[str], quiet: bool) -> dict[str, VideoFacts]:
+    recipes = Recipes(load_experiment(config))
+    ensure(workflow.Manifest(frozen(recipes)))
+    manifest = usable_manifest(recipes)
+    return {
+        v.video_id: VideoFacts(str(manifest.video_path(v.video_id)), v.packets, v.fps, v.width, v.height)
+        for v in manifest.videos
+        if v.video_id in wanted or (quiet and v.split == "test")
+    }
+
+
+def _of_folder(folder: Path, wanted: Sequence[str], quiet: bool) -> dict[str, VideoFacts]:
+    named: dict[str, list[Path]] = {}
+    problems = Problems()
+    files = video_files(folder, problems)
+    problems.raise_any()
+    for file in files:
+        below = file.relative_to(folder)
+        for name in {file.name, file.stem, str(below), str(below.with_suffix(""))}:
+            named.setdefault(name, []).append(file)
+    if twice := [name for name in wanted if len(named.get(name, ())) > 1]:
+        raise PipelineError(f"{twice[0]}: several files have that name: {', '.join(map(str, named[twice[0]]))}")
+    found = {name: named[name][0] for name in wanted if name in named}
+    if quiet:
+        ends = bool(found) and all(name == file.name for name, file in found.items())
+        rest = [file for file in files if file not in found.values()]
+        found |= {file.name if ends else file.stem: file for file in rest}
+    paths: Iterable[tuple[str, Path]] = found.items()
+    return {name: VideoFacts(str(path)) for name, path in paths}
+
+
+def _of_table(table: Path) -> dict[str, VideoFacts]:
+    problems = Problems()
+    rows = read_frame_counts(table, problems)
+    problems.raise_any()
+    return {name: VideoFacts(name, row.n_frames, row.fps) for name, row in rows.items()}
+
+
+def _no_pictures(frames: int) -> tuple[int, ...]:
+    return ()
+
+
+def existing(facts: Mapping[str, VideoFacts], events: Sequence[Event]) -> dict[str, Path]:
+    """The file of every video that has an event. Raises DecodeError naming one that has none."""
+    for event in events:
+        if event.video_id not in facts:
+            raise DecodeError(
+                f"{event.video_id}: expected to know where the video is: give --config or --videos; the table of "
+                f"events has {event.source or 'nothing'!r} as its source"
+            )
+    return {event.video_id: Path(facts[event.video_id].path) for event in events}

@@ -1,0 +1,128 @@
+"""Writing a video: H.264 and AAC in an MP4, each frame at its own time, the sound on the same clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from pipeline.stages.clips.source import Piece
+
+__all__ = ["ENCODER", "Movie", "even"]
+
+ENCODER = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+TICKS = {"libx264": 120_000, "mpeg4": 60_000}
+"""Of a second: whole numbers of them are frames at 23.976, 24, 25, 29.97, 30, 50 and 59.94 a second. MPEG-4 has none
+above 65535, and does without those of 23.976."""
+OPTIONS = {
+    # No B-frames: the first frame is then at time 0 without an edit list, which not every player heeds.
+    "libx264": {"crf": "18", "preset": "veryfast", "bf": "0", "g": "60", "threads": "2"},
+    "mpeg4": {"qscale": "3", "g": "60"},
+}
+BT709 = 1
+CHUNK = 1024
+JITTER_S = 0.01
+"""By less than this a sound's clock may be off from the samples so far before it is set right."""
+
+
+class Movie:
+    """One file that is being written.
+
+    Args:
+        path: of the file, which ends in .mp4.
+        width, height: pixels of the pictures; an odd side gets one more column or row, for H.264 has none.
+        fps: mean frame rate, for what players say of it.
+        sound: (rate, channels); None without sound.
+        encoder: of the pictures.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        fps: float,
+        sound: tuple[int, int] | None = None,
+        encoder: str = ENCODER,
+    ) -> None:
+        self.frames = 0
+        self._ticks, self._last, self._sampled = TICKS[encoder], -1, 0
+        self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+        self._video = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
+        self._video.width, self._video.height, self._video.pix_fmt = even(width), even(height), "yuv420p"
+        context = self._video.codec_context
+        context.time_base = Fraction(1, self._ticks)
+        context.options = OPTIONS[encoder]
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = 1  # 16 to 235
+        self._audio = None
+        if sound:
+            self._rate, channels = sound
+            self._layout = "stereo" if channels == 2 else "mono"
+            self._audio = self._container.add_stream("aac", rate=self._rate)
+            self._audio.codec_context.layout = self._layout
+            self._audio.codec_context.bit_rate = 96_000 * channels
+
+    def picture(self, image: np.ndarray, time_s: float) -> None:
+        """Add a frame.
+
+        Args:
+            image: (height, width, 3) uint8 RGB.
+            time_s: when it is shown, from 0 on, rising.
+        """
+        odd = [(0, self._video.height - image.shape[0]), (0, self._video.width - image.shape[1]), (0, 0)]
+        if any(after for _, after in odd):
+            image = np.pad(image, odd, mode="edge")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=BT709)
+        self._last = max(self._last + 1, round(time_s * self._ticks))
+        frame.pts, frame.time_base = self._last, Fraction(1, self._ticks)
+        self._container.mux(self._video.encode(frame))
+        self.frames += 1
+
+    def sound(self, pieces: Sequence[Piece], from_s: float) -> None:
+        """Add sound; `from_s` is the movie's beginning on the clock of the pieces. What lies before it, or has come
+        already, is left out; where nothing comes there is silence."""
+        for piece in pieces if self._audio else ():
+            place = round((piece.start_s - from_s) * self._rate)
+            samples = piece.samples
+            off = place - self._sampled
+            if abs(off) > JITTER_S * self._rate or (self._sampled == 0 and off):
+                if off > 0:
+                    self._silence(off)
+                else:
+                    samples = samples[:, -off:]
+            self._add(samples)
+
+    def close(self, end_s: float) -> None:
+        """Finish the file. `end_s` is when the last frame ends: the sound, if any, is filled up to there."""
+        if self._audio:
+            self._silence(round(end_s * self._rate) - self._sampled)
+            self._container.mux(self._audio.encode(None))
+        self._container.mux(self._video.encode(None))
+        self._container.close()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._container.close()
+
+    def _silence(self, samples: int) -> None:
+        channels = 2 if self._layout == "stereo" else 1
+        while samples > 0:
+            self._add(np.zeros((channels, min(samples, 64 * CHUNK)), np.float32))
+            samples -= 64 * CHUNK
+
+    def _add(self, samples: np.ndarray) -> None:
+        if samples.shape[1] == 0:
+            return
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sampled, Fraction(1, self._rate)
+        self._sampled += samples.shape[1]
+        self._container.mux(self._audio.encode(frame))
+
+
+def even(side: int) -> int:
+    """The side of a picture as H.264 with half the colours stores it."""
+    return side + side % 2

@@ -1,0 +1,37 @@
+"""Text in pictures: whatever names hold, on one line and no wider than there is room."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["font", "line", "put"]
+
+Colour = tuple[int, int, int]
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along."""
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+def line(text: str, size: int, width: int) -> str:
+    """A text without line breaks and what cannot be printed, cut with an ellipsis where it is wider than `width`
+    pixels."""
+    plain = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
+    plain = plain[:300]
+    if font(size).getlength(plain) <= width:
+        return plain
+    while plain and font(size).getlength(f"{plain}…") > width:
+        plain = plain[:-1]
+    return f"{plain}…"
+
+
+def put(image: Image.Image, place: tuple[int, int], text: str, size: int, width: int, colour: Colour) -> None:
+    """Draw a line of text with its upper left corner at `place`."""
+    ImageDraw.Draw(image).text(place, line(text, size, width), fill=colour, font=font(size))
