@@ -41,7 +41,7 @@ from pipeline.stages.common.device import pick_device
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.finetuning.clips import Ahead, ClipSource
-from pipeline.stages.finetuning.loop import accumulate, make_optimizer
+from pipeline.stages.finetuning.optimisation import accumulate, make_optimizer
 
 CLASSES = 3
 
@@ -126,9 +126,15 @@ class Ours:
         for start in range(0, len(video_ids), size):
             batch = video_ids[start : start + size]
             self.optimizer.zero_grad()
-            run, at_once = self.experiment.run("gig"), self.experiment.machine.finetune_bags
             accumulate(
-                self.model, clips, batch, self.labels, run, batch=len(batch), draw=f"0 {number}", at_once=at_once
+                self.model,
+                clips,
+                batch,
+                self.labels,
+                self.model.head.loss_settings,
+                batch=len(batch),
+                draw=f"0 {number}",
+                at_once=self.experiment.machine.finetune_bags,
             )
             self.optimizer.step()
         self.optimizer.zero_grad()

@@ -45,7 +45,7 @@ def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str
     config.write_text(yaml.safe_dump(data), encoding="utf-8")
     if not luigi.build([EvaluateAll(config=str(config))], local_scheduler=True, log_level="WARNING"):
         raise SystemExit(f"seed {seed}: the pipeline failed, see the messages above")
-    rows = read_summary(Recipes(load_experiment(config)).summary_folder())["runs"]
+    rows = read_summary(Recipes(load_experiment(config)).summary_folder)["runs"]
     return {row["run"] if row["stage"] == "frozen" else f"{row['run']} finetuned": row for row in rows}
 
 

@@ -7,8 +7,8 @@ values):
   full), forward and backward;
 - reduced: `reduce_bags` once, then `fit_head`, as the pipeline does for one run; the runs of an ablation share the
   reduction;
-- stacked: `reduce_bags` once, then `fit_jointly` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a
-  32nd.
+- stacked: `reduce_bags` once, then `fit_jointly` of 32 settings of the lambdas, as `gig ablate` does; a run's share is
+  a 32nd.
 
 The ways alternate, each in a process of its own on one thread, whose peak memory is noted, and medians over the repeats
 are given. Times are CPU seconds of that process, so that other work on the machine counts as little as it can, from the

@@ -128,7 +128,7 @@ def main() -> None:
         if folder in seen:
             continue
         seen.add(folder)
-        manifest = load_manifest(setting.experiment, recipes.manifest_folder(), truth=True)
+        manifest = load_manifest(setting.experiment, recipes.manifest_folder, truth=True)
         training = training_windows(setting, recipes, manifest)
         test, hits = test_windows(setting, recipes, manifest)
         sources = {entry.video_id: entry.source for entry in manifest.split("train")}

@@ -54,7 +54,7 @@ if question == "task":
     assert ExtractShard(config=config, split="test", shard=0, shards=1).complete()
 else:
     recipes = Recipes(load_experiment(config))
-    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
     facts = manifest.split("test"), recipes.namespace("test"), recipes.quarantine
     report = pipeline.stages.extraction.extract.extract_split(recipes.experiment, manifest, "test", *facts)
     assert len(report.cached) == len(manifest.split("test")), report
@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         config = make_data_set(Path(scratch), options.videos)
         recipes = Recipes(load_experiment(config))
-        make_folder(recipes.manifest_folder(), lambda folder: build_manifest(recipes.experiment, folder))
+        make_folder(recipes.manifest_folder, lambda folder: build_manifest(recipes.experiment, folder))
         namespace, ids = recipes.namespace("test"), [f"v{number:04d}" for number in range(options.videos)]
         sha256 = content_sha256(recipes.experiment.dataset.root / "v0000.mp4")
         with ProcessPoolExecutor() as pool:

@@ -87,8 +87,8 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> tuple[dict, Manifest]:
     for run, of_stage in recipes.lines:
         figures = json.loads((of_stage.evaluation_folder(run) / "metrics.json").read_text(encoding="utf-8"))["figures"]
         line[of_stage.stage] = {name: figures[name] for name in ("video_auc", "frame_auc")}
-    line["finetune"] = json.loads((recipes.finetune_folder() / "facts.json").read_text(encoding="utf-8"))
-    return line, load_manifest(recipes.experiment, recipes.manifest_folder(), truth=True)
+    line["finetune"] = json.loads((recipes.finetune_folder / "facts.json").read_text(encoding="utf-8"))
+    return line, load_manifest(recipes.experiment, recipes.manifest_folder, truth=True)
 
 
 def main() -> None:

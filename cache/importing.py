@@ -1,7 +1,6 @@
 """Import of features from files: what this library exported, bit for bit, and arrays of other origin.
 
-An interrupted import can be continued: a video that is already in the namespace, from the same files read in the same
-way, is not imported again.
+An interrupted import can be continued: videos that are there already, from the same files, are not imported again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of the pipeline. Each is also the builtin that a caller would expect to catch."""
+"""Errors of the pipeline. Each is also a builtin error that a caller would expect to catch."""
 
 __all__ = [
     "ConfigError",
@@ -16,11 +16,11 @@ __all__ = [
 
 
 class PipelineError(Exception):
-    """Base class: what went wrong, where, what was expected and what was got."""
+    """Base class. Messages say what went wrong, where, what was expected and what was found."""
 
 
 class ConfigError(PipelineError, ValueError):
-    """A configuration file that cannot be read, or holds an unknown key or a value out of range."""
+    """A configuration file that cannot be read or has an unknown key or a value out of range."""
 
 
 class ManifestError(PipelineError, ValueError):
@@ -31,8 +31,8 @@ class DecodeError(PipelineError, OSError):
     """A video that cannot be decoded.
 
     Attributes:
-        frame: the number of frames that were decoded, where that is known.
-        library: the decoding library's own words, where it was the library that failed.
+        frame: number of frames that were decoded, if known.
+        library: the message of the decoding library, if it was the library that failed.
     """
 
     def __init__(self, message: str, frame: int | None = None, library: str | None = None) -> None:
@@ -41,23 +41,23 @@ class DecodeError(PipelineError, OSError):
 
 
 class DecoderKilled(DecodeError):
-    """A decoder that something outside killed, as the system does for want of memory: the video itself may be whole."""
+    """A decoder that was killed from outside, for example for lack of memory; the video itself may be intact."""
 
 
 class WeightsError(PipelineError, ValueError):
-    """Weights that are missing, of another shape, or not what they claim to be."""
+    """Weights that are missing, have another shape, or fail their check."""
 
 
 class FeatureMismatch(PipelineError, ValueError):
-    """A head, and features made in another way than those that it was trained on."""
+    """Features that were made in another way than those that a head was trained on."""
 
 
 class LengthMismatch(PipelineError, ValueError):
-    """Sequences that should be of one length and are not: scores and frames of a video, segments of two bags."""
+    """Sequences of different lengths that should be equal: scores and frames of a video, segments of two bags."""
 
 
 class DegenerateTruth(PipelineError, ValueError):
-    """Truth on which a figure is not defined, such as frames of one kind only."""
+    """Ground truth on which a metric is not defined, such as frames that are all normal."""
 
 
 class OutputError(PipelineError, OSError):

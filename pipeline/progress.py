@@ -1,4 +1,4 @@
-"""The callbacks by which stages tell what happens."""
+"""The types of the callbacks for progress and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step is: an output, what it needs, how it is made; and making one with everything before it.
+"""What a step is: an output, the steps that it needs, and how it is made. `ensure` makes a step and all before it.
 
 `pipeline.workflow` has the steps of an experiment.
 """
@@ -21,7 +21,7 @@ __all__ = ["SILENT", "Report", "Step", "ensure"]
 
 @dataclass(frozen=True)
 class Report:
-    """Who is told what happens while a step is made.
+    """Callbacks that receive the progress and the messages of a step.
 
     Attributes:
         progress: called as progress(done, total, message), often.
@@ -37,14 +37,15 @@ SILENT = Report(silent, silent)
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """One step of an experiment. Its output is a folder that appears whole or not at all, unless a subclass says
-    otherwise.
+    """One step of an experiment.
+
+    Its output is a folder that appears only when it is complete, unless a subclass says otherwise.
 
     Attributes:
         recipes: names of all outputs, of the frozen or of the fine-tuned backbone.
         unit: what its progress counts, in the plural.
-        uses_device: whether it runs the backbone, on a GPU where there is one.
-        staged: whether there is one of it for each backbone, frozen and fine-tuned.
+        uses_device: whether it runs the backbone, on a GPU if there is one.
+        staged: whether the step exists for both backbones, frozen and fine-tuned.
     """
 
     recipes: Recipes
@@ -54,22 +55,22 @@ class Step(ABC):
 
     @property
     def title(self) -> str:
-        """What messages call it, such as `ScoreVideos gig finetuned`."""
-        told = [
+        """Its name in messages, such as `ScoreVideos gig finetuned`."""
+        values = [
             str(value)
             for name, value in self.parameters().items()
             if value != "frozen" and name not in ("shard", "shards")
         ]
-        return " ".join([type(self).__name__, *told])
+        return " ".join([type(self).__name__, *values])
 
     def parameters(self) -> dict[str, str | int]:
-        """What tells it from others of its kind: its fields but the recipes, and the stage."""
+        """What distinguishes it from other steps of its class: its fields except `recipes`, and the stage."""
         own = {field.name: self.__dict__[field.name] for field in fields(self) if field.name != "recipes"}
         return own | {"stage": self.recipes.stage} if self.staged else own
 
     @abstractmethod
     def output(self) -> Path:
-        """Where the output lies. A video that goes to quarantine on the way changes it, so ask when it is needed."""
+        """The path of the output. It changes when a video goes to quarantine, so ask for it when it is needed."""
 
     @abstractmethod
     def needs(self) -> Sequence[Step]:
@@ -77,17 +78,22 @@ class Step(ABC):
 
     @abstractmethod
     def build(self, folder: Path, report: Report) -> None:
-        """Fill the output's folder; what an interrupted attempt left there is used."""
+        """Fill the folder of the output, continuing from what an interrupted attempt left there.
+
+        Args:
+            folder: the folder to fill, which becomes the output.
+            report: receives progress and messages.
+        """
 
     def complete(self) -> bool:
         """Whether the output is there."""
         return self.output().is_dir()
 
     def make(self, report: Report, build: Callable[[Path, Report], None] | None = None) -> Path:
-        """Make the output, if it is not there, and return it; waits where another process is making it.
+        """Make the output if it is missing, and return it; waits if another process is making it.
 
         Args:
-            report: who is told.
+            report: receives progress and messages.
             build: another way to fill the folder with the same content.
         """
         final = self.output()
@@ -96,11 +102,11 @@ class Step(ABC):
 
 
 def ensure(step: Step, listen: Callable[[Step], AbstractContextManager[Report]]) -> Path:
-    """Make a step, and before it everything that it needs and that is not there.
+    """Make a step, and before it the missing steps that it needs.
 
     Args:
-        step: which.
-        listen: gives every step that has to be made its report.
+        step: the step to make.
+        listen: returns the report for a step that has to be made.
 
     Returns:
         The step's output.
@@ -108,7 +114,7 @@ def ensure(step: Step, listen: Callable[[Step], AbstractContextManager[Report]])
     if not step.complete():
         for need in step.needs():
             ensure(need, listen)
-    if not step.complete():  # asked again, for what was done meanwhile can have changed where the output lies
+    if not step.complete():  # asked again, because the steps before can have changed the path of the output
         with listen(step) as report:
             step.make(report)
     return step.output()

@@ -1,4 +1,4 @@
-"""Luigi tasks: parameters, and the step of `pipeline.workflow` that they make.
+"""Luigi tasks; each has parameters and makes one step of `pipeline.workflow`.
 
 luigi --module tasks EvaluateAll --config configs/fixture.yaml
 """

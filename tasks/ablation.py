@@ -19,29 +19,26 @@ __all__ = ["Ablate"]
 
 @lru_cache(maxsize=8)
 def plan_for(config: str) -> Plan:
-    """The plan of a file, read once a process."""
+    """The plan of a file, read once per process."""
     return load_ablation(Path(config))
 
 
 class Ablate(ExperimentTask):
     """Train, score and evaluate every setting of an ablation on shared features, and write the table.
 
-    The features are part of its run, for settings may need features of several samplings.
+    It also makes the features, because settings may need features of several samplings.
     """
 
     config = luigi.Parameter(
-        default="configs/ablations/fixture.yaml", description="The ablation, a YAML file: docs/ablations.md."
+        default="configs/ablations/fixture.yaml", description="The ablation, a YAML file; see docs/ablations.md."
     )
-    processes = luigi.IntParameter(
-        default=os.cpu_count() or 1, significant=False, description="Processes of the ablation."
-    )
+    processes = luigi.IntParameter(default=os.cpu_count() or 1, significant=False, description="Number of processes.")
 
     @property
     def recipes(self) -> Recipes:
         return Recipes(plan_for(self.config).settings[0].experiment)
 
-    @property
-    def resources(self) -> dict[str, int]:
+    def process_resources(self) -> dict[str, int]:
         return gpu_resources(self.experiment.machine.device)
 
     def output(self) -> luigi.LocalTarget:

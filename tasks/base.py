@@ -1,4 +1,4 @@
-"""What the tasks share: the experiment, its recipes, progress in the scheduler, and how a step becomes a task."""
+"""What the tasks share: the experiment, its recipes, progress in the scheduler, and tasks made from steps."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ OUR_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(pipeline
 
 
 class PlainErrors(logging.Filter):
-    """Our own errors say what is wrong in their message: luigi logs that in place of a traceback."""
+    """Makes luigi log only the message of our own errors, without a traceback: the message says what is wrong."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, (PipelineError, CacheError)):
             record.msg, record.args = f"{record.getMessage()}\n\n{error}\n", ()
             record.exc_info = None
-        else:  # of an error before a task runs, luigi makes the traceback part of the message
+        else:  # the traceback of an error before a task runs is part of luigi's message
             record.msg, record.args = OUR_TRACEBACK.sub("", record.getMessage()), ()
         return True
 
 
 def _end_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C is no error: luigi passes it on, and Python would print all calls down to the interrupted one."""
+    """Print one line for Ctrl-C instead of a traceback."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted; the same command goes on with what is finished", file=sys.stderr)
     else:
@@ -55,17 +55,17 @@ def _end_in_one_line(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 logger.addFilter(PlainErrors())
-# torch's other way to look for a GPU keeps the processes that luigi forks from using it.
+# The default way in which torch looks for a GPU prevents processes that luigi forks from using it.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 sys.excepthook = _end_in_one_line
-# luigi finds luigi.cfg in the working folder only; elsewhere it would wait for a scheduler that nobody started.
+# luigi reads luigi.cfg only from the working folder; from another one it would wait for a scheduler that is not there.
 if not luigi.configuration.get_config().has_section("retcode"):
     luigi.configuration.add_config_path(Path(__file__).parent / "luigi.cfg")
 
 
 @lru_cache(maxsize=8)
 def recipes_for(config: str) -> Recipes:
-    """The recipes of a configuration file, read once a process: all tasks of one command see one listing."""
+    """The recipes of a configuration file, read once per process: all tasks of one command see the same listing."""
     logger.info("configuration %s", config)
     return Recipes(load_experiment(config))
 
@@ -86,8 +86,10 @@ class ExperimentTask(luigi.Task):
     def experiment(self) -> Experiment:
         return self.recipes.experiment
 
-    unit = "steps"
-    """What the stage counts, in the plural."""
+    @property
+    def unit(self) -> str:
+        """What its progress counts, in the plural."""
+        return "steps"
 
     @cached_property
     def _reported(self) -> list[float]:
@@ -99,18 +101,19 @@ class ExperimentTask(luigi.Task):
 
     @property
     def title(self) -> str:
-        """What messages call this task."""
-        return self.task_family
+        """The name of this task in messages."""
+        family: str = self.task_family
+        return family
 
     def say(self, message: str) -> None:
-        """A message for the scheduler and the log."""
+        """Show a message in the scheduler and the log."""
         logger.info("%s: %s", self.title, message)
-        self.set_status_message(message)
+        self._show(message)
 
     def report(self, done: int, total: int, message: str) -> None:
-        """Progress of a stage: the scheduler's status message and percentage, and a log line, at most every second.
+        """Show a stage's progress in the scheduler, and in the log, at most once per second.
 
-        The message says how far it is, how fast, and how long it will take.
+        The message has the progress, the speed and the remaining time.
         """
         now, pace = time.monotonic(), self._pace(done, total)
         if done < total and now - self._reported[0] < 1:
@@ -119,14 +122,17 @@ class ExperimentTask(luigi.Task):
         if now - self._reported[0] >= 1:
             logger.info("%s: %s, %s", self.title, message, pace)
         self._reported[0] = now
-        self.set_status_message(f"{message}, {pace}")
-        self.set_progress_percentage(percent)
+        self._show(f"{message}, {pace}")
+        self.set_progress_percentage(percent)  # type: ignore[misc]  # see _show
+
+    def _show(self, message: str) -> None:
+        """Set the status message in the scheduler."""
+        self.set_status_message(message)  # type: ignore[misc]  # luigi declares None and sets a function before it runs
 
 
 @ExperimentTask.event_handler(luigi.Event.START)
 def _follow(task: ExperimentTask) -> None:
-    """In a process that luigi forked for a task (`--workers`): end with luigi, so that no orphan holds the locks of an
-    output."""
+    """Make a process that luigi forked for a task (`--workers`) end with luigi, so that it keeps no locks."""
     if multiprocessing.parent_process() is not None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
@@ -134,7 +140,7 @@ def _follow(task: ExperimentTask) -> None:
 
 @cache
 def gpu_resources(device: str) -> dict[str, int]:
-    """What a task on `machine.device` asks of luigi's scheduler: the `gpu` resource only where it will use a GPU."""
+    """The resources in luigi's scheduler that a task on `machine.device` needs: `gpu` only if it will use a GPU."""
     if device == "cpu":
         return {}
     if device == "auto":
@@ -149,8 +155,8 @@ class StepTask(ExperimentTask):
 
     @property
     def step(self) -> Step:
-        """The step, of this task's parameters."""
-        raise NotImplementedError("a StepTask names its step")
+        """The step with this task's parameters."""
+        raise NotImplementedError("a subclass of StepTask defines its step")
 
     @property
     def unit(self) -> str:
@@ -160,8 +166,7 @@ class StepTask(ExperimentTask):
     def title(self) -> str:
         return self.step.title
 
-    @property
-    def resources(self) -> dict[str, int]:
+    def process_resources(self) -> dict[str, int]:
         return gpu_resources(self.experiment.machine.device) if self.step.uses_device else {}
 
     def requires(self) -> list[luigi.Task]:
@@ -177,12 +182,13 @@ class StepTask(ExperimentTask):
         self.step.make(Report(self.report, self.say))
 
     def _task(self, step: Step) -> luigi.Task:
-        """The task of another step: it has the step's name and parameters."""
-        return Register.get_task_cls(type(step).__name__)(config=self.config, **step.parameters())
+        """The task of another step, which has the step's name and parameters."""
+        task: luigi.Task = Register.get_task_cls(type(step).__name__)(config=self.config, **step.parameters())
+        return task
 
 
 class StagedTask(StepTask):
-    """A task whose output is made with the frozen backbone, or with the fine-tuned one."""
+    """A task whose output is made with the frozen or with the fine-tuned backbone."""
 
     stage = luigi.ChoiceParameter(
         choices=["frozen", "finetuned"], default="frozen", description="Which backbone: frozen or finetuned."

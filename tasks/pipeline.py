@@ -33,7 +33,7 @@ def split_parameter() -> luigi.Parameter:
 
 
 class Manifest(StepTask):
-    """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
+    """Check the annotations and videos of the data set and write a manifest; render a synthetic data set."""
 
     @property
     def step(self) -> Step:
@@ -41,11 +41,11 @@ class Manifest(StepTask):
 
 
 class ExtractShard(StagedTask):
-    """Bring one shard of a split's videos into the feature cache; finished videos are kept whatever happens later."""
+    """Extract the features of one shard of a split into the cache; finished videos are kept if it is interrupted."""
 
     split = split_parameter()
-    shard = luigi.IntParameter(description="Which part of the videos, from 0.")
-    shards = luigi.IntParameter(description="Into how many parts the videos are divided.")
+    shard = luigi.IntParameter(description="Number of the shard, from 0.")
+    shards = luigi.IntParameter(description="Number of shards.")
 
     @property
     def step(self) -> Step:
@@ -53,7 +53,7 @@ class ExtractShard(StagedTask):
 
 
 class ExtractFeatures(StagedTask):
-    """The features of one split, all shards."""
+    """The features of all shards of a split."""
 
     split = split_parameter()
 
@@ -73,8 +73,7 @@ class TrainHead(StepTask):
 
 
 class FineTune(StepTask):
-    """Unfreeze the backbone and train it and the head of one run, from the frozen stage's head on, on clips from the
-    videos."""
+    """Unfreeze the backbone and train it end to end with the head of one run, starting from the frozen stage's head."""
 
     @property
     def step(self) -> Step:

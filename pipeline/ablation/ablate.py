@@ -1,52 +1,43 @@
 """Ablations: many settings and seeds of one experiment on shared features, in parallel processes, to one table.
 
-First come the features of every sampling, then every reduction once, then heads and score tables, stacked where they
-can be (`pipeline.stages.training.joint`), and only when all of these are there the metrics on the test videos. Nothing
-is chosen on
-those: the setting that the table marks is the best on the validation split. Finished parts are kept, so an interrupted
-ablation goes on; runs are named by content, so another ablation that shares settings uses them too.
+The order is: the features of every sampling; every reduction, once; heads and score tables, with heads trained jointly
+where possible (`pipeline.stages.training.joint`); and, only when all of these are there, the metrics on the test
+videos. Nothing is chosen on the test videos: the setting that the table marks is the best on the validation split.
+Finished parts are kept, so an interrupted ablation can be continued. Runs are named by content, so another ablation
+with the same settings uses them too.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from pipeline.ablation.jobs import make, train_and_score
 from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
-from pipeline.stages.common.outputs import fill_folder, keep_if_made_from, locked, make_folder
-from pipeline.stages.common.recipes import VERSIONS, Recipes
-from pipeline.workflow import (
-    SILENT,
-    ExtractFeatures,
-    ReduceTest,
-    ReduceTraining,
-    Report,
-    ScoreVideos,
-    Step,
-    TrainHead,
-    ensure,
-    usable_manifest,
-)
+from pipeline.stages.common.digests import VERSIONS
+from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.recipes import Recipes
+from pipeline.workflow import SILENT, ExtractFeatures, ReduceTest, ReduceTraining, Report, ensure
 
 __all__ = ["ablation_folder", "run_ablation"]
 
-STACK_HEADS = 32  # heads trained as one; more of them do not make a step cheaper
+JOINT_HEADS = 32  # heads trained as one; with more of them a step is not cheaper per head
+Job = Callable[[], object]
+"""Work for a process of the ablation; it can be pickled."""
 
 
 def ablation_folder(plan: Plan) -> Path:
-    """Where the table lies."""
+    """The folder of the table."""
     recipes = {id(experiment): Recipes(experiment) for experiment in plan.experiments}
     parts = []
     for setting in plan.settings:
@@ -57,17 +48,17 @@ def ablation_folder(plan: Plan) -> Path:
 
 
 def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
-    """Do everything of an ablation that is not done yet.
+    """Do everything in an ablation that is not done yet.
 
     Args:
-        plan: of `load_ablation`.
-        workers: processes; each trains with its share of the cores.
-        report: who is told what goes on, and whom this process waits for.
+        plan: what `load_ablation` returned.
+        workers: number of processes; each trains with its share of the cores.
+        report: receives progress and messages.
 
     Returns:
         The folder of results.json, results.csv, results.md, results.png and ablation.yaml.
     """
-    from pipeline.ablation.table import setting_figures, write_table
+    from pipeline.ablation.table import write_setting, write_table
 
     recipes = {}
     for experiment in plan.experiments:
@@ -75,32 +66,35 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
     final = ablation_folder(plan)
     if final.is_dir():
         return final
-    todo = [(setting, run) for setting in plan.settings for run in dict.fromkeys(setting.runs)]
-    training, testing, heads = [], [], []
+    runs_of_settings = [(setting, run) for setting in plan.settings for run in dict.fromkeys(setting.runs)]
+    training: list[Job] = []
+    testing: list[Job] = []
+    heads: list[Job] = []
     for own in recipes.values():
-        runs = list(dict.fromkeys(run for setting, run in todo if setting.experiment is own.experiment))
+        runs = list(dict.fromkeys(run for setting, run in runs_of_settings if setting.experiment is own.experiment))
         runs = [run for run in runs if not own.scores_folder(run).is_dir()]
         reduced = [run for run in runs if own.experiment.run(run).head.kept() is not None]
         reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
-        training += [(ReduceTraining(own, run),) for run in reductions]
-        testing += [(ReduceTest(own, run),) for run in reductions]
-        heads += [(own.experiment, stack) for stack in _stacks(own, runs, workers)]
+        training += [partial(make, ReduceTraining(own, run)) for run in reductions]
+        testing += [partial(make, ReduceTest(own, run)) for run in reductions]
+        heads += [partial(train_and_score, own.experiment, group) for group in _groups(own, runs, workers)]
     with _processes(workers) as pool:
-        _all(pool, _make, training, report, "reductions of training videos")
-        _all(pool, _make, testing, report, "reductions of test videos")
-        _all(pool, _train_and_score, heads, report, "groups of heads")
+        _do_all(pool, training, report, "reductions of training videos")
+        _do_all(pool, testing, report, "reductions of test videos")
+        _do_all(pool, heads, report, "groups of heads")
 
         def build(folder: Path) -> None:
-            jobs = [(setting, folder / "figures" / f"{number}.json") for number, setting in enumerate(plan.settings)]
-            _all(pool, setting_figures, jobs, report, "metrics of settings")
-            write_table(plan, [path for _, path in jobs], folder)
+            paths = [folder / "figures" / f"{number}.json" for number in range(len(plan.settings))]
+            jobs = [partial(write_setting, setting, path) for setting, path in zip(plan.settings, paths, strict=True)]
+            _do_all(pool, jobs, report, "metrics of settings")
+            write_table(plan, paths, folder)
 
         make_folder(final, build, report.say)
     return final
 
 
 def _features(experiment: Experiment, report: Report) -> Recipes:
-    """The recipes of an experiment whose manifest and features are there."""
+    """Make the manifest and the features of an experiment; returns its recipes."""
     recipes = Recipes(experiment)
     for split in ("train", "test"):
         ensure(ExtractFeatures(recipes, split), lambda step: nullcontext(report))
@@ -108,25 +102,25 @@ def _features(experiment: Experiment, report: Report) -> Recipes:
     return Recipes(experiment)
 
 
-def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[str]]:
-    """Runs that are trained together, enough groups for all workers."""
+def _groups(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[str]]:
+    """Groups of runs that are trained together, enough for all workers."""
     from pipeline.stages.training.joint import joint_key
 
     groups: dict[object, list[str]] = {}
     for run in runs:
         key = joint_key(recipes.experiment.run(run)) if not recipes.head_folder(run).is_dir() else None
         groups.setdefault((recipes.reduced_folder(run, "train"), key) if key else run, []).append(run)
-    stacks = []
+    trained_together: list[list[str]] = []
     for members in groups.values():
-        size = min(STACK_HEADS, -(-len(members) // workers))
-        stacks += [members[i : i + size] for i in range(0, len(members), size)]
-    return stacks
+        size = min(JOINT_HEADS, -(-len(members) // workers))
+        trained_together += [members[i : i + size] for i in range(0, len(members), size)]
+    return trained_together
 
 
-def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], report: Report, what: str) -> None:
-    """Run a job for all arguments. The first error ends the rest that has not begun, and is raised."""
+def _do_all(pool: ProcessPoolExecutor, jobs: Sequence[Job], report: Report, what: str) -> None:
+    """Run all jobs. After an error no other job is started, and the error is raised."""
     with deaf_to_interrupts():  # a process starts when it is given its first job
-        futures = [pool.submit(job, *each) for each in arguments]
+        futures = [pool.submit(job) for job in jobs]
     try:
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
@@ -142,8 +136,10 @@ def _all(pool: ProcessPoolExecutor, job: Callable, arguments: Sequence[tuple], r
 
 @contextmanager
 def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """The ablation's processes. After an error those at work finish their jobs, which are kept; Ctrl-C ends them at
-    once."""
+    """The ablation's processes.
+
+    After an error the running jobs are finished and their results kept; Ctrl-C stops them at once.
+    """
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (workers,))
     try:
@@ -158,7 +154,7 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start(workers: int) -> None:
-    """Give a worker its share of the cores, and have it end when the process that made it does, however that ends."""
+    """Give a worker its share of the cores, and make it end with its parent process, however that ends."""
     import torch
 
     threading.Thread(target=_follow, daemon=True).start()
@@ -166,107 +162,7 @@ def _start(workers: int) -> None:
 
 
 def _follow() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a worker
+    parent.join()
     os._exit(1)
-
-
-def _tell(message: str) -> None:
-    """Say an event in a process of the ablation."""
-    print(message, file=sys.stderr, flush=True)
-
-
-TOLD = replace(SILENT, say=_tell)
-"""The report of a step that a process of the ablation makes: events are said, progress is that of the whole
-ablation."""
-
-
-def _make(step: Step) -> None:
-    step.make(TOLD)
-
-
-def _train_and_score(experiment: Experiment, names: list[str]) -> None:
-    """Train some runs that share a reduction, and write their score tables."""
-    recipes = Recipes(experiment)
-    if experiment.run(names[0]).head.kept() is None:  # a head that takes maps, which is trained on the cache itself
-        for name in names:
-            TrainHead(recipes, name).make(TOLD)
-            ScoreVideos(recipes, name).make(TOLD)
-        return
-    failed: dict[str, PipelineError] = {}
-    steps = {name: TrainHead(recipes, name) for name in names}
-    with ExitStack() as stack:
-        # A stack is trained as one, so its heads are claimed together; in one order, so that no two processes wait for
-        # each other.
-        for folder in sorted({step.output() for step in steps.values() if not step.complete()}):
-            stack.enter_context(locked(folder, _tell))
-        missing = [name for name, step in steps.items() if not step.complete()]
-        if missing:
-            failed = _train(recipes, missing)
-    for name in (name for name in names if name not in failed):
-        ScoreVideos(recipes, name).make(TOLD, partial(_score_reduced, recipes, name))
-    if failed:
-        raise PipelineError("\n".join(str(error) for error in failed.values()))
-
-
-def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
-    """Train the heads of some runs on their common reduction, whose locks the caller holds: several as a stack, one
-    alone.
-
-    Returns what went wrong with those of a stack that could not be trained; the others are kept.
-    """
-    from cache import FeatureStore
-    from pipeline.stages.common.feature_recipe import training_recipe
-    from pipeline.stages.training.bags_on_disk import read_training
-    from pipeline.stages.training.joint import fit_jointly
-    from pipeline.stages.training.train import train_on, write_head, write_losses
-    from pipeline.stages.training.training_set import check_shape, gather
-
-    experiment, manifest, namespace = recipes.experiment, usable_manifest(recipes), recipes.namespace("train")
-    runs = [experiment.run(name) for name in names]
-    bags, standardizer = read_training(recipes.reduced_folder(names[0], "train"), runs[0].head.standardize_offset)
-    features = training_recipe(FeatureStore.open(experiment.paths.cache), namespace, bags.video_ids)
-    material = gather(runs[0], manifest, bags, standardizer, features)
-    for name, run in zip(names, runs, strict=True):
-        check_shape(name, run.head, namespace, run.head.k, bags.patterns.shape[2])
-    if len(runs) == 1:
-        fill_folder(
-            recipes.head_folder(names[0]), lambda folder: train_on(experiment, runs[0], manifest, material, folder)
-        )
-        return {}
-    judges = [material.validation(run.head) for run in runs]
-    validations = judges if material.held_out else None
-    trained = fit_jointly(material.bags, material.labels, runs, len(manifest.classes), validations)
-    failed: dict[str, PipelineError] = {}
-    for name, run, result, judge in zip(names, runs, trained, judges, strict=True):
-        if isinstance(result, PipelineError):
-            failed[name] = result
-            continue
-        module, history = result
-
-        def write(folder: Path, run=run, module=module, history=history, judge=judge) -> None:
-            keep_if_made_from(folder, "a stack")  # nothing of a training of this head alone that failed
-            write_losses(folder, history)
-            write_head(folder, run, module, material, judge, manifest.classes)
-
-        fill_folder(recipes.head_folder(name), write)
-    return failed
-
-
-def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) -> None:
-    """Score the test videos from their reduced windows."""
-    from pipeline.stages.scoring.score import score_split
-    from pipeline.stages.training.bags_on_disk import read_windows
-
-    namespace, head = recipes.namespace("test"), recipes.head_folder(name)
-    windows = partial(read_windows, recipes.reduced_folder(name, "test"))
-    score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)
-
-
-def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) -> None:
-    """Score the test videos from their reduced windows."""
-    from pipeline.stages.scoring.score import score_split
-    from pipeline.stages.training.bags_on_disk import read_windows
-
-    namespace, head = recipes.namespace("test"), recipes.head_folder(name)
-    windows = partial(read_windows, recipes.reduced_folder(name, "test"))
-    score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)

@@ -28,12 +28,12 @@ def report(recipes: Recipes, html: bool, all_pictures: bool, proxies: bool, rela
     if not html:
         if all_pictures or proxies or relations:
             raise PipelineError("--all-pictures, --proxies and --relations go with --html")
-        folder = recipes.summary_folder()
+        folder = recipes.summary_folder
         click.echo(json.dumps(read_summary(folder), indent=1) if as_json else summary_table(folder))
         return
     if as_json:
         raise PipelineError("--json prints the summary, and does not go with --html")
-    read_summary(recipes.summary_folder())  # what has not been run is an error, and not run by the way
+    read_summary(recipes.summary_folder)  # what has not been run is an error, and not run by the way
     step = HtmlReport(recipes)
     if all_pictures or proxies or relations:
         with bar(step.title, step.unit) as progress:

@@ -1,11 +1,11 @@
-"""The steps of an experiment, each described once: its name, its output, what it needs, and how the output is made.
+"""The steps of an experiment, each defined once: its name, its output, the steps that it needs, and how it is made.
 
 Luigi tasks, the `gig` command and ablations all run these steps. To add one, write a class in a module of this package,
 name it below and, for `luigi --module tasks`, write a task of a few lines in `tasks/`.
 
-    ensure(Evaluate(recipes, "gig"), listen)   # does whatever is missing before it, then the evaluation
+    ensure(Evaluate(recipes, "gig"), listen)   # makes the missing steps before it, then the evaluation
 
-Stages are imported when a step is made, so that asking what is there loads neither torch nor mmaction2.
+Stages are imported when a step is made, so that asking for outputs loads neither torch nor mmaction2.
 """
 
 from pipeline.steps import SILENT, Report, Step, ensure

@@ -1,7 +1,7 @@
 """Features, the heads that are trained on them, and the fine-tuned backbone.
 
-They are in one module because they need each other in turn: a head needs features, fine-tuning needs a head, and the
-features of the fine-tuned backbone need fine-tuning.
+They are in one module because each needs the one before: a head needs features, fine-tuning needs a head, and features
+of the fine-tuned backbone need fine-tuning.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ __all__ = ["ExtractFeatures", "ExtractShard", "FineTune", "TrainHead", "model"]
 
 @dataclass(frozen=True)
 class ExtractShard(Step):
-    """Bring one shard of a split's videos into the feature cache; finished videos are kept whatever happens later.
+    """Extract the features of one shard of a split into the cache; finished videos are kept if it is interrupted.
 
-    Its output is a small file that names the videos.
+    The output is a small file with the ids of the videos.
+
+    Attributes:
+        split: train or test.
+        shard: number of the shard, from 0.
+        shards: number of shards.
     """
 
     split: str
@@ -49,8 +54,10 @@ class ExtractShard(Step):
         return (manifest,) if self.recipes.stage == "frozen" else (manifest, FineTune(frozen(self.recipes)))
 
     def complete(self) -> bool:
-        """The marker is there and every video that it names is still in the cache, or in quarantine; costs two
-        listings."""
+        """Whether the marker is there and each of its videos is still in the cache, or in quarantine.
+
+        This costs two listings.
+        """
         if not self.output().is_file():
             return False
         marker = json.loads(self.output().read_text(encoding="utf-8"))
@@ -59,18 +66,18 @@ class ExtractShard(Step):
         return not missing or missing <= set(self.recipes.quarantine.ids(self.split))
 
     def make(self, report: Report, build: Callable[[Path, Report], None] | None = None) -> Path:
-        """As of `Step`, but processes that make it at the same time share the videos."""
+        """Make the output and return it. Processes that make it at the same time share the videos."""
         final = self.output()
         (build or self.build)(final, report)
         return final
 
     def build(self, folder: Path, report: Report) -> None:
-        """As of `Step`, but `folder` is the file."""
+        """Extract the videos and write the marker; `folder` is that file."""
         from pipeline.stages.common.manifest import load_manifest
         from pipeline.stages.extraction.extract import extract_split
 
         experiment, namespace = self.recipes.experiment, self.recipes.namespace(self.split)
-        manifest = load_manifest(experiment, self.recipes.manifest_folder())
+        manifest = load_manifest(experiment, self.recipes.manifest_folder)
         videos = [video for video in manifest.split(self.split) if self._holds(video)]
         done = extract_split(
             experiment,
@@ -93,7 +100,7 @@ class ExtractShard(Step):
 
 @dataclass(frozen=True)
 class ExtractFeatures(Step):
-    """The features of one split: all its shards, and nothing of its own."""
+    """The features of all shards of a split; it makes nothing itself."""
 
     split: str
     staged: ClassVar[bool] = True
@@ -110,7 +117,7 @@ class ExtractFeatures(Step):
         return all(shard.complete() for shard in self.needs())
 
     def build(self, folder: Path, report: Report) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the shards are the output."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ class FineTune(Step):
     uses_device: ClassVar[bool] = True
 
     def output(self) -> Path:
-        return self.recipes.finetune_folder()
+        return self.recipes.finetune_folder
 
     def needs(self) -> Sequence[Step]:
         return Manifest(self.recipes), TrainHead(self.recipes, self.recipes.experiment.finetune.run)
@@ -149,13 +156,13 @@ class FineTune(Step):
 
         recipes, experiment = self.recipes, self.recipes.experiment
         head = recipes.head_folder(experiment.finetune.run)
-        finetune(experiment, recipes.manifest_folder(), recipes.quarantine.ids(), head, folder, report.progress)
+        finetune(experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress)
 
 
 def model(recipes: Recipes, run_name: str) -> Step:
-    """The step that makes a run's head: its training on the frozen features, or the fine-tuning.
+    """The step that makes a run's head: training on the frozen features, or fine-tuning.
 
-    Raises ConfigError for a name that is no run, or not the one that is fine-tuned.
+    Raises ConfigError for an unknown run, or for fine-tuned recipes if the run is not the one that is fine-tuned.
     """
     recipes.experiment.run(run_name)
     if isinstance(recipes, FinetunedRecipes):

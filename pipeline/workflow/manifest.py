@@ -1,4 +1,4 @@
-"""The manifest: the first step, which all others read."""
+"""The manifest: the first step. All other steps read its output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Manifest", "frozen", "usable_manifest"]
 
 @dataclass(frozen=True)
 class Manifest(Step):
-    """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
+    """Check the annotations and videos of the data set and write a manifest; render a synthetic data set."""
 
     def output(self) -> Path:
-        return self.recipes.manifest_folder()
+        return self.recipes.manifest_folder
 
     def needs(self) -> Sequence[Step]:
         return ()
@@ -30,14 +30,13 @@ class Manifest(Step):
 
 
 def usable_manifest(recipes: Recipes) -> VideoManifest:
-    """The manifest of a finished `Manifest` step, without the videos in quarantine and without the test videos' ground
-    truth."""
+    """The manifest of a finished `Manifest` step, without videos in quarantine and ground truth of test videos."""
     from pipeline.stages.common.manifest import load_manifest
 
-    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
     return manifest.without(recipes.quarantine.ids())
 
 
 def frozen(recipes: Recipes) -> Recipes:
-    """The recipes of the frozen stage, of either."""
+    """The recipes of the frozen stage, for recipes of either stage."""
     return recipes.frozen if isinstance(recipes, FinetunedRecipes) else recipes

@@ -1,4 +1,4 @@
-"""Reduced features, which the runs of an ablation share."""
+"""Reduced features, shared by the runs of an ablation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ __all__ = ["ReduceTest", "ReduceTraining"]
 
 @dataclass(frozen=True)
 class ReduceTraining(Step):
-    """Reduce the cached training features as the run's head needs them, once for all runs that need the same
-    (ablations)."""
+    """Reduce the cached training features for the run's head, once for all runs of an ablation with that reduction."""
 
     run_name: str
 
@@ -35,7 +34,7 @@ class ReduceTraining(Step):
 
 @dataclass(frozen=True)
 class ReduceTest(Step):
-    """Reduce the cached test features in the same way, with the channel statistics of the training features."""
+    """Reduce the cached test features in the same way, using the channel statistics of the training features."""
 
     run_name: str
 

@@ -1,10 +1,9 @@
-"""What comes out: score tables, evaluations and the summary."""
+"""Results: score tables, evaluations and the summary."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,8 +55,16 @@ class Evaluate(Step):
         from pipeline.stages.evaluation.evaluate import evaluate_run
 
         recipes, scores = self.recipes, self.recipes.scores_folder(self.run_name)
-        evaluate = partial(evaluate_run, recipes.experiment, self.run_name, recipes.manifest_folder(), scores, folder)
-        evaluate(recipes.quarantine.ids(), report.say, recipes.stage)
+        evaluate_run(
+            recipes.experiment,
+            self.run_name,
+            recipes.manifest_folder,
+            scores,
+            folder,
+            quarantined=recipes.quarantine.ids(),
+            say=report.say,
+            stage=recipes.stage,
+        )
 
 
 @dataclass(frozen=True)
@@ -65,13 +72,13 @@ class EvaluateAll(Step):
     """The whole pipeline: every run of the configuration, from videos to a summary of frame-level metrics."""
 
     def output(self) -> Path:
-        return self.recipes.summary_folder()
+        return self.recipes.summary_folder
 
     def needs(self) -> Sequence[Step]:
         return [Evaluate(recipes, run) for run, recipes in self.recipes.lines]
 
     def complete(self) -> bool:
-        """The summary is there, and no more videos are in quarantine than the configuration accepts."""
+        """Whether the summary is there and no more videos are in quarantine than the configuration accepts."""
         return (
             super().complete() and len(self.recipes.quarantine.ids()) <= self.recipes.experiment.machine.max_quarantined
         )

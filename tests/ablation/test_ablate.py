@@ -21,7 +21,8 @@ from click.testing import CliRunner
 from places import ROOT
 
 from cache import FeatureStore
-from pipeline.ablation.ablate import _processes, _train_and_score, ablation_folder, run_ablation
+from pipeline.ablation.ablate import _processes, ablation_folder, run_ablation
+from pipeline.ablation.jobs import train_and_score
 from pipeline.ablation.table import write_table
 from pipeline.cli.main import main
 from pipeline.config import Run
@@ -285,7 +286,7 @@ class TestRun:
 
         monkeypatch.setattr(joint, "fit_jointly", counted)
         with ThreadPoolExecutor(2) as both:
-            list(both.map(lambda names: _train_and_score(experiment, names), [runs, runs[::-1]]))
+            list(both.map(lambda names: train_and_score(experiment, names), [runs, runs[::-1]]))
         assert len(trained) == 1
         assert all(Recipes(experiment).scores_folder(run).is_dir() for run in runs)
 

@@ -1,4 +1,4 @@
-"""The backbone and the way weights get into it."""
+"""The backbone and the loading of its weights."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A channel attention before eq. 1: against the literal equations on scaled maps, and through training, ablation and
-pictures."""
+"""A channel attention before eq. 1: the literal equations on scaled maps, training, ablation and pictures."""
 
 from __future__ import annotations
 

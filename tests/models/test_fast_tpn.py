@@ -102,6 +102,37 @@ def test_a_grouped_convolution_as_matrix_products(taps):
     assert all(relative(a, b) < 1e-4 for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize("taps", [1, 3])
+def test_kernels_that_do_it_all_are_asked_for_the_same(taps, monkeypatch):
+    """cuDNN's fused kernels are on a GPU alone; here plain operations stand in for them."""
+
+    def relu(maps, weights, bias, stride, padding, dilation, groups):
+        return torch.conv2d(maps, weights, bias, stride, padding, dilation, groups).relu()
+
+    def add_relu(maps, weights, plus, alpha, bias, stride, padding, dilation, groups):
+        return (torch.conv2d(maps, weights, bias, stride, padding, dilation, groups) + alpha * plus).relu()
+
+    module = torch.nn.Module()
+    kernel, padding = ((1, 3, 3), (0, 1, 1)) if taps == 1 else ((3, 1, 1), (1, 0, 0))
+    module.conv = torch.nn.Conv3d(6, 6, kernel, padding=padding)
+    module.activate = torch.nn.ReLU()
+    convolution = fast_convolution(module.requires_grad_(False).eval())
+    maps, plus = torch.randn(5, 2, 6, 3, 4), torch.randn(5, 2, 6, 3, 4)
+    expected = [convolution(maps), convolution(maps, plus)]
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", relu)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", add_relu)
+    monkeypatch.setattr(type(convolution), "_fused", lambda self, maps: True)
+    for found, wanted in zip([convolution(maps), convolution(maps, plus)], expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_network_of_another_kind_is_named(tiny):
+    other = copy.deepcopy(tiny)
+    del other.neck.pyramid_fusion
+    with pytest.raises(ValueError, match="TPN.pyramid_fusion: expected Module, got NoneType"):
+        FastTPN(other)
+
+
 def test_the_module_is_left_as_it_was(tiny):
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
     FastTPN(tiny).set_precision(torch.bfloat16)

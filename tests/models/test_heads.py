@@ -33,8 +33,11 @@ def one_thread():
 def planted(
     videos: int = 32, segments: int = 8, channels: int = 16, classes: int = 2, width: int = 2
 ) -> tuple[Bags, torch.Tensor, np.ndarray]:
-    """Bags in which every second video has `width` segments with some channels raised; and which segments those are,
-    (N, T)."""
+    """Bags in which every second video has `width` segments with some channels raised.
+
+    Returns:
+        The bags, their labels (N, 1 + C), and which segments are raised, (N, T) bool.
+    """
     generator = torch.Generator().manual_seed(7)
     patterns = torch.rand(videos, 2, segments, channels, generator=generator)
     labels, truth = torch.zeros(videos, 1 + classes), np.zeros((videos, segments), dtype=bool)

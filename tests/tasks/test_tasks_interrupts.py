@@ -34,7 +34,7 @@ def long_experiment(tmp_path_factory) -> Path:
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(data))
     recipes = Recipes(load_experiment(path))
-    make_folder(recipes.manifest_folder(), lambda folder: build_manifest(recipes.experiment, folder))
+    make_folder(recipes.manifest_folder, lambda folder: build_manifest(recipes.experiment, folder))
     return path
 
 

@@ -247,7 +247,7 @@ def content(recipes: Recipes, what: str) -> str:
     """A hash of what a stage wrote, without names of folders, digests and times."""
     parts: list[bytes] = []
     if what == "manifest":
-        folder = recipes.manifest_folder()
+        folder = recipes.manifest_folder
         for path in sorted([*folder.glob("*.csv"), *folder.glob("videos/*")]):
             parts += [path.name.encode(), path.read_bytes()]
     elif what in ("train", "test"):
@@ -260,7 +260,7 @@ def content(recipes: Recipes, what: str) -> str:
         parts.append((recipes.head_folder("gig") / "head.safetensors").read_bytes())
     elif what == "finetuned":
         parts += [
-            (recipes.finetune_folder() / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")
+            (recipes.finetune_folder / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")
         ]
     elif what == "selection":
         parts.append((recipes.head_folder("gig") / "selection.json").read_bytes())

@@ -58,7 +58,7 @@ def unbroken(tmp_path_factory) -> Recipes:
 def results(recipes: Recipes) -> tuple[bytes, bytes, bytes]:
     """What must not depend on what happened on the way."""
     return (
-        (recipes.summary_folder() / "summary.json").read_bytes(),
+        (recipes.summary_folder / "summary.json").read_bytes(),
         (recipes.head_folder("gig") / "head.safetensors").read_bytes(),
         (recipes.head_folder("gig") / "losses.csv").read_bytes(),
     )

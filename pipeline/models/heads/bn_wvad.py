@@ -1,5 +1,7 @@
-"""BN-WVAD: Y. Zhou et al., "BatchNorm-based Weakly Supervised Video Anomaly Detection", IEEE TCSVT 2024 (arXiv
-2311.15367). UCF-Crime: AUC 87.24; XD-Violence: AP 84.93.
+"""BN-WVAD.
+
+Y. Zhou et al., "BatchNorm-based Weakly Supervised Video Anomaly Detection", IEEE TCSVT 2024 (arXiv 2311.15367).
+UCF-Crime: AUC 87.24; XD-Violence: AP 84.93.
 
 Features of `transformer` go through two pointwise layers 512 - 32 - 16 with BatchNorm and ReLU after each, then to a
 score s. Anomaly is divergence from the running mean m of each norm, in its running variance v (a Mahalanobis distance):

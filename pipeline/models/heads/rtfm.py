@@ -1,5 +1,7 @@
-"""RTFM: Tian et al., "Weakly-supervised Video Anomaly Detection with Robust Temporal Feature Magnitude Learning", ICCV
-2021. UCF-Crime: AUC 84.30; ShanghaiTech: AUC 97.21; XD-Violence: AP 77.81.
+"""RTFM.
+
+Tian et al., "Weakly-supervised Video Anomaly Detection with Robust Temporal Feature Magnitude Learning", ICCV 2021.
+UCF-Crime: AUC 84.30; ShanghaiTech: AUC 97.21; XD-Violence: AP 77.81.
 
 The form is that of the authors' released code. A multi-scale temporal network turns the vectors of all segments into
 features f:

@@ -1,10 +1,14 @@
-"""Bags of clips straight from the videos: decoded ahead in worker processes, a video's segments in one pass."""
+"""Clips of training videos for fine-tuning, decoded ahead in worker processes; a video is decoded in one pass.
+
+The reduced bags of the frozen stage are in `pipeline.stages.training.bags`.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +23,18 @@ from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, traini
 __all__ = ["Ahead", "ClipSource"]
 
 Plan = Callable[[int], Iterable[tuple[np.ndarray, bool]]]
+"""From a number of frames to frame numbers (T, c, L) and whether they are flipped."""
 
 
 class ClipSource:
-    """Clips of training videos, in the order asked for.
+    """Makes the clips of training videos, in any order of videos.
 
-    What is drawn follows from seed, epoch and video alone: neither the number of workers nor the order of videos
-    changes it.
+    Seed, epoch and video alone decide what is drawn; the number of workers and the order of videos do not matter.
 
     Args:
-        experiment: sampling and the seed of the fine-tuning.
-        manifest: where the videos lie.
-        workers: who decodes; as many videos are decoded ahead as there are workers.
+        experiment: gives the sampling and the seed of the fine-tuning.
+        manifest: says where the videos are.
+        workers: decode; as many videos are decoded ahead as there are workers.
     """
 
     def __init__(self, experiment: Experiment, manifest: Manifest, workers: DecodeWorkers) -> None:
@@ -38,33 +42,52 @@ class ClipSource:
         self._manifest, self._workers = manifest, workers
 
     def epoch(self, video_ids: Sequence[str], epoch: int) -> Iterator[np.ndarray]:
-        """A bag of clips (T, c, L, S, S, 3) uint8 a video, drawn and flipped anew in every epoch. Raises
-        DecodeError."""
+        """Clips that differ in every epoch, by their places and flips.
+
+        Args:
+            video_ids: the videos.
+            epoch: from 1.
+
+        Yields:
+            The clips of every video, (T, c, L, S, S, 3) uint8.
+
+        Raises:
+            DecodeError: a video cannot be read.
+        """
         shape = self._sampling.model_dump(exclude={"views", "seed"})
         options = [shape | {"video_id": v, "epoch": epoch, "seed": self._seed} for v in video_ids]
         jobs = zip(video_ids, (partial(epoch_frames, **chosen) for chosen in options), strict=True)
         for stream, chosen in zip(self._streams(jobs), options, strict=True):
-            (bag,) = _bags(self._workers.collect(stream), lambda frames, chosen=chosen: [epoch_clips(frames, **chosen)])
-            yield bag
+            (clips,) = _planned_clips(self._workers.collect(stream), partial(_epoch_plan, chosen))
+            yield clips
 
     def views(self, video_ids: Sequence[str]) -> Iterator[np.ndarray]:
-        """The views (V, T, c, L, S, S, 3) uint8 of every video that extraction keeps in the cache. Raises
-        DecodeError."""
+        """The clips whose features extraction keeps in the cache.
+
+        Args:
+            video_ids: the videos.
+
+        Yields:
+            The views of every video, (V, T, c, L, S, S, 3) uint8.
+
+        Raises:
+            DecodeError: a video cannot be read.
+        """
         options = [self._sampling.model_dump() | {"video_id": v} for v in video_ids]
         jobs = zip(video_ids, (partial(training_frames, **chosen) for chosen in options), strict=True)
         for stream, chosen in zip(self._streams(jobs), options, strict=True):
-            yield np.stack(list(_bags(self._workers.collect(stream), partial(_flipped_views, chosen))))
+            yield np.stack(list(_planned_clips(self._workers.collect(stream), partial(_view_plans, chosen))))
 
     def _streams(self, jobs: Iterable[tuple[str, Select]]) -> Iterator[VideoStream]:
         return self._workers.streams(Job(self._manifest.video_path(video_id), select) for video_id, select in jobs)
 
 
 class Ahead:
-    """Bags on a device, of which the next ones can be made while it is at work on those before.
+    """Moves bags of clips to a device; the next ones can be made while the device works on those before.
 
     Args:
         bags: clips (T, c, L, S, S, 3) uint8, in order.
-        device: where they are wanted.
+        device: where they are used.
     """
 
     def __init__(self, bags: Iterator[np.ndarray], device: torch.device) -> None:
@@ -72,13 +95,17 @@ class Ahead:
         self._ready: deque[torch.Tensor] = deque()
 
     def prepare(self, count: int) -> None:
-        """Have so many bags ready, or those that are left. A GPU works on meanwhile, if it was given work before."""
+        """Make bags until `count` are ready or none is left. A GPU continues with the work it was given before."""
         while len(self._ready) < count and (bag := next(self._bags, None)) is not None:
             self._ready.append(self._sent(torch.from_numpy(bag)))
 
     def take(self, count: int) -> torch.Tensor:
-        """The next bags (count, T, c, L, S, S, 3), made now if need be. Raises DecodeError, and IndexError at the
-        end."""
+        """The next bags, (count, T, c, L, S, S, 3); those that are not ready are made now.
+
+        Raises:
+            DecodeError: a video cannot be read.
+            IndexError: there are not so many left.
+        """
         self.prepare(count)
         return torch.stack([self._ready.popleft() for _ in range(count)])
 
@@ -86,12 +113,16 @@ class Ahead:
         return bag.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else bag
 
 
-def _flipped_views(options: dict, frames: int) -> list[tuple[np.ndarray, bool]]:
+def _epoch_plan(options: dict[str, Any], frames: int) -> list[tuple[np.ndarray, bool]]:
+    return [epoch_clips(frames, **options)]
+
+
+def _view_plans(options: dict[str, Any], frames: int) -> list[tuple[np.ndarray, bool]]:
     return [(plan, view % 2 == 1) for view, plan in enumerate(plan_views(frames, **options))]
 
 
-def _bags(video: TimesAndPictures, plan: Plan) -> Iterator[np.ndarray]:
-    """The planned clips (T, c, L, S, S, 3) of a video, plan by plan."""
+def _planned_clips(video: TimesAndPictures, plan: Plan) -> Iterator[np.ndarray]:
+    """The clips (T, c, L, S, S, 3) of a video, for every pair of frame numbers and flip that `plan` gives."""
     times, pictures = video
     for indices, flipped in plan(len(times)):
         clips = np.stack([pictures[i] for i in indices.ravel().tolist()])

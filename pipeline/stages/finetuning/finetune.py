@@ -1,6 +1,6 @@
-"""End to end: train the unfrozen backbone, and the head from the frozen stage's on, from video clips.
+"""End to end: train backbone and head together from video clips, starting from the frozen stage's head.
 
-The loop is in `pipeline.stages.finetuning.loop`; this is what it starts from and what it leaves, in one process or
+The loop is in `pipeline.stages.finetuning.loop`. Here is what it starts from and what it writes, in one process or
 several.
 """
 
@@ -41,6 +41,8 @@ from pipeline.stages.training.training_set import held_out_videos, training_labe
 
 __all__ = ["finetune"]
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def finetune(
     experiment: Experiment,
@@ -50,7 +52,7 @@ def finetune(
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
-    """Fine-tune as the experiment's section says; in several processes, where `machine.processes` asks for them.
+    """Fine-tune as the experiment's section `finetune` says, in `machine.processes` processes.
 
     Writes backbone.safetensors (the whole recogniser, for `backbone.weights`), head.safetensors, losses.csv,
     TensorBoard events, facts.json, config.yaml, and with a validation split selection.json.
@@ -60,21 +62,29 @@ def finetune(
         manifest_folder: of the manifest.
         left_out: ids of videos in quarantine.
         head_folder: of the frozen stage's head.
-        folder: where results and checkpoints go; checkpoints found there are taken up.
+        folder: for results and checkpoints; the training continues from checkpoints that it finds there.
         progress: told the steps done.
 
     Raises:
-        ConfigError: a device or precision that is not there.
+        ConfigError: the device does not exist, or does not have the precision.
         DecodeError: a video can no longer be read.
-        OutputError: no room for a checkpoint.
-        PipelineError: a loss that is not finite, or a process that died.
+        OutputError: there is no room for a checkpoint.
+        PipelineError: a loss or a weight is not finite, or a process died.
     """
     keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
     request = folder / "request.json"
-    request.unlink(missing_ok=True)  # of several processes that were killed
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # written anew from the checkpoint
+    request.unlink(missing_ok=True)  # left by processes that were killed
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # written again from the checkpoint
     if experiment.machine.processes == 1:
-        _train(experiment, manifest_folder, left_out, head_folder, folder, ALONE, progress)
+        _train(
+            experiment,
+            manifest_folder=manifest_folder,
+            left_out=left_out,
+            head_folder=head_folder,
+            folder=folder,
+            member=ALONE,
+            progress=progress,
+        )
         return
     facts = {"experiment": experiment.model_dump(mode="json"), "left_out": list(left_out)}
     facts |= {"manifest": str(manifest_folder), "head": str(head_folder), "folder": str(folder)}
@@ -86,15 +96,22 @@ def finetune(
 
 
 def main(request: Path) -> None:
-    """One process of several, started by `launch`; its input is a pipe that ends with the process that called that."""
+    """One process of several, started by `launch`. It ends when its input does, a pipe from the caller of `launch`."""
     end_with(sys.stdin.fileno())
     facts = json.loads(request.read_text(encoding="utf-8"))
     experiment = parse_experiment(facts["experiment"], where=str(request))
     try:
         with team(experiment.machine.device) as member:
             progress = (lambda *state: tell("progress", *state)) if member.rank == 0 else None
-            places = Path(facts["manifest"]), facts["left_out"], Path(facts["head"]), Path(facts["folder"])
-            _train(experiment, *places, member, progress)
+            _train(
+                experiment,
+                manifest_folder=Path(facts["manifest"]),
+                left_out=facts["left_out"],
+                head_folder=Path(facts["head"]),
+                folder=Path(facts["folder"]),
+                member=member,
+                progress=progress,
+            )
     except (PipelineError, CacheError) as error:
         tell("error", str(error))
         raise SystemExit(1) from error
@@ -102,6 +119,7 @@ def main(request: Path) -> None:
 
 def _train(
     experiment: Experiment,
+    *,
     manifest_folder: Path,
     left_out: Sequence[str],
     head_folder: Path,
@@ -109,6 +127,7 @@ def _train(
     member: Team,
     progress: Progress | None,
 ) -> None:
+    """Train in this process, alone or as a member of a team; process 0 writes the results."""
     settings, machine, run = experiment.finetune, experiment.machine, experiment.run(experiment.finetune.run)
     if machine.threads:
         torch.set_num_threads(machine.threads)
@@ -117,11 +136,26 @@ def _train(
     if progress:
         progress(0, 1, "loading the backbone")
     manifest = load_manifest(experiment, manifest_folder).without(list(left_out))
-    source = experiment.backbone
+    start = load_head(head_folder / "head.safetensors")
+    model = _model(experiment, run, start).to(device)
+    data = _divided(manifest, run)
+    with ExitStack() as open_until_done:
+        workers = open_until_done.enter_context(experiment_workers(experiment))
+        board = open_until_done.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
+        clips = ClipSource(experiment, manifest, workers)
+        training = FineTuning(experiment, run, model, data, clips, folder, member, progress, board)
+        training.run_all()
+    if member.rank == 0:
+        _write(folder, training, start, experiment)
+    member.gather(None)  # nobody leaves before the results are there
+
+
+def _model(experiment: Experiment, run: Run, start: TrainedHead) -> LiveModel:
+    """The model at the beginning: the backbone of the frozen stage and its head."""
+    settings, source = experiment.finetune, experiment.backbone
     network = build_backbone(source.name, source.weights, seed=source.seed)
     unfreeze(network, settings.unfreeze)
-    start = load_head(head_folder / "head.safetensors")
-    model = LiveModel(
+    return LiveModel(
         network,
         start.module.requires_grad_(True),
         start.standardizer,
@@ -129,19 +163,9 @@ def _train(
         reduction=run.head.reduction,
         relation=run.head.relation,
         enhancement=run.head.enhancement,
-        precision=getattr(torch, settings.precision),
-        checkpointing=machine.activation_checkpointing,
-    ).to(device)
-    data = _divided(manifest, run)
-    with ExitStack() as stack:
-        workers = stack.enter_context(experiment_workers(experiment))
-        board = stack.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
-        bags = ClipSource(experiment, manifest, workers)
-        training = FineTuning(experiment, run, model, data, bags, folder, member, progress, board)
-        training.run_all()
-    if member.rank == 0:
-        _write(folder, training, start, experiment)
-    member.gather(None)  # nobody leaves before the results are there
+        precision=DTYPES[settings.precision],
+        checkpointing=experiment.machine.activation_checkpointing,
+    )
 
 
 def _divided(manifest: Manifest, run: Run) -> LabelledVideos:
@@ -173,7 +197,7 @@ def _write(folder: Path, training: FineTuning, start: TrainedHead, experiment: E
     tuned = folder / TUNED_BACKBONE
     with whole_file(tuned) as partial:
         save_file(full_state(model.network), partial, metadata={"backbone": model.network.name})
-    # The tuned head belongs to the features of the tuned backbone, which are otherwise made as those before were.
+    # The tuned head belongs to features of the tuned backbone; all else about them is as in the frozen stage.
     features = replace(start.features, weights_sha256=file_sha256(tuned)) if start.features else None
     save_head(folder / "head.safetensors", model.head, training.run.head, start.standardizer, start.classes, features)
     if training.validation:

@@ -1,6 +1,6 @@
 """Several processes that train one model: each has the whole model and a share of every batch; gradients are added up.
 
-A process that dies ends the others: `torch.distributed.run` stops them, and the caller gets an error.
+When a process dies, `torch.distributed.run` stops the others, and the caller gets an error.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Team:
     """This process among those that train together.
 
     Attributes:
-        rank: its number; 0 writes and reports.
-        size: how many there are.
+        rank: its number from 0; process 0 writes and reports.
+        size: number of processes.
     """
 
     rank: int = 0
@@ -46,19 +46,26 @@ class Team:
         return batch[self.rank :: self.size]
 
     def device(self, name: str) -> torch.device:
-        """`machine.device` for this process: with CUDA every process has a card of its own. Raises ConfigError."""
+        """The device of this process; with CUDA every process has a card of its own.
+
+        Args:
+            name: `machine.device`.
+
+        Raises:
+            ConfigError: there is no such device, or there are fewer cards than processes.
+        """
         device = pick_device(name)
         if device.type != "cuda" or self.size == 1:
             return device
         if device.index is not None or self.size > torch.cuda.device_count():
             raise ConfigError(
-                f"machine.processes: expected device auto or cuda and at most {torch.cuda.device_count()} processes, one a CUDA "
-                f"device, got {name} and {self.size}"
+                f"machine.processes: expected device auto or cuda and at most {torch.cuda.device_count()} processes, "
+                f"one per CUDA device, got {name} and {self.size}"
             )
         return torch.device("cuda", self.rank)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by the sum over all processes; one without a gradient counts as zero."""
+        """Replace every gradient by its sum over all processes; a missing gradient counts as zero."""
         if self.size == 1:
             return
         parameters = list(parameters)
@@ -72,7 +79,7 @@ class Team:
         """The items of all processes, by rank, in every process."""
         if self.size == 1:
             return [item]
-        items: list = [None] * self.size
+        items = [item] * self.size
         dist.all_gather_object(items, item)
         return items
 
@@ -82,7 +89,11 @@ ALONE = Team()
 
 @contextmanager
 def team(device: str) -> Iterator[Team]:
-    """The team that `launch` has started this process for. Raises PipelineError when another process of it is lost."""
+    """The team that `launch` started this process for.
+
+    Raises:
+        PipelineError: another process of the team is lost.
+    """
     member = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     place = member.device(device)
     if place.type == "cuda":
@@ -97,14 +108,21 @@ def team(device: str) -> Iterator[Team]:
 
 
 def tell(kind: str, *content: object) -> None:
-    """Send progress or an error to the process that called `launch`."""
+    """Send progress or an error to the process that called `launch`, as a line of JSON."""
     print(f"{MARK}{json.dumps([kind, *content])}", flush=True)
 
 
 def launch(processes: int, module: str, request: Path, progress: Progress | None = None) -> None:
     """Run `python -m module request` in several processes on this machine and wait for them.
 
-    Raises PipelineError with the first error that one of them told, or with the last lines printed when one died.
+    Args:
+        processes: how many.
+        module: its main function is given `request`; it reports with `tell`.
+        request: a file with what the processes are to do.
+        progress: called with what they report.
+
+    Raises:
+        PipelineError: a process failed; holds the first error reported, or the last lines printed if there is none.
     """
     command = [
         sys.executable,
@@ -129,6 +147,7 @@ def launch(processes: int, module: str, request: Path, progress: Progress | None
         errors="replace",
         env=environment,
     ) as child:
+        assert child.stdout is not None, "it is a pipe"
         try:
             for line in child.stdout:
                 _, mark, said = line.partition(MARK)

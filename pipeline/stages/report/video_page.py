@@ -11,7 +11,6 @@ import numpy as np
 
 from cache.names import escape
 from pipeline.data.events import ANOMALY, Event
-from pipeline.metrics.hysteresis import frame_ends
 from pipeline.metrics.temporal import runs as maximal_runs
 from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.judging import Verdict
@@ -125,8 +124,7 @@ def _track(
 
 def _rows(results: Results, judged: Judged) -> list[dict[str, Any]]:
     """Annotated intervals, and events of anomaly in general with their strongest class, in time."""
-    times = judged.scores[0].times_s
-    ends, classes = frame_ends(times), results.manifest.classes
+    times, ends, classes = judged.scores[0].times_s, judged.ends_s, results.manifest.classes
     rows = []
     for number, name in enumerate(classes):
         for start, stop in maximal_runs(judged.truth[:, number]).tolist():

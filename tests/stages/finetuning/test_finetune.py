@@ -1,4 +1,4 @@
-"""Fine-tuning: broken off and resumed, in two processes, stopped early; what it starts from and what it leaves."""
+"""Fine-tuning: interrupted and resumed, in two processes, stopped early; what it starts from and what it writes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pipeline.stages.common.outputs import INPUTS
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.finetuning.finetune import finetune
-from pipeline.stages.finetuning.loop import learning_rate_factor, make_optimizer
+from pipeline.stages.finetuning.optimisation import learning_rate_factor, make_optimizer
 from pipeline.stages.training.saved_heads import load_head
 from pipeline.stages.training.train import train_head
 
@@ -244,13 +244,12 @@ GRADIENTS = """
 import sys, torch, numpy as np
 from pathlib import Path
 from contextlib import nullcontext
-from pipeline.config import Run
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
 from pipeline.stages.finetuning.clips import Ahead
 from pipeline.stages.finetuning.team import ALONE, team
-from pipeline.stages.finetuning.loop import accumulate, trained
+from pipeline.stages.finetuning.optimisation import accumulate, trained
 
 with (nullcontext(ALONE) if len(sys.argv) > 2 else team("cpu")) as member:
     torch.manual_seed(0)
@@ -264,7 +263,7 @@ with (nullcontext(ALONE) if len(sys.argv) > 2 else team("cpu")) as member:
     labels = {n: torch.tensor([[1.0, 0, 0], [0, 1.0, 0]][i % 2]) for i, n in enumerate(names)}
     mine = member.share(names)
     clips = Ahead((bags[n] for n in mine), torch.device("cpu"))
-    sums = accumulate(model, clips, mine, labels, Run(), batch=5, draw="0 1", at_once=1)
+    sums = accumulate(model, clips, mine, labels, model.head.loss_settings, batch=5, draw="0 1", at_once=1)
     total = sum(part["total"] for part in member.gather(sums))
     member.sum_gradients(trained(model).values())
     if member.rank == 0:

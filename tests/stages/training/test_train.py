@@ -1,4 +1,4 @@
-"""Training on reduced bags: the same weights whatever happens on the way, and every setting binds."""
+"""Training on reduced bags: the same weights after any interruption, and every setting has an effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.stages.training.train import fit_head
 
 
 def planted_bags(videos: int = 24, views: int = 2) -> tuple[Bags, torch.Tensor]:
-    """Bags whose anomalous videos hold class 1 in channels 0 or class 2 in channel 1 of one segment."""
+    """Bags whose anomalous videos show class 1 in channel 0, or class 2 in channel 1, of one segment."""
     generator = torch.Generator().manual_seed(0)
     patterns = torch.rand(videos, views, 4, 6, generator=generator)
     labels = torch.zeros(videos, 3)
@@ -45,7 +45,7 @@ class TestTraining:
         return "a", "b"
 
     @pytest.mark.parametrize("stop", [1, 4, 7])
-    def test_a_broken_off_training_goes_on_to_the_same_weights(self, tmp_path, stop):
+    def test_an_interrupted_training_ends_with_the_same_weights(self, tmp_path, stop):
         bags, labels = planted_bags()
         run = Run.model_validate({"training": {"epochs": 8}})
         whole = fit_head(bags, labels, run, 2, tmp_path / "whole", checkpoint_epochs=1)
@@ -72,7 +72,7 @@ class TestTraining:
         losses = [(tmp_path / folder / "losses.csv").read_bytes() for folder in ("whole", "broken")]
         assert losses[0] == losses[1]
 
-    def test_a_checkpoint_cut_short_is_passed_over(self, tmp_path):
+    def test_a_checkpoint_cut_short_is_ignored(self, tmp_path):
         bags, labels = planted_bags()
         run = Run.model_validate({"training": {"epochs": 4}})
         whole = fit_head(bags, labels, run, 2, tmp_path / "whole", checkpoint_epochs=1)
@@ -183,7 +183,7 @@ class TestTraining:
             fit_head(bags, labels, Run.model_validate({"training": {"epochs": 1}}), 2, tmp_path)
 
     @pytest.mark.parametrize("name", ["lambda1", "lambda2", "lambda3", "p", "dropout"])
-    def test_every_setting_of_the_loss_binds(self, tmp_path, name):
+    def test_every_setting_of_the_loss_has_an_effect(self, tmp_path, name):
         bags, labels = planted_bags()
         changed = {"head": {name: {"p": 1, "dropout": 0.0}.get(name, 0.3)}, "training": {"epochs": 2}}
         runs = [Run.model_validate({"training": {"epochs": 2}}), Run.model_validate(changed)]

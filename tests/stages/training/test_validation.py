@@ -1,5 +1,4 @@
-"""What is chosen on the validation split, and that the truth of test videos is out of reach of everything but the
-evaluation."""
+"""Choices made on the validation split; nothing but the evaluation can reach the ground truth of test videos."""
 
 from __future__ import annotations
 
@@ -82,7 +81,7 @@ def test_looking_at_validation_changes_no_weight(tmp_path):
     assert all(torch.equal(value, watched.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
-def test_a_broken_off_selection_goes_on_to_the_same_epoch(tmp_path):
+def test_an_interrupted_selection_chooses_the_same_epoch(tmp_path):
     fitting, labels = bags(24, 0)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -124,11 +123,11 @@ def selecting(nano, write_config):
 
 
 @pytest.mark.slow
-def test_training_selection_and_scoring_work_with_the_truth_unreadable(selecting):
-    """The truth is made unreadable for any user by putting a folder in the place of every file that holds some."""
+def test_training_selection_and_scoring_work_with_the_ground_truth_unreadable(selecting):
+    """A folder in the place of every file with ground truth makes it unreadable, for any user."""
     assert luigi.build([Manifest(config=str(selecting))], local_scheduler=True, log_level="ERROR")
     recipes = Recipes(load_experiment(selecting))
-    folder = recipes.manifest_folder()
+    folder = recipes.manifest_folder
     files = [*(folder / "truth").iterdir(), folder / "annotations.csv", folder / "boxes.csv", folder / "videos.csv"]
     kept = folder.parent / "kept"
     kept.mkdir()
@@ -151,7 +150,7 @@ def test_training_selection_and_scoring_work_with_the_truth_unreadable(selecting
     assert load_head(recipes.head_folder("gig") / "head.safetensors").classes == tuple(chosen["thresholds"])
 
 
-def test_only_the_evaluation_asks_for_the_truth():
+def test_only_the_evaluation_asks_for_the_ground_truth():
     asking = set()
     for path in [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("tasks/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

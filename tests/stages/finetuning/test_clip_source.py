@@ -1,4 +1,4 @@
-"""Bags from video: drawn anew in every epoch, the same whoever decodes them."""
+"""Clips from videos: other ones in every epoch, the same with any number of decoders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cache import FeatureStore
-from pipeline.config import Run, parse_experiment
+from pipeline.config import parse_experiment
 from pipeline.data.decoding.pool import Job
 from pipeline.data.sampling import epoch_clips, view_indices
 from pipeline.models.backbone import build_backbone
@@ -18,7 +18,7 @@ from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.finetuning.clips import Ahead, ClipSource
-from pipeline.stages.finetuning.loop import accumulate
+from pipeline.stages.finetuning.optimisation import accumulate
 from pipeline.stages.training.reduce import reduce_bags
 
 SAMPLING = {"segments": 4, "clip_frames": 6, "interval_frames": 5, "clips_per_segment": 1}
@@ -28,7 +28,7 @@ SAMPLING = {"segments": 4, "clip_frames": 6, "interval_frames": 5, "clips_per_se
 def source(nano):
     """Makes a ClipSource on rendered videos, with some number of decoders."""
     nano["train_sampling"]["views"] = 2
-    folder = Recipes(parse_experiment(nano)).manifest_folder()
+    folder = Recipes(parse_experiment(nano)).manifest_folder
     build_manifest(parse_experiment(nano), folder)
 
     def make(count: int = 2, **changes: object):
@@ -106,7 +106,7 @@ def test_the_next_bags_are_made_before_the_loss_is_waited_for():
         build_backbone("tpn_tiny", "bundled"), build_head("gig", channels=2048, classes=2, dropout=0.0), None, 2
     )
     bags, labels = Ahead(noted(), torch.device("cpu")), dict.fromkeys("abc", torch.tensor([0, 1.0, 0]))
-    accumulate(model, bags, "abc", labels, Run(), batch=3, draw="0", at_once=2)
+    accumulate(model, bags, "abc", labels, model.head.loss_settings, batch=3, draw="0", at_once=2)
     assert order == [0, 1, "bags ['0 a', '0 b']", 2, 3, "bags ['0 c']", 4]
 
 
