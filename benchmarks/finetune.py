@@ -40,7 +40,7 @@ from pipeline.models.live import LiveModel, unfreeze
 from pipeline.stages.common.device import pick_device
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.extraction.sources import experiment_workers
-from pipeline.stages.finetuning.clips import Ahead, BagSource
+from pipeline.stages.finetuning.clips import Ahead, ClipSource
 from pipeline.stages.finetuning.loop import accumulate, make_optimizer
 
 CLASSES = 3
@@ -117,7 +117,7 @@ class Ours:
         k = experiment.head.k
         self.model = LiveModel(network, head, None, k, precision=precision, checkpointing=checkpointing).to(device)
         self.optimizer = make_optimizer(self.model, tuning)
-        self.source = BagSource(experiment, manifest, workers)
+        self.source = ClipSource(experiment, manifest, workers)
 
     def epoch(self, video_ids: list[str], number: int) -> None:
         """One pass over the videos."""

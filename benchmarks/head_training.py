@@ -5,9 +5,9 @@ values):
 
 - plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in
   full), forward and backward;
-- reduced: `reduce_bags` once, then `fit`, as the pipeline does for one run; the runs of an ablation share the
+- reduced: `reduce_bags` once, then `fit_head`, as the pipeline does for one run; the runs of an ablation share the
   reduction;
-- stacked: `reduce_bags` once, then `fit_stack` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a
+- stacked: `reduce_bags` once, then `fit_jointly` of 32 settings of the lambdas, as `gig ablate` does; a run's share is a
   32nd.
 
 The ways alternate, each in a process of its own on one thread, whose peak memory is noted, and medians over the repeats
@@ -40,10 +40,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from cache import FeatureStore
 from pipeline.config import Run
 from pipeline.models.heads.gig import GIGHead
-from pipeline.models.losses import vs_loss
-from pipeline.stages.training.bags import reduce_bags
-from pipeline.stages.training.stack import fit_stack
-from pipeline.stages.training.train import fit
+from pipeline.stages.training.joint import fit_jointly
+from pipeline.stages.training.reduce import reduce_bags
+from pipeline.stages.training.train import fit_head
 
 SEGMENTS, SIDE, CHANNELS, VIEWS, CLASSES, BATCH, K = 8, 7, 2048, 2, 12, 8, 8
 STACK = 32
@@ -88,7 +87,7 @@ def plain(folder: Path, steps: int) -> dict:
         flat = enhanced.flatten(2, 3)
         chosen = relation.flatten(2, 3).topk(K, dim=-1).indices
         patterns = flat.gather(2, chosen[..., None].expand(-1, -1, -1, CHANNELS)).mean(dim=2)  # eq. 6
-        loss = vs_loss(head(cue, patterns), labels[batch], lambda1=1.0, lambda2=0.5, lambda3=0.1, p=2).total
+        loss = head.loss(head(cue, patterns), labels[batch])["total"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -105,7 +104,7 @@ def reduced(folder: Path, epochs: int) -> dict:
     bags = reduce_bags(store, "maps", ids, run.head, None)
     middle = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
-        fit(bags, labels_of(len(ids)), run, CLASSES, Path(scratch), checkpoint_epochs=epochs)
+        fit_head(bags, labels_of(len(ids)), run, CLASSES, Path(scratch), checkpoint_epochs=epochs)
     return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle}
 
 
@@ -120,7 +119,7 @@ def stacked(folder: Path, epochs: int) -> dict:
     start = time.process_time()
     bags = reduce_bags(store, "maps", ids, runs[0].head, None)
     middle = time.process_time()
-    fit_stack(bags, labels_of(len(ids)), runs, CLASSES)
+    fit_jointly(bags, labels_of(len(ids)), runs, CLASSES)
     return {"reduction_s": middle - start, "epochs_s": time.process_time() - middle}
 
 

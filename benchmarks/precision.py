@@ -27,16 +27,17 @@ from torch.nn.functional import cosine_similarity
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.models.backbone import build_backbone
-from pipeline.models.fast_tpn import FastTPN, _Convolution
+from pipeline.models.fast_convolution import FastConvolution
+from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.extraction.engine import _exact
 
 
-def everywhere(convolution: _Convolution, maps: torch.Tensor) -> bool:
+def everywhere(convolution: FastConvolution, maps: torch.Tensor) -> bool:
     """Fused kernels in every precision; extraction has them in bfloat16 alone."""
     return convolution.groups == 1
 
 
-def nowhere(convolution: _Convolution, maps: torch.Tensor) -> bool:
+def nowhere(convolution: FastConvolution, maps: torch.Tensor) -> bool:
     """Plain kernels."""
     return False
 
@@ -75,7 +76,7 @@ def main() -> None:
             fast = FastTPN(network).to(device)
             fast.set_precision(getattr(torch, precision))
             for kind in kinds:
-                with patch.object(_Convolution, "_fused", everywhere if kind == "fused" else nowhere):
+                with patch.object(FastConvolution, "_fused", everywhere if kind == "fused" else nowhere):
                     frames = fast.frames(pictures)
                     clips = torch.stack([frames[index : index + options.clips] for index in range(6)])
                     found = fast.clips(clips).flatten(0, 2).double()

@@ -1,6 +1,7 @@
-"""Arrays in files of others, .npy and .npz: what a file declares is held against its size before memory is asked for.
+"""Arrays in .npy and .npz files of any origin.
 
-Nothing is unpickled. An array is described by its header and read when its values are needed.
+The size that a file declares is checked against the size of the file before memory is allocated. Nothing is unpickled.
+An array is described by its header and read when its values are needed.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from cache.errors import InvalidImport
 
 __all__ = ["LazyArray", "npy_array", "npz_arrays"]
 
-DEFLATE = 1032  # no deflated stream unpacks to more times its size
+DEFLATE = 1032  # a deflated stream unpacks to at most this many times its size
 
 
 @dataclass(frozen=True)
 class LazyArray:
-    """An array that is described and not read yet.
+    """An array whose header is known and whose values are not read yet.
 
     Attributes:
-        name: of the array: that of its file without the ending, or its name in the file.
+        name: the name of its file without the extension, or its name in the file.
         path: the file.
         shape, dtype: as the file declares them; the file is large enough for them.
-        load: reads the values, or maps them: anything that can be sliced.
+        load: reads the values or maps them into memory; returns anything that can be sliced.
     """
 
     name: str
@@ -40,7 +41,7 @@ class LazyArray:
 
 
 def npy_array(path: Path) -> LazyArray:
-    """The array of a .npy file. Raises InvalidImport for a file that is none, is cut off, or holds Python objects."""
+    """The array of a .npy file. Raises InvalidImport for a file that is no array, is truncated, or holds objects."""
     try:
         with path.open("rb") as stream:
             shape, dtype = _header(stream, path.stat().st_size)
@@ -49,7 +50,8 @@ def npy_array(path: Path) -> LazyArray:
 
     def load() -> np.ndarray:
         try:
-            return np.load(path, mmap_mode="r" if math.prod(shape) else None, allow_pickle=False)
+            values: np.ndarray = np.load(path, mmap_mode="r" if math.prod(shape) else None, allow_pickle=False)
+            return values
         except (ValueError, OSError, EOFError) as error:
             raise InvalidImport(f"{path}: not a readable array ({error})") from error
 
@@ -82,7 +84,8 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Lazy
     def load() -> np.ndarray:
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return arrays[name]
+                values: np.ndarray = arrays[name]
+                return values
         except (
             ValueError,
             OSError,

@@ -1,4 +1,4 @@
-"""How fast and how small: this cache beside other ways to keep the same maps, measured in turns in one run."""
+"""Speed and size of this cache and of other ways to keep the same maps, measured in turns in one run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 
 from cache.objects import Objects
+from cache.progress import Progress
 from cache.store import FeatureStore
 
 __all__ = ["Row", "Way", "compare", "generated_maps"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Row:
     """Medians of one way of keeping maps; the ratios are medians of the ratios within each turn.
 
     Attributes:
-        way: which.
-        write_mb_s, read_mb_s: uncompressed megabytes (10^6 bytes) a second.
-        bytes_per_clip, share_of_raw: on disk.
-        files: of one video.
-        write_ratio, read_ratio: to zarr-python's defaults, above 1 is faster.
+        way: its name.
+        write_mb_s, read_mb_s: uncompressed megabytes (10^6 bytes) per second.
+        bytes_per_clip, share_of_raw: size on disk.
+        files: number of files of one video.
+        write_ratio, read_ratio: speed relative to zarr-python's defaults; above 1 is faster.
     """
 
     way: str
@@ -45,8 +46,7 @@ class Row:
 
 
 def generated_maps(clips: int, channels: int = 2048) -> np.ndarray:
-    """(T, 7, 7, D) float16 maps of which half the values are zero, by channel and by position, as a ReLU leaves
-    them."""
+    """Maps (T, 7, 7, D) float16 with half of the values zero, by channel and by position, as after a ReLU."""
     generator = np.random.default_rng(0)
     level = generator.normal(size=(clips, 1, 1, channels)).astype(np.float32)
     values = level * 1.5 + generator.normal(size=(clips, 7, 7, channels)).astype(np.float32) * 0.5
@@ -65,12 +65,11 @@ def compare(
 
     Args:
         maps: (T, H, W, D) float16 or float32.
-        url: where: scratch folders below it are made and removed. Where it is no local folder, only this cache is
-            measured.
-        repeats: turns.
-        batch_clips: clips that this cache is handed at once, as a backbone makes them; the others get the whole array.
-        more: further ways, name -> way of a path.
-        progress: called once a way and turn.
+        url: scratch folders are made below it and removed. If it is no local folder, only this cache is measured.
+        repeats: number of turns.
+        batch_clips: clips that this cache gets at a time, as a backbone makes them; the other ways get the whole array.
+        more: further ways, by name; each is called with its path.
+        progress: called before each way in each turn.
     """
     root = f"bench-{uuid.uuid4().hex}"
     objects = Objects(url)
@@ -78,7 +77,12 @@ def compare(
     if objects.local:
         Path(objects.path("")).mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="bench-", dir=objects.path("")))
-        others = {"zarr-python's defaults": ZarrWay, "raw .npy": NpyWay, "h5py": Hdf5Way, "h5py, gzip 1": GzipWay}
+        others: dict[str, Callable[[Path], Way]] = {
+            "zarr-python's defaults": ZarrWay,
+            "raw .npy": NpyWay,
+            "h5py": Hdf5Way,
+            "h5py, gzip 1": GzipWay,
+        }
         others |= more or {}
         ways |= {name: way(folder / str(number)) for number, (name, way) in enumerate(others.items())}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
@@ -88,7 +92,7 @@ def compare(
             for number, (name, way) in enumerate(ways.items()):
                 if progress:
                     progress(turn * len(ways) + number, repeats * len(ways), name)
-                times[name].append((_seconds(lambda way=way: way.write(maps)), _seconds(way.read)))
+                times[name].append((_seconds(partial(way.write, maps)), _seconds(way.read)))
                 sizes[name] = way.size()
                 way.remove()
     finally:
@@ -142,7 +146,7 @@ class ZarrWay(Way):
         zarr.create_array(self.path, shape=maps.shape, dtype=maps.dtype)[...] = maps
 
     def read(self) -> np.ndarray:
-        return zarr.open_array(self.path, mode="r")[...]
+        return np.asarray(zarr.open_array(self.path, mode="r")[...])
 
 
 class NpyWay(Way):
@@ -154,13 +158,14 @@ class NpyWay(Way):
 
     def read(self) -> np.ndarray:
         with self.path.open("rb") as stream:
-            return np.load(stream)
+            maps: np.ndarray = np.load(stream)
+            return maps
 
 
 class Hdf5Way(Way):
-    """An HDF5 dataset, a chunk a clip."""
+    """An HDF5 dataset with one chunk per clip."""
 
-    options: dict = {}
+    options: dict[str, Any] = {}
 
     def write(self, maps: np.ndarray) -> None:
         import h5py
@@ -172,7 +177,8 @@ class Hdf5Way(Way):
         import h5py
 
         with h5py.File(self.path, "r") as file:
-            return file["features"][...]
+            maps: np.ndarray = file["features"][...]
+            return maps
 
 
 class GzipWay(Hdf5Way):
@@ -189,9 +195,17 @@ class OurWay(Way):
 
     def write(self, maps: np.ndarray) -> None:
         clips, rows, columns, channels = maps.shape
-        shape = {"views": 1, "rows": rows, "columns": columns, "channels": channels, "frames_per_clip": 6}
         frames = 3 * np.arange(clips)[:, None] + np.arange(6)
-        with self._store.writer("bench", "video", **shape, dtype=maps.dtype.name) as writer:
+        with self._store.writer(
+            "bench",
+            "video",
+            views=1,
+            rows=rows,
+            columns=columns,
+            channels=channels,
+            frames_per_clip=6,
+            dtype=maps.dtype.name,
+        ) as writer:
             for start in range(0, clips, self._batch):
                 stop = start + self._batch
                 writer.append(0, maps[start:stop], frames[start:stop])

@@ -4,7 +4,8 @@
     <root>/<namespace>/payloads/<key>/<fresh name>/    immutable zarr groups
     <root>/<namespace>/payloads/<key>/<fresh name>.lock, .json   while it is being written, on a local disk
 
-A record is the only object that is ever replaced, in one step; the same code serves a local folder and any fsspec URL.
+Records are the only objects that are ever replaced, each in one step. The same code works on a local folder and on any
+fsspec URL.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class Catalog:
 
     Args:
         url: a folder or fsspec URL; it need not exist yet.
-        storage_options: of the fsspec file system.
+        storage_options: for the fsspec file system.
 
     Attributes:
         url: the root.
-        objects: its objects.
+        objects: reads, writes and lists the objects below it.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -97,13 +98,13 @@ class Catalog:
         self.objects.remove(_commit(namespace, key))
 
     def discard(self, namespace: str, video_id: str) -> None:
-        """Withdraw a video and free its space at once: for a store that nobody else reads. Raises NotCached."""
+        """Withdraw a video and free its space at once; only for a store that nobody else reads. Raises NotCached."""
         payload = self.record(namespace, video_id).payload
         self.withdraw(namespace, video_id)
         self.objects.remove(f"{namespace}/{payload}")
 
     def fresh_payload(self, video_id: str) -> str:
-        """A name no other writer has, relative to the namespace: milliseconds since 1970 in hex, then random digits."""
+        """A new payload name, relative to the namespace: milliseconds since 1970 in hex, then random digits."""
         return f"payloads/{escape(video_id)}/{int(time.time() * 1e3):011x}-{uuid.uuid4().hex[:16]}"
 
     def publish(self, record: CommitRecord) -> None:

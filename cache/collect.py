@@ -1,12 +1,12 @@
-"""Garbage: payloads that no commit record refers to, of interrupted writers, or replaced or withdrawn since.
+"""Garbage: payloads that no commit record refers to. Their writer was interrupted, or the video replaced or withdrawn.
 
-A payload is removed when no record refers to it, nothing has been written to it for `older_than_s`, and on a local disk
-no process holds its lock. A writer holds the lock from before its first byte to after its commit, and the system lets
-go of it when the process dies, so age 0 is safe there. An object store has no locks: the age must exceed the longest
-time that a writer takes from one chunk to the next, and the clocks of the machine and the store must agree to well
-within it.
+A payload is removed when no record refers to it, nothing has been written to it for `older_than_s` seconds, and on a
+local disk no process holds its lock. A writer holds the lock from before its first byte until after its commit, and the
+operating system releases it when the process dies, so age 0 is safe there. An object store has no locks: there the age
+must exceed the longest time between two chunks of a writer, and the clocks of machine and store must differ by much
+less.
 
-What a writer that was killed right after its commit left beside the payload goes too.
+Lock files and unfinished records that a writer left when it was killed right after its commit are removed too.
 """
 
 from __future__ import annotations
@@ -29,19 +29,34 @@ NAME = re.compile(r"([0-9a-f]{11}-[0-9a-f]{16})(\.lock|\.json)?$")
 
 @dataclass(frozen=True)
 class Garbage:
-    """One payload that was removed, or would be: its name relative to the namespace, and its size."""
+    """One payload that was removed, or would be.
+
+    Attributes:
+        payload: its name relative to the namespace.
+        bytes: its size.
+    """
 
     payload: str
     bytes: int
 
 
 def collect(catalog: Catalog, namespace: str, older_than_s: float, dry_run: bool = False) -> list[Garbage]:
-    """Remove the garbage of a namespace; returns what was removed, or with `dry_run` what would be."""
+    """Remove the garbage of a namespace.
+
+    Args:
+        catalog: the store.
+        namespace: which.
+        older_than_s: seconds since something was last written to a payload; younger ones are kept.
+        dry_run: remove nothing.
+
+    Returns:
+        What was removed, or with `dry_run` would be.
+    """
     removed = []
     for payload in unreferenced(catalog, namespace):
         folder = f"{namespace}/{payload}"
         with catalog.objects.unheld(f"{folder}.lock") as free:
-            # Looked up again: its writer may have committed and let go of the lock since the listing.
+            # Asked again, because its writer may have committed and released the lock since the listing.
             if not free or _referred(catalog, namespace, payload):
                 continue
             files = _files(catalog, folder)
@@ -62,14 +77,15 @@ def collect(catalog: Catalog, namespace: str, older_than_s: float, dry_run: bool
 
 
 def unreferenced(catalog: Catalog, namespace: str) -> list[str]:
-    """Payloads that no commit record refers to, live writers' among them; those of an unreadable record are not
-    listed."""
+    """Payloads that no commit record refers to, those of live writers included.
+
+    Payloads of a video whose record cannot be read are not among them.
+    """
     return [payload for payload, _ in _listed(catalog, namespace) if not _referred(catalog, namespace, payload)]
 
 
 def _listed(catalog: Catalog, namespace: str) -> Iterator[tuple[str, set[str]]]:
-    """Payloads, and with which endings they are there: none for the payload itself, those of its lock and unfinished
-    record."""
+    """Payloads and the suffixes of what is there: "" the payload, ".lock" its lock, ".json" its unfinished record."""
     base = f"{check_namespace(namespace)}/payloads"
     for key in catalog.objects.names(base):
         found: dict[str, set[str]] = {}
@@ -89,7 +105,7 @@ def _referred(catalog: Catalog, namespace: str, payload: str) -> bool:
 
 
 def _last_use(catalog: Catalog, namespace: str, payload: str, files: dict[str, tuple[int, float | None]]) -> float:
-    """When it was begun, last written to, or replaced, whatever came last. Seconds since 1970."""
+    """When a payload was begun, last written to or replaced, whichever was last, in seconds since 1970."""
     _, key, name = payload.split("/")
     times = [int(name.split("-")[0], 16) / 1e3, *(changed for _, changed in files.values() if changed)]
     with suppress(NotCached):
@@ -98,6 +114,6 @@ def _last_use(catalog: Catalog, namespace: str, payload: str, files: dict[str, t
 
 
 def _files(catalog: Catalog, folder: str) -> dict[str, tuple[int, float | None]]:
-    """The objects of a payload and what its writer keeps beside it."""
+    """The objects of a payload and those that its writer keeps beside it."""
     parent, name = folder.rsplit("/", 1)
     return {path: facts for path, facts in catalog.objects.files(parent).items() if path.startswith(name)}

@@ -1,4 +1,4 @@
-"""Errors of the cache. Each is also the builtin that a caller would expect to catch."""
+"""Errors of the cache. Each is also a builtin error that a caller would expect to catch."""
 
 __all__ = [
     "CacheError",
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class CacheError(Exception):
-    """Base class: which namespace and video, what was expected and what was got."""
+    """Base class. Messages name the namespace and video, what was expected and what was found."""
 
 
 class NotCached(CacheError, KeyError):
@@ -34,7 +34,7 @@ class DamagedPayload(CacheError, OSError):
 
 
 class ReadFailed(CacheError, OSError):
-    """Stored data that could not be read, which says nothing of what is stored: a permission, a disk, a network."""
+    """Stored data that could not be read, for a reason such as a permission, disk or network; it may be intact."""
 
 
 class InvalidRecord(CacheError, ValueError):
@@ -42,7 +42,7 @@ class InvalidRecord(CacheError, ValueError):
 
 
 class UnsupportedRecord(CacheError, ValueError):
-    """An intact commit record of a newer version of this library, or of one too old to be read."""
+    """An intact commit record of a version of this library that is newer, or too old to be read."""
 
 
 class InvalidName(CacheError, ValueError):
@@ -62,16 +62,16 @@ class InvalidImport(CacheError, ValueError):
 
 
 class InvalidSetting(CacheError, ValueError):
-    """An environment variable of the cache that has no sense."""
+    """A setting of the cache that makes no sense: an environment variable, or a URL."""
 
 
 class ShapeMismatch(CacheError, ValueError):
-    """Arrays whose shapes do not belong together."""
+    """Arrays whose shapes do not fit together."""
 
 
 class WriteFailed(CacheError, OSError):
-    """Features that could not be written: a full or read-only disk, or a store that refuses."""
+    """Features that could not be written, for a reason such as a full or read-only disk or a store that refuses."""
 
 
 class MissingExtra(CacheError, ImportError):
-    """A package that an optional part of the cache needs and that is not installed."""
+    """A package that is not installed and that an optional part of the cache needs."""

@@ -1,4 +1,4 @@
-"""HDF5 files of others: their datasets, and nothing that lies outside the file or is declared and not there."""
+"""Datasets in HDF5 files of any origin. Values that lie outside the file, or are declared and missing, are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_dataset", "datasets", "opened"]
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """A file to read. Raises InvalidImport for what is none, and for what cannot be read in the block."""
+    """Open a file to read it. Raises InvalidImport if it is no HDF5 file or cannot be read in the block."""
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -27,9 +27,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def datasets(group: h5py.Group, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
-    """(name below the group, dataset) of all datasets, by name; each is checked.
+    """(name below the group, dataset) of all datasets, by name; each is checked with `check_dataset`.
 
-    Raises InvalidImport for a link out of the file, an object that has two names, and as `check_dataset`.
+    Raises InvalidImport for a link out of the file, for an object that has two names, and for a dataset that fails.
     """
     yield from _walk(group, "", path, set())
 
@@ -59,9 +59,9 @@ def _walk(group: h5py.Group, prefix: str, path: Path, seen: set[int]) -> Iterato
 
 
 def check_dataset(dataset: h5py.Dataset, name: str, path: Path) -> None:
-    """Whether a dataset's values lie in the file, all that it declares.
+    """Check that all values that a dataset declares lie in the file.
 
-    Raises InvalidImport for storage in other files, a virtual dataset, and a size that what is stored does not reach.
+    Raises InvalidImport for storage in other files, a virtual dataset, and less stored data than it declares.
     """
     if dataset.external or dataset.is_virtual:
         raise InvalidImport(f"{path}: {name}: its values lie in other files; only what lies in the file itself is read")

@@ -1,7 +1,7 @@
-"""Features from files into the cache: what this library exported, bit for bit, and the arrays of others.
+"""Import of features from files: what this library exported, bit for bit, and arrays of other origin.
 
-An import that was broken off goes on: a video that is in the namespace, from the same files read in the same way, is
-left alone.
+An interrupted import can be continued: a video that is already in the namespace, from the same files read in the same
+way, is not imported again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cache.arrays import LazyArray, npy_array, npz_arrays
 from cache.errors import CacheError, DamagedPayload, InvalidImport
 from cache.layouts import read_layout
 from cache.plain import Incoming, PlainLayout, from_plain, provenance_of
+from cache.progress import Progress
 from cache.record import CommitRecord
 from cache.store import FeatureStore
 from cache.writer import extend_crc32c
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["ImportReport", "import_features", "import_hdf5", "import_npy"]
 
 CLIPS_AT_ONCE = 64
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ImportReport:
     Attributes:
         imported: ids of the videos that were written.
         present: ids of those that were there already, unchanged.
-        notes: what was read off the files without being told, and what in them is no features, a sentence each.
+        notes: sentences on how the files were understood where nothing said so, and on arrays that are no features.
     """
 
     imported: tuple[str, ...]
@@ -54,7 +54,13 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A video that can be loaded; `is_current` is whether a record is that of this video, from this file, read so."""
+    """A video that can be imported.
+
+    Attributes:
+        video_id: its id.
+        is_current: whether a record is that of this video, from the same file, read in the same way.
+        load: reads it.
+    """
 
     video_id: str
     is_current: Callable[[CommitRecord], bool]
@@ -68,19 +74,19 @@ def import_features(
     layout: PlainLayout | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Bring features into a namespace: from a folder of .npy or .npz files, one .npy or .npz file, or an HDF5 file.
+    """Import features into a namespace: from a folder of .npy or .npz files, one .npy or .npz file, or an HDF5 file.
 
     Args:
-        store: where they go.
-        namespace: under which name.
+        store: the cache that they are written to.
+        namespace: where in the cache.
         source: what `export_npy` or `export_hdf5` wrote, or plain arrays.
         layout: what plain arrays hold.
         progress: called as progress(done, total, video id).
 
     Raises:
-        InvalidImport: the files hold something else, plain arrays of which it cannot be told what they are, or there is
-            no layout. Nothing is written then, but for values that cannot be read: they are found when their turn
-            comes.
+        InvalidImport: the files hold no features, plain arrays can be understood in more than one way, or they come
+            without a layout. Nothing has been written then, unless it is a video whose values cannot be read: it is
+            found when its turn comes.
         DamagedPayload: exported values are not those that were exported.
     """
     if source.is_dir() or source.suffix in (".npy", ".npz"):
@@ -91,13 +97,14 @@ def import_features(
 def import_hdf5(
     store: FeatureStore, namespace: str, path: Path, layout: PlainLayout | None = None, progress: Progress | None = None
 ) -> ImportReport:
-    """Bring an HDF5 file into a namespace; arguments, result and errors as `import_features`."""
+    """Import an HDF5 file; arguments, result and errors are those of `import_features`."""
     from cache.hdf5 import datasets, opened
 
     with opened(path) as file:
         found = list(datasets(file, path))  # before anything in it is opened: a link may lead anywhere
         exported = [item for item in file.values() if "record" in item.attrs]
-        candidates, notes = [_of_group(item, path) for item in exported], []
+        candidates = [_of_group(item, path) for item in exported]
+        notes: list[str] = []
         if not exported:
             arrays = [
                 LazyArray(name, path, item.shape or (), item.dtype, partial(_itself, item)) for name, item in found
@@ -113,12 +120,13 @@ def import_npy(
     layout: PlainLayout | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Bring .npy and .npz files into a namespace, those below a folder or one; arguments, result and errors as
-    `import_features`.
+    """Import all .npy and .npz files below a folder, or one such file.
 
-    A .npz file in a folder holds one video; given itself, it holds an array for every video.
+    A .npz file in a folder holds one video; a .npz file that is itself `source` holds an array for every video.
+    Arguments, result and errors are those of `import_features`.
     """
-    source, notes = Path(source), []
+    source = Path(source)
+    notes: list[str] = []
     arrays: list[LazyArray] = []
     candidates: list[_Candidate] = []
     if source.suffix == ".npz" and source.is_file():
@@ -169,15 +177,17 @@ def _is_current(store: FeatureStore, namespace: str, video: _Candidate) -> bool:
 
 def _write(store: FeatureStore, namespace: str, video: Incoming, where: Path) -> None:
     views, clips, rows, columns, channels = video.features.shape
-    shape = {
-        "views": views,
-        "rows": rows,
-        "columns": columns,
-        "channels": channels,
-        "frames_per_clip": video.frames.shape[2],
-    }
     crcs = [0] * views
-    with store.writer(namespace, video.video_id, **shape, dtype=video.dtype) as writer:
+    with store.writer(
+        namespace,
+        video.video_id,
+        views=views,
+        rows=rows,
+        columns=columns,
+        channels=channels,
+        frames_per_clip=video.frames.shape[2],
+        dtype=video.dtype,
+    ) as writer:
         for view in range(views):
             for start in range(0, clips, CLIPS_AT_ONCE):
                 maps = np.asarray(video.features[view, start : start + CLIPS_AT_ONCE])
@@ -194,7 +204,7 @@ def _write(store: FeatureStore, namespace: str, video: Incoming, where: Path) ->
 def _plain(
     arrays: Sequence[LazyArray], where: Path, layout: PlainLayout | None, notes: list[str]
 ) -> tuple[list[_Candidate], list[str]]:
-    """The videos of plain arrays, and what is to be said of them."""
+    """The videos of plain arrays, and notes on how they were understood."""
     if layout is None:
         raise InvalidImport(
             f"{where}: arrays without a record, such as {arrays[0].name}: say what their rows stand for (a layout)"

@@ -1,7 +1,8 @@
-"""HDF5 and .npy, in and out.
+"""Export to HDF5 and .npy, and import from them.
 
-What this library exports carries the commit record and comes back bit for bit. Arrays of other origin, such as the
-published I3D features, carry none: they become maps with H = W = 1, and a `PlainLayout` says what their rows stand for.
+What this library exports contains the commit record and can be imported again bit for bit. Arrays of other origin, such
+as the published I3D features, have no record: they become maps with H = W = 1, and a `PlainLayout` says what their rows
+stand for.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import CacheError, WriteFailed
-from cache.importing import ImportReport, Progress, import_features, import_hdf5, import_npy
+from cache.importing import ImportReport, import_features, import_hdf5, import_npy
 from cache.names import escape
+from cache.progress import Progress
 from cache.store import FeatureStore
 
 __all__ = ["ImportReport", "export_hdf5", "export_npy", "import_features", "import_hdf5", "import_npy"]
@@ -25,8 +27,8 @@ __all__ = ["ImportReport", "export_hdf5", "export_npy", "import_features", "impo
 def export_hdf5(store: FeatureStore, namespace: str, path: Path, progress: Progress | None = None) -> list[str]:
     """Write a namespace to one HDF5 file; returns the video ids.
 
-    One group a video, named by its key, with datasets features, cue, frames and times and the commit record as
-    attribute `record`. The file appears when it is complete.
+    The file has one group per video, named by its key, with the datasets features, cue, frames and times and the commit
+    record as attribute `record`. It appears when it is complete. Raises WriteFailed, and what reading a video raises.
     """
     import h5py
 
@@ -51,7 +53,11 @@ def export_hdf5(store: FeatureStore, namespace: str, path: Path, progress: Progr
 
 
 def export_npy(store: FeatureStore, namespace: str, folder: Path, progress: Progress | None = None) -> list[str]:
-    """Write a namespace to a folder: <key>.npy, features (V, T, H, W, D), and <key>.json, record, frames and times."""
+    """Write a namespace to a folder; returns the video ids.
+
+    Each video becomes <key>.npy with the features (V, T, H, W, D) and <key>.json with record, frames and times. Raises
+    WriteFailed, and what reading a video raises.
+    """
     ids = sorted(store.video_ids(namespace))
     for number, video_id in enumerate(ids):
         if progress:
@@ -77,13 +83,13 @@ def export_npy(store: FeatureStore, namespace: str, folder: Path, progress: Prog
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which gets its name when the block ends well. Raises WriteFailed."""
+    """A path beside `path` to write to; it is renamed to `path` if the block ends without error. Raises WriteFailed."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
-    except CacheError:  # of what was to be exported
+    except CacheError:  # from reading the features
         raise
     except OSError as error:
         raise WriteFailed(f"{path} cannot be written: {error}") from error

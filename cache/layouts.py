@@ -1,14 +1,14 @@
-"""Which video is which array, and what its axes are: told apart by names, shapes and frame counts, or asked for.
+"""Which video each array holds and what its axes are, found by names, shapes and frame counts, or as the layout says.
 
-Features are published as (T, D), (T, crops, D), (crops, T, D), with an array a crop named `video__0` and on, or many
-videos in one array. Where what is there allows two readings, it is an error that says how to tell, and every reading
-that was not told is reported.
+Features are published as (T, D), (T, crops, D) or (crops, T, D), as one array per crop named `video__0`, `video__1` and
+so on, or as many videos in one array. Arrays that can be understood in two ways are an error that says which setting
+decides. Everything that was found without a setting is reported in a note.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,12 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Reading:
-    """How arrays are read.
+    """How arrays are understood.
 
     Attributes:
         videos: the videos in the order of the arrays.
-        axes: what the axes of every array are, one of CLIP_AXIS.
-        notes: what was not told but read off the arrays, a sentence each.
+        axes: the axes of every array, one of CLIP_AXIS.
+        notes: one sentence for everything that was found without a setting.
     """
 
     videos: tuple[PlainVideo, ...]
@@ -42,7 +42,8 @@ def read_layout(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout) -
     """The videos in a number of arrays, at least one.
 
     Raises:
-        InvalidImport: names, shapes or lengths that do not fit, all that are found together; or more than one reading.
+        InvalidImport: names, shapes or lengths do not fit (the message lists all that were found together), or the
+            arrays can be understood in more than one way.
     """
     notes: list[str] = []
     if layout.axes == "videos,T,D" or layout.order:
@@ -75,7 +76,7 @@ def _stacked(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout) -> l
 
 
 def _by_id(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout, notes: list[str]) -> dict[str, LazyArray]:
-    """Video id -> array; the ids of arrays in groups are told by their names or by the list of videos."""
+    """Arrays by video id. For arrays in groups, their names or the list of videos show what the ids are."""
     for array in arrays:
         if not array.name.endswith(layout.suffix):
             raise InvalidImport(f"{where}: {array.name}: expected names that end in {layout.suffix!r}")
@@ -90,7 +91,7 @@ def _by_id(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout, notes:
 
 
 def _ids(names: Sequence[str], where: Path, known: Mapping[str, int] | None, notes: list[str]) -> list[str]:
-    """The ids of arrays some of which lie in groups: groups of the videos, or of something else, such as classes."""
+    """The ids of arrays in groups; a group can be a video or something else, such as a class."""
     ways: dict[str, Callable[[str], str]] = {
         "the names of the arrays, without their groups": lambda name: name.rsplit("/", 1)[-1],
         "the names of the groups": lambda name: name.rsplit("/", 1)[0],
@@ -149,7 +150,7 @@ def _crops(
 
 
 def _check_shapes(arrays: Sequence[Sequence[LazyArray]], where: Path) -> None:
-    """All arrays have as many axes and the last, the channels, of one size; those of one video are alike."""
+    """Check that all arrays have as many axes and as many channels, and that those of one video are alike."""
     first = arrays[0][0]
     for group in arrays:
         for array in group:
@@ -167,7 +168,7 @@ def _check_shapes(arrays: Sequence[Sequence[LazyArray]], where: Path) -> None:
 
 
 def _axes(videos: Sequence[PlainVideo], where: Path, layout: PlainLayout, notes: list[str]) -> str:
-    """The axes of arrays that are not told."""
+    """The axes of arrays where no setting says them."""
     shapes = {video.video_id: video.shape for video in videos}
     axes = len(next(iter(shapes.values())))
     if axes != 3:
@@ -190,14 +191,15 @@ def _axes(videos: Sequence[PlainVideo], where: Path, layout: PlainLayout, notes:
     if len(fitting) != 1:
         several = "; or it holds many videos: layout videos,T,D and their order" if len(videos) == 1 else ""
         raise InvalidImport(
-            f"{where}: {example}: {shape} may be (T, crops, D) or (crops, T, D): give the layout T,crops,D or crops,T,D{several}"
+            f"{where}: {example}: {shape} may be (T, crops, D) or (crops, T, D): "
+            f"give the layout T,crops,D or crops,T,D{several}"
         )
     notes.append(f"arrays are read as ({forms[fitting[0]]}), {example} has {shape}: {why}")
     return forms[fitting[0]]
 
 
 def _check_counts(videos: Sequence[PlainVideo], axes: str, where: Path, layout: PlainLayout) -> None:
-    """Every video is in the list and as long as it says. Raises InvalidImport naming them."""
+    """Check that every video is in the list and has its number of frames. Raises InvalidImport naming the others."""
     if layout.frame_counts is None:
         return
     problems = []
@@ -217,6 +219,7 @@ def _check_counts(videos: Sequence[PlainVideo], axes: str, where: Path, layout: 
         raise InvalidImport(f"{where}: {len(problems)} problem(s)\n  " + "\n  ".join(problems[:SHOWN]) + more)
 
 
-def _some(names: Sequence[str] | Mapping[str, object]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+def _some(names: Iterable[str]) -> str:
+    """The first few names, as a list in a message."""
+    listed = list(names)
+    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")

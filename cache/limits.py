@@ -1,4 +1,4 @@
-"""How long an object store may take to answer: a connection that is accepted and then silent must end in an error."""
+"""Time limits for object stores, so that a connection without an answer ends in an error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 VARIABLE = "GIG_CACHE_TIMEOUT_S"
 DEFAULT_S = 120.0
 LISTING = 10
-"""So many times as long may a listing or a removal of many objects take, which are many requests."""
+"""A listing or a removal of many objects, which takes many requests, may take this many times as long."""
 
 
 def limit_s() -> float:
-    """Seconds for one object, all tries of the file system included. Raises InvalidSetting for no positive number."""
+    """Seconds for one object, including retries. Raises InvalidSetting if the variable is not a positive number."""
     text = os.environ.get(VARIABLE, "")
     try:
         seconds = float(text) if text else DEFAULT_S
@@ -33,9 +33,9 @@ def limit_s() -> float:
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """The result of a call of any file system. Raises what it raises, and TimeoutError when it takes longer.
+    """The result of a call. Raises what the call raises, and TimeoutError if it takes longer than `seconds`.
 
-    The call runs in a daemon thread, for nothing else can leave one that never returns.
+    The call runs in a daemon thread, because that is the only way to abandon a call that never returns.
     """
     results: list[Result] = []
     errors: list[BaseException] = []
@@ -43,7 +43,7 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     def run() -> None:
         try:
             results.append(call())
-        except BaseException as error:  # handed on
+        except BaseException as error:  # raised again by the caller
             errors.append(error)
         finally:
             ended.set()
@@ -58,10 +58,10 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 
 
 async def answered(seconds: float, request: Awaitable[Result]) -> Result:
-    """As `within`, of a coroutine."""
+    """The result of a coroutine. Raises what it raises, and TimeoutError if it takes longer than `seconds`."""
     done, _ = await asyncio.wait({task := asyncio.ensure_future(request)}, timeout=seconds)
     if not done:
-        task.cancel()  # not waited for: it may be deaf to that too
+        task.cancel()  # not awaited: it may not react to this either
         raise _unanswered(seconds)
     return task.result()
 

@@ -1,8 +1,8 @@
-"""Video ids as file names and object keys: reversible, and safe on case-blind file systems.
+"""Video ids as file names and object keys: reversible, and safe on case-insensitive file systems.
 
 Lower-case letters, digits, `-`, `.` and `_` stand for themselves (a leading dot does not); every other byte of the
-UTF-8 text, upper-case letters among them, becomes `=` and two hex digits. A result over 180 characters is cut there and
-ends in `=~` and 32 digits of its SHA-256; its id is then found in the record.
+UTF-8 text, including those of upper-case letters, becomes `=` and two hex digits. A result over 180 characters is cut
+and ends in `=~` and 32 digits of its SHA-256; the id is then in the record only.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Objects below one root, on a local disk or behind any fsspec URL: what the rest of the cache needs of a file
-system."""
+"""What the cache needs of a file system: objects below one root, on a local disk or behind any fsspec URL."""
 
 from __future__ import annotations
 
@@ -75,23 +74,26 @@ class Objects:
     def exists(self, relative: str) -> bool:
         """Whether there is such an object or folder. Raises ReadFailed."""
         with _reading(self.path(relative)):
-            return self._ask(lambda: self._fs.exists(self.path(relative)))
+            return bool(self._ask(lambda: self._fs.exists(self.path(relative))))
 
     def read(self, relative: str) -> bytes:
         """An object's content. Raises FileNotFoundError or ReadFailed."""
         with _reading(self.path(relative)):
-            return self._ask(lambda: self._fs.cat_file(self.path(relative)))
+            content: bytes = self._ask(lambda: self._fs.cat_file(self.path(relative)))
+            return content
 
     def files(self, folder: str) -> dict[str, tuple[int, float | None]]:
-        """All objects below a folder: path relative to it -> bytes, and time of the last change where the system tells
-        it."""
+        """All objects below a folder, by their path relative to it: size in bytes and time of the last change.
+
+        The time is in seconds since 1970; None where the file system does not tell it. Raises ReadFailed.
+        """
         base = self.path(folder).strip("/") + "/"
         with _reading(self.path(folder)):
             found = self._ask(lambda: self._fs.find(self.path(folder), detail=True), LISTING)
         return {name.split(base, 1)[-1]: (info["size"], _modified(info)) for name, info in sorted(found.items())}
 
     def write_whole(self, relative: str, data: bytes, beside: str) -> None:
-        """Write an object in one step: by way of `beside` and a rename on a local disk, in one put elsewhere.
+        """Write an object in one step: on a local disk to `beside`, which is then renamed; elsewhere in one put.
 
         Raises WriteFailed.
         """
@@ -109,10 +111,10 @@ class Objects:
 
     @contextmanager
     def held(self, relative: str) -> Iterator[None]:
-        """Hold a new lock file while the block runs, and remove it after; the system lets go of it when the process
-        dies.
+        """Hold a new lock file while the block runs, and remove it afterwards.
 
-        Only local disks have locks: elsewhere nothing is held.
+        The operating system releases the lock when the process dies. Only local disks have locks: elsewhere this does
+        nothing.
         """
         if not self.local:
             yield
@@ -126,7 +128,7 @@ class Objects:
 
     @contextmanager
     def unheld(self, relative: str) -> Iterator[bool]:
-        """Whether no living process holds a lock file; where that is so, none can take it while the block runs."""
+        """Whether no living process holds a lock file; if none does, none can take it while the block runs."""
         path = Path(self.path(relative))
         if not self.local or not path.exists():
             yield True
@@ -147,7 +149,7 @@ class Objects:
         return RemoteStore(FsspecStore.from_url(url, storage_options=self._options))
 
     def _ask(self, call: Callable[[], Result], times: int = 1) -> Result:
-        """Call the file system; one elsewhere must answer within the limit, or so many times that."""
+        """Call the file system; a remote one must answer within `times` times the limit."""
         return call() if self.local else within(times * self._limit_s, call)
 
     @staticmethod
@@ -164,8 +166,7 @@ class Objects:
 
 
 class RemoteStore(WrapperStore[FsspecStore]):
-    """Makes the errors of a file system, each of which has its own, OSError, to tell them from those of damaged
-    data."""
+    """Turns every error of a file system into OSError, so that it is not taken for damaged data."""
 
     async def get(self, key: str, *arguments: Any, **options: Any) -> Buffer | None:
         with _as_os_errors():
@@ -188,7 +189,7 @@ def _as_os_errors() -> Iterator[None]:
 
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """What is not there is FileNotFoundError; all else is ReadFailed."""
+    """Raises FileNotFoundError for what is not there, and ReadFailed for every other failure."""
     try:
         with _as_os_errors():
             yield
@@ -220,7 +221,7 @@ def _open_held(path: Path) -> IO[bytes]:
 
 
 def _flock(descriptor: int, operation: int) -> None:
-    """Lock a file, on file systems that have locks; on others age alone protects what is being written."""
+    """Lock a file. On a file system without locks only its age protects what is being written."""
     try:
         fcntl.flock(descriptor, operation)
     except OSError as error:

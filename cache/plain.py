@@ -1,4 +1,4 @@
-"""Features without a record, as published: what their rows stand for, and how they become a video of this cache."""
+"""Published features, which have no record: what their rows stand for, and how they become a video of this cache."""
 
 from __future__ import annotations
 
@@ -23,30 +23,33 @@ __all__ = [
 ]
 
 CLIP_AXIS = {"T,D": 0, "crop:T,D": 0, "T,crops,D": 0, "crops,T,D": 1, "videos,T,D": 1, "V,T,H,W,D": 1}
-"""The forms of arrays, and which of their axes counts the clips. `crop:T,D` is an array a crop, `videos,T,D` many
-videos in one."""
+"""The forms of arrays, and which of their axes counts the clips. `crop:T,D` means one array per crop, `videos,T,D` many
+videos in one array."""
 
 
 @dataclass(frozen=True)
 class PlainLayout:
-    """What arrays that carry no record hold.
+    """What arrays without a record hold.
 
-    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. What a video has
-    beyond the last clip is not in its features, so it counts as having as many frames as its clips; a last clip that
-    was filled up ends with the video where its number of frames is known.
+    Row i of an array is the clip of frames i * frames_per_clip to (i + 1) * frames_per_clip - 1. Frames after the last
+    clip are not in the features, so a video counts as having as many frames as its clips. If the video's number of
+    frames is known, a last clip that was padded ends with the video.
 
     Attributes:
-        fps: frames a second of the videos; None where `video_fps` has those of every one.
+        fps: frames per second of the videos; None if `video_fps` has them for every video.
         frames_per_clip: frames of a clip; 16 in the published I3D and C3D features.
-        segments: average the clips to so many segments of equal length, as public code does for training; None keeps
-            all.
+        segments: average the clips to this many segments of equal length, as public code does for training; None keeps
+            all clips.
         dtype: float16 or float32; None keeps that of the arrays.
         suffix: end of the arrays' names that is not part of the video id, such as `_i3d`.
-        axes: one of CLIP_AXIS; None where names, shapes and frame counts tell them.
-        equal_parts: the rows are equal parts of the video, however long it is, in place of clips; needs `frame_counts`.
+        axes: one of CLIP_AXIS; None to find them by names, shapes and frame counts.
+        equal_parts: the rows are equal parts of the video, of whatever length, instead of clips; needs `frame_counts`.
         order: ids of the videos in an array `videos,T,D`.
-        frame_counts: frames of the videos by id; None where they are not known. Ids that it lacks are refused.
-        video_fps: frames a second by id, where they differ.
+        frame_counts: frames of the videos by id; None if they are not known. Videos that are not in it are refused.
+        video_fps: frames per second by id, where they differ.
+
+    Raises:
+        InvalidImport: a value out of range, or `equal_parts` without `frame_counts`.
     """
 
     fps: float | None = None
@@ -71,7 +74,7 @@ class PlainLayout:
             raise InvalidImport("equal parts of a video: the frame counts of the videos are needed")
 
     def fps_of(self, video_id: str) -> float:
-        """Frames a second of a video. Raises InvalidImport where nothing tells them."""
+        """Frames per second of a video. Raises InvalidImport if they are not known."""
         fps = self.fps or (self.video_fps or {}).get(video_id)
         if not fps:
             raise InvalidImport(f"{video_id}: the frames a second are not known: say them (fps)")
@@ -80,12 +83,12 @@ class PlainLayout:
 
 @dataclass(frozen=True)
 class PlainVideo:
-    """A video as plain arrays hold it.
+    """A video in plain arrays.
 
     Attributes:
         video_id: its id.
-        arrays: one, or one a crop.
-        number: its place in an array of many videos.
+        arrays: its array, or one per crop.
+        number: its index in an array of many videos; None if the array is its own.
     """
 
     video_id: str
@@ -94,7 +97,7 @@ class PlainVideo:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what one array holds of it."""
+        """Shape of the part of one array that belongs to it."""
         shape = self.arrays[0].shape
         return shape if self.number is None else (1, *shape[1:])
 
@@ -108,9 +111,9 @@ class Incoming:
         features: (V, T, H, W, D), anything that can be sliced.
         frames: (V, T, L) int64.
         times: (N,) float64 seconds.
-        dtype: to store the features as.
-        provenance: of its commit record.
-        features_crc32c: of every view, where it is known.
+        dtype: as which the features are stored.
+        provenance: for its commit record.
+        features_crc32c: expected CRC-32C of every view; empty if not known.
     """
 
     video_id: str
@@ -123,8 +126,7 @@ class Incoming:
 
 
 def length_problem(clips: int, frames_per_clip: int, frames: int) -> str | None:
-    """What is wrong where clips and frames differ by a clip or more: fewer are left over, and fewer fill up the last
-    clip."""
+    """What is wrong with a number of clips for a number of frames; None if they differ by less than a clip."""
     covered = clips * frames_per_clip
     if abs(covered - frames) < frames_per_clip:
         return None
@@ -132,8 +134,7 @@ def length_problem(clips: int, frames_per_clip: int, frames: int) -> str | None:
 
 
 def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str, Any]:
-    """What the record says of a plain video. It is the same as long as the file and the layout are, and nothing
-    else."""
+    """The provenance in the record of a plain video; it changes exactly when its files or the layout change."""
     facts = [array.path.stat() for array in video.arrays]
     clips, first = video.shape[CLIP_AXIS[axes]], video.arrays[0]
     frames = clips * layout.frames_per_clip
@@ -168,14 +169,15 @@ def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str
 
 
 def from_plain(video: PlainVideo, axes: str, layout: PlainLayout) -> Incoming:
-    """Read a video of plain arrays.
+    """Read a video from plain arrays; each crop becomes a view, in order.
 
     Args:
-        video: whose arrays have the form `axes`; every crop becomes a view, in that order.
-        axes: one of CLIP_AXIS.
+        video: the video.
+        axes: the form of its arrays, one of CLIP_AXIS.
         layout: what the rows stand for.
 
-    Raises InvalidImport for a type that is neither float16 nor float32 where none is asked for.
+    Raises:
+        InvalidImport: the arrays are neither float16 nor float32 and the layout has no `dtype`.
     """
     first = video.arrays[0]
     dtype = layout.dtype or str(first.dtype)
@@ -198,8 +200,10 @@ def from_plain(video: PlainVideo, axes: str, layout: PlainLayout) -> Incoming:
 
 
 def segment_bounds(clips: int, segments: int) -> np.ndarray:
-    """(S, 2) first clip and end of every segment, cut as in the field's public code; with few clips some serve
-    twice."""
+    """First clip and end of every segment, (S, 2) int64, as in the field's public code.
+
+    With fewer clips than segments some clips are in several segments.
+    """
     edges = np.linspace(0, clips, segments + 1).astype(np.int64)
     return np.stack([edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)], axis=1)
 
@@ -216,7 +220,7 @@ def _maps(video: PlainVideo, axes: str) -> np.ndarray:
 
 
 def _row_frames(clips: int, frames: int, layout: PlainLayout) -> tuple[np.ndarray, np.ndarray]:
-    """First frame and end of every row, (T,) int64 each."""
+    """First frame and end (exclusive) of every row, (T,) int64 each."""
     rows = np.arange(clips, dtype=np.int64)
     if layout.equal_parts:
         starts = np.minimum(rows * frames // clips, frames - 1)

@@ -18,16 +18,20 @@ from cache.writer import extend_crc32c
 __all__ = ["FeatureReader"]
 
 READ_CLIPS = 64  # two full chunks, decompressed in parallel
-LARGE_BYTES = 2**28  # of an array; what declares more is held against what is stored before memory is asked for
-EXPANSION = 2**16  # zstd packs a block of 128 KiB of one value into 4 bytes, so no chunk unpacks to more times its size
+LARGE_BYTES = 2**28  # an array that declares more is compared with what is stored before memory is allocated
+EXPANSION = 2**16  # a chunk unpacks to at most this many times its size: zstd needs 4 bytes for 128 KiB of one value
 
 
 class FeatureReader:
     """Features of one committed video.
 
-    Every chunk read is checked against its own checksum, a whole array or view also against the checksum of its values
-    in the commit record. All methods raise DamagedPayload when what is stored is not what was written, and ReadFailed
-    when that cannot be known.
+    Every chunk that is read is checked against its own checksum, and a whole array or view also against the checksum of
+    its values in the commit record. All methods raise DamagedPayload if the stored data is not what was written, and
+    ReadFailed if it cannot be read.
+
+    Args:
+        catalog: the store.
+        record: the video's commit record.
 
     Attributes:
         record: its commit record.
@@ -49,8 +53,15 @@ class FeatureReader:
         return values
 
     def iter_clips(self, view: int, clips: int = READ_CLIPS) -> Iterator[tuple[int, np.ndarray]]:
-        """(first clip, maps (n, H, W, D)) of a view in order; n is `clips` rounded up to whole chunks, but for the
-        last."""
+        """The maps of a view in pieces, in order.
+
+        Args:
+            view: 0 to V - 1.
+            clips: of a piece, rounded up to whole chunks; the last piece can be shorter.
+
+        Yields:
+            (first clip, maps (n, H, W, D)).
+        """
         chunk, crc = self.record.chunk_clips, 0
         step = -(-clips // chunk) * chunk
         for start in range(0, self.shape[1], step):
@@ -72,11 +83,11 @@ class FeatureReader:
         return self._whole("times")
 
     def read(self, name: str, selection: tuple) -> np.ndarray:
-        """A part of an array; `selection` indexes its first axes. What it touches is checked chunk by chunk."""
+        """A part of an array; `selection` indexes its first axes. Every chunk that it touches is checked."""
         array = self._array(name)
         with self._reading(f"array {name}"):
             values = np.asarray(array[(*selection, ...)])
-        # What is written is never NaN or negative, so one value a clip shows whether its chunk was there.
+        # Written values are never NaN, nor negative where they are integers: one value per clip shows a missing chunk.
         witness = values[..., 0, 0, 0] if name == "features" else values
         if (np.isnan(witness) if values.dtype.kind == "f" else witness < 0).any():
             raise DamagedPayload(f"{self._where}: array {name} has missing chunks (fill values were read)")
@@ -88,7 +99,7 @@ class FeatureReader:
         return values
 
     def _array(self, name: str) -> zarr.Array:
-        """An array, its metadata checked when it is first touched."""
+        """An array; its metadata is checked on first use."""
         if name not in self._arrays:
             self._check_metadata(f"{name}/zarr.json")
             with self._reading(f"array {name}"):
@@ -101,12 +112,11 @@ class FeatureReader:
         return self._arrays[name]
 
     def check_stored(self) -> None:
-        """Hold the declared size of the features against what is stored; whoever plans with that size calls it
-        first."""
+        """Check the declared size of the features against what is stored, before planning with that size."""
         self._array("features")
 
     def _check_stored(self, name: str, array: zarr.Array) -> None:
-        """A large array, or one of large chunks, has all its chunks, and they are large enough to hold it."""
+        """Check that a large array, or one of large chunks, has all its chunks and that they can hold its values."""
         declared = max(array.nbytes, math.prod(array.chunks) * array.dtype.itemsize)
         if declared <= LARGE_BYTES:
             return
@@ -136,8 +146,7 @@ class FeatureReader:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Tell damage from a failure to read: zarr raises ValueError or RuntimeError for what fails its checksum or
-        codec."""
+        """Tell damage from a failure to read: zarr raises ValueError or RuntimeError if a checksum or codec fails."""
         try:
             yield
         except FileNotFoundError as error:

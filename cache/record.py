@@ -1,4 +1,4 @@
-"""The commit record: one small JSON object that makes a video's payload visible and says what it is."""
+"""The commit record: one small JSON object that makes a video's payload visible and describes it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ class CommitRecord:
     """What is stored of one video.
 
     Attributes:
-        video_id, namespace: whose features, made how.
+        video_id: the video.
+        namespace: which stands for the way its features were made.
         payload: name of the immutable group, relative to the namespace.
-        shapes: array name -> shape, for features (V, T, H, W, D), cue (V, D), frames (V, T, L), times (N,).
-        dtype: of the features, float16 or float32.
+        shapes: shape by array name, for features (V, T, H, W, D), cue (V, D), frames (V, T, L), times (N,).
+        dtype: float16 or float32, the type of the features.
         chunk_clips: clips of one view in a chunk of the features.
-        metadata_sha256: path in the payload -> SHA-256 of every zarr.json, which chunk checksums do not cover.
-        values_crc32c: array name -> CRC-32C of its values, little-endian in C order, as 8 hex digits; for features one
-            a view.
+        metadata_sha256: SHA-256 of every zarr.json by its path in the payload; chunk checksums do not cover these.
+        values_crc32c: CRC-32C of the values by array name, little-endian in C order, as 8 hex digits; one per view for
+            the features.
         provenance: free-form JSON: source file, weights, preprocessing, versions.
         created: ISO 8601, UTC.
-        schema_version: of this record.
+        schema_version: version of the record's format.
+
+    Raises:
+        InvalidRecord: fields that are out of range or contradict each other.
     """
 
     video_id: str
@@ -51,7 +55,7 @@ class CommitRecord:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        """A record may come from anyone, so what others compute with or open is checked here. Raises InvalidRecord."""
+        """Check every field that other code computes with or opens: a record can come from anywhere."""
         if not isinstance(self.payload, str) or not PAYLOAD.fullmatch(self.payload):
             raise InvalidRecord(
                 f"{self.video_id}: payload: expected payloads/<key>/<name> below the namespace, got {self.payload!r}"
@@ -82,16 +86,20 @@ class CommitRecord:
         return math.prod(self.shapes["features"]) * (2 if self.dtype == "float16" else 4)
 
     def to_json(self) -> str:
-        """The record as text, sealed: its last field is the SHA-256 of the text without that field."""
+        """The record as text with a seal: its last field is the SHA-256 of the text without that field."""
         return _sealed(asdict(self))
 
     @classmethod
     def from_json(cls, text: str, where: str) -> CommitRecord:
         """Parse a record.
 
+        Args:
+            text: what `to_json` returned.
+            where: the name of the text in messages.
+
         Raises:
-            InvalidRecord: it is not byte for byte what was written; names `where`.
-            UnsupportedRecord: it is, by a version of this library that keeps another schema.
+            InvalidRecord: the text is not byte for byte what was written.
+            UnsupportedRecord: it is, but by a version of this library with another schema.
         """
         try:
             data = json.loads(text)

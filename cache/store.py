@@ -1,7 +1,7 @@
 """The feature store: namespaces of videos, each visible exactly when its commit record is there.
 
-`FeatureStore` is the face of the library: the catalog of records, and reading, writing, checking and clearing of what
-they name.
+`FeatureStore` is the main class of the library: the catalog of records, with methods that read, write, check and remove
+what the records name.
 """
 
 from __future__ import annotations
@@ -87,37 +87,50 @@ class FeatureStore(Catalog):
         frames_per_clip: int,
         dtype: str = "float16",
     ) -> FeatureWriter:
-        """A context manager that writes one video under a fresh name; nothing is visible before its `commit`."""
+        """A context manager that writes one video; nothing is visible before its `commit`.
+
+        Args:
+            namespace: where the video goes.
+            video_id: its id; a video of that id is replaced by the commit.
+            views, rows, columns, channels: V, H, W and D of the maps.
+            frames_per_clip: frames that each clip was made of.
+            dtype: float16 or float32, as which the maps are stored.
+        """
         check_namespace(namespace)
         return FeatureWriter(
             self, namespace, video_id, (views, rows, columns, channels), frames_per_clip=frames_per_clip, dtype=dtype
         )
 
     def dask(self, namespace: str, video_id: str, array: str = "features") -> da.Array:
-        """A video's array, lazily: features (V, T, H, W, D), cue (V, D) or frames (V, T, L), in chunks as they are
-        stored."""
+        """A lazy array of a video: features (V, T, H, W, D), cue (V, D) or frames (V, T, L), in the stored chunks."""
         from cache.views import stack
 
-        return stack(self, namespace, [video_id], array)[0]
+        lazy: da.Array = stack(self, namespace, [video_id], array)[0]
+        return lazy
 
     def stack(self, namespace: str, video_ids: Sequence[str], array: str = "features") -> da.Array:
-        """One array of many videos along a new first axis, lazily: features (N, V, T, H, W, D), cue (N, V, D) or
-        frames.
+        """A lazy array of many videos along a new first axis.
 
-        Raises ShapeMismatch where the videos differ in shape: test videos have cues in common, not numbers of windows.
+        Args:
+            namespace: of the videos.
+            video_ids: N of them.
+            array: features (N, V, T, H, W, D), cue (N, V, D) or frames (N, V, T, L).
+
+        Raises:
+            ShapeMismatch: the videos differ in shape, as the features of test videos usually do; their cues do not.
         """
         from cache.views import stack
 
         return stack(self, namespace, video_ids, array)
 
     def to_xarray(self, namespace: str, video_id: str) -> xr.Dataset:
-        """A video's arrays with named axes, features lazily, and the frames and times of every clip as coordinates."""
+        """A video's arrays with named axes; features are lazy, coordinates are the frames and times of every clip."""
         from cache.views import to_xarray
 
         return to_xarray(self, namespace, video_id)
 
     def verify(self, namespace: str, repair: bool = False) -> list[Finding]:
-        """Read and check everything in a namespace; `repair` withdraws the videos that are damaged."""
+        """Read and check everything in a namespace; with `repair` damaged videos are withdrawn."""
         return list(verify(self, namespace, repair=repair))
 
     def gc(self, namespace: str, older_than_s: float = 86400.0, dry_run: bool = False) -> list[Garbage]:

@@ -1,9 +1,9 @@
-"""Verification: read everything that a namespace holds and say what is not as it was written."""
+"""Verification: read everything that a namespace holds and report what is not as it was written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,11 +12,12 @@ from cache.catalog import Catalog
 from cache.collect import unreferenced
 from cache.errors import CacheError, DamagedPayload, InvalidName, NotCached, ReadFailed, UnsupportedRecord
 from cache.names import unescape
+from cache.progress import Progress
 from cache.reader import FeatureReader
 
 __all__ = ["Finding", "verify"]
 
-Progress = Callable[[int, int, str], None]
+Kind = Literal["damaged", "unreadable", "unsupported", "orphan"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,16 @@ class Finding:
     """One thing that is not as it should be.
 
     Attributes:
-        kind: `damaged`, not what was written; `unreadable`, it cannot be known now; `unsupported`, a record of another
-            schema; `orphan`, a payload without a record: of a writer at work or interrupted, replaced or withdrawn, or
-            its record is lost.
-        namespace, video_id: of what.
-        array: which array, `record` for the commit record, `zarr.json` for the payload's own metadata; none for an
-            orphan.
-        problem: what was expected and what was got.
+        kind: `damaged`, not what was written; `unreadable`, it could not be read, so its state is not known;
+            `unsupported`, a record of another schema; `orphan`, a payload without a record: its writer is at work or
+            was interrupted, the video was replaced or withdrawn, or its record is lost.
+        namespace, video_id: what it belongs to.
+        array: its name, `record` for the commit record, `zarr.json` for the payload's metadata; None for an orphan.
+        problem: what was expected and what was found.
         withdrawn: whether the video was taken out of the cache, so that the next extraction makes it again.
     """
 
-    kind: Literal["damaged", "unreadable", "unsupported", "orphan"]
+    kind: Kind
     namespace: str
     video_id: str
     array: str | None
@@ -58,12 +58,12 @@ def verify(
     for number, key in enumerate(keys):
         if progress:
             progress(number, len(keys), _name(key))
-        problems = list(_check_video(catalog, namespace, key))
-        withdrawn = repair and any(kind == "damaged" for _, kind, _ in problems)
+        findings = list(_check_video(catalog, namespace, key))
+        withdrawn = repair and any(finding.kind == "damaged" for finding in findings)
         if withdrawn:
             catalog.withdraw_key(namespace, key)
-        for array, kind, problem in problems:
-            yield Finding(kind, namespace, _name(key), array, problem, withdrawn)
+        for finding in findings:
+            yield replace(finding, withdrawn=withdrawn)
     for payload in sorted(orphans & set(unreferenced(catalog, namespace))):  # without what was committed meanwhile
         yield Finding(
             "orphan", namespace, _name(payload.split("/")[1]), None, f"{payload}: no commit record refers to it"
@@ -72,33 +72,36 @@ def verify(
         progress(len(keys), len(keys), "checked")
 
 
-def _check_video(catalog: Catalog, namespace: str, key: str) -> Iterator[tuple[str, str, str]]:
-    """(array, kind, problem) of everything of a video that is not what was written."""
+def _check_video(catalog: Catalog, namespace: str, key: str) -> Iterator[Finding]:
+    """Everything of a video that is not what was written."""
+
+    def finding(array: str, error: CacheError) -> Finding:
+        return Finding(_kind(error), namespace, _name(key), array, str(error))
+
     try:
         record = catalog.record_of_key(namespace, key)
     except NotCached:  # withdrawn since the listing
         return
     except CacheError as error:
-        yield "record", _kind(error), str(error)
+        yield finding("record", error)
         return
-    problems = []
     try:
         reader = FeatureReader(catalog, record)
     except CacheError as error:
-        problems.append(("zarr.json", _kind(error), str(error)))
+        findings = [finding("zarr.json", error)]
     else:
-        problems += [(array, _kind(error), str(error)) for array, error in _check_arrays(reader)]
-    # A payload may go once its video is extracted anew, also while it is being checked: then it is not the video's any
-    # more.
+        findings = [finding(array, error) for array, error in _check_arrays(reader)]
+    # A payload can be removed once its video is extracted again, even during this check: it is then no longer the
+    # video's, and what is wrong with it does not matter.
     if (
-        problems
+        findings
         and catalog.has(namespace, record.video_id)
         and catalog.record_of_key(namespace, key).payload == record.payload
     ):
-        yield from problems
+        yield from findings
 
 
-def _kind(error: CacheError) -> Literal["damaged", "unreadable", "unsupported"]:
+def _kind(error: CacheError) -> Kind:
     if isinstance(error, UnsupportedRecord):
         return "unsupported"
     return "unreadable" if isinstance(error, ReadFailed) else "damaged"

@@ -1,4 +1,4 @@
-"""Lazy views: what is described at once and read when it is computed, in chunks as they are stored."""
+"""Lazy arrays of the cache: described at once, read when they are computed, in the chunks that are stored."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def stack(catalog: Catalog, namespace: str, video_ids: Sequence[str], array: str
         dtypes = {record.dtype, first.dtype} if array == "features" else ()
         if record.shapes[array] != first.shapes[array] or len(dtypes) > 1:
             raise ShapeMismatch(
-                f"{namespace}: {array} of {record.video_id}: expected {first.shapes[array]} {first.dtype} as of {first.video_id}, "
-                f"got {record.shapes[array]} {record.dtype}"
+                f"{namespace}: {array} of {record.video_id}: expected {first.shapes[array]} {first.dtype} "
+                f"as of {first.video_id}, got {record.shapes[array]} {record.dtype}"
             )
     shape = (len(records), *first.shapes[array])
     chunk = (1, 1, first.chunk_clips, *shape[3:]) if array == "features" else (1, *shape[1:])
     dtype = DTYPES.get(array, np.dtype(first.dtype))
-    return da.map_blocks(
+    stacked: da.Array = da.map_blocks(
         _load,
         (catalog, tuple(records), array),
         name=f"{array}-{tokenize(catalog.url, namespace, [record.payload for record in records])}",
@@ -63,6 +63,7 @@ def stack(catalog: Catalog, namespace: str, video_ids: Sequence[str], array: str
         dtype=dtype,
         meta=np.empty((0,) * len(shape), dtype),
     )
+    return stacked
 
 
 def to_xarray(catalog: Catalog, namespace: str, video_id: str) -> xr.Dataset:

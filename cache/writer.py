@@ -1,4 +1,4 @@
-"""Writing one video's features: a fresh payload, filled in whole chunks, then one commit record."""
+"""Writing one video's features: a new payload, filled in whole chunks, then one commit record."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from cache.record import CommitRecord
 __all__ = ["AXES", "CHUNK_CLIPS", "FeatureWriter", "extend_crc32c"]
 
 # Measured by benchmarks/cache.py, see docs/cache-format.md. Within a chunk the channel comes before the position: most
-# of a map's zeros are channels that are silent in a clip, and their zeros then lie together. zstd finds those at its
-# fastest levels.
+# zeros are those of channels that are silent in a clip, and side by side they compress well at zstd's fastest levels.
 CHUNK_CLIPS = 32
 FLUSH_CLIPS = 2 * CHUNK_CLIPS  # chunks are compressed in parallel
 ORDER_IN_CHUNK = (0, 1, 4, 2, 3)
@@ -99,8 +98,8 @@ class FeatureWriter:
         """
         if features.shape[1:] != self._map_shape or frames.shape != (len(features), self._length):
             raise ShapeMismatch(
-                f"{self._where}: expected features (n, {', '.join(map(str, self._map_shape))}) and frames (n, {self._length}), "
-                f"got {features.shape} and {frames.shape}"
+                f"{self._where}: expected features (n, {', '.join(map(str, self._map_shape))}) and "
+                f"frames (n, {self._length}), got {features.shape} and {frames.shape}"
             )
         if frames.size and frames.min() < 0:
             raise InvalidFrames(f"{self._where}: view {view}: expected frame indices from 0, got {frames.min()}")
@@ -127,7 +126,10 @@ class FeatureWriter:
             raise InvalidFrames(f"{self._where}: time of frame {frame}: expected seconds, got {self._times[frame]}")
 
     def commit(self, provenance: Mapping[str, Any]) -> CommitRecord:
-        """Write what is left and make the video visible; a record it had before is replaced.
+        """Write the remaining clips and make the video visible; a record that it had before is replaced.
+
+        Args:
+            provenance: JSON data on how the features were made; kept in the record.
 
         Raises:
             ShapeMismatch: the views hold different numbers of clips, or none.
@@ -142,6 +144,7 @@ class FeatureWriter:
             raise ShapeMismatch(f"{self._where}: expected the same number of clips in every view, got {counts}")
         for view in range(self._views):
             self._flush(view, whole_chunks=False)
+        assert self._features is not None  # every view has clips, and they are flushed
         frames = np.stack([np.concatenate(clips) for clips in self._frames])
         shapes = {"features": tuple(self._features.shape)}
         checksums = {"features": tuple(f"{crc:08x}" for crc in self._crc32c)}
@@ -166,13 +169,13 @@ class FeatureWriter:
             provenance=dict(provenance),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        # From here on the record may be there whatever is heard of it: an answer of a store may be lost, a key pressed.
+        # From here on the record may be there even if this call fails: the answer of a store can be lost.
         self._published = True
         self._catalog.publish(record)
         return record
 
     def _abandon(self) -> None:
-        """Take the payload away, then let go of its lock; what cannot be removed now, `gc` removes."""
+        """Remove the payload, then release its lock; `gc` removes what cannot be removed now."""
         with suppress(OSError):
             self._catalog.objects.remove(self._folder)
         self._held.close()
@@ -202,7 +205,7 @@ class FeatureWriter:
     def _array(
         self, name: str, chunk: tuple[int, ...], fill: float, order: tuple[int, ...] = (), **content: Any
     ) -> zarr.Array:
-        """Make an array of the payload; `content` is its data, or its shape and dtype."""
+        """Create an array of the payload; `content` is `data`, or `shape` and `dtype`."""
         return self._group.create_array(
             name,
             **content,
@@ -216,7 +219,7 @@ class FeatureWriter:
         )
 
     def _flush(self, view: int, whole_chunks: bool) -> None:
-        """Write the clips of a view that are waiting; the first to be written decides the size of the chunks."""
+        """Write the pending clips of a view. The first call decides the size of the chunks."""
         waiting = sum(map(len, self._pending[view]))
         count = waiting // CHUNK_CLIPS * CHUNK_CLIPS if whole_chunks else waiting
         if not count:
@@ -229,14 +232,15 @@ class FeatureWriter:
             self._features = self._array("features", chunk, np.nan, ORDER_IN_CHUNK, shape=shape, dtype=self._dtype)
         elif self._features.shape[1] < shape[1]:
             self._features.resize(shape)
+        features = self._features
 
         def write_chunk(start: int) -> None:
             clips = maps[start : min(start + CHUNK_CLIPS, count)]
             place = slice(first + start, first + start + len(clips))
-            # Handed over in the shape and the memory order of a chunk, which zarr takes as it is: else it would fill a
-            # copy and reorder that, both in its one event loop, for longer than the compression takes.
+            # zarr takes an array with the shape and memory order of a chunk as it is. It would copy and reorder any
+            # other in its only event loop, which takes longer than the compression.
             ordered = np.ascontiguousarray(clips.transpose(0, 3, 1, 2))
-            self._features[view : view + 1, place] = ordered.transpose(0, 2, 3, 1)[None]
+            features[view : view + 1, place] = ordered.transpose(0, 2, 3, 1)[None]
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(write_chunk, range(0, count, CHUNK_CLIPS)))
@@ -245,10 +249,15 @@ class FeatureWriter:
 
 
 def extend_crc32c(crc: int, values: np.ndarray) -> int:
-    """CRC-32C of all values so far, from that of the values before these; an array counts as little-endian bytes in C
-    order."""
+    """The CRC-32C of some values, continued with more values.
+
+    Args:
+        crc: of the values before these; 0 for none.
+        values: of any shape; they count as little-endian bytes in C order.
+    """
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return google_crc32c.extend(crc, little.reshape(-1).view(np.uint8))
+    extended: int = google_crc32c.extend(crc, little.reshape(-1).view(np.uint8))
+    return extended
 
 
 def _all_finite(values: np.ndarray) -> bool:
@@ -261,5 +270,7 @@ def _highest(values: np.ndarray) -> np.ndarray:
     """Maximum over clips and positions of (n, H, W, D), (D,)."""
     # Halves that are not negative, as after a ReLU, order as their bits do, and integers are far faster to compare.
     if values.dtype == np.float16 and (bits := values.view(np.int16)).min() >= 0:
-        return bits.max(axis=(0, 1, 2)).view(np.float16)
-    return values.max(axis=(0, 1, 2))
+        highest: np.ndarray = bits.max(axis=(0, 1, 2)).view(np.float16)
+    else:
+        highest = values.max(axis=(0, 1, 2))
+    return highest

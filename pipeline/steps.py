@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.progress import Progress, Say
+from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.recipes import Recipes
 
@@ -32,11 +32,7 @@ class Report:
     say: Say
 
 
-def _nothing(*told: object) -> None:
-    """Tells nobody."""
-
-
-SILENT = Report(_nothing, _nothing)
+SILENT = Report(silent, silent)
 
 
 @dataclass(frozen=True)

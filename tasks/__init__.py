@@ -8,10 +8,13 @@ from tasks.base import ExperimentTask
 from tasks.pipeline import (
     Evaluate,
     EvaluateAll,
+    Events,
     ExtractFeatures,
     ExtractShard,
     FineTune,
     Manifest,
+    OperatingPoint,
+    Report,
     ScoreVideos,
     TrainHead,
 )
@@ -20,11 +23,14 @@ __all__ = [
     "Ablate",
     "Evaluate",
     "EvaluateAll",
+    "Events",
     "ExperimentTask",
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
     "Manifest",
+    "OperatingPoint",
+    "Report",
     "ScoreVideos",
     "TrainHead",
 ]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import luigi
 
 from pipeline import workflow
+from pipeline.workflow import Report as Listener
 from pipeline.workflow import Step
 from tasks.base import StagedTask, StepTask
 
 __all__ = [
     "Evaluate",
     "EvaluateAll",
+    "Events",
     "ExtractFeatures",
     "ExtractShard",
     "FineTune",
     "Manifest",
+    "OperatingPoint",
+    "Report",
     "ScoreVideos",
     "TrainHead",
 ]
@@ -97,16 +101,53 @@ class Evaluate(StagedTask):
         return workflow.Evaluate(self.recipes, self.run_name)
 
 
+class OperatingPoint(StagedTask):
+    """Choose the thresholds of events on the run's validation videos, for the accepted false alarms per hour."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.OperatingPoint(self.recipes, self.run_name)
+
+
+class Events(StagedTask):
+    """List the events of the test videos, of every class and of anomaly in general."""
+
+    run_name = run_parameter()
+
+    @property
+    def step(self) -> Step:
+        return workflow.Events(self.recipes, self.run_name)
+
+
 class EvaluateAll(StepTask):
-    """The whole pipeline: every run of the configuration, from videos to a summary of frame-level metrics."""
+    """The whole pipeline: every run of the configuration, from videos to a summary of metrics, and the page.
+
+    The summary is there before the page is made: when that fails, the figures are kept, and the same command tries the
+    page again.
+    """
 
     @property
     def step(self) -> Step:
         return workflow.EvaluateAll(self.recipes)
+
+    def complete(self) -> bool:
+        return super().complete() and workflow.HtmlReport(self.recipes).complete()
 
     def run(self) -> None:
         from pipeline.stages.evaluation.summary import summary_table
 
         super().run()
         print(summary_table(self.step.output()))
+        page = workflow.HtmlReport(self.recipes).make(Listener(self.report, self.say))
+        print(f"page: {page / 'index.html'}")
         self.recipes.quarantine.check(self.experiment.machine.max_quarantined)
+
+
+class Report(StepTask):
+    """Write the page of an experiment: an index and one page per test video, in a folder that opens from disk."""
+
+    @property
+    def step(self) -> Step:
+        return workflow.HtmlReport(self.recipes)

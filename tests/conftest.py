@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import signal
 import uuid
 from pathlib import Path
 
@@ -25,6 +26,9 @@ pytest.register_assert_rewrite("cache.testing")
 # The same examples in every run, and no limit of time: a busy machine must not make a test fail.
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
+# A script that starts pytest in the background makes it, and every process of a test, deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NANO = {
     "experiment": "nano",

@@ -1,7 +1,7 @@
 """Ablations: many settings and seeds of one experiment on shared features, in parallel processes, to one table.
 
 First come the features of every sampling, then every reduction once, then heads and score tables, stacked where they
-can be (`pipeline.stages.training.stack`), and only when all of these are there the metrics on the test videos. Nothing
+can be (`pipeline.stages.training.joint`), and only when all of these are there the metrics on the test videos. Nothing
 is chosen on
 those: the setting that the table marks is the best on the validation split. Finished parts are kept, so an interrupted
 ablation goes on; runs are named by content, so another ablation that shares settings uses them too.
@@ -110,11 +110,11 @@ def _features(experiment: Experiment, report: Report) -> Recipes:
 
 def _stacks(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[str]]:
     """Runs that are trained together, enough groups for all workers."""
-    from pipeline.stages.training.stack import stack_key
+    from pipeline.stages.training.joint import joint_key
 
     groups: dict[object, list[str]] = {}
     for run in runs:
-        key = stack_key(recipes.experiment.run(run)) if not recipes.head_folder(run).is_dir() else None
+        key = joint_key(recipes.experiment.run(run)) if not recipes.head_folder(run).is_dir() else None
         groups.setdefault((recipes.reduced_folder(run, "train"), key) if key else run, []).append(run)
     stacks = []
     for members in groups.values():
@@ -217,7 +217,7 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
     from cache import FeatureStore
     from pipeline.stages.common.feature_recipe import training_recipe
     from pipeline.stages.training.bags_on_disk import read_training
-    from pipeline.stages.training.stack import fit_stack
+    from pipeline.stages.training.joint import fit_jointly
     from pipeline.stages.training.train import train_on, write_head, write_losses
     from pipeline.stages.training.training_set import check_shape, gather
 
@@ -235,7 +235,7 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
         return {}
     judges = [material.validation(run.head) for run in runs]
     validations = judges if material.held_out else None
-    trained = fit_stack(material.bags, material.labels, runs, len(manifest.classes), validations)
+    trained = fit_jointly(material.bags, material.labels, runs, len(manifest.classes), validations)
     failed: dict[str, PipelineError] = {}
     for name, run, result, judge in zip(names, runs, trained, judges, strict=True):
         if isinstance(result, PipelineError):

@@ -17,7 +17,7 @@ from pipeline.metrics import estimate
 from pipeline.metrics.bootstrap import MetricFunction
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.evaluation.evaluate import judge_folder
+from pipeline.stages.evaluation.judged import judge_folder
 
 __all__ = ["setting_figures", "write_table"]
 
@@ -39,11 +39,11 @@ def setting_figures(setting: Setting, path: Path) -> None:
     judged = [
         judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs
     ]
-    groups = [_mean([one.groups[i] for one in judged]) for i in range(len(judged[0].groups))]
+    groups = [_mean([one.groups[name] for one in judged]) for name in judged[0].groups]
     options = {"resamples": evaluation.resamples, "seed": evaluation.bootstrap_seed, "needs": judged[0].needs}
     found = estimate(groups, len(judged[0].truth), **options)
     once = np.ones((len(judged[0].truth), 1))
-    seeds = [{name: float(v[0]) for group in one.groups for name, v in group(once).items()} for one in judged]
+    seeds = [{name: float(v[0]) for group in one.groups.values() for name, v in group(once).items()} for one in judged]
     validation = [_validation_auc(recipes.head_folder(run)) for run in setting.runs]
     row = {"setting": setting.name, "seeds": len(setting.runs)}
     row["validation_auc"] = None if None in validation else _spread(validation)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, LocalPath, say
+from pipeline.cli.shared import FOLDER, say
+from pipeline.cli.tables import SCORES, with_tables
 from pipeline.config import Evaluation, load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import make_folder
@@ -18,65 +17,7 @@ from pipeline.stages.common.outputs import make_folder
 if TYPE_CHECKING:
     from pipeline.stages.scoring.tables import ScoreForm
 
-__all__ = ["SCORES", "compare", "evaluate_folder", "export_submission", "with_tables"]
-
-FILE = click.Path(path_type=Path, dir_okay=False)
-SCORES = LocalPath(path_type=Path)
-
-
-def with_tables(function: Callable) -> Callable:
-    """Add the options that say what scores stand for and how their files are read, as `form` and `lengths`."""
-
-    @functools.wraps(function)
-    def wrapper(*args: object, lengths: Path | None, **options: object) -> object:
-        from pipeline.stages.scoring.tables import ScoreForm, read_lengths
-
-        form = {name: options.pop(name) for name in ScoreForm.__dataclass_fields__}
-        known = read_lengths(lengths) if lengths else None
-        return function(*args, form=ScoreForm(**form), lengths=known, **options)
-
-    for option in (
-        click.option("--array", help="The array of scores, in .npz and .mat files that hold several."),
-        click.option(
-            "--crops", type=click.Choice(["mean"]), help="Scores are (n, crops) or (crops, n): how crops become one."
-        ),
-        click.option(
-            "--order", type=FILE, help="The scores are one array of all videos, in the order of this list, one a line."
-        ),
-        click.option(
-            "--suffix",
-            default="",
-            help="End of the names of files or arrays that is not part of the id, such as _pred.",
-        ),
-        click.option(
-            "--lengths",
-            "--frame-counts",
-            "lengths",
-            type=FILE,
-            help="A table of frame counts, where more or fewer are decoded than the manifest plans: a CSV with video_id and frames "
-            "(a per_video.csv), or a published list that states frames.",
-        ),
-        click.option(
-            "--equal-parts", is_flag=True, help="A video's scores are of equal parts of it, such as 32 segments."
-        ),
-        click.option(
-            "--clip-frames",
-            type=click.IntRange(min=1),
-            help="Scores are one a frame of whole clips of so many frames (16): they end before the video, or go beyond it.",
-        ),
-        click.option(
-            "--tail",
-            type=click.Choice(["exact", "partial", "repeat"]),
-            default="exact",
-            show_default=True,
-            help="The last frames, fewer than a stride: there are none; they have their own score; they repeat the one before.",
-        ),
-        click.option(
-            "--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Frames that a score stands for."
-        ),
-    ):
-        wrapper = option(wrapper)
-    return wrapper
+__all__ = ["compare", "evaluate_folder", "export_submission", "settings"]
 
 
 def settings(config: Path | None, run: str) -> Evaluation:
@@ -95,7 +36,7 @@ def evaluate_folder(
     form: ScoreForm,
     lengths: dict[str, int] | None,
 ) -> None:
-    """Evaluate scores of any system and print the figures."""
+    """Evaluate scores of any system and print the metrics."""
     from pipeline.stages.evaluation.evaluate import evaluate_tables
 
     if truth is None:
@@ -106,8 +47,11 @@ def evaluate_folder(
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
     warnings: list[str] = []
-    options = {"form": form, "lengths": lengths}
-    make_folder(final, lambda folder: warnings.extend(evaluate_tables(scores, truth, folder, evaluation, **options)))
+
+    def build(folder: Path) -> None:
+        warnings.extend(evaluate_tables(scores, truth, folder, evaluation, form=form, lengths=lengths))
+
+    make_folder(final, build)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo((final / "metrics.json").read_text(encoding="utf-8"))
@@ -132,8 +76,10 @@ def compare(
     form: ScoreForm,
     lengths: dict[str, int] | None,
 ) -> None:
-    """Print FIRST minus SECOND, scores of any two systems, for every figure, with its paired 95 % interval over
-    videos."""
+    """Print FIRST minus SECOND for every metric, with its paired 95 % interval over videos.
+
+    FIRST and SECOND are scores of any two systems.
+    """
     from pipeline.stages.evaluation.evaluate import compare_tables
 
     found = compare_tables(first, second, truth, settings(config, run), form=form, lengths=lengths)
@@ -153,7 +99,7 @@ def compare(
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="theta of task 2; not used where the head's training chose its own.",
+    help="theta of task 2; not used if the training of the head chose thresholds.",
 )
 @with_tables
 def export_submission(
@@ -161,7 +107,7 @@ def export_submission(
 ) -> None:
     """Write task1.csv (video, frame, score) and task2.csv (video, class, start, end, score) of CitySCENE."""
     from pipeline.data.manifest import load
-    from pipeline.stages.scoring.tables import export_submission as export
+    from pipeline.stages.scoring.submission import export_submission as export
 
     classes: tuple[str, ...] = ()
     if truth:

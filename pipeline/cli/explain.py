@@ -1,4 +1,4 @@
-"""`gig explain`: pictures of what a video's highest scores rest on."""
+"""`gig explain`: pictures that show what the highest scores of a video are based on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.cli.shared import (
     with_run,
     with_stage,
 )
-from pipeline.config import SyntheticDataset
+from pipeline.config import GeneratedDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import ExtractFeatures, Manifest, frozen, model, usable_manifest
@@ -32,22 +32,22 @@ __all__ = ["explain"]
 @with_stage
 @with_run
 @click.option(
-    "--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Peaks of the score to show, at most."
+    "--windows", type=click.IntRange(1, 50), default=3, show_default=True, help="Largest number of peaks to show."
 )
 @click.option(
     "--out",
     type=FOLDER,
     default="explain",
     show_default=True,
-    help="Where the folder of the video's pictures goes.",
+    help="Folder for the video's folder of pictures.",
 )
-@click.option("--truth", is_flag=True, help="Draw the annotated intervals of a test video into the curve.")
+@click.option("--truth", is_flag=True, help="Show the annotated intervals of a test video in the plot.")
 @click.argument("video")
 def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, video: str) -> None:
-    """Show what the highest scores of VIDEO rest on: a test video's id, or a video file.
+    """Show what the highest scores of VIDEO are based on; VIDEO is the id of a test video, or a video file.
 
-    Writes a picture for each peak of the score - the frame with the relation map over it, the chosen cells outlined -
-    the score curve of all classes, and index.json; prints their paths.
+    Writes one picture for each peak of the score (the frame with the relation map over it and the chosen cells
+    outlined), a plot of the scores of all classes, and index.json; prints their paths.
     """
     from pipeline.stages.common.manifest import load_manifest
     from pipeline.stages.explain.explain import Request, explain_cached, explain_file
@@ -67,7 +67,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
         raise PipelineError(
             f"--truth: expected a test video of {recipes.experiment.experiment}, {video} is a file without annotations"
         )
-    if not (known and isinstance(recipes.experiment.dataset, SyntheticDataset)):
+    if not (known and isinstance(recipes.experiment.dataset, GeneratedDataset)):
         warn_of_stand_in(recipes)
     final = out / escape(video if known else file.name)
     if final.exists():

@@ -1,7 +1,7 @@
 """The `gig` command: the stages one by one, for people; `luigi --module tasks EvaluateAll` runs them all.
 
-A command does what is missing before it: `gig evaluate` on a fresh machine extracts, trains and scores first. Outputs
-lie where the Luigi tasks put them, so the two can be mixed.
+A command first makes what it needs and is missing: `gig evaluate` on a new machine extracts, trains and scores first.
+Outputs are where the Luigi tasks put them, so the two can be mixed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import click
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
-from pipeline.cli.evaluate import SCORES, compare, evaluate_folder, export_submission, settings, with_tables
+from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, settings
+from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
+from pipeline.cli.operating_point import operating_point
 from pipeline.cli.render import render
+from pipeline.cli.report import report
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
@@ -36,6 +39,7 @@ from pipeline.cli.shared import (
     with_config,
     with_run,
 )
+from pipeline.cli.tables import SCORES, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.config.doubts import training_warnings
 from pipeline.errors import PipelineError
@@ -59,34 +63,37 @@ main.add_command(ablate)
 main.add_command(cache)
 main.add_command(clips)
 main.add_command(compare)
+main.add_command(events)
 main.add_command(explain)
 main.add_command(export)
 main.add_command(export_submission)
 main.add_command(labels)
 main.add_command(manifest)
+main.add_command(operating_point)
 main.add_command(render)
+main.add_command(report)
 main.add_command(score)
 
 
 @main.group()
 def config() -> None:
-    """Look at an experiment's configuration."""
+    """Print and check an experiment's configuration."""
 
 
 @config.command()
 @with_config
 def show(recipes: Recipes) -> None:
-    """Print the configuration with every default spelled out."""
+    """Print the configuration with all defaults."""
     click.echo(to_yaml(recipes.experiment), nl=False)
 
 
 @config.command()
 @with_config
-@click.option("--no-data", is_flag=True, help="Look at the configuration alone, not at the files that it names.")
+@click.option("--no-data", is_flag=True, help="Check only the configuration, not the files that it names.")
 def check(recipes: Recipes, no_data: bool) -> None:
-    """Validate the configuration, with the data set, annotations and weights that it names; exit 1 with every problem.
+    """Check the configuration and the data set, annotations and weights that it names; list every problem and exit 1.
 
-    What is only doubtful is a warning.
+    Settings that are allowed but probably not intended are warnings.
     """
     experiment = recipes.experiment
     for warning in training_warnings(experiment):
@@ -135,7 +142,7 @@ def check_file(path: Path, backbone: str) -> None:
 @with_config
 @click.option("--split", type=click.Choice(["train", "test"]), multiple=True, help="Default: both.")
 def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
-    """Decode the videos and bring their feature maps into the cache."""
+    """Decode the videos and write their feature maps to the cache."""
     for name in split or ("train", "test"):
         ensure(ExtractFeatures(recipes, name))
         click.echo(f"{name}: {recipes.experiment.paths.cache}/{recipes.namespace(name)}")
@@ -146,14 +153,14 @@ def extract(recipes: Recipes, split: tuple[str, ...]) -> None:
 @with_config
 @with_run
 def train(recipes: Recipes, run: str) -> None:
-    """Train a run's head on the cache."""
+    """Train a run's head on the cached features."""
     click.echo(ensure(model(recipes, run)))
 
 
 @main.command()
 @with_config
 def finetune(recipes: Recipes) -> None:
-    """Unfreeze the backbone and train it end to end with the head of `finetune.run`, as the section `finetune` says."""
+    """Unfreeze the backbone and train it end to end with the head of `finetune.run`; see the section `finetune`."""
     click.echo(ensure(FineTune(recipes.finetuned.frozen)))
 
 
@@ -164,12 +171,12 @@ def finetune(recipes: Recipes) -> None:
     help="The experiment (default: configs/fixture.yaml; with --scores none).",
 )
 @with_run
-@click.option("--finetuned", is_flag=True, help="The figures of the fine-tuned backbone and head.")
+@click.option("--finetuned", is_flag=True, help="The metrics of the fine-tuned backbone and head.")
 @click.option(
     "--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else."
 )
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
-@click.option("--out", type=FOLDER, help="With --scores: where the figures go (default: <name of scores>-evaluation).")
+@click.option("--out", type=FOLDER, help="With --scores: folder of the metrics (default: <name of scores>-evaluation).")
 @with_tables
 def evaluate(
     config: Path | None,
@@ -181,7 +188,7 @@ def evaluate(
     form: ScoreForm,
     lengths: dict[str, int] | None,
 ) -> None:
-    """Write the figures of a run, doing what is missing before it; or, with --scores, those of any score tables."""
+    """Write the metrics of a run, making what is missing first; or, with --scores, those of any score tables."""
     if scores:
         evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
         return
@@ -199,21 +206,12 @@ def _evaluate_run(recipes: Recipes, run: str) -> None:
     check_quarantine(recipes)
 
 
-@main.command()
-@with_config
-def report(recipes: Recipes) -> None:
-    """Print the summary of an experiment that has been run, and where its results lie."""
-    from pipeline.stages.evaluation.summary import summary_table
-
-    click.echo(summary_table(recipes.summary_folder()))
-
-
 @main.group()
 def quarantine() -> None:
-    """Videos that could not be read, and have no part in the results."""
+    """Videos that could not be read and are not part of the results."""
 
 
-def with_quarantine(function: Callable) -> Callable:
+def with_quarantine(function: Callable[..., object]) -> Callable[..., object]:
     """Add --config and --scores, and pass the quarantine as the first argument."""
 
     @click.option(
@@ -223,7 +221,7 @@ def with_quarantine(function: Callable) -> Callable:
         type=click.Path(path_type=Path),
         help="The experiment, a YAML file.",
     )
-    @click.option("--scores", type=FOLDER, help="A folder that `gig score` wrote, in place of an experiment.")
+    @click.option("--scores", type=FOLDER, help="A folder that `gig score` wrote, instead of an experiment.")
     @functools.wraps(function)
     def wrapper(config: Path, scores: Path | None, *args: object, **kwargs: object) -> object:
         from pipeline.stages.scoring.score_loose import quarantine_of
@@ -238,7 +236,7 @@ def with_quarantine(function: Callable) -> Callable:
 
 @quarantine.command("ls")
 @with_quarantine
-@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object per line.")
 def list_quarantine(folder: Quarantine, as_json: bool) -> None:
     """List them, each with its reason."""
     records = folder.records()
@@ -255,7 +253,7 @@ def list_quarantine(folder: Quarantine, as_json: bool) -> None:
 @with_quarantine
 @click.argument("video_ids", metavar="[VIDEO_ID]...", nargs=-1)
 def clear(folder: Quarantine, video_ids: tuple[str, ...]) -> None:
-    """Have videos tried again by the next run: those named, or all."""
+    """Let the next run try videos again: the given ones, or all."""
     cleared = folder.clear(video_ids or None)
     click.echo(
         f"{len(cleared)} cleared: the next run tries {', '.join(cleared)} again"

@@ -20,20 +20,18 @@ __all__ = ["manifest"]
     "--frame-counts",
     "table",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Take the lengths of the videos from this table, and look for none: a CSV with video_id and frames, or a published list "
-    "that states frames (default: dataset.frame_counts).",
+    help="Take the lengths of the videos from this table, and need no videos: a CSV with video_id and frames, or a "
+    "published list with frame counts (default: dataset.frame_counts).",
 )
+@click.option("--test-only", is_flag=True, help="Leave out the training videos, to evaluate score tables; needs --out.")
 @click.option(
-    "--test-only", is_flag=True, help="Leave the training videos out; needs --out. For the evaluation of score tables."
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder (default: where the experiment has it)."
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder (default: that of the experiment)."
 )
 def manifest(recipes: Recipes, table: Path | None, test_only: bool, out: Path | None) -> None:
     """Check the data set, write its manifest, and print the folder.
 
-    It lists every problem at once. The manifest is what `gig cache import --manifest` holds features against, and
-    `gig evaluate --truth` score tables.
+    All problems are listed at once. `gig cache import --manifest` checks features against the manifest, and
+    `gig evaluate --truth` compares score tables with it.
     """
     from pipeline.stages.common.manifest import build_manifest
 

@@ -141,7 +141,7 @@ def _events_of(table: Path, source: _Source) -> tuple[Event, ...]:
 
 def _read_scores(source: _Source) -> Scores:
     from pipeline.stages.clips.strip import Scores
-    from pipeline.stages.scoring.score_files import columns_of, open_table
+    from pipeline.stages.scoring.score_columns import columns_of, open_table
 
     table = open_table(source.video_id, source.table)
     classes = tuple(name for name in table.column_names if name not in NOT_CLASSES)
@@ -160,7 +160,7 @@ def _read_scores(source: _Source) -> Scores:
 def _heat(recipes: Recipes, run: str, source: _Source) -> HeatMaps:
     from cache import FeatureStore
     from pipeline.stages.clips.heat import HeatMaps
-    from pipeline.stages.explain.maps import SCRATCH, scratch_features, video_maps
+    from pipeline.stages.explain.maps import scratch_features, video_maps
 
     experiment = recipes.experiment
     head = ensure(model(recipes, run)) / "head.safetensors"
@@ -173,7 +173,7 @@ def _heat(recipes: Recipes, run: str, source: _Source) -> HeatMaps:
     else:
         with (
             bar("relation maps") as progress,
-            scratch_features(experiment, head, source.path, progress, say) as store,
+            scratch_features(experiment, head, source.path, progress, say) as (store, namespace),
         ):
-            found = video_maps(store, SCRATCH, source.path.name, experiment, run, head)
+            found = video_maps(store, namespace, source.path.name, experiment, run, head)
     return HeatMaps(found.maps, found.middles, experiment.preprocess.short_side, experiment.preprocess.crop)

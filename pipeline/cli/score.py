@@ -27,9 +27,8 @@ __all__ = ["score"]
 def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool, videos: tuple[Path, ...]) -> None:
     """Score VIDEOS, of any length from one frame, and print the paths of their score tables.
 
-    A video that cannot be read does not keep the others from being scored; it is named at the end, and the command
-    fails. Tables of videos that have not changed are kept. index.json in --out says which table is which file's, and
-    how it was made.
+    If a video cannot be read, the others are scored, and the command names it at the end and fails. Tables of videos
+    that have not changed are kept. index.json in --out says which table belongs to which file and how it was made.
     """
     from pipeline.stages.scoring.score_loose import quarantine_of, score_files
 

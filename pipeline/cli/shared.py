@@ -1,13 +1,13 @@
-"""What the commands of `gig` share: errors in one message, --config and --run, progress bars, and doing what is
-missing."""
+"""What the commands of `gig` share: error messages, --config and --run, progress bars, and making missing outputs."""
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,7 @@ __all__ = [
     "FOLDER",
     "Group",
     "LocalPath",
+    "aligned",
     "bar",
     "check_files",
     "check_quarantine",
@@ -49,9 +50,11 @@ BANNER_WIDTH = 100
 
 
 class LocalPath(click.Path):
-    """A path of this machine that is written to; a URL is refused before it becomes a folder named `s3:`."""
+    """A path of this machine for output; a URL is refused, since it would become a folder named `s3:`."""
 
-    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> Path:
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, context: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
         if scheme := url_scheme(value):
             self.fail(
                 f"expected a path of this machine, got {str(value)!r}: only the feature cache can lie on {scheme}",
@@ -73,7 +76,7 @@ class Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def with_config(function: Callable) -> Callable:
+def with_config(function: Callable[..., object]) -> Callable[..., object]:
     """Add --config and pass the experiment's recipes as the first argument."""
 
     @click.option(
@@ -93,20 +96,22 @@ def with_config(function: Callable) -> Callable:
 
 
 def name_config(config: Path) -> None:
-    """Say which configuration a command works with, where its --config was not given."""
+    """Say which configuration a command uses if --config was not given."""
     source = click.get_current_context().get_parameter_source("config")
     if source is not click.core.ParameterSource.COMMANDLINE:
         say(f"no --config given: working with {config}")
 
 
 def warn_of_stand_in(recipes: Recipes) -> list[str]:
-    """Say in large letters where a model's scores of real videos mean nothing; returns the reasons, none for another
-    model."""
+    """Warn in a banner if a model's scores of real videos mean nothing.
+
+    Returns the reasons; none for a model that was trained on real videos.
+    """
     reasons = stand_in_reasons(recipes)
     if reasons:
         remedy = (
-            "They show that the pipeline runs. For scores that mean something: `gig weights fetch weights`, and a configuration "
-            "that is trained on videos like yours (docs/own-videos.md)."
+            "They show that the pipeline runs. For scores that mean something: `gig weights fetch weights`, and a "
+            "configuration that is trained on videos like yours (docs/own-videos.md)."
         )
         text = [line for part in [*reasons, remedy] for line in textwrap.wrap(part, BANNER_WIDTH - 4)]
         edge = "#" * BANNER_WIDTH
@@ -123,16 +128,16 @@ def warn_of_stand_in(recipes: Recipes) -> list[str]:
     return reasons
 
 
-def with_run(function: Callable) -> Callable:
+def with_run(function: Callable[..., object]) -> Callable[..., object]:
     """Add --run."""
     return click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")(function)
 
 
-def with_stage(function: Callable) -> Callable:
-    """Add --finetuned, which puts the recipes of the fine-tuned model in place of those of the frozen stage."""
+def with_stage(function: Callable[..., object]) -> Callable[..., object]:
+    """Add --finetuned, which replaces the recipes of the frozen stage with those of the fine-tuned model."""
 
     @click.option(
-        "--finetuned", is_flag=True, help="With the fine-tuned backbone and head; makes them where they are missing."
+        "--finetuned", is_flag=True, help="With the fine-tuned backbone and head; trains them if they are missing."
     )
     @functools.wraps(function)
     def wrapper(recipes: Recipes, *args: object, finetuned: bool, **kwargs: object) -> object:
@@ -143,9 +148,11 @@ def with_stage(function: Callable) -> Callable:
 
 @contextmanager
 def bar(title: str, unit: str = "steps") -> Iterator[Progress]:
-    """A progress bar on the terminal, with speed and time left, as a stage's progress callback.
+    """A progress bar on the terminal, with speed and remaining time, as a stage's progress callback.
 
-    `unit` is what it counts, in the plural.
+    Args:
+        title: text before the bar.
+        unit: what it counts, in the plural.
     """
     shown = 0.0
     with tqdm(desc=title, unit=f" {unit}", dynamic_ncols=True) as line:
@@ -154,7 +161,7 @@ def bar(title: str, unit: str = "steps") -> Iterator[Progress]:
             nonlocal shown
             if total != line.total or done < line.n:  # another step, with a speed of its own
                 line.reset(total)
-                line.initial = done  # what was done before says nothing of the speed
+                line.initial = done  # what was done before does not count for the speed
             line.n = done
             if time.monotonic() - shown > 0.2 or done == total:
                 shown = time.monotonic()
@@ -164,7 +171,7 @@ def bar(title: str, unit: str = "steps") -> Iterator[Progress]:
 
 
 def ensure(step: Step) -> Path:
-    """Make a step of the workflow, and what is missing before it, with a progress bar for each; returns its output."""
+    """Make a step of the workflow and the missing steps before it, each with a progress bar; returns its output."""
     return workflow.ensure(step, _listen)
 
 
@@ -185,14 +192,21 @@ def say(message: str) -> None:
 
 
 def check_files(recipes: Recipes) -> list[str]:
-    """Look at the data set and the weights of an experiment, as its first steps will; the headers of the videos are
-    kept for them.
+    """Check the data set and the weights of an experiment, as its first steps will.
 
-    Returns what was found, in lines. Raises PipelineError with every problem.
+    What is read from the headers of the videos is kept for these steps.
+
+    Returns:
+        What was found, one line each.
+
+    Raises:
+        PipelineError: with every problem.
     """
     from pipeline.stages.common.manifest import check_data_set
 
-    experiment, found, problems = recipes.experiment, [], []
+    experiment = recipes.experiment
+    found: list[str] = []
+    problems: list[str] = []
     try:
         with bar("check") as progress:
             manifest = check_data_set(experiment, recipes.folder, progress, say)
@@ -216,5 +230,16 @@ def check_files(recipes: Recipes) -> list[str]:
 
 
 def check_quarantine(recipes: Recipes) -> None:
-    """End with the list of videos in quarantine where there are more than the configuration accepts."""
+    """Raise QuarantineExceeded, with the list, if more videos are in quarantine than the configuration accepts."""
     recipes.quarantine.check(recipes.experiment.machine.max_quarantined)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of as many cells each as lines of a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

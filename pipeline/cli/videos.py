@@ -14,7 +14,7 @@ import numpy as np
 from pipeline import workflow
 from pipeline.cli.shared import bar, ensure, say
 from pipeline.config import load_experiment
-from pipeline.data.datasets.assembly import video_files
+from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.pool import DecodeWorkers, Job
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import VideoFacts
@@ -141,7 +141,7 @@ def _of_table(table: Path) -> dict[str, VideoFacts]:
     problems = Problems()
     rows = read_frame_counts(table, problems)
     problems.raise_any()
-    return {name: VideoFacts(name, row.frames, row.fps) for name, row in rows.items()}
+    return {name: VideoFacts(name, row.n_frames, row.fps) for name, row in rows.items()}
 
 
 def _no_pictures(frames: int) -> tuple[int, ...]:

@@ -1,14 +1,16 @@
-"""The configuration: strict, frozen sections read from YAML, their defaults and meanings, and their digests."""
+"""The configuration: strict, frozen sections read from YAML, with their defaults, descriptions and digests."""
 
 from pipeline.config.datasets import (
     CitySceneDataset,
     CsvDataset,
+    GeneratedDataset,
     ShanghaiTechDataset,
     SyntheticCityDataset,
     SyntheticDataset,
     UcfCrimeDataset,
     XdViolenceDataset,
 )
+from pipeline.config.events import Events
 from pipeline.config.experiment import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.features import Decoding, Preprocess, TestSampling, TrainSampling
 from pipeline.config.finetune import Finetune
@@ -20,8 +22,10 @@ __all__ = [
     "CsvDataset",
     "Decoding",
     "Evaluation",
+    "Events",
     "Experiment",
     "Finetune",
+    "GeneratedDataset",
     "Head",
     "Preprocess",
     "Run",

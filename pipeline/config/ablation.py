@@ -1,4 +1,4 @@
-"""An ablation: one experiment, many settings of it, some seeds. Strict, and checked as a whole before anything runs.
+"""An ablation: one experiment, many settings of it, some seeds. The whole file is checked before anything runs.
 
     name: gig_parts
     base: configs/fixture.yaml       # every setting is this experiment with some changes
@@ -9,8 +9,8 @@
     grid:                            # every setting of the list with every combination of these
       head.lambda3: [0.0, 0.1]
 
-A setting changes what a run may change, and the sampling; other sampling means other features, which are extracted.
-Heads are trained on frozen features; a section `finetune` of the base plays no part.
+A setting can change what a run can change, and the sampling; features of another sampling are extracted. Heads are
+trained on frozen features; a section `finetune` of the base is ignored.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ class Ablation(Section):
     name: str = Field(
         pattern=NAME_PATTERN, description="Results lie in <output>/<experiment>/ablation-<name>-<digest>/."
     )
-    base: UserPath = Field(description="The experiment that every setting changes; its own runs play no part.")
+    base: UserPath = Field(description="The experiment that every setting changes; its own runs are ignored.")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="training.seed of every setting.")
     list: dict[str, dict[str, dict[str, Any]]] = Field(
         default={"base": {}}, min_length=1, description="Settings by name."
     )
-    grid: dict[str, tuple[Any, ...]] = Field(default={}, description="Dotted field -> values, crossed with the list.")
+    grid: dict[str, tuple[Any, ...]] = Field(
+        default={}, description="Values by dotted field; every combination is applied to every setting of the list."
+    )
 
     @field_validator("list", mode="before")
     @classmethod
@@ -65,9 +67,9 @@ class Setting:
     """One line of the table.
 
     Attributes:
-        name: of the list, with the grid's values.
-        experiment: with its sampling, and all runs of all settings that share it.
-        runs: names of the setting's runs in that experiment, one a seed.
+        name: its name in the list, with its values of the grid.
+        experiment: has its sampling, and the runs of all settings with that sampling.
+        runs: names of the setting's runs in that experiment, one per seed.
     """
 
     name: str
@@ -77,14 +79,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Plan:
-    """An ablation with everything resolved."""
+    """An ablation with its settings resolved.
+
+    Attributes:
+        ablation: the file.
+        settings: the lines of the table.
+    """
 
     ablation: Ablation
     settings: tuple[Setting, ...]
 
     @property
     def experiments(self) -> list[Experiment]:
-        """The different ones: of each the features are made once."""
+        """The different experiments, one per sampling; the features of each are made once."""
         return list({id(setting.experiment): setting.experiment for setting in self.settings}.values())
 
 
@@ -120,7 +127,7 @@ def load_ablation(path: Path) -> Plan:
 
 
 def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tuple[Setting, ...]:
-    """Settings of the same sampling share an experiment."""
+    """The settings; those of the same sampling share an experiment."""
     groups: dict[str, list[dict]] = {}
     for sections in changes.values():
         groups.setdefault(_sampling(sections), []).extend(_with_seed(sections, seed) for seed in ablation.seeds)
@@ -136,7 +143,7 @@ def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tu
 
 
 def _experiment(base: dict, members: list[dict]) -> Experiment:
-    """The base with the sampling of the members, which is the same, and a run for each."""
+    """The base with one run per member, and the sampling that all members have in common."""
     data = {key: value for key, value in base.items() if key not in ("runs", "finetune")}
     for section in SAMPLING:
         if section in members[0]:
@@ -146,7 +153,7 @@ def _experiment(base: dict, members: list[dict]) -> Experiment:
 
 
 def _run_name(sections: dict) -> str:
-    """By content: settings of one content share their work, in one ablation and across them."""
+    """A name made from the content, so that settings of the same content share their work, also across ablations."""
     return f"ablation-{digest({s: v for s, v in sections.items() if s not in SAMPLING})}"
 
 
@@ -158,35 +165,45 @@ def _with_seed(sections: dict, seed: int) -> dict:
     return sections | {"training": sections.get("training", {}) | {"seed": seed}}
 
 
-def _expand(path: Path, ablation: Ablation) -> dict[str, dict]:
-    """Name -> sections of every setting: the list crossed with the grid."""
-    for where, sections in [(f"list.{name}", tuple(changes)) for name, changes in ablation.list.items()] + [
-        (f"grid.{key}", (key.partition(".")[0],)) for key in ablation.grid
-    ]:
-        for section in sections:
-            if section not in SECTIONS:
-                near = difflib.get_close_matches(section, SECTIONS, n=1, cutoff=0.0)[0]
-                raise ConfigError(
-                    f"{path}: {where}: no section {section!r}; did you mean {near!r}? There are {', '.join(SECTIONS)}"
-                )
-    for key, values in ablation.grid.items():
-        if key.count(".") != 1 or not values:
-            raise ConfigError(f"{path}: grid.{key}: expected <section>.<field> and at least one value")
-        if key == "training.seed":
-            raise ConfigError(f"{path}: grid.{key}: seeds are no settings; give them as `seeds`")
-    settings = {}
+def _expand(path: Path, ablation: Ablation) -> dict[str, dict[str, dict[str, Any]]]:
+    """The changes of every setting, section by section: each entry of the list with each combination of the grid."""
+    _check_names(path, ablation)
     varied = [key for key, values in ablation.grid.items() if len(values) > 1]
+    settings = {}
     for name, changes in ablation.list.items():
-        if "seed" in changes.get("training", {}):
-            raise ConfigError(f"{path}: list.{name}: seeds are no settings; give them as `seeds`")
         for values in itertools.product(*ablation.grid.values()):
             point = dict(zip(ablation.grid, values, strict=True))
             sections = {section: dict(fields) for section, fields in changes.items()}
             for key, value in point.items():
                 section, _, field = key.partition(".")
                 sections.setdefault(section, {})[field] = value
-            settings[", ".join([name, *(f"{key.partition('.')[2]}={point[key]}" for key in varied)])] = sections
+            title = ", ".join([name, *(f"{key.partition('.')[2]}={point[key]}" for key in varied)])
+            settings[title] = sections
     return settings
+
+
+def _check_names(path: Path, ablation: Ablation) -> None:
+    """Raise ConfigError for an unknown section, a wrong key of the grid, and a seed in a setting."""
+    for name, changes in ablation.list.items():
+        for section in changes:
+            _check_section(f"{path}: list.{name}", section)
+    for key in ablation.grid:
+        _check_section(f"{path}: grid.{key}", key.partition(".")[0])
+    for key, values in ablation.grid.items():
+        if key.count(".") != 1 or not values:
+            raise ConfigError(f"{path}: grid.{key}: expected <section>.<field> and at least one value")
+        if key == "training.seed":
+            raise ConfigError(f"{path}: grid.{key}: seeds are no settings; give them as `seeds`")
+    for name, changes in ablation.list.items():
+        if "seed" in changes.get("training", {}):
+            raise ConfigError(f"{path}: list.{name}: seeds are no settings; give them as `seeds`")
+
+
+def _check_section(where: str, section: str) -> None:
+    if section not in SECTIONS:
+        (nearest,) = difflib.get_close_matches(section, SECTIONS, n=1, cutoff=0.0)
+        known = ", ".join(SECTIONS)
+        raise ConfigError(f"{where}: no section {section!r}; did you mean {nearest!r}? There are {known}")
 
 
 def _read(path: Path) -> dict:

@@ -1,4 +1,4 @@
-"""The `dataset` section of an experiment: one frozen, strict model an adapter, told apart by `adapter`."""
+"""The `dataset` section of an experiment: one frozen, strict model per adapter, chosen by `adapter`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = [
     "CitySceneDataset",
     "CsvDataset",
     "Dataset",
+    "GeneratedDataset",
     "Section",
     "ShanghaiTechDataset",
     "SyntheticCityDataset",
@@ -69,8 +70,8 @@ class Section(BaseModel):
 
 FRAME_COUNTS = Field(
     default=None,
-    description="A table of frame counts (docs/cache-analyst.md), relative to root, in place of the videos, which then need not be "
-    "there; for imported features and for score tables of other systems.",
+    description="A table of frame counts (docs/cache-analyst.md), relative to root. The videos then need not be there; "
+    "for imported features and for score tables of other systems.",
 )
 
 
@@ -83,7 +84,7 @@ class CsvDataset(Section):
     videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
     annotations: Path | None = Field(
         default=None,
-        description="Intervals of the test videos, relative to root: video_id, label, start_frame, end_frame, half-open.",
+        description="Intervals of test videos, relative to root: video_id, label, start_frame, end_frame (exclusive).",
     )
     classes: ClassNames = Field(description="Anomaly classes in the order of the head's outputs 1..C; Normal is 0.")
     normal_label: str = Field(default="Normal", description="The label that means no anomaly.")
@@ -100,7 +101,7 @@ class UcfCrimeDataset(Section):
     name: str = Field(
         default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder of the videos, in any folders below, and of the annotation files.")
+    root: UserPath = Field(description="Folder of the annotation files and of the videos, which can be in subfolders.")
     train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
     annotations: Path = Field(
         default=Path("Temporal_Anomaly_Annotation.txt"),
@@ -111,7 +112,7 @@ class UcfCrimeDataset(Section):
     )
     ignored_folders: tuple[str, ...] = Field(
         default=("Normal_Videos_for_Event_Recognition",),
-        description="Names of folders with other videos: the official archive holds normal ones under names of the lists.",
+        description="Names of folders to ignore; the official archive has other videos there under listed names.",
     )
     frame_counts: Path | None = FRAME_COUNTS
 
@@ -123,9 +124,9 @@ class XdViolenceDataset(Section):
     name: str = Field(
         default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder that all else is relative to.")
-    train: Path = Field(default=Path("train"), description="Folder of the training videos, in any folders below.")
-    test: Path = Field(default=Path("test"), description="Folder of the test videos, in any folders below.")
+    root: UserPath = Field(description="Folder that all other paths are relative to.")
+    train: Path = Field(default=Path("train"), description="Folder of the training videos, which can be in subfolders.")
+    test: Path = Field(default=Path("test"), description="Folder of the test videos, which can be in subfolders.")
     annotations: Path = Field(
         default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included."
     )
@@ -163,18 +164,20 @@ class ShanghaiTechDataset(Section):
 
 
 class CitySceneDataset(Section):
-    """CitySCENE: a folder a class for training, an interval table for the test (pipeline.data.datasets.cityscene)."""
+    """CitySCENE: one folder per class for training, a table of intervals for the test."""
 
     adapter: Literal["cityscene"]
     name: str = Field(
         default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder that all else is relative to.")
-    train: Path = Field(default=Path("train"), description="Folder of the training videos, a folder a class below.")
+    root: UserPath = Field(description="Folder that all other paths are relative to.")
+    train: Path = Field(
+        default=Path("train"), description="Folder of the training videos, with one subfolder per class."
+    )
     test: Path = Field(default=Path("test"), description="Folder of the test videos.")
     annotations: Path = Field(
         default=Path("annotations.csv"),
-        description="Intervals of the test videos: video_id, label, start_frame, end_frame, half-open.",
+        description="Intervals of the test videos: video_id, label, start_frame, end_frame (exclusive).",
     )
     classes: ClassNames = Field(
         default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C."
@@ -182,10 +185,10 @@ class CitySceneDataset(Section):
     frame_counts: Path | None = FRAME_COUNTS
 
 
-class SyntheticDataset(Section):
-    """The generated fixture: a fixed-camera street scene (pipeline.data.synthetic.generate)."""
+class GeneratedDataset(Section):
+    """What the generated data sets have in common; their videos are rendered, not read."""
 
-    adapter: Literal["synthetic"]
+    adapter: str
     name: str = Field(default="synthetic", pattern=NAME_PATTERN, description="Name; part of the cache namespace.")
     seed: int = Field(default=0, ge=0, description="Seed of the scenes.")
     classes: ClassNames = Field(description="Anomaly classes to render, in the order of the head's outputs 1..C.")
@@ -194,7 +197,7 @@ class SyntheticDataset(Section):
     test_normal: int = Field(ge=0, description="Test videos without an anomaly.")
     test_anomalous: int = Field(ge=1, description="Untrimmed test videos with anomalies.")
     size: int = Field(default=256, ge=64, le=1024, multiple_of=2, description="Width and height, pixels.")
-    fps: int = Field(default=12, ge=1, le=60, description="Frames a second.")
+    fps: int = Field(default=12, ge=1, le=60, description="Frames per second.")
     train_frames: FrameRange = Field(description="Shortest and longest training video, frames.")
     test_frames: FrameRange = Field(description="Shortest and longest test video, frames.")
 
@@ -206,7 +209,13 @@ class SyntheticDataset(Section):
         return value
 
 
-class SyntheticCityDataset(SyntheticDataset):
+class SyntheticDataset(GeneratedDataset):
+    """The generated fixture: a fixed-camera street scene (pipeline.data.synthetic.generate)."""
+
+    adapter: Literal["synthetic"]
+
+
+class SyntheticCityDataset(GeneratedDataset):
     """The generated city: the twelve classes of CitySCENE seen by many cameras (docs/synthetic_city.md)."""
 
     adapter: Literal["synthetic_city"]
@@ -214,9 +223,9 @@ class SyntheticCityDataset(SyntheticDataset):
         default=CITYSCENE_CLASSES, description="Anomaly classes to render, in the order of the head's outputs 1..C."
     )
     train_cameras: int = Field(
-        ge=1, le=99, description="Places that the training videos are shot at, each with its own camera."
+        ge=1, le=99, description="Number of places where the training videos are shot, each with its own camera."
     )
-    test_cameras: int = Field(ge=1, le=99, description="Other places, those of the test videos.")
+    test_cameras: int = Field(ge=1, le=99, description="Number of other places, where the test videos are shot.")
 
 
 Dataset = (

@@ -1,4 +1,4 @@
-"""What is allowed in a configuration and yet doubtful: told by `gig config check`."""
+"""Settings that are allowed but probably not intended; `gig config check` warns of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["training_warnings"]
 
 
 def training_warnings(experiment: Experiment) -> list[str]:
-    """Runs whose method trains with an optimiser and a learning rate that nobody chose for it, a line each."""
+    """One line for each run that trains with an optimiser and learning rate that were not chosen for its method."""
     lines = []
     for name, changes in experiment.runs.items():
         run = experiment.run(name)
@@ -26,6 +26,7 @@ def training_warnings(experiment: Experiment) -> list[str]:
             rate = published["learning_rate"]
             advice = f"its authors' are {published['optimizer']}, {rate:g}: `training: {NAME}` in the run sets them"
         lines.append(
-            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; {advice}"
+            f"runs.{name}: {head} trains with {training.optimizer}, learning rate {training.learning_rate:g}, {whose}; "
+            f"{advice}"
         )
     return lines

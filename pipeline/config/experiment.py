@@ -1,8 +1,8 @@
-"""The experiment: frozen, strict models over one YAML file.
+"""The experiment: frozen, strict models of one YAML file.
 
-Unknown keys are refused by name with the nearest valid one. Fields carry their unit and their source in the paper
-(Lv, Xu, Cui 2020, section 4.2, unless another is named); `gig config fields` prints them. Sections that determine a
-result go into its recipe digest (`digest`); `machine` and `paths` say where and with what, and are in no digest.
+An unknown key is an error that names the nearest valid key. The description of a field has its unit and its source in
+the paper (Lv, Xu, Cui 2020, section 4.2, unless another is named); `gig config fields` prints them. Sections that
+decide a result are part of its recipe digest (`digest`); `machine` and `paths` are part of none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pipeline.config.datasets import (
     UcfCrimeDataset,
     XdViolenceDataset,
 )
+from pipeline.config.events import Events
 from pipeline.config.features import (
     Backbone,
     Decoding,
@@ -87,10 +88,11 @@ class Experiment(Section):
     selection: Selection = Selection()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
+    events: Events = Events()
     runs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], dict[str, dict[str, Any]]] = Field(
         default={"gig": {}},
-        description="Lines of the summary: name -> what it changes of head, training, selection, scoring and evaluation. "
-        "`training: paper` is the training that was published for the run's head.",
+        description="Lines of the summary: by name, what the run changes in head, training, selection, scoring and "
+        "evaluation. `training: paper` is the training that was published for the run's head.",
     )
     finetune: Finetune = Finetune()
     machine: Machine = Machine()
@@ -113,18 +115,20 @@ class Experiment(Section):
         for name in classes:
             if name in RESERVED or not name.strip():
                 raise ValueError(f"dataset.classes: {name!r} is a column of the score tables, or empty")
+        for name in self.events.by_class:
+            if name not in (*classes, "anomaly"):
+                raise ValueError(
+                    f"events.by_class.{name}: expected anomaly, for anomaly in general, or one of {', '.join(classes)}"
+                )
         cells = (self.preprocess.crop // 32) ** 2
         for name in self.runs:
             run = self.run(name)
-            # The shape of imported maps is in the cache, which train_head asks.
-            if (
-                run.head.reduction == "spatial"
-                and run.head.k > cells
-                and not (self.features.train and self.features.test)
-            ):
+            imported = self.features.train and self.features.test  # the cache has the shape of imported maps
+            if run.head.reduction == "spatial" and run.head.k > cells and not imported:
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
-            if (p := getattr(run.head, "p", 1)) > self.train_sampling.segments and not self.features.train:
-                raise ValueError(f"runs.{name}: head.p is {p}, a bag has {self.train_sampling.segments} segments")
+            least, segments = run.head.least_segments, self.train_sampling.segments
+            if least > segments and not self.features.train:
+                raise ValueError(f"runs.{name}: head.p is {least}, a bag has {segments} segments")
         if self.finetune.enabled:
             self._check_finetune()
         return self
@@ -148,7 +152,7 @@ class Experiment(Section):
             )
 
     def run(self, name: str) -> Run:
-        """The sections of one run, its changes applied. Raises ConfigError for a name that is not in `runs`."""
+        """The sections of one run with its changes. Raises ConfigError for a name that is not in `runs`."""
         if name not in self.runs:
             raise ConfigError(f"no run {name!r} in experiment {self.experiment}; there are: {', '.join(self.runs)}")
         base = {key: getattr(self, key).model_dump() for key in Run.model_fields}
@@ -189,17 +193,17 @@ def parse_experiment(data: object, where: str = "config") -> Experiment:
 
 
 def _describe(item: Any, prefix: str = "") -> str:
-    """One line for one pydantic error: the key, what is wrong, and for an unknown key the nearest valid one."""
-    # The tag of a union, at the second place, is no key.
+    """One line for one pydantic error: the key and what is wrong; for an unknown key also the nearest valid one."""
+    # The second part can be the tag of a union, which is no key.
     location = tuple(part for i, part in enumerate(item["loc"]) if (i, item["loc"][0], part) not in TAGGED)
     kind, facts = item["type"], item.get("ctx", {})
     key = key_of((*((prefix,) if prefix else ()), *location, *(("[key]",) if kind == "invalid_key" else ())))
     tag, kinds = ("name", HEADS) if "head" in item["loc"] else ("adapter", DATASETS)
     if kind == "union_tag_invalid":
         name = str(facts["tag"])
-        near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.0)[0]
+        (nearest,) = difflib.get_close_matches(name, kinds, n=1, cutoff=0.0)
         what = "head" if tag == "name" else tag
-        return f"{key}.{tag}: no {what} {name!r}; did you mean {near!r}? There are {', '.join(kinds)}"
+        return f"{key}.{tag}: no {what} {name!r}; did you mean {nearest!r}? There are {', '.join(kinds)}"
     if kind == "union_tag_not_found" and isinstance(item["input"], dict):
         return f"{key}.{tag}: is missing, expected one of {', '.join(kinds)}"
     if kind == "extra_forbidden":
@@ -207,11 +211,11 @@ def _describe(item: Any, prefix: str = "") -> str:
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
         return f"{key}: unknown key; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
     said = wording(kind, item["msg"], item["input"], facts)
-    return f"{key}: {said}" if key else said  # what concerns several sections names them itself
+    return f"{key}: {said}" if key else said  # a message on several sections names them itself
 
 
 def _keys_of(location: tuple) -> list[str]:
-    """Valid keys of the section at a pydantic error location."""
+    """Valid keys of the section at the location of a pydantic error."""
     model: Any = Run if location and location[0] in Run.model_fields else Experiment
     for part in location:
         if part in DATASETS or part in HEADS:
@@ -229,7 +233,7 @@ def digest(*parts: object) -> str:
 
 
 def to_yaml(section: BaseModel) -> str:
-    """The resolved section as YAML, defaults spelled out."""
+    """The resolved section as YAML, with all defaults."""
     return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

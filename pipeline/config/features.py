@@ -1,4 +1,4 @@
-"""The sections of an experiment that say how features are made, and on what machine."""
+"""The sections of an experiment on how features are made, and on which machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 UserText = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A path or something else, such as a URL; a path may begin with `~`."""
+"""A path, which can begin with `~`, or something else, such as a URL."""
 
 NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 
@@ -44,39 +44,42 @@ class Backbone(Section):
     seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         default="float32",
-        description="What the backbone computes in. Refused where the device has no instructions for it. auto: bfloat16 on a CUDA "
-        "device that has it, float16 on an older one, float32 on a CPU; the features are those of the precision chosen.",
+        description="Precision of the backbone's arithmetic; an error if the device lacks it. auto: bfloat16 "
+        "on a CUDA device that has it, float16 on an older one, float32 on a CPU; the features are those of the "
+        "precision chosen.",
     )
 
 
 class Decoding(Section):
-    """What is done with a video that is damaged in part. One of which nothing can be decoded always goes to
-    quarantine."""
+    """What to do with partly damaged videos.
+
+    A video of which nothing can be decoded always goes to quarantine.
+    """
 
     on_damage: Literal["keep", "quarantine"] = Field(
         default="keep",
-        description="keep: the frame before a lost one stands in for it, and the commit record says which are lost.",
+        description="keep: the frame before a lost one replaces it, and the commit record says which are lost.",
     )
     keep_share: float = Field(
         default=0.9,
         ge=0,
         le=1,
-        description="Share of the declared frames that must be there without damage; with fewer, quarantine.",
+        description="Share of the declared frames that must be undamaged; a video with fewer goes to quarantine.",
     )
     max_megapixels: float = Field(
         default=64.0,
         gt=0,
         le=2000,
-        description="Million pixels that a picture may have; videos of larger ones go to quarantine.",
+        description="Largest picture in millions of pixels; a video with larger ones goes to quarantine.",
     )
 
     @property
     def max_pixels(self) -> int:
-        """The same in pixels."""
+        """`max_megapixels` in pixels."""
         return round(self.max_megapixels * 1e6)
 
     def deciding(self) -> dict[str, object]:
-        """The settings that decide what features are. The limit on pixels only decides which videos have some."""
+        """The settings that decide the values of features; the limit on pixels only decides which videos have any."""
         return self.model_dump(mode="json", exclude={"max_megapixels"})
 
 
@@ -98,15 +101,15 @@ class Preprocess(Section):
 class TrainSampling(Section):
     """Clips of a training video."""
 
-    segments: int = Field(default=8, ge=1, description="Equal parts of a video, T. Paper: 8.")
+    segments: int = Field(default=8, ge=1, description="Number of equal parts of a video, T. Paper: 8.")
     clip_frames: int = Field(
         default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6."
     )
     interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
     clips_per_segment: int = Field(
-        default=1, ge=1, description="Clips of a segment, whose maps are averaged. Paper: 1 or 6 (docs/method.md)."
+        default=1, ge=1, description="Clips per segment; their maps are averaged. Paper: 1 or 6 (docs/method.md)."
     )
-    views: int = Field(default=2, ge=1, description="Random draws of every video kept in the cache; odd ones flipped.")
+    views: int = Field(default=2, ge=1, description="Random draws of each video in the cache; odd ones are flipped.")
     seed: int = Field(default=0, ge=0, description="Seed of the random starts.")
 
 
@@ -128,8 +131,10 @@ class TestSampling(Section):
 
 
 class Features(Section):
-    """Imported features (`gig cache import`) in place of extracted ones; the sections on how to extract then decide
-    nothing."""
+    """Imported features (`gig cache import`) instead of extracted ones.
+
+    The sections on how to extract them then have no effect.
+    """
 
     train: str | None = Field(
         default=None,
@@ -142,23 +147,23 @@ class Features(Section):
 
 
 class Storage(Section):
-    """How features are kept."""
+    """How features are stored."""
 
     dtype: Literal["float16", "float32"] = Field(default="float16", description="Type of the cached maps.")
 
 
 class Machine(Section):
-    """What the work runs on, and what it puts up with. In no digest: none of it decides a result beyond rounding."""
+    """Hardware and failure tolerance; not part of any digest, because none of it changes a result beyond rounding."""
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     batch_clips: int = Field(
-        default=0, ge=0, description="Clips the backbone sees at once; 0: 8 on a CPU, 32 on a GPU."
+        default=0, ge=0, description="Clips that the backbone processes at once; 0: 8 on a CPU, 32 on a GPU."
     )
     compile: bool = Field(
         default=False,
-        description="Have torch.compile make code for this machine: a slow start, no faster on an H100 (docs/gpu.md). Needs g++.",
+        description="Compile the backbone (torch.compile); slow start, no faster on an H100 (docs/gpu.md). Needs g++.",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: torch's default.")
     shards: int = Field(
         default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel."
     )
@@ -166,17 +171,17 @@ class Machine(Section):
         default=0,
         ge=0,
         le=64,
-        description="Decoder processes of an extraction, a video each at a time; 0: one a core, at most 16.",
+        description="Decoder processes of an extraction, each with one video at a time; 0: one per core, at most 16.",
     )
     decode_timeout_s: float = Field(
         default=120.0,
         gt=0,
-        description="Seconds without a sign of life after which a decoder is given up; its video goes to quarantine.",
+        description="Seconds without a response after which a decoder is stopped and its video goes to quarantine.",
     )
     max_quarantined: int = Field(
         default=0,
         ge=0,
-        description="Unreadable videos that are accepted; with more, EvaluateAll does the rest, lists them, fails.",
+        description="Unreadable videos that are accepted; with more, EvaluateAll finishes, lists them and fails.",
     )
     checkpoint_epochs: int = Field(default=10, ge=1, description="Epochs from one training checkpoint to the next.")
     checkpoint_steps: int = Field(
@@ -186,19 +191,19 @@ class Machine(Section):
     finetune_bags: int = Field(
         default=1,
         ge=1,
-        description="Bags that a fine-tuning has in memory at once; gradients add up to finetune.batch_bags.",
+        description="Bags in memory at once in a fine-tuning; gradients are summed over finetune.batch_bags.",
     )
     activation_checkpointing: bool = Field(
         default=False,
         description="Fine-tuning computes activations twice instead of keeping them: less memory, more time.",
     )
     processes: int = Field(
-        default=1, ge=1, description="Processes of a fine-tuning, each with a GPU of its own, or sharing the CPU."
+        default=1, ge=1, description="Processes of a fine-tuning, each with its own GPU, or sharing the CPU."
     )
 
 
 class Paths(Section):
-    """Where things go. In no digest."""
+    """Where results and features are stored; not part of any digest."""
 
     output: UserPath = Field(default=Path("var"), description="Results: <output>/<experiment>/.")
     cache: UserText = Field(default="var/cache", description="Feature cache: a folder or an fsspec URL.")
@@ -220,13 +225,13 @@ class Paths(Section):
 
 
 def check_cache_url(value: str) -> None:
-    """Raise ValueError for what would become a folder named like a scheme, such as s3:/bucket."""
+    """Raise ValueError for an incomplete URL such as s3:/bucket, which would become a folder named `s3:`."""
     scheme = url_scheme(value)
     if scheme and not value.startswith(f"{scheme}://"):
         raise ValueError(f"expected a folder, or a URL such as {scheme}://bucket/prefix, got {value!r}")
 
 
 def url_scheme(value: object) -> str | None:
-    """The scheme of what looks like a URL, such as s3; None for a path. `s3:/bucket` is what a path makes of a URL."""
+    """The scheme of a URL, such as s3; None for a path. One slash is enough, since a Path drops the second."""
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(value))
     return found[1] if found else None

@@ -1,12 +1,12 @@
-"""The `head` section of an experiment: one frozen, strict model a head, told apart by `name`.
+"""The `head` section of an experiment: one frozen, strict model per head, chosen by `name`.
 
 A field that a head does not have is refused. Defaults are those of the papers that the heads are from, or of their
-authors' released code; what they are and where a head departs from it is said in `pipeline.models.heads`.
+authors' released code; `pipeline.models.heads` describes the heads and where they depart from it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
@@ -15,13 +15,16 @@ from pipeline.config.datasets import Section
 __all__ = ["COMMON", "HEADS", "AnyHead", "GigHead", "Head", "parse_head", "switch_head"]
 
 Reduction = Literal["spatial", "mean", "max"]
-REDUCTION = "What a head sees of a map. spatial: the mean of the k positions most related to the cue, eq. 6; mean, max: over all positions."
+REDUCTION = (
+    "What a head sees of a map. spatial: the mean of the k positions most related to the cue, eq. 6; mean, max: over "
+    "all positions."
+)
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
 class Head(Section):
-    """What every head has: how feature maps become the vectors that it takes."""
+    """What all heads have in common: how feature maps become the vectors that a head takes."""
 
     reduction: Reduction = Field(default="mean", description=REDUCTION)
     k: int = Field(default=8, ge=1, description="Positions kept by spatial reasoning, eq. 6, of rows x columns.")
@@ -50,9 +53,16 @@ class Head(Section):
         return {name: value for name, value in self.model_dump().items() if name not in MAPS and name != "name"}
 
     def kept(self) -> dict[str, Any] | None:
-        """What is made of maps before the head, as arguments of `pattern_vectors`; None where the head takes the
-        maps."""
+        """How maps are reduced before the head, as arguments of `pattern_vectors`; None if the head takes the maps."""
+        return self._reducing()
+
+    def _reducing(self) -> dict[str, Any]:
         return self.model_dump(include=set(REDUCING))
+
+    @property
+    def least_segments(self) -> int:
+        """How many segments a bag must have at least."""
+        return 1
 
 
 MAPS = tuple(Head.model_fields)
@@ -75,20 +85,28 @@ class GigHead(Head):
     channel_attention: int = Field(
         default=0,
         ge=0,
-        description="Width of a trainable channel attention before eq. 1, e.g. 128; with reduction spatial every step then reads "
-        "the maps, training.batch_bags of them at a time. Not for runs that are fine-tuned. 0: none, as in the paper.",
+        description="Width of a trainable channel attention before eq. 1, e.g. 128; with reduction spatial every step "
+        "then reads the maps, training.batch_bags of them at a time. Not for fine-tuned runs. 0: none, as in the "
+        "paper.",
     )
 
     def options(self) -> dict[str, Any]:
-        """As of other heads; with a channel attention how the maps are reduced, too."""
-        return super().options() | (super().kept() if self.channel_attention else {})
+        """The fields that are the head's own; with a channel attention also those of the reduction."""
+        return super().options() | (self._reducing() if self.channel_attention else {})
 
     def kept(self) -> dict[str, Any] | None:
-        """As of other heads. After a channel attention other cells are related to the cue: it takes the maps, or those
-        pooled."""
+        """How maps are reduced before the head, as arguments of `pattern_vectors`; None if the head takes the maps.
+
+        A channel attention changes which cells are most related to the cue, so such a head takes the maps themselves,
+        or pooled ones.
+        """
         if not self.channel_attention:
-            return super().kept()
-        return None if self.reduction == "spatial" else super().kept() | {"enhancement": False}
+            return self._reducing()
+        return None if self.reduction == "spatial" else self._reducing() | {"enhancement": False}
+
+    @property
+    def least_segments(self) -> int:
+        return self.p
 
 
 class PatternNormHead(Head):
@@ -135,6 +153,10 @@ class RtfmHead(Head):
     sparsity: Weight = Field(
         default=8e-3, description="Weight of the length of all anomalous bags' scores. Released code: 8e-3."
     )
+
+    @property
+    def least_segments(self) -> int:
+        return self.p
 
 
 class BnWvadHead(Head):
@@ -194,44 +216,50 @@ class GcnLabelNoiseHead(Head):
     )
 
 
-_Union = (
-    GigHead
-    | PatternNormHead
-    | MilRankingHead
-    | AttentionMilHead
-    | RtfmHead
-    | BnWvadHead
-    | UrDmuHead
-    | GcnLabelNoiseHead
-)
-HEADS: dict[str, type[Head]] = {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(_Union)}
-
-
 def _name(value: Any) -> Any:
     return value.get("name", "gig") if isinstance(value, dict) else getattr(value, "name", None)
 
 
-def _tagged() -> Any:
-    union: Any = None
-    for name, kind in HEADS.items():
-        member = Annotated[kind, Tag(name)]
-        union = member if union is None else union | member
-    return Annotated[union, Discriminator(_name)]
+AnyHead = Annotated[
+    Annotated[GigHead, Tag("gig")]
+    | Annotated[PatternNormHead, Tag("pattern_norm")]
+    | Annotated[MilRankingHead, Tag("mil_ranking")]
+    | Annotated[AttentionMilHead, Tag("attention_mil")]
+    | Annotated[RtfmHead, Tag("rtfm")]
+    | Annotated[BnWvadHead, Tag("bn_wvad")]
+    | Annotated[UrDmuHead, Tag("ur_dmu")]
+    | Annotated[GcnLabelNoiseHead, Tag("gcn_label_noise")],
+    Discriminator(_name),
+]
+"""The settings of any head."""
+
+HEADS: dict[str, type[Head]] = {
+    "gig": GigHead,
+    "pattern_norm": PatternNormHead,
+    "mil_ranking": MilRankingHead,
+    "attention_mil": AttentionMilHead,
+    "rtfm": RtfmHead,
+    "bn_wvad": BnWvadHead,
+    "ur_dmu": UrDmuHead,
+    "gcn_label_noise": GcnLabelNoiseHead,
+}
+_ADAPTER: TypeAdapter[AnyHead] = TypeAdapter(AnyHead)
 
 
-AnyHead = _tagged()
-_ADAPTER = TypeAdapter(AnyHead)
-
-
-def parse_head(data: dict[str, Any]) -> Head:
-    """A head's settings from plain data; without a name it is gig. Raises pydantic's ValidationError."""
+def parse_head(data: dict[str, Any]) -> AnyHead:
+    """A head's settings from plain data; without a name the head is gig. Raises pydantic's ValidationError."""
     return _ADAPTER.validate_python(data)
 
 
 def switch_head(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A run's head: the base section with some changes.
+    """A run's head: the experiment's section with some changes.
 
-    Another head begins at its own defaults, but keeps `COMMON`. What the changes leave nothing to decide is dropped.
+    Args:
+        base: the section of the experiment. If the changes name another head, only its `COMMON` fields are used.
+        changes: those of the run.
+
+    Returns:
+        The section, without fields of the base that decide nothing after the changes.
     """
     if changes.get("name", base["name"]) != base["name"]:
         base = {name: base[name] for name in COMMON}

@@ -1,7 +1,7 @@
-"""How the methods were trained by those who published them: what `training: paper` stands for in a run.
+"""How the authors of each method trained it: the meaning of `training: paper` in a run.
 
-Of `gig` it is what the paper says, of the others what their authors' released code does (see the docstrings of
-`pipeline.models.heads`). The authors chose a checkpoint by test figures; here the last step or `selection` counts.
+For `gig` it is what the paper says, for the others what their authors' released code does (see the docstrings of
+`pipeline.models.heads`). The authors chose a checkpoint by test metrics; here it is the last, or that of `selection`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["CHOOSING", "NAME", "PUBLISHED", "presets_spelled_out", "published_tr
 PRESET = "preset"
 NAME = "paper"
 CHOOSING = {PRESET, "optimizer", "learning_rate"}
-KEPT = ("seed", "permute_labels_seed")  # nothing that a method has
+KEPT = ("seed", "permute_labels_seed")  # these do not belong to a method
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "gig": {"optimizer": "adagrad", "learning_rate": 1e-3, "batch_bags": 8, "epochs": 100},
@@ -38,24 +38,22 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def presets_spelled_out(changes: Any) -> Any:
-    """The sections of a run with `training: paper` written as `training: {preset: paper}`, to which other fields can be
-    added."""
+    """A run's sections with `training: paper` written as `training: {preset: paper}`, which can have other fields."""
     if isinstance(changes, dict) and isinstance(changes.get("training"), str):
         return changes | {"training": {PRESET: changes["training"]}}
     return changes
 
 
 def published_training(head: str, base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A run's training section: the base, or where `preset` is given what was published for the head, with some
-    changes.
+    """A run's training section: that of the experiment, or with `preset` the published one, with the run's changes.
 
     Args:
-        head: the run's.
-        base: the experiment's section; with a preset only its seeds count.
-        changes: of the run.
+        head: name of the run's head.
+        base: the experiment's section; with a preset only its seeds are used.
+        changes: those of the run.
 
     Raises:
-        ValueError: another preset than `paper`, or a head of which no training is published.
+        ValueError: a preset other than `paper`, or a head without a published training.
     """
     if PRESET not in changes:
         return base | changes
@@ -63,7 +61,8 @@ def published_training(head: str, base: dict[str, Any], changes: dict[str, Any])
         raise ValueError(f"training.{PRESET}: there is only {NAME!r}, got {changes[PRESET]!r}")
     if head not in PUBLISHED:
         raise ValueError(
-            f"training: {NAME}: no training of {head} is known that would apply here; there is one of {', '.join(PUBLISHED)}"
+            f"training: {NAME}: no training of {head} is known that would apply here; "
+            f"there is one of {', '.join(PUBLISHED)}"
         )
     rest = {name: value for name, value in changes.items() if name != PRESET}
     return {name: base[name] for name in KEPT} | PUBLISHED[head] | rest

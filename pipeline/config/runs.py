@@ -1,4 +1,4 @@
-"""The sections of an experiment that one line of its summary is made of."""
+"""The sections of a run; each run is one line of the summary."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["Evaluation", "Run", "Scoring", "Selection", "Training"]
 
 
 class Training(Section):
-    """Fitting the head."""
+    """Training of the head."""
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
     steps: int | None = Field(
         default=None,
         ge=1,
-        description="Steps of the optimiser in all, in place of epochs; the last epoch may be cut short.",
+        description="Total number of optimiser steps, instead of epochs; the last epoch can be incomplete.",
     )
-    batch_bags: int = Field(default=8, ge=1, description="Bags of a batch. Paper: 8.")
+    batch_bags: int = Field(default=8, ge=1, description="Bags per batch. Paper: 8.")
     optimizer: Literal["adagrad", "adam"] = Field(default="adagrad", description="Paper: Adagrad.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Paper: 0.001.")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty, added to the gradient. Paper: none.")
     clip_norm: float = Field(
-        default=0.0, ge=0, description="Longest gradient, all parameters together; 0: no limit, as in the paper."
+        default=0.0, ge=0, description="Largest norm of the gradient of all parameters; 0: no limit, as in the paper."
     )
     seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
     permute_labels_seed: int | None = Field(
@@ -42,14 +42,14 @@ class Training(Section):
 
 
 class Selection(Section):
-    """A validation split carved from the training videos, on which the epoch and the class thresholds are chosen."""
+    """A validation split taken from the training videos, on which the epoch and the class thresholds are chosen."""
 
     validation_share: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of the training videos, by source where it is known, that is held out; 0: the last epoch and "
-        "evaluation.threshold are used.",
+        description="Share of the training videos that is held out; videos of one source, where it is known, stay "
+        "together. 0: the last epoch and evaluation.threshold are used.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of videos.")
 
@@ -64,7 +64,7 @@ class Scoring(Section):
 
 
 class Evaluation(Section):
-    """From frame scores to figures."""
+    """From frame scores to metrics."""
 
     mode: Literal["threshold", "argmax"] = Field(
         default="threshold", description="threshold: a frame may get several classes; argmax: at most one."
@@ -73,8 +73,8 @@ class Evaluation(Section):
         default=0.5,
         ge=0,
         le=1,
-        description="theta of the class-wise figures; with selection.validation_share, of classes that it cannot judge. "
-        "Never tuned on test labels.",
+        description="theta of the class-wise metrics; with selection.validation_share, only of classes that the "
+        "validation split cannot judge. Never tuned on test labels.",
     )
     resamples: int = Field(
         default=1000, ge=0, le=1_000_000, description="Draws of the bootstrap over videos; 0 for no intervals."

@@ -1,4 +1,4 @@
-"""A configuration's YAML text as plain data: strict, and bounded, for the file may come from others."""
+"""Reading a configuration's YAML as plain data, strictly and with limits, because the file can come from anyone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML's loader keeps the last without a word."""
+    """Refuses a key that is there twice; YAML's own loader would silently keep the last."""
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, object]:
-        seen = {}
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # a tag can call anything a mapping
             if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
                 if key.value in seen:
                     first = seen[key.value].start_mark.line + 1
@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> object:
     """The content of a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, holds a key twice, or grows too large where its aliases are
+        ConfigError: the file cannot be read, is not YAML, holds a key twice, or becomes too large when its aliases are
             resolved.
     """
     try:
@@ -70,8 +70,10 @@ def read_yaml(path: Path) -> object:
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values in a node, those behind an alias as often as it is used. Raises RecursionError for a node within
-    itself."""
+    """Number of values in a node; those behind an alias count each time it is used.
+
+    Raises RecursionError for a node that contains itself.
+    """
     if id(node) in known:
         if not known[id(node)]:
             raise RecursionError

@@ -1,4 +1,4 @@
-"""What is wrong with a value of the configuration, in plain words instead of those of the validating library."""
+"""Plain messages for errors in a configuration, instead of those of the validating library."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EXPECTED: dict[str, Callable[[Facts], str]] = {
 
 
 def key_of(location: tuple[Any, ...]) -> str:
-    """The dotted key of an error's location; a place in a list is called by its number, from 1."""
+    """The dotted key of an error's location; a place in a list is named by its number, from 1."""
     if location and location[-1] == "[key]":  # the name of something in a section, which may be a number by mistake
         location = (*location[:-2], str(location[-2]))
     key = ".".join(str(part) for part in location if not isinstance(part, int))
@@ -52,12 +52,13 @@ def key_of(location: tuple[Any, ...]) -> str:
 
 
 def wording(kind: str, message: str, value: Any, facts: Facts) -> str:
-    """What is wrong, as "expected ..., got ...".
+    """A message of the form "expected ..., got ...".
 
     Args:
-        kind, message, facts: type, msg and ctx of pydantic's error. A kind that is not known here keeps the library's
-            message.
-        value: what was given.
+        kind: `type` of pydantic's error. For a kind that is not known here the library's message is kept.
+        message: `msg` of the error.
+        value: the value that was given.
+        facts: `ctx` of the error.
     """
     if kind in ("value_error", "assertion_error"):
         return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
@@ -73,7 +74,7 @@ def wording(kind: str, message: str, value: Any, facts: Facts) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as the file has it, cut where it is long."""
+    """A value as it is in the file, shortened if it is long."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -91,7 +92,7 @@ def _values(count: int) -> str:
 
 
 def _pattern(pattern: str) -> str:
-    """What a name's pattern asks for."""
+    """What the pattern of a name allows, in words."""
     found = re.fullmatch(r"\^\[a-z0-9\]\[a-z0-9[._-]{3}\]\{0,(\d+)\}\$", pattern)
     if not found:
         return f"text of the form {pattern}"

@@ -36,14 +36,14 @@ class CountedVideo:
     Attributes:
         place: file and row.
         video_id: of the video.
-        frames: of the video, as its decoder would yield them.
+        n_frames: number of frames that the decoder would yield.
         fps: frames a second; 0 where the table does not say.
         split, label: as the table has them, else empty.
     """
 
     place: str
     video_id: str
-    frames: int
+    n_frames: int
     fps: float = 0.0
     split: str = ""
     label: str = ""
@@ -76,7 +76,7 @@ def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, 
         facts = [(entry.video_id, entry.packets, entry.fps) for entry in load(manifest).videos]
     else:
         facts = (
-            [(row.video_id, row.frames, row.fps) for row in read_frame_counts(table, problems).values()]
+            [(row.video_id, row.n_frames, row.fps) for row in read_frame_counts(table, problems).values()]
             if table
             else []
         )

@@ -28,15 +28,15 @@ def file_facts(path: Path) -> Facts:
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
-                facts = [_facts(entry) for entry in entries]
-            return sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=-1)
-        facts = path.stat()
+                inside = [_stat(entry) for entry in entries]
+            return sum(stat.st_size for stat in inside), max((stat.st_mtime_ns for stat in inside), default=-1)
+        own = path.stat()
     except (OSError, ValueError):  # ValueError: a path with a NUL
         return -1, -1
-    return facts.st_size, facts.st_mtime_ns
+    return own.st_size, own.st_mtime_ns
 
 
-def _facts(entry: os.DirEntry[str]) -> os.stat_result:
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
     try:
         return entry.stat()
     except OSError:

@@ -73,6 +73,13 @@ class VideoEntry:
     packets: int
     bytes: int
 
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        """The labels. Raises ManifestError for a test video of a manifest that was loaded without the ground truth."""
+        if self.labels is None:
+            raise ManifestError(f"{self.video_id}: the labels of test videos were not read")
+        return self.labels
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -172,9 +179,8 @@ class Manifest:
 
         Raises ManifestError for a test video of a manifest that was loaded without the truth.
         """
-        if entry.labels is None:
-            raise ManifestError(f"{entry.video_id}: the labels of test videos were not read")
-        labels = np.array([0.0, *(label in entry.labels for label in self.classes)], dtype=np.float32)
+        shown = entry.known_labels
+        labels = np.array([0.0, *(label in shown for label in self.classes)], dtype=np.float32)
         labels[0] = 1.0 - labels.max()
         return labels
 
@@ -209,11 +215,18 @@ class Manifest:
             for i in late
         ]
 
+    @property
+    def known_intervals(self) -> tuple[Interval, ...]:
+        """The intervals. Raises ManifestError where the ground truth was not read."""
+        if self.intervals is None:
+            raise ManifestError("the ground truth of the test videos was not read")
+        return self.intervals
+
     def _intervals(self, video_id: str) -> list[Interval]:
         if self.video(video_id).split != "test":
             raise ManifestError(f"{video_id}: a training video has no frame labels")
         if self.intervals is None:
-            raise ManifestError(f"{video_id}: the truth of the test videos was not read")
+            raise ManifestError(f"{video_id}: the ground truth of the test videos was not read")
         return [interval for interval in self.intervals if interval.video_id == video_id]
 
 

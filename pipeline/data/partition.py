@@ -35,7 +35,7 @@ def carve_validation(entries: Sequence[VideoEntry], share: float, seed: int) -> 
         groups.setdefault(key, []).append(entry)
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for key, members in groups.items():
-        strata.setdefault(tuple(sorted({label for entry in members for label in entry.labels})), []).append(key)
+        strata.setdefault(tuple(sorted({label for entry in members for label in entry.known_labels})), []).append(key)
     chosen: set[str] = set()
     for keys in strata.values():
         keys.sort(key=lambda key: hashlib.sha256(f"{seed}\0{key[0]}\0{key[1]}".encode()).digest())

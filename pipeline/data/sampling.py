@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -22,6 +23,31 @@ __all__ = [
 ]
 
 Image = TypeVar("Image")
+
+
+class ClipSampling(TypedDict):
+    """Keyword arguments of `view_indices` that a configuration sets."""
+
+    segments: int
+    clip_frames: int
+    interval_frames: int
+    clips_per_segment: int
+
+
+class ViewSampling(ClipSampling):
+    """Keyword arguments of `plan_views`."""
+
+    video_id: str
+    views: int
+    seed: int
+
+
+class EpochSampling(ClipSampling):
+    """Keyword arguments of `epoch_clips`."""
+
+    video_id: str
+    epoch: int
+    seed: int
 
 
 def segment_bounds(n_frames: int, segments: int) -> np.ndarray:
@@ -94,8 +120,18 @@ def plan_views(
     clips_per_segment: int,
     seed: int,
 ) -> list[np.ndarray]:
-    """The clips (T, clips_per_segment, L) of every view of a training video; see `view_indices` and
-    `view_generator`."""
+    """The clips of every view of a training video.
+
+    Args:
+        n_frames: frames of the video, N.
+        video_id: its id.
+        views: independent draws of the whole video, V.
+        segments, clip_frames, interval_frames, clips_per_segment: as in `view_indices`.
+        seed: of all draws, see `view_generator`.
+
+    Returns:
+        One array (T, clips_per_segment, L) of int64 frame indices per view.
+    """
     return [
         view_indices(
             n_frames,
@@ -109,24 +145,53 @@ def plan_views(
     ]
 
 
-def training_frames(n_frames: int, **sampling: int | str) -> list[int]:
-    """The frames that the clips of all views need, ascending; arguments as `plan_views`."""
-    return np.unique(np.concatenate([plan.ravel() for plan in plan_views(n_frames, **sampling)])).tolist()
+def training_frames(n_frames: int, **sampling: Unpack[ViewSampling]) -> list[int]:
+    """The numbers of the frames that the clips of all views need, ascending. Arguments as `plan_views`."""
+    return _distinct(plan_views(n_frames, **sampling))
 
 
-def epoch_clips(n_frames: int, *, video_id: str, epoch: int, seed: int, **sampling: int) -> tuple[np.ndarray, bool]:
-    """The clips (T, clips_per_segment, L) of a video in one epoch of end-to-end training, and whether they are flipped.
+def epoch_clips(
+    n_frames: int,
+    *,
+    video_id: str,
+    epoch: int,
+    segments: int,
+    clip_frames: int,
+    interval_frames: int,
+    clips_per_segment: int,
+    seed: int,
+) -> tuple[np.ndarray, bool]:
+    """The clips of a training video in one epoch of end-to-end training, and whether they are flipped.
 
-    Drawn from a generator of its own for every (seed, epoch, video); `sampling` as `view_indices`.
+    Every (seed, epoch, video) has its own random generator, so neither the order of videos nor that of epochs matters.
+
+    Args:
+        n_frames: frames of the video, N.
+        video_id: its id.
+        epoch: number of the epoch.
+        segments, clip_frames, interval_frames, clips_per_segment: as in `view_indices`.
+        seed: of all draws.
+
+    Returns:
+        (T, clips_per_segment, L) int64 frame indices; True where the clips are mirrored left to right.
     """
     generator = view_generator(seed, video_id, f"epoch {epoch}")
     flipped = bool(generator.integers(2))
-    return view_indices(n_frames, generator=generator, **sampling), flipped
+    clips = view_indices(
+        n_frames,
+        segments=segments,
+        clip_frames=clip_frames,
+        interval_frames=interval_frames,
+        clips_per_segment=clips_per_segment,
+        generator=generator,
+    )
+    return clips, flipped
 
 
-def epoch_frames(n_frames: int, **arguments: int | str) -> list[int]:
-    """The frames that `epoch_clips` needs, ascending; the same arguments."""
-    return np.unique(epoch_clips(n_frames, **arguments)[0]).tolist()
+def epoch_frames(n_frames: int, **sampling: Unpack[EpochSampling]) -> list[int]:
+    """The numbers of the frames that `epoch_clips` needs, ascending. Arguments as there."""
+    clips, _ = epoch_clips(n_frames, **sampling)
+    return _distinct([clips])
 
 
 def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, interval_frames: int) -> np.ndarray:
@@ -148,7 +213,8 @@ def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, int
     if starts[-1] != last:
         starts = np.append(starts, last)
     indices = starts[:, None] + np.arange(window_frames, dtype=np.int64) * interval_frames
-    return np.minimum(indices, n_frames - 1)
+    clamped: np.ndarray = np.minimum(indices, n_frames - 1)
+    return clamped
 
 
 def windows_to_frames(window_scores: np.ndarray, indices: np.ndarray, n_frames: int) -> np.ndarray:
@@ -186,7 +252,8 @@ def windows_to_frames(window_scores: np.ndarray, indices: np.ndarray, n_frames: 
     if not counts.all():
         raise ValueError(f"frame {int(np.argmin(counts[:, 0]))} lies in no window")
     # Rounding can put the mean of equal numbers beside them; a mean lies between its smallest and largest part.
-    return np.clip(sums / counts, window_scores.min(axis=0), window_scores.max(axis=0))
+    means: np.ndarray = np.clip(sums / counts, window_scores.min(axis=0), window_scores.max(axis=0))
+    return means
 
 
 class WindowAssembler(Generic[Image]):
@@ -225,6 +292,12 @@ class WindowAssembler(Generic[Image]):
         indices = np.minimum(start + self._steps, self._count - 1)
         oldest = self._count - len(self._buffer)
         return indices, [self._buffer[int(i) - oldest] for i in indices]
+
+
+def _distinct(clips: Sequence[np.ndarray]) -> list[int]:
+    """The frame indices in some arrays, each once, ascending."""
+    indices: list[int] = np.unique(np.concatenate([array.ravel() for array in clips])).tolist()
+    return indices
 
 
 def _span(window_frames: int, stride_frames: int, interval_frames: int) -> int:

@@ -1,10 +1,12 @@
-"""MetricFunction: pure functions on arrays keyed by video id.
+"""Metrics: pure functions on arrays keyed by video id.
 
-`DEFINITIONS` is the version of what the figures mean; docs/evaluation.md describes it.
+`DEFINITIONS` is the version of their definitions, which docs/evaluation.md describes.
 """
 
 from pipeline.metrics.bootstrap import Estimate, difference, draw_weights, estimate
 from pipeline.metrics.classwise import ClassMetrics, ClassScore, ClasswiseReport, classwise_report
+from pipeline.metrics.det import DetMetrics
+from pipeline.metrics.events import EventMetrics
 from pipeline.metrics.frame import (
     FrameMetrics,
     anomalous_auc,
@@ -22,8 +24,10 @@ __all__ = [
     "ClassMetrics",
     "ClassScore",
     "ClasswiseReport",
+    "DetMetrics",
     "DetectionMetrics",
     "Estimate",
+    "EventMetrics",
     "FrameMetrics",
     "HitRate",
     "anomalous_auc",

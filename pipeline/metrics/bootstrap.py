@@ -1,8 +1,7 @@
-"""How sure is a figure? Percentile intervals of the bootstrap over videos.
+"""The uncertainty of a metric: percentile intervals of the bootstrap over videos.
 
-Frames of one video depend on each other, so whole videos are drawn, with replacement, as many as there are. A resample
-is a column of weights: how often each video was drawn. MetricFunction are functions of such weights, so nothing is
-copied.
+Frames of one video depend on each other, so whole videos are drawn with replacement, as many as there are. A resample
+is a column of weights: how often each video was drawn. Metrics are computed from such weights, so no data is copied.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ __all__ = ["LEVEL", "Estimate", "MetricFunction", "difference", "draw_weights", 
 
 LEVEL = 0.95
 MetricFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""From the weights (V, R) of R resamples to (R,) values of every figure, nan where one is not defined."""
+"""From the weights (V, R) of R resamples to (R,) values of each metric by name, nan where it is not defined."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval.
+    """A metric with its interval.
 
     Attributes:
-        value: the figure on all videos once; None where it is not defined, and `reason` says why.
-        low, high: 95 % interval over the resamples; None without resamples, and where the interval is not defined.
-        resamples: how many had the figure defined, and so count.
-        reason: why there is no value, or no interval though there are resamples.
+        value: the metric on every video once; None if it is not defined, and `reason` says why.
+        low, high: 95 % interval over the resamples; None without resamples, or if the interval is not defined.
+        resamples: number of resamples in which the metric is defined; only these count.
+        reason: why there is no value, or no interval although there are resamples.
     """
 
     value: float | None
@@ -46,20 +45,20 @@ def draw_weights(videos: int, resamples: int, seed: int) -> np.ndarray:
 def estimate(
     groups: Iterable[MetricFunction], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]
 ) -> dict[str, Estimate]:
-    """Every figure of some groups with its interval.
+    """Every metric of some groups with its interval.
 
     Args:
-        groups: of the same V videos.
+        groups: functions that each compute some metrics of the same V videos.
         videos: V.
         resamples: R; 0 for no intervals.
-        seed: of the draws.
-        needs: name -> what the figure is not defined without.
+        seed: seed of the draws.
+        needs: by metric, the data without which it is not defined.
     """
     once, drawn = np.ones((videos, 1)), draw_weights(videos, resamples, seed)
     found = {}
-    for figures in groups:
-        values, spread = figures(once), figures(drawn) if resamples else {}
-        alone = _resting_on_one(figures, spread, videos)
+    for metrics in groups:
+        values, spread = metrics(once), metrics(drawn) if resamples else {}
+        alone = _resting_on_one(metrics, spread, videos)
         for name, value in values.items():
             found[name] = _interval(
                 float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"), name in alone
@@ -76,24 +75,32 @@ def difference(
     seed: int,
     needs: Mapping[str, str],
 ) -> dict[str, Estimate]:
-    """First minus second of every figure, both on the same draws (paired). Arguments as `estimate`."""
+    """First minus second of every metric, both on the same draws (paired).
+
+    Args:
+        first, second: functions that compute the same metrics of two systems, in the same order.
+        videos: number of videos, V.
+        resamples: R; 0 for no intervals.
+        seed: seed of the draws.
+        needs: by metric, the data without which it is not defined.
+    """
 
     def minus(one: MetricFunction, other: MetricFunction) -> MetricFunction:
-        def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
             subtrahend = other(weights)
             return {name: values - subtrahend[name] for name, values in one(weights).items()}
 
-        return figures
+        return differences
 
     pairs = [minus(one, other) for one, other in zip(first, second, strict=True)]
     return estimate(pairs, videos, resamples=resamples, seed=seed, needs=needs)
 
 
-def _resting_on_one(figures: MetricFunction, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
-    """MetricFunction that are the same in every resample because they rest on one video: without it they are not
-    defined.
+def _resting_on_one(metrics: MetricFunction, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
+    """Names of the metrics that are the same in every resample because one video alone decides them.
 
-    Others can be the same in every resample too, such as the AUC of a system that makes no mistake.
+    Without that video they are not defined. Other metrics can be the same in every resample too, such as the AUC of a
+    system that makes no mistake.
     """
     alike = {
         name
@@ -104,7 +111,7 @@ def _resting_on_one(figures: MetricFunction, spread: Mapping[str, np.ndarray], v
         return set()
     if videos == 1:
         return alike
-    without = figures(1 - np.eye(videos))
+    without = metrics(1 - np.eye(videos))
     return {name for name in alike if np.isnan(without[name]).any()}
 
 

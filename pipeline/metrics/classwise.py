@@ -1,5 +1,7 @@
-"""Class-wise figures: precision, recall, F1 and AP of every anomaly class, and their means (task 2 of the paper,
-section 4.3)."""
+"""Class-wise metrics: precision, recall, F1 and AP of every anomaly class, and their means.
+
+They are task 2 of the paper, section 4.3.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,16 @@ __all__ = ["ClassMetrics", "ClassScore", "ClasswiseReport", "classwise_report"]
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. Precision without a prediction, recall without a true frame, and F1 of two zeros are 0; AP is then
-    None."""
+    """The metrics of one class.
+
+    Attributes:
+        label: name of the class.
+        precision: 0 if no frame is predicted.
+        recall: 0 if no frame is true.
+        f1: 0 if precision and recall are 0.
+        ap: average precision; None if no frame is true.
+        true_frames, predicted_frames, correct_frames: numbers of frames.
+    """
 
     label: str
     precision: float
@@ -32,9 +42,12 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ClasswiseReport:
-    """All classes, and the mean F1 of those that occur in the truth or the prediction; the others are `left_out`.
+    """All classes and their mean F1.
 
-    `mf1` is None when all are left out.
+    Attributes:
+        classes: one result per class.
+        mf1: mean F1 of the classes that occur in the ground truth or the prediction; None if none does.
+        left_out: names of the classes that occur in neither.
     """
 
     classes: tuple[ClassScore, ...]
@@ -43,17 +56,19 @@ class ClasswiseReport:
 
 
 class ClassMetrics:
-    """The class-wise figures of a set of videos, as functions of the videos' weights.
+    """The class-wise metrics of a set of videos, as functions of the videos' weights.
 
     Args:
-        scores: video id -> (N, C) float.
-        labels: video id -> (N, C) bool; a frame may show several classes.
+        scores: by video id, (N, C) float.
+        labels: by video id, (N, C) bool; a frame may show several classes.
         classes: names of the C classes; Normal is not among them.
-        threshold: theta, one for all classes or one each.
+        threshold: theta, one for all classes or one per class.
         mode: `threshold` gives a frame every class with score >= theta; `argmax` only the best of them.
 
     Raises:
-        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameMetrics`.
+        LengthMismatch: a video's scores and labels differ in length.
+        DegenerateTruth: there are no videos.
+        PipelineError: a video is missing on one side, or a score is not finite.
         ValueError: an unknown mode.
     """
 
@@ -75,7 +90,9 @@ class ClassMetrics:
             given &= np.arange(self.values.shape[1]) == self.values.argmax(axis=1)[:, None]
         elif mode != "threshold":
             raise ValueError(f"mode: expected threshold or argmax, got {mode!r}")
-        self.true, self.predicted, self.correct = (self._per_video(m) for m in (self.truth, given, given & self.truth))
+        self.true = self._per_video(self.truth)
+        self.predicted = self._per_video(given)
+        self.correct = self._per_video(given & self.truth)
 
     def _per_video(self, marks: np.ndarray) -> np.ndarray:
         """(N, C) bool -> (V, C) counts."""
@@ -84,33 +101,42 @@ class ClassMetrics:
 
     @cached_property
     def rankings(self) -> tuple[Ranking, ...]:
-        """One a class."""
+        """One ranking of all frames per class."""
         return tuple(
             Ranking.of(self.values[:, i], self.truth[:, i], self.video, self.videos) for i in range(len(self.classes))
         )
 
     def mf1(self, weights: np.ndarray) -> np.ndarray:
-        """Mean F1 (R,) over the classes with a frame in truth or prediction; nan where there is none."""
+        """Mean F1 (R,) of the classes with a true or predicted frame; nan where there is none.
+
+        Args:
+            weights: (V, R) float64, how often each video, by sorted id, was drawn.
+        """
         true, predicted, correct = (weights.T @ counts for counts in (self.true, self.predicted, self.correct))
         frames = true + predicted
         f1 = np.divide(2 * correct, frames, out=np.zeros_like(frames), where=frames > 0)
         counted = (frames > 0).sum(axis=1)
-        return np.divide(f1.sum(axis=1), counted, out=np.full(len(counted), np.nan), where=counted > 0)
+        mean = np.full(len(counted), np.nan)
+        np.divide(f1.sum(axis=1), counted, out=mean, where=counted > 0)
+        return mean
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every figure of each of R resamples, (R,), nan where it is not defined; `weights` as in `FrameMetrics`."""
-        figures = {"mf1": self.mf1(weights)}
+        """Every metric of each of R resamples, (R,), nan where it is not defined.
+
+        Args:
+            weights: (V, R) float64, how often each video, by sorted id, was drawn.
+        """
         areas = {
             f"class_ap/{name}": r.areas(weights).stepwise for name, r in zip(self.classes, self.rankings, strict=True)
         }
         found = np.stack(list(areas.values()))
         counted = (~np.isnan(found)).sum(axis=0)
         mean = np.divide(np.nansum(found, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0)
-        return figures | {"mean_class_ap": mean} | areas
+        return {"mf1": self.mf1(weights), "mean_class_ap": mean} | areas
 
     @property
     def needs(self) -> dict[str, str]:
-        """What each figure is not defined without."""
+        """By metric, the data without which it is not defined."""
         each = {f"class_ap/{name}": f"frames of {name}" for name in self.classes}
         return {"mf1": "a class in truth or prediction", "mean_class_ap": "anomalous frames"} | each
 
@@ -144,8 +170,8 @@ def classwise_report(
     threshold: float | Sequence[float] = 0.5,
     mode: str = "threshold",
 ) -> ClasswiseReport:
-    """Frame-level figures of every anomaly class over all frames; frames given no class count as negative.
+    """Frame-level metrics of every anomaly class over all frames; frames without a predicted class count as negative.
 
-    Arguments and errors as `ClassMetrics`.
+    Arguments and errors are those of `ClassMetrics`.
     """
     return ClassMetrics(scores, labels, classes, threshold=threshold, mode=mode).report()

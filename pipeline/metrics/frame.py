@@ -1,8 +1,8 @@
-"""General figures: how well one anomaly score a frame tells anomalous frames, or videos, from normal ones (task 1 of
-the paper).
+"""General metrics: how well one anomaly score per frame separates anomalous from normal frames, and videos.
 
-All frames of all videos are taken together (micro). A video is anomalous when a frame of it is; its score is that of
-its highest frame. docs/evaluation.md has the definitions beside the variants that other systems report.
+They are task 1 of the paper. The frames of all videos are taken together (micro). A video is anomalous if one of its
+frames is; its score is the highest of its frames. docs/evaluation.md compares these definitions with the variants that
+other systems report.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ FALSE_ALARM_THRESHOLD = 0.5
 
 
 class FrameMetrics:
-    """The general figures of a set of videos, as functions of the videos' weights.
+    """The general metrics of a set of videos, as functions of the videos' weights.
 
     Args:
-        scores: video id -> (N,) float.
-        labels: video id -> (N,) bool, True where the frame is anomalous.
+        scores: by video id, (N,) float.
+        labels: by video id, (N,) bool, True where the frame is anomalous.
 
     Raises:
         LengthMismatch: a video's scores and labels differ in length.
@@ -67,13 +67,13 @@ class FrameMetrics:
 
     @cached_property
     def frames_of_anomalous_videos(self) -> Ranking:
-        """The frames of the videos in which one is anomalous."""
+        """The frames of the anomalous videos."""
         kept = self.video_truth[self.video]
         return Ranking.of(self.values[kept], self.truth[kept], self.video[kept], len(self.video_ids))
 
     @cached_property
     def videos(self) -> Ranking:
-        """One item a video, its highest score."""
+        """One item per video, its highest score."""
         count = len(self.video_ids)
         highest = np.full(count, -np.inf)
         np.maximum.at(highest, self.video, self.values)
@@ -85,10 +85,12 @@ class FrameMetrics:
         normal = ~self.video_truth[self.video]
         alarms = np.bincount(self.video[normal & (self.values >= FALSE_ALARM_THRESHOLD)], minlength=len(self.video_ids))
         frames = np.bincount(self.video[normal], minlength=len(self.video_ids)) @ weights
-        return np.divide(alarms @ weights, frames, out=np.full(len(frames), np.nan), where=frames > 0)
+        share = np.full(len(frames), np.nan)
+        np.divide(alarms @ weights, frames, out=share, where=frames > 0)
+        return share
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every figure of each of R resamples, (R,), nan where it is not defined.
+        """Every metric of each of R resamples, (R,), nan where it is not defined.
 
         Args:
             weights: (V, R) float64, how often each video, by sorted id, was drawn.
@@ -105,7 +107,7 @@ class FrameMetrics:
         }
 
     def one(self, name: str) -> float:
-        """One figure of all videos once. Raises DegenerateTruth where it is not defined."""
+        """One metric with every video counted once. Raises DegenerateTruth if it is not defined."""
         value = float(self(np.ones((len(self.video_ids), 1)))[name][0])
         if np.isnan(value):
             frames = (
@@ -119,45 +121,59 @@ def frame_auc(scores: Tables, labels: Tables) -> float:
     """Area under the ROC curve of all frames (section 4.3 of the paper). Equal scores give exactly 0.5.
 
     Args:
-        scores: video id -> (N,) float.
-        labels: video id -> (N,) bool, True where the frame is anomalous.
+        scores: by video id, (N,) float.
+        labels: by video id, (N,) bool, True where the frame is anomalous.
 
     Raises:
         LengthMismatch: a video's scores and labels differ in length.
-        DegenerateTruth: the figure is not defined on this truth.
+        DegenerateTruth: the metric is not defined on this ground truth.
         PipelineError: a video is missing on one side, or a score is not finite.
     """
     return FrameMetrics(scores, labels).one("frame_auc")
 
 
 def frame_ap(scores: Tables, labels: Tables) -> float:
-    """Average precision of all frames, step-wise: the sum of precision x rise of recall. Arguments and errors as
-    `frame_auc`."""
+    """Step-wise average precision of all frames: the sum of precision x rise of recall.
+
+    Arguments and errors are those of `frame_auc`.
+    """
     return FrameMetrics(scores, labels).one("frame_ap")
 
 
 def frame_ap_trapezoid(scores: Tables, labels: Tables) -> float:
-    """Area under the precision-recall curve of all frames with straight lines between its points. As `frame_auc`."""
+    """Area under the precision-recall curve of all frames with straight lines between its points.
+
+    Arguments and errors are those of `frame_auc`.
+    """
     return FrameMetrics(scores, labels).one("frame_ap_trapezoid")
 
 
 def anomalous_auc(scores: Tables, labels: Tables) -> float:
-    """`frame_auc` of the frames of anomalous videos only: is the right part of them found?"""
+    """`frame_auc` of the frames of anomalous videos only: whether the right part of them is found.
+
+    Arguments and errors are those of `frame_auc`.
+    """
     return FrameMetrics(scores, labels).one("anomalous_videos_auc")
 
 
 def video_auc(scores: Tables, labels: Tables) -> float:
-    """Area under the ROC curve of the videos, each with its highest score. Arguments and errors as `frame_auc`."""
+    """Area under the ROC curve of the videos, each with its highest score.
+
+    Arguments and errors are those of `frame_auc`.
+    """
     return FrameMetrics(scores, labels).one("video_auc")
 
 
 def false_alarm_rate(scores: Tables, labels: Tables) -> float:
-    """Share of the frames of normal videos that score at least 0.5. Arguments and errors as `frame_auc`."""
+    """Share of the frames of normal videos that score at least 0.5.
+
+    Arguments and errors are those of `frame_auc`.
+    """
     return FrameMetrics(scores, labels).one("false_alarm_rate")
 
 
 def join(scores: Tables, labels: Tables) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of all videos, concatenated in the order of their ids; errors as `FrameMetrics`."""
+    """Scores and labels of all videos, concatenated in the order of their ids; errors are those of `FrameMetrics`."""
     if set(scores) != set(labels):
         raise PipelineError(
             f"no scores for {sorted(set(labels) - set(scores))}, no labels for {sorted(set(scores) - set(labels))}"

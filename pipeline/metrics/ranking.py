@@ -1,9 +1,9 @@
-"""Threshold curves of scored items (frames, videos or detections) whose videos carry weights.
+"""Threshold curves of scored items (frames, videos or detections) whose videos have weights.
 
-A resample of the bootstrap is a weight for every video: how often it was drawn. All curves are made of counts: how much
-weight of positive and of negative items lies at or above a threshold. Negative items between two scores of positive
-ones are interchangeable, so items are grouped into bins once; each resample is then one column of a sparse product.
-Nothing is approximated.
+A resample of the bootstrap is a weight for each video: how often it was drawn. All curves are made of counts: the total
+weight of positive and of negative items with scores at or above a threshold. Negative items between two scores of
+positive ones are interchangeable, so items are grouped into bins once; each resample is then one column of a sparse
+product. Nothing is approximated.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ CELLS_AT_ONCE = 150_000
 
 @dataclass(frozen=True)
 class Areas:
-    """Areas under the curves of R resamples; nan where a resample has no positive item (of `auc`: items of one kind
-    only).
+    """Areas under the curves of R resamples.
 
     Attributes:
-        auc: (R,) under the ROC curve. Equal scores give exactly 0.5.
-        stepwise: (R,) average precision, the sum of precision x rise of recall.
-        trapezoidal: (R,) under the precision-recall curve with straight lines between its points, beginning at (0, 1).
+        auc: (R,) area under the ROC curve. Equal scores give exactly 0.5; nan without a positive or a negative item.
+        stepwise: (R,) average precision, the sum of precision x rise of recall; nan without a positive item.
+        trapezoidal: (R,) area under the precision-recall curve with straight lines between its points, beginning at
+            (0, 1); nan without a positive item.
     """
 
     auc: np.ndarray
@@ -45,7 +45,7 @@ class Ranking:
             neighbouring scores of negative items only.
         positives: (K, V) sparse float64, positive items in each bin of each video.
         negatives: the same of negative items.
-        wanted: (V,) float64, positive items of each video that there are to find; for detections some have no item.
+        wanted: (V,) float64, positive items of each video that can be found. Detections can be fewer than these.
     """
 
     thresholds: np.ndarray
@@ -64,7 +64,7 @@ class Ranking:
             positive: (N,) bool.
             video: (N,) integer in [0, V), whose item it is.
             videos: V.
-            wanted: (V,) positive items to find; default: those there are.
+            wanted: (V,) positive items that can be found; default: the number of positive items.
         """
         order = np.argsort(-scores, kind="stable")
         scores, positive, video = scores[order], positive[order], video[order]
@@ -73,21 +73,25 @@ class Ranking:
         starts = np.flatnonzero(first)
         holds = np.add.reduceat(positive, starts, dtype=np.int64) > 0 if len(starts) else np.zeros(0, bool)
         opens = np.ones(len(starts), dtype=bool)
-        opens[1:] = (
-            holds[1:] | holds[:-1]
-        )  # a score without a positive joins the one before it, if that has none either
+        # A score without a positive item joins the bin before it, if that has none either.
+        opens[1:] = holds[1:] | holds[:-1]
         bins = np.repeat(np.cumsum(opens) - 1, np.diff(np.append(starts, len(scores))))
         count, lowest = int(opens.sum()), scores[np.flatnonzero(np.diff(bins, append=-1))]
-        tables = []
-        for kind in (positive, ~positive):
+
+        def per_bin_and_video(kind: np.ndarray) -> csr_array:
             cells = bins[kind].astype(np.int64) * videos + video[kind]
             cells, items = np.unique(cells, return_counts=True)
-            tables.append(
-                csr_array((items.astype(np.float64), (cells // videos, cells % videos)), shape=(count, videos))
-            )
+            places = (cells // videos, cells % videos)
+            return csr_array((items.astype(np.float64), places), shape=(count, videos))
+
         if wanted is None:
             wanted = np.bincount(video[positive], minlength=videos)
-        return cls(lowest, *tables, np.asarray(wanted, dtype=np.float64))
+        return cls(
+            thresholds=lowest,
+            positives=per_bin_and_video(positive),
+            negatives=per_bin_and_video(~positive),
+            wanted=np.asarray(wanted, dtype=np.float64),
+        )
 
     @cached_property
     def ones(self) -> np.ndarray:
@@ -112,7 +116,11 @@ class Ranking:
             yield columns, true, false, self.wanted @ part
 
     def areas(self, weights: np.ndarray) -> Areas:
-        """The areas under the curves of each of R resamples; `weights` as in `counts`."""
+        """The areas under the curves of each of R resamples.
+
+        Args:
+            weights: (V, R) float64, a weight for each video in each resample.
+        """
         auc, stepwise, trapezoidal = np.full((3, weights.shape[1]), np.nan)
         for columns, true, false, positives in self.counts(weights):
             if not len(true):
@@ -128,8 +136,11 @@ class Ranking:
         return Areas(auc, stepwise, trapezoidal)
 
     def curve(self) -> dict[str, np.ndarray]:
-        """The curve of all items once: threshold, true_positives, false_positives, positives and negatives, each
-        (K,)."""
+        """The curve with each video counted once.
+
+        Returns:
+            The arrays threshold, true_positives, false_positives, positives and negatives, each (K,).
+        """
         ((_, true, false, positives),) = self.counts(self.ones)
         count = len(self.thresholds)
         return {
@@ -142,10 +153,14 @@ class Ranking:
 
 
 def _ratio(area: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(area, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    ratio = np.full(len(whole), np.nan)
+    np.divide(area, whole, out=ratio, where=whole > 0)
+    return ratio
 
 
 def _precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Where a resample has no item so far, the curve has not left its first point (0, 1)."""
+    """Precision at each threshold; 1 where a resample has no item yet, since the curve begins at (0, 1)."""
     given = true + false
-    return np.divide(true, given, out=np.ones_like(true), where=given > 0)
+    precision = np.ones_like(true)
+    np.divide(true, given, out=precision, where=given > 0)
+    return precision

@@ -1,4 +1,4 @@
-"""Does spatial reasoning look at the anomaly? Needs the truth of where, so synthetic data."""
+"""Whether spatial reasoning looks at the anomaly. Needs to know where the anomaly is, so only for synthetic data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ __all__ = ["HitRate", "hit_rate"]
 
 @dataclass(frozen=True)
 class HitRate:
-    """Share of anomalous windows whose anomaly lies in a chosen cell, the share of a random choice, and the windows
-    counted."""
+    """How often the chosen cells hold the anomaly.
+
+    Attributes:
+        rate: share of the anomalous windows whose anomaly lies in a chosen cell.
+        chance: the same share for cells chosen at random.
+        windows: number of windows.
+    """
 
     rate: float
     chance: float
@@ -28,8 +33,8 @@ def hit_rate(positions: np.ndarray, cells: Sequence[Collection[int]], count: int
 
     Args:
         positions: (W, k) integers, the chosen cells of W anomalous windows.
-        cells: of every window, the cells that hold an anomaly; a window counts when any of them was chosen.
-        count: cells of a map, H x W.
+        cells: for each window, the cells that hold an anomaly; a window is a hit if any of them was chosen.
+        count: number of cells of a map, H x W.
 
     Raises:
         DegenerateTruth: there is no window.

@@ -1,13 +1,13 @@
-"""Temporal detection: are anomalies found as intervals? Mean average precision at overlaps (IoU) of 0.1 to 0.5.
+"""Temporal detection: whether anomalies are found as intervals. Mean average precision at overlaps (IoU) of 0.1 to 0.5.
 
-The protocol, of which nothing is fitted to any data:
+The protocol has no parameter that is fitted to data:
 
 1. Proposals of a video and class: the maximal runs of frames whose class score is at least t, for t = 0.05, 0.10, ...,
    0.95. A proposal's confidence is its mean score. The 100 most confident are kept.
-2. Non-maximum suppression: in order of confidence, a proposal goes when its IoU with a kept one is above 0.5.
+2. Non-maximum suppression: in order of confidence, a proposal is dropped if its IoU with a kept one is above 0.5.
 3. True intervals: the maximal runs of frames that show the class.
 4. In order of confidence, over all videos, a detection takes the free true interval of its video with the largest IoU,
-   if that is at least the threshold; else it is false.
+   if that is at least the threshold; otherwise it is a false detection.
 5. AP of a class is step-wise, over the true intervals of that class; mAP is the mean over the classes that have one.
 """
 
@@ -30,7 +30,7 @@ LARGEST_OVERLAP = 0.5
 
 
 def runs(marks: np.ndarray) -> np.ndarray:
-    """Maximal runs of True in (N,) bool: (n, 2) int64, start and end, the end not part of it."""
+    """Maximal runs of True in (N,) bool: (n, 2) int64, start and end (exclusive)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], np.asarray(marks, dtype=bool), [False]]).astype(np.int8)))
     return edges.reshape(-1, 2)
 
@@ -39,7 +39,9 @@ def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Overlaps of intervals (n, 2) and (m, 2): frames of both over frames of either, (n, m) in [0, 1]."""
     start, end = first[:, :1], first[:, 1:]
     both = np.maximum(np.minimum(end, second[:, 1]) - np.maximum(start, second[:, 0]), 0)
-    return both / ((end - start) + (second[:, 1] - second[:, 0]) - both)
+    either: np.ndarray = (end - start) + (second[:, 1] - second[:, 0]) - both
+    overlaps: np.ndarray = both / either
+    return overlaps
 
 
 def propose(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +66,16 @@ def propose(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def match(detections: np.ndarray, truth: np.ndarray, least: float) -> np.ndarray:
-    """Step 4 in one video: which detections (n, 2), most confident first, find a free interval of the truth (m, 2);
-    (n,) bool."""
+    """Step 4 of the protocol in one video.
+
+    Args:
+        detections: (n, 2) intervals, the most confident first.
+        truth: (m, 2) true intervals.
+        least: smallest IoU of a detection with the interval that it finds.
+
+    Returns:
+        (n,) bool, which detections find a free true interval.
+    """
     hits = np.zeros(len(detections), dtype=bool)
     if not len(truth):
         return hits
@@ -82,12 +92,14 @@ class DetectionMetrics:
     """mAP at every IoU, and their mean, of a set of videos as functions of the videos' weights.
 
     Args:
-        scores: video id -> (N, C) float in [0, 1].
-        labels: video id -> (N, C) bool.
+        scores: by video id, (N, C) float in [0, 1].
+        labels: by video id, (N, C) bool.
         classes: names of the C classes.
 
     Raises:
-        LengthMismatch, PipelineError, DegenerateTruth: as `pipeline.metrics.frame.FrameMetrics`.
+        LengthMismatch: a video's scores and labels differ in length.
+        DegenerateTruth: there are no videos.
+        PipelineError: a video is missing on one side, or a score is not finite.
     """
 
     def __init__(
@@ -98,12 +110,12 @@ class DetectionMetrics:
 
     @property
     def needs(self) -> dict[str, str]:
-        """What each figure is not defined without."""
+        """By metric, the data without which it is not defined."""
         return dict.fromkeys([*(f"detection_map_{least}" for least in IOUS), "detection_map"], "a true interval")
 
     @cached_property
     def rankings(self) -> dict[float, list[Ranking]]:
-        """At every IoU, the detections of every class that has a true interval."""
+        """By IoU, the detections of each class that has a true interval."""
         order = sorted(self.scores)
         found: dict[float, list[Ranking]] = {least: [] for least in IOUS}
         for i in range(len(self.classes)):
@@ -120,15 +132,18 @@ class DetectionMetrics:
         return found
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every figure of each of R resamples, (R,), nan where no class has a true interval; `weights` as in
-        `FrameMetrics`."""
-        figures = {}
+        """Every metric of each of R resamples, (R,), nan where no class has a true interval.
+
+        Args:
+            weights: (V, R) float64, how often each video, by sorted id, was drawn.
+        """
+        metrics = {}
         for least, rankings in self.rankings.items():
             mean = np.full(weights.shape[1], np.nan)
             if rankings:
                 areas = np.stack([ranking.areas(weights).stepwise for ranking in rankings])
                 counted = (~np.isnan(areas)).sum(axis=0)
                 np.divide(np.nansum(areas, axis=0), counted, out=mean, where=counted > 0)
-            figures[f"detection_map_{least}"] = mean
-        figures["detection_map"] = np.mean(list(figures.values()), axis=0)
-        return figures
+            metrics[f"detection_map_{least}"] = mean
+        metrics["detection_map"] = np.mean(list(metrics.values()), axis=0)
+        return metrics

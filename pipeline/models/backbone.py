@@ -1,5 +1,6 @@
-"""TPN on SlowOnly ResNet, built from mmaction2's classes. The only module that knows mmaction2 and its layout (N, C, T,
-H, W).
+"""TPN on SlowOnly ResNet, built from mmaction2's classes.
+
+This is the only module that knows mmaction2 and its layout (N, C, T, H, W).
 
 `tpn_slowonly_r50` is mmaction2's own shipped recogniser; a checkpoint is loaded strictly into all of it, then its
 recognition head and the neck's auxiliary head are dropped. `tpn_tiny` is made of the same classes with few channels.
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +49,13 @@ class Backbone(nn.Module):
         name: `tpn_slowonly_r50` or `tpn_tiny`.
         channels: D of the output, 2048.
         weights_sha256: hash of the weight file, or `random-<seed>`.
-        dropped: the recogniser's heads, by name: no part of the features, but of a whole checkpoint.
+        dropped: weights of the recogniser's heads, by name. Features do not need them, a whole checkpoint does.
     """
 
     channels = 2048
     dropped: dict[str, torch.Tensor]
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, name: str, backbone: nn.Module, neck: nn.Module, weights_sha256: str) -> None:
         super().__init__()
@@ -89,7 +94,8 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         seed: of the initialisation when weights are `random`.
 
     Raises:
-        WeightsError: no such file, another network's, damaged, or holding more than tensors and plain data.
+        WeightsError: the file does not exist, is damaged, belongs to another network, or holds more than tensors and
+            plain data.
     """
     recognizer = _build_recognizer(name)
     if weights == "random":
@@ -101,8 +107,10 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         check_suffix(path, sha256)
         _load_strictly(recognizer, read_checkpoint(path), path, name)
     whole = recognizer.state_dict()
-    recognizer.neck.aux_head = None
-    network = Backbone(name, recognizer.backbone, recognizer.neck, sha256)
+    backbone, neck = recognizer.get_submodule("backbone"), recognizer.get_submodule("neck")
+    if "aux_head" in dict(neck.named_children()):
+        neck.register_module("aux_head", None)
+    network = Backbone(name, backbone, neck, sha256)
     network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
     network.requires_grad_(False)
     network.eval()  # not chained: mmaction2's ResNet3d.train() returns None
@@ -110,8 +118,10 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
 
 
 def full_state(network: Backbone) -> dict[str, torch.Tensor]:
-    """A checkpoint of the whole recogniser with the network's weights as they are now, on the CPU; `build_backbone`
-    loads it."""
+    """A checkpoint of the whole recogniser with the network's present weights, on the CPU.
+
+    `build_backbone` loads it.
+    """
     return {key: value.detach().cpu().contiguous() for key, value in (network.state_dict() | network.dropped).items()}
 
 
@@ -138,11 +148,11 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def _allowed_globals() -> list:
-    """What mmengine's checkpoints hold beside tensors: metric history, numpy numbers and arrays."""
+def _allowed_globals() -> list[Callable | tuple[Callable, str]]:
+    """What mmengine's checkpoints hold besides tensors: metric history, numpy numbers and arrays."""
     from mmengine.logging import HistoryBuffer
 
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    multiarray = import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
     kinds = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u1", "?")}
     # Files written by numpy 1 name the module numpy.core, those by numpy 2 numpy._core.
     return [
@@ -161,7 +171,7 @@ def _allowed_globals() -> list:
 
 
 def _history_statistic(owner: object, name: str) -> object:
-    """Stands in for the getattr with which a history's pickle names its methods; gives nothing else."""
+    """Replaces the `getattr` by which a history's pickle names its methods, and gives nothing else."""
     from mmengine.logging import HistoryBuffer
 
     if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current", "statistics", "register_statistics"):
@@ -171,7 +181,7 @@ def _history_statistic(owner: object, name: str) -> object:
 
 def _load_strictly(recognizer: nn.Module, state: dict[str, torch.Tensor], path: Path, name: str) -> None:
     own = recognizer.state_dict()
-    problems = [  # the most telling first: a file of the same network with other sizes has nothing missing
+    problems = [  # the most telling ones first: a file of the same network with other sizes misses nothing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
         for key in own
         if key in state and own[key].shape != state[key].shape
@@ -184,8 +194,11 @@ def _load_strictly(recognizer: nn.Module, state: dict[str, torch.Tensor], path: 
     recognizer.load_state_dict(state, strict=True)
 
 
-def _mmaction():
-    """mmaction2's registry, its modules registered. Raises ImportError with the remedy where libGL is missing."""
+def _builder() -> Callable[[object], nn.Module]:
+    """mmaction2's function that builds a module from its configuration.
+
+    Raises ImportError, which names the remedy where libGL is missing.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -198,14 +211,14 @@ def _mmaction():
                 ) from error
             raise
         register_all_modules()
-    return MODELS
+    return MODELS.build
 
 
 def _build_recognizer(name: str) -> nn.Module:
-    """mmaction2's full recogniser: backbone, neck with auxiliary head (R50), recognition head (R50)."""
+    """mmaction2's full recogniser: backbone and neck; for R50 also the auxiliary and the recognition head."""
     if name not in ("tpn_slowonly_r50", "tpn_tiny"):
         raise WeightsError(f"unknown backbone {name!r}; there are tpn_slowonly_r50 and tpn_tiny")
-    models = _mmaction()
+    build = _builder()
     import mmaction
     from mmengine.config import Config
 
@@ -219,12 +232,14 @@ def _build_recognizer(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        return models.build(model)
+        return build(model)
 
 
 def _initialise(recognizer: nn.Module, seed: int) -> None:
-    """Random weights whose activations keep their scale (He), unlike mmaction2's own, which leave features near
-    0.0007."""
+    """Random weights (He) that keep the scale of activations.
+
+    With mmaction2's own initialisation features are near 0.0007.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, module in recognizer.named_modules():

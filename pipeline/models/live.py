@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from pipeline.models.backbone import Backbone
 from pipeline.models.fast_tpn import FastTPN
-from pipeline.models.heads import HeadOutput
+from pipeline.models.heads import HeadModule, HeadOutput
 from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
 
 __all__ = ["LiveModel", "unfreeze"]
 
 
-def unfreeze(network: nn.Module, parts: str) -> None:
+def unfreeze(network: Backbone, parts: str) -> None:
     """Let the gradient reach some parts of a frozen backbone: `neck`, `last_stage+neck` or `all`."""
-    backbone = network.backbone
-    modules = {
+    modules: dict[str, list[nn.Module]] = {
         "neck": [network.neck],
-        "last_stage+neck": [getattr(backbone, backbone.res_layers[-1]), network.neck],
+        "last_stage+neck": [network.backbone.get_submodule("layer4"), network.neck],
         "all": [network],
     }
     for module in modules[parts]:
@@ -31,19 +31,21 @@ class LiveModel(nn.Module):
     """From clips to logits, the choice of positions (eq. 6) included.
 
     Args:
-        network: a `pipeline.models.backbone.Backbone` in evaluation mode; what is to be trained has been unfrozen. Its
-            norms keep their statistics.
+        network: in evaluation mode, with those parts unfrozen that are to be trained. Its norms keep their statistics.
         head: takes cue (B, D) and pattern vectors (B, T, D).
-        standardizer: of the frozen stage, or None; its constants stay as they are.
-        k, reduction, relation, enhancement: as `pipeline.models.reduction.pattern_vectors`.
+        standardizer: of the frozen stage, or None; its constants are not trained.
+        k, reduction, relation, enhancement: see `pipeline.models.reduction.pattern_vectors`.
         precision: of the backbone's arithmetic, by autocast; maps, reduction and head are float32.
         checkpointing: compute activations a second time in the backward pass instead of keeping them.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(
         self,
-        network: nn.Module,
-        head: nn.Module,
+        network: Backbone,
+        head: HeadModule,
         standardizer: Standardizer | None,
         k: int,
         *,
@@ -54,8 +56,8 @@ class LiveModel(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.head, self.k, self.precision = network, head, k, precision
-        self.reduction = {"reduction": reduction, "relation": relation, "enhancement": enhancement}
+        self.network, self.head, self.precision = network, head, precision
+        self.k, self.reduction, self.relation, self.enhancement = k, reduction, relation, enhancement
         self.fast = FastTPN(network, checkpointing=checkpointing)
         self._offset = standardizer.offset if standardizer else None
         if standardizer:
@@ -64,7 +66,7 @@ class LiveModel(nn.Module):
 
     @property
     def standardizer(self) -> Standardizer | None:
-        """As given, on the model's device."""
+        """The frozen stage's, on the model's device; None without one."""
         return None if self._offset is None else Standardizer(self.mean, self.std, self._offset)
 
     def maps(self, clips: torch.Tensor) -> torch.Tensor:
@@ -86,15 +88,22 @@ class LiveModel(nn.Module):
         if self.standardizer:
             maps = self.standardizer.maps(maps)
         cue = global_pattern_cue(maps)
-        return cue, pattern_vectors(maps, cue, k=self.k, **self.reduction).vectors
+        patterns = pattern_vectors(
+            maps, cue, reduction=self.reduction, k=self.k, relation=self.relation, enhancement=self.enhancement
+        )
+        return cue, patterns.vectors
 
     def outputs(self, clips: torch.Tensor, seeds: Sequence[str]) -> list[HeadOutput]:
-        """Logits of every bag by itself, with dropout drawn from the bag's seed, so that no grouping of bags changes
-        it.
+        """Logits of every bag.
+
+        Each bag draws its dropout from a seed of its own, so that the grouping of bags changes nothing.
 
         Args:
-            clips: as `maps`.
+            clips: (B, T, c, L, S, S, 3) uint8.
             seeds: B names, of which the dropout's seeds are made.
+
+        Returns:
+            One output per bag, of a batch of one.
         """
         cues, patterns = self.reduce(self.maps(clips))
         found = []

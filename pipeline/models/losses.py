@@ -1,4 +1,4 @@
-"""The Video-Segment loss: one function a term of equations 4 and 8 to 13, and their total (12, 14).
+"""The Video-Segment loss: one function per term of equations 4 and 8 to 13, and their total (12, 14).
 
 Scores are sigmoids, so the maximum of scores is the score of the maximal logit: terms 4 and 10 on a single segment are
 exact from logits. The consensus (eq. 8) is a mean of p sigmoids and has no logit; its logarithms are taken by
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-if TYPE_CHECKING:  # heads have their losses from here
-    from pipeline.models.heads import HeadOutput
-
 __all__ = [
+    "LossSettings",
     "LossTerms",
     "class_loss",
     "consensus_log_scores",
@@ -30,6 +27,25 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class LossSettings:
+    """The constants of the loss.
+
+    Attributes:
+        p: segments of the consensus, eq. 8.
+        lambda1: weight of the segment loss, eq. 10.
+        lambda2: weight of the class loss, eq. 11.
+        lambda3: weight of the sparsity loss, eq. 13.
+        lambda0: weight of the cue loss, eq. 4; 1 in the paper.
+    """
+
+    p: int
+    lambda1: float
+    lambda2: float
+    lambda3: float
+    lambda0: float = 1.0
+
+
+@dataclass(frozen=True)
 class LossTerms:
     """Scalars: the terms before weighting, and the weighted total of eq. 14."""
 
@@ -38,6 +54,16 @@ class LossTerms:
     classes: torch.Tensor
     sparse: torch.Tensor
     total: torch.Tensor
+
+    def by_name(self) -> dict[str, torch.Tensor]:
+        """The total, then the terms, in the order in which tables of losses show them."""
+        return {
+            "total": self.total,
+            "video": self.video,
+            "segment": self.segment,
+            "classes": self.classes,
+            "sparse": self.sparse,
+        }
 
 
 def video_loss(video_logits: torch.Tensor, anomalous: torch.Tensor) -> torch.Tensor:
@@ -60,8 +86,10 @@ def consensus_log_scores(segment_logits: torch.Tensor, p: int) -> tuple[torch.Te
 
 
 def segment_loss(segment_logits: torch.Tensor, anomalous: torch.Tensor, p: int) -> torch.Tensor:
-    """Eqs. 9 and 10: cross entropy of the best anomaly class of the consensus with y*. (B, T, 1 + C), (B,) ->
-    scalar."""
+    """Eqs. 9 and 10: cross entropy of the best anomaly class of the consensus with y*.
+
+    (B, T, 1 + C), (B,) -> scalar.
+    """
     positive, negative = consensus_log_scores(segment_logits, p)
     best = positive[:, 1:].argmax(dim=1, keepdim=True)
     log_score = positive[:, 1:].gather(1, best)[:, 0]
@@ -70,8 +98,10 @@ def segment_loss(segment_logits: torch.Tensor, anomalous: torch.Tensor, p: int) 
 
 
 def class_loss(segment_logits: torch.Tensor, video_labels: torch.Tensor, p: int) -> torch.Tensor:
-    """Eq. 11: cross entropy of the consensus with y, mean over the 1 + C classes. (B, T, 1 + C), (B, 1 + C) ->
-    scalar."""
+    """Eq. 11: cross entropy of the consensus with y, mean over the 1 + C classes.
+
+    (B, T, 1 + C), (B, 1 + C) -> scalar.
+    """
     positive, negative = consensus_log_scores(segment_logits, p)
     return -(video_labels * positive + (1 - video_labels) * negative).mean()
 
@@ -82,45 +112,36 @@ def sparse_loss(segment_logits: torch.Tensor) -> torch.Tensor:
 
 
 def vs_loss(
-    output: HeadOutput,
-    video_labels: torch.Tensor,
-    *,
-    lambda1: float,
-    lambda2: float,
-    lambda3: float,
-    p: int,
-    lambda0: float = 1.0,
+    video_logits: torch.Tensor, segment_logits: torch.Tensor, video_labels: torch.Tensor, settings: LossSettings
 ) -> LossTerms:
-    """Eqs. 12 and 14, in float32.
+    """Eqs. 12 and 14, in float32; in float64 where the labels are.
 
     Args:
-        output: logits of the cue (B, 1 + C) and of the segments (B, T, 1 + C).
+        video_logits: (B, 1 + C), of the cue.
+        segment_logits: (B, T, 1 + C).
         video_labels: (B, 1 + C) multi-hot, column 0 Normal.
-        lambda1: weight of the segment loss, eq. 10.
-        lambda2: weight of the class loss, eq. 11.
-        lambda3: weight of the sparsity loss, eq. 13.
-        p: segments of the consensus.
-        lambda0: weight of the cue loss, eq. 4; 1 in the paper.
+        settings: p and the weights.
 
     Raises:
         ValueError: p is not within 1 and T, or shapes do not fit.
     """
-    if video_labels.shape != output.video_logits.shape:
-        raise ValueError(f"expected video labels {tuple(output.video_logits.shape)}, got {tuple(video_labels.shape)}")
+    if video_labels.shape != video_logits.shape:
+        raise ValueError(f"expected video labels {tuple(video_logits.shape)}, got {tuple(video_labels.shape)}")
     labels = video_labels.float() if video_labels.dtype != torch.float64 else video_labels
-    kind = labels.dtype
-    video_logits, segment_logits = output.video_logits.to(kind), output.segment_logits.to(kind)
+    video_logits, segment_logits = video_logits.to(labels.dtype), segment_logits.to(labels.dtype)
     anomalous = 1 - labels[:, 0]
     video = video_loss(video_logits, anomalous)
-    segment = segment_loss(segment_logits, anomalous, p)
-    classes = class_loss(segment_logits, labels, p)
+    segment = segment_loss(segment_logits, anomalous, settings.p)
+    classes = class_loss(segment_logits, labels, settings.p)
     sparse = sparse_loss(segment_logits)
-    total = lambda0 * video + lambda1 * segment + lambda2 * classes + lambda3 * sparse
+    total = (
+        settings.lambda0 * video + settings.lambda1 * segment + settings.lambda2 * classes + settings.lambda3 * sparse
+    )
     return LossTerms(video, segment, classes, sparse, total)
 
 
 def _top(segment_logits: torch.Tensor, p: int) -> torch.Tensor:
-    """Top p logits of every class over T; a sigmoid rises, so they are the top p scores. (B, p, 1 + C)."""
+    """Top p logits of every class over T, (B, p, 1 + C); a sigmoid is monotonic, so they are the top p scores."""
     if not 1 <= p <= segment_logits.shape[1]:
         raise ValueError(f"p: expected 1 to {segment_logits.shape[1]} segments, got {p}")
     return segment_logits.topk(p, dim=1).values

@@ -1,10 +1,13 @@
-"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors; and plain
-pooling.
+"""Equations 1, 2, 5 and 6: from feature maps to the global pattern cue and the spatial pattern vectors.
 
-The enhanced maps X~ = sigmoid(g) * X + X are never made. With a = 1 + sigmoid(g), X~ = a * X, so <g, X~> = X . (g * a)
-and
-|X~|^2 = (X * X) . (a * a), and the mean of chosen X~ is a times the mean of chosen X. Everything is differentiable; the
-choice of positions is a constant, as it is in the literal equations.
+Plain pooling is here too, for comparisons.
+
+The enhanced maps X~ = sigmoid(g) * X + X are never made. With a = 1 + sigmoid(g), X~ = a * X, so that
+
+    <g, X~> = X . (g * a),   |X~|^2 = (X * X) . (a * a),
+
+and the mean of chosen X~ is a times the mean of chosen X. Everything is differentiable, but for the choice of
+positions, which is a constant as in the literal equations.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class SpatialPatterns:
 
     Attributes:
         vectors: (B, T, D), eq. 6.
-        positions: (B, T, k) int64, the chosen cells, row x W + column, by falling relation.
+        positions: (B, T, k) int64, the chosen cells as row x W + column, the most related one first.
     """
 
     vectors: torch.Tensor
@@ -57,8 +60,8 @@ def relation_map(
         maps: (B, T, H, W, D).
         cue: (B, D).
         relation: `cosine`, or `dot` for the product alone, which is not in the paper.
-        enhancement: eq. 2 before it; without, of the maps as they are.
-        scale: (B, D), positive: the relation of scale * maps, whose cue the given one is. None for 1.
+        enhancement: apply eq. 2 to the maps first.
+        scale: (B, D), positive: computes the relation for scale * maps, of which `cue` is the cue. None for 1.
 
     Returns:
         (B, T, H, W), in [-1, 1] for the cosine.
@@ -74,8 +77,8 @@ def relation_map(
     product = squares * (cue * cue).sum(dim=1, keepdim=True)
     nonzero = product > 0
     safe = torch.where(nonzero, product, torch.ones_like(product))
-    relation = torch.where(nonzero, dots * torch.rsqrt(safe), torch.zeros_like(dots))
-    return relation.clamp(-1, 1).reshape(shape)
+    cosine = torch.where(nonzero, dots * torch.rsqrt(safe), torch.zeros_like(dots))
+    return cosine.clamp(-1, 1).reshape(shape)
 
 
 def spatial_patterns(
@@ -139,19 +142,18 @@ def pattern_vectors(
     if reduction == "spatial":
         return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement, scale=scale)
     _check(maps, cue)
-    pooled = (
-        maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
-    )  # the gain is positive: it may come after
+    pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
+    # The gain is positive, so it can be applied after pooling.
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
     return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
 
 
 @dataclass(frozen=True)
 class Standardizer:
-    """The extension `standardize`, which is not in the paper: X -> ReLU((X - mean) / std - offset), channel by channel.
+    """The extension `standardize`, which is not in the paper: X -> ReLU((X - mean) / std - offset) in every channel.
 
     Attributes:
-        mean, std: (D,) float32 over the unlabelled training maps; std is positive.
+        mean, std: (D,) float32, of the training maps; std is positive.
         offset: b, in units of std.
     """
 
@@ -164,8 +166,10 @@ class Standardizer:
         return (maps - self.mean).div_(self.std).sub_(self.offset).relu_()
 
     def cue(self, cue: torch.Tensor) -> torch.Tensor:
-        """The cue of standardised maps from the cue of raw ones: the map rises in every channel, so it commutes with
-        max."""
+        """The cue of standardised maps, from the cue of raw ones.
+
+        They agree because standardising is monotonic in every channel, so it commutes with the maximum.
+        """
         return self.maps(cue)
 
 
@@ -184,8 +188,11 @@ class ChannelMoments:
         self._squares = self._squares + (flat * flat).sum(dim=0)
 
     def finish(self, offset: float) -> Standardizer:
-        """The standardizer of what was added. A channel that never varies gets std 1. Raises ValueError if nothing
-        was."""
+        """The standardizer of the maps added; a channel that never varies gets std 1.
+
+        Raises:
+            ValueError: no maps were added.
+        """
         if self._count == 0:
             raise ValueError("no feature maps: channel statistics need at least one")
         mean = self._sum / self._count

@@ -16,7 +16,7 @@ __all__ = ["SegmentWeights", "segment_gradient", "video_gradient"]
 
 @dataclass(frozen=True)
 class SegmentWeights:
-    """p of eq. 8 and the weights of eqs. 12 and 14 of R settings, each (R,) of a floating type."""
+    """p of eq. 8 and the weights of eqs. 12 and 14 for R settings, each (R,) of a floating type."""
 
     p: torch.Tensor
     lambda1: torch.Tensor
@@ -30,7 +30,7 @@ class SegmentWeights:
 
     @cached_property
     def beyond(self) -> torch.Tensor:
-        """(most, R, 1), -inf at a rank that is not among a setting's p, else 0."""
+        """(most, R, 1): -inf at the ranks beyond a setting's own p, else 0."""
         unused = torch.arange(self.most)[:, None] >= self.p
         return torch.zeros_like(unused, dtype=self.p.dtype).masked_fill_(unused, -torch.inf)[..., None]
 
@@ -46,7 +46,7 @@ def video_gradient(
         weights: (R,), lambda0.
 
     Returns:
-        The terms (R,), not weighted, and the gradient of their weighted sum, as the logits.
+        The terms (R,), not weighted, and the gradient of their weighted sum by the logits, (B, R, 1 + C).
     """
     wanted = anomalous[:, None]
     best, where = logits[..., 1:].max(dim=-1)
@@ -61,7 +61,7 @@ def segment_gradient(
     """Eqs. 8 to 11 and 13.
 
     With S the mean of p sigmoids of z_j, d log S / d z_j = softmax_j(log sigmoid(z)) sigmoid(-z_j), which divides by no
-    score that may have saturated; log(1 - S) is the same of -z. Both are carried along in an axis of two.
+    score that may have saturated; log(1 - S) is the same of -z. An axis of two holds both, log S first.
 
     Args:
         logits: (B, T, R, 1 + C), of the segments.
@@ -69,7 +69,8 @@ def segment_gradient(
         weights: of the terms.
 
     Returns:
-        The terms l_s, l_c and l_sparse, (3, R), not weighted, and the gradient of their weighted sum, as the logits.
+        The terms l_s, l_c and l_sparse, (3, R), not weighted, and the gradient of their weighted sum by the logits,
+        (B, T, R, 1 + C).
     """
     bags, _, runs, outputs = logits.shape
     wanted = torch.stack([labels, 1 - labels])[:, :, None]  # (2, B, 1, 1 + C)
@@ -83,10 +84,8 @@ def segment_gradient(
     segment = -(anomalous * scores.gather(-1, best)[..., 0]).sum(dim=(0, 1)) / bags
     classes = -(wanted * scores).sum(dim=(0, 1, 3)) / (bags * outputs)
 
-    share = wanted * (weights.lambda2 / (bags * outputs))[:, None]
-    share.scatter_add_(
-        -1, best, (anomalous * (weights.lambda1 / bags))[..., None]
-    )  # minus the slopes by log S and log(1 - S)
+    share = wanted * (weights.lambda2 / (bags * outputs))[:, None]  # minus the slopes by log S and log(1 - S)
+    share.scatter_add_(-1, best, (anomalous * (weights.lambda1 / bags))[..., None])
     slope = (logs - sums[:, :, None]).exp_().mul_(torch.sigmoid(-signed)).mul_(share[:, :, None])
     gradient = torch.zeros_like(logits).scatter_(1, chosen, slope[1] - slope[0])
 

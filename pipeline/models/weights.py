@@ -29,7 +29,7 @@ BUNDLED = {"tpn_tiny": Path(__file__).parent / "weights_data" / "tpn_tiny.safete
 
 
 def weights_path(weights: str, backbone: str) -> Path:
-    """The file that `weights` of a configuration means. Raises WeightsError when there is none."""
+    """The file that a configuration's `weights` stand for. Raises WeightsError when it does not exist."""
     if weights == "bundled":
         if backbone not in BUNDLED:
             raise WeightsError(
@@ -39,14 +39,14 @@ def weights_path(weights: str, backbone: str) -> Path:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such weight file (looked from {Path.cwd()}). `gig weights fetch` downloads the Kinetics-400 weights "
-            "of tpn_slowonly_r50; `weights: random` asks for an untrained backbone"
+            f"{path}: no such weight file (looked from {Path.cwd()}). `gig weights fetch` downloads the Kinetics-400 "
+            "weights of tpn_slowonly_r50; `weights: random` asks for an untrained backbone"
         )
     return path
 
 
 def weights_sha256(weights: str, backbone: str) -> str:
-    """SHA-256 of the file that `weights` means, read once a process while the file stays as it is."""
+    """SHA-256 of the file that `weights` means. Each process computes it once while the file stays unchanged."""
     path = weights_path(weights, backbone)
     facts = path.stat()
     return _sha256(str(path.resolve()), facts.st_size, facts.st_mtime_ns)
@@ -63,7 +63,7 @@ def check_suffix(path: Path, sha256: str) -> None:
     if match and not sha256.startswith(match[1]):
         raise WeightsError(
             f"{path}: expected a SHA-256 that begins with {match[1]}, as the file's name says, got {sha256[:8]}; "
-            "the download is damaged or the file is another"
+            "the download is damaged or it is another file"
         )
 
 

@@ -29,10 +29,10 @@ from pipeline.config.ablation import load_ablation
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.training import stack, train
+from pipeline.stages.training import joint, train
 from pipeline.stages.training.bags import Bags
-from pipeline.stages.training.stack import fit_stack, stack_key
-from pipeline.stages.training.train import fit
+from pipeline.stages.training.joint import fit_jointly, joint_key
+from pipeline.stages.training.train import fit_head
 from pipeline.stages.training.validation import Validation
 
 
@@ -121,7 +121,7 @@ def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:
     return Bags(tuple(f"v{i:02d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels
 
 
-class TestStack:
+class TestJointTraining:
     runs = tuple(
         Run.model_validate({"head": head, "training": {"epochs": 4, "seed": 3, "weight_decay": 0.01} | training})
         for head, training in (
@@ -133,16 +133,16 @@ class TestStack:
     )
 
     def test_a_stack_is_the_single_trainings_by_autograd(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(train, "stack_key", lambda run: None)
+        monkeypatch.setattr(train, "joint_key", lambda run: None)
         fitted, labels = bags()
         held_out = fitted.subset(torch.arange(24) < 6), labels[:6]
-        assert len({stack_key(run) for run in self.runs}) == 1
+        assert len({joint_key(run) for run in self.runs}) == 1
         judges = [Validation(*held_out, run.head.p) for run in self.runs]
-        for i, (head, history) in enumerate(fit_stack(fitted, labels, self.runs, 2, judges)):
+        for i, (head, history) in enumerate(fit_jointly(fitted, labels, self.runs, 2, judges)):
             folder = tmp_path / str(i)
             folder.mkdir()
             judge = Validation(*held_out, self.runs[i].head.p)
-            single = fit(fitted, labels, self.runs[i], 2, folder, validation=judge)
+            single = fit_head(fitted, labels, self.runs[i], 2, folder, validation=judge)
             for name, value in single.state_dict().items():
                 torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
             assert judges[i].best_epoch == judge.best_epoch
@@ -153,8 +153,8 @@ class TestStack:
     def test_one_run_trained_alone_is_a_stack_of_one(self, tmp_path):
         fitted, labels = bags()
         (head, _), single = (
-            fit_stack(fitted, labels, self.runs[:1], 2)[0],
-            fit(fitted, labels, self.runs[0], 2, tmp_path),
+            fit_jointly(fitted, labels, self.runs[:1], 2)[0],
+            fit_head(fitted, labels, self.runs[0], 2, tmp_path),
         )
         for name, value in single.state_dict().items():
             assert torch.equal(head.state_dict()[name], value)
@@ -168,10 +168,10 @@ class TestStack:
             ),
         ]
         judges = [Validation(fitted, labels, run.head.p) for run in runs]
-        (head, history), error = fit_stack(fitted, labels, runs, 2, judges)
+        (head, history), error = fit_jointly(fitted, labels, runs, 2, judges)
         assert isinstance(error, PipelineError)
         assert "learning rate 1e+38" in str(error)
-        alone = fit_stack(fitted, labels, runs[:1], 2, [Validation(fitted, labels, runs[0].head.p)])[0]
+        alone = fit_jointly(fitted, labels, runs[:1], 2, [Validation(fitted, labels, runs[0].head.p)])[0]
         assert history == [pytest.approx(means, rel=1e-5) for means in alone[1]]
         for name, value in alone[0].state_dict().items():
             torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
@@ -188,11 +188,11 @@ class TestStack:
         ],
     )
     def test_runs_of_another_course_are_not_stacked(self, change):
-        assert stack_key(Run.model_validate(change)) != stack_key(Run())
+        assert joint_key(Run.model_validate(change)) != joint_key(Run())
 
     def test_only_gig_with_adagrad_is_stacked(self):
-        assert stack_key(Run.model_validate({"head": {"name": "rtfm"}})) is None
-        assert stack_key(Run.model_validate({"training": {"optimizer": "adam"}})) is None
+        assert joint_key(Run.model_validate({"head": {"name": "rtfm"}})) is None
+        assert joint_key(Run.model_validate({"training": {"optimizer": "adam"}})) is None
 
 
 def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tmp_path):
@@ -281,9 +281,9 @@ class TestRun:
 
         def counted(*arguments: object) -> object:
             trained.append(arguments)
-            return fit_stack(*arguments)
+            return fit_jointly(*arguments)
 
-        monkeypatch.setattr(stack, "fit_stack", counted)
+        monkeypatch.setattr(joint, "fit_jointly", counted)
         with ThreadPoolExecutor(2) as both:
             list(both.map(lambda names: _train_and_score(experiment, names), [runs, runs[::-1]]))
         assert len(trained) == 1

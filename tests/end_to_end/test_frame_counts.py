@@ -27,7 +27,7 @@ from pipeline.data.problems import Problems
 from pipeline.errors import ConfigError, LengthMismatch, ManifestError
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.evaluation.evaluate import judge_folder
+from pipeline.stages.evaluation.judged import judge_folder
 from pipeline.stages.extraction.extract import extract_split
 
 OFFICIAL = SHARED / "data" / "annotations"
@@ -83,7 +83,7 @@ class TestTable:
     )
     def test_forms(self, tmp_path, text, expected):
         found, problems = lines(put(tmp_path, t=text) / "t")
-        assert {row.video_id: (row.frames, row.fps, row.split) for row in found.values()} == expected
+        assert {row.video_id: (row.n_frames, row.fps, row.split) for row in found.values()} == expected
         assert problems == []
 
     @pytest.mark.parametrize(

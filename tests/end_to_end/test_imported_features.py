@@ -18,9 +18,9 @@ from pipeline.errors import ConfigError
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.evaluation.evaluate import read_scores
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.scoring.score import score_split
+from pipeline.stages.scoring.tables import read_scores
 from pipeline.stages.training.train import train_head
 from tasks import EvaluateAll
 

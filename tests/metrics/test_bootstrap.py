@@ -55,7 +55,7 @@ def test_areas_of_a_resample_equal_scikit_learn_on_the_copies(decimals):
 
 
 @pytest.mark.parametrize("kind", ["frames", "classes", "argmax", "detections"])
-def test_every_figure_of_a_resample_is_that_of_the_copies(kind):
+def test_every_metric_of_a_resample_is_that_of_the_copies(kind):
     scores, labels = make()
     build = {
         "frames": lambda s, t: FrameMetrics(best(s), best(t)),
@@ -91,10 +91,10 @@ def test_draws_are_of_whole_videos_and_follow_the_seed():
 
 
 def test_an_interval_holds_the_middle_95_percent_of_the_resamples():
-    def figures(weights):
+    def metrics(weights):
         return {"first": weights[0]}
 
-    found = estimate([figures], 50, resamples=4000, seed=0, needs={})["first"]
+    found = estimate([metrics], 50, resamples=4000, seed=0, needs={})["first"]
     spread = np.sort(draw_weights(50, 4000, 0)[0])
     assert found.value == 1.0
     assert (found.low, found.high) == (spread[100], spread[3899])
@@ -109,20 +109,20 @@ def test_an_interval_of_a_mean_is_as_wide_as_theory_says():
     assert found.value - found.low == pytest.approx(expected, rel=0.1)
 
 
-def test_a_figure_that_is_not_defined_says_what_it_lacks():
+def test_a_metric_that_is_not_defined_says_what_it_lacks():
     labels = {"a": np.array([True, False]), "b": np.array([True, False])}
-    figures = FrameMetrics({"a": np.array([0.9, 0.1]), "b": np.array([0.2, 0.3])}, labels)
-    found = estimate([figures], 2, resamples=10, seed=0, needs=figures.NEEDS)
+    metrics = FrameMetrics({"a": np.array([0.9, 0.1]), "b": np.array([0.2, 0.3])}, labels)
+    found = estimate([metrics], 2, resamples=10, seed=0, needs=metrics.NEEDS)
     assert found["false_alarm_rate"] == Estimate(None, reason="not defined without a normal video")
     assert found["frame_auc"].value == 0.75
 
 
-def test_resamples_without_the_figure_are_left_out_and_counted():
+def test_resamples_without_the_metric_are_left_out_and_counted():
     labels = {"a": np.array([True]), "b": np.array([False]), "c": np.array([True]), "d": np.array([False])}
-    figures = FrameMetrics(
+    metrics = FrameMetrics(
         {"a": np.array([0.9]), "b": np.array([0.2]), "c": np.array([0.8]), "d": np.array([0.1])}, labels
     )
-    found = estimate([figures], 4, resamples=200, seed=0, needs={})["frame_auc"]
+    found = estimate([metrics], 4, resamples=200, seed=0, needs={})["frame_auc"]
     drawn = draw_weights(4, 200, 0) > 0
     both = int(((drawn[0] | drawn[2]) & (drawn[1] | drawn[3])).sum())
     assert 0 < both < 200
@@ -130,7 +130,7 @@ def test_resamples_without_the_figure_are_left_out_and_counted():
 
 
 class TestOneVideo:
-    """An interval over videos needs at least two that the figure rests on."""
+    """An interval over videos needs at least two that the metric rests on."""
 
     kept = "the interval is not defined: the figure rests on one video"
 
@@ -143,10 +143,10 @@ class TestOneVideo:
             DetectionMetrics(scores, labels, CLASSES),
         ]
         found = estimate(groups, 1, resamples=50, seed=0, needs={})
-        defined = {name: figure for name, figure in found.items() if figure.value is not None}
+        defined = {name: metric for name, metric in found.items() if metric.value is not None}
         assert {"frame_auc", "frame_ap", "mf1", "detection_map"} <= set(defined)
-        for name, figure in defined.items():
-            assert (figure.low, figure.high, figure.resamples, figure.reason) == (None, None, 50, self.kept), name
+        for name, metric in defined.items():
+            assert (metric.low, metric.high, metric.resamples, metric.reason) == (None, None, 50, self.kept), name
         gap = difference(groups[:1], groups[:1], 1, resamples=50, seed=0, needs={})["frame_auc"]
         assert (gap.value, gap.low, gap.high, gap.reason) == (0, None, None, self.kept)
 
@@ -186,7 +186,7 @@ def test_paired_differences_are_surer_than_unpaired_ones():
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
-def test_names_of_detection_figures():
+def test_names_of_detection_metrics():
     scores, labels = make()
     assert set(DetectionMetrics(scores, labels, CLASSES)(np.ones((9, 1)))) == {
         *(f"detection_map_{least}" for least in IOUS),

@@ -81,7 +81,7 @@ def test_the_two_average_precisions_by_hand():
     assert frame_ap_trapezoid(scores, labels) == pytest.approx(0.5 * 1 + 0.5 * (1 / 2 + 2 / 3) / 2)
 
 
-def test_figures_of_normal_and_of_anomalous_videos_by_hand():
+def test_metrics_of_normal_and_of_anomalous_videos_by_hand():
     labels = {
         "a": np.array([0, 1, 1], bool),
         "b": np.array([1, 0], bool),
@@ -101,7 +101,7 @@ def test_figures_of_normal_and_of_anomalous_videos_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("figure", "labels", "message"),
+    ("metric", "labels", "message"),
     [
         (false_alarm_rate, {"v": [True, False]}, "false_alarm_rate needs a normal video"),
         (video_auc, {"v": [True, False]}, "video_auc needs anomalous and normal videos"),
@@ -110,10 +110,10 @@ def test_figures_of_normal_and_of_anomalous_videos_by_hand():
         (frame_ap_trapezoid, {"v": [False, False]}, "frame_ap_trapezoid needs"),
     ],
 )
-def test_a_figure_that_is_not_defined_is_an_error(figure, labels, message):
+def test_a_metric_that_is_not_defined_is_an_error(metric, labels, message):
     truth = {name: np.array(marks) for name, marks in labels.items()}
     with pytest.raises(DegenerateTruth, match=message):
-        figure({name: np.zeros(len(marks)) for name, marks in truth.items()}, truth)
+        metric({name: np.zeros(len(marks)) for name, marks in truth.items()}, truth)
 
 
 def test_bad_input_is_an_error_that_names_the_video():
@@ -132,7 +132,7 @@ def test_bad_input_is_an_error_that_names_the_video():
         frame_auc({}, {})
 
 
-def test_classwise_figures_equal_scikit_learn(videos):
+def test_classwise_metrics_equal_scikit_learn(videos):
     scores, labels = videos
     report = classwise_report(scores, labels, ("x", "y", "z"), threshold=0.5)
     truth = np.concatenate([labels[v] for v in "abc"])

@@ -55,8 +55,8 @@ def test_map_by_hand():
     scores = {"a": video(100, (10, 18, 0.9), (80, 90, 0.5)), "b": video(50, (0, 5, 0.7))}
     # Detections by confidence: 0.9 (IoU 0.8 with the first interval), 0.7 false, 0.5 false; the second interval is
     # missed.
-    figures = DetectionMetrics(scores, labels, ("x",))(ONE.repeat(2, axis=0))
-    assert {name: float(value[0]) for name, value in figures.items()} == {
+    metrics = DetectionMetrics(scores, labels, ("x",))(ONE.repeat(2, axis=0))
+    assert {name: float(value[0]) for name, value in metrics.items()} == {
         **{f"detection_map_{least}": 0.5 for least in (0.1, 0.2, 0.3, 0.4, 0.5)},
         "detection_map": 0.5,
     }
@@ -64,9 +64,9 @@ def test_map_by_hand():
 
 def test_the_overlap_asked_for_matters():
     labels, scores = {"a": video(30, (0, 20, 1)) > 0}, {"a": video(30, (0, 7, 0.8))}  # IoU 0.35
-    figures = DetectionMetrics(scores, labels, ("x",))(ONE)
-    assert [float(figures[f"detection_map_{least}"][0]) for least in (0.1, 0.2, 0.3, 0.4, 0.5)] == [1, 1, 1, 0, 0]
-    assert figures["detection_map"][0] == pytest.approx(0.6)
+    metrics = DetectionMetrics(scores, labels, ("x",))(ONE)
+    assert [float(metrics[f"detection_map_{least}"][0]) for least in (0.1, 0.2, 0.3, 0.4, 0.5)] == [1, 1, 1, 0, 0]
+    assert metrics["detection_map"][0] == pytest.approx(0.6)
 
 
 def test_a_class_without_a_true_interval_is_no_part_of_the_mean():

@@ -16,12 +16,13 @@ from pipeline.config import Run, parse_experiment
 from pipeline.config.heads import parse_head
 from pipeline.errors import ConfigError
 from pipeline.models.heads import build_head
-from pipeline.models.losses import vs_loss
+from pipeline.models.losses import LossSettings, vs_loss
 from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
 from pipeline.stages.scoring.score import score_video
-from pipeline.stages.training.bags import Bags, CachedBags, reduce_bags
+from pipeline.stages.training.bags import Bags, CachedBags
+from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.saved_heads import load_head, make_head, save_head
-from pipeline.stages.training.train import fit
+from pipeline.stages.training.train import fit_head
 from pipeline.stages.training.validation import Validation
 
 LABELS = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
@@ -57,8 +58,7 @@ def test_equals_the_equations_on_maps_times_the_scale(maps, options):
     torch.testing.assert_close(found.video_logits, video)
     torch.testing.assert_close(found.segment_logits, segments)
     assert torch.equal(found.positions, expected.positions)
-    output = type(found)(video, segments)
-    vs_loss(output, LABELS, p=2, lambda1=1.0, lambda2=0.5, lambda3=0.1).total.backward()
+    vs_loss(video, segments, LABELS, LossSettings(p=2, lambda1=1.0, lambda2=0.5, lambda3=0.1)).total.backward()
     for gradient, parameter in zip(gradients, head.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
         assert gradient.abs().max() > 0
@@ -89,7 +89,7 @@ def test_the_cue_loss_teaches_scores_with_an_attention_alone(tmp_path):
     def trained(width: int, lambda0: float) -> torch.Tensor:
         head = {"reduction": "mean", "lambda0": lambda0, "channel_attention": width}
         run = Run.model_validate({"head": head, "training": {"epochs": 3}})
-        module = fit(bags, LABELS.repeat(4, 1), run, 2, tmp_path)
+        module = fit_head(bags, LABELS.repeat(4, 1), run, 2, tmp_path)
         with torch.inference_mode():
             return module(bags.cues[:, 0], bags.patterns[:, 0]).segment_logits
 
@@ -114,7 +114,7 @@ def test_maps_read_in_every_step_train_as_maps_in_memory(tmp_path):
     labels, chosen, states = LABELS.repeat(3, 1), torch.arange(6) < 4, []
     for source in (cached, bags):
         judge = Validation(source.subset(~chosen), labels[~chosen], 2)
-        head = fit(source.subset(chosen), labels[chosen], run, 2, tmp_path, validation=judge)
+        head = fit_head(source.subset(chosen), labels[chosen], run, 2, tmp_path, validation=judge)
         states.append(head.state_dict() | {"aucs": torch.tensor(judge.aucs)})
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.models.backbone import Backbone, build_backbone
-from pipeline.models.fast_tpn import FastTPN, _Convolution, _folded
+from pipeline.models.fast_convolution import fast_convolution, folded
+from pipeline.models.fast_tpn import FastTPN
 
 
 def unsettled(network: Backbone) -> Backbone:
@@ -85,8 +86,8 @@ def test_a_grouped_convolution_as_matrix_products(taps):
     module.conv = torch.nn.Conv3d(12, 8, (taps, 1, 1), padding=(taps // 2, 0, 0), groups=4)
     module.bn = torch.nn.BatchNorm3d(8)
     module.bn.running_mean.normal_()
-    convolution, maps = _Convolution(module.eval()), torch.randn(5, 2, 12, 3, 4)
-    weights, bias = _folded(module.conv, module.bn, torch.float32)
+    convolution, maps = fast_convolution(module.eval()), torch.randn(5, 2, 12, 3, 4)
+    weights, bias = folded(module.conv, module.bn, torch.float32)
     found, expected = convolution._by_group(maps, weights, bias), convolution(maps)
     assert convolution.by_group
     assert relative(found.detach(), expected.detach()) < 1e-5

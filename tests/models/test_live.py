@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from test_fast_tpn import clips, relative, unsettled
-from test_losses import WEIGHTS
+from test_losses import SETTINGS
 from test_losses import literal as literal_loss
 from test_reduction import literal as literal_reduction
 
@@ -15,7 +15,6 @@ from pipeline.models.backbone import Backbone, build_backbone, full_state, read_
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
-from pipeline.models.losses import vs_loss
 from pipeline.models.reduction import Standardizer
 
 
@@ -69,10 +68,10 @@ def test_the_gradient_of_the_total_loss_at_the_maps_is_that_of_the_literal_equat
     labels = torch.tensor([[1, 0, 0], [0, 1, 0]], dtype=torch.float64)
     head = build_head("gig", channels=8, classes=2, dropout=0.0).double()
     model = LiveModel(tiny, head, None, 3)
-    found = vs_loss(head(*model.reduce(one)), labels, **WEIGHTS).total
+    found = head.loss(head(*model.reduce(one)), labels)["total"]
     cue, _, vectors = literal_reduction(two, 3)
     output = head(cue, vectors)
-    expected = literal_loss(output.video_logits, output.segment_logits, labels, WEIGHTS["p"])[-1]
+    expected = literal_loss(output.video_logits, output.segment_logits, labels, SETTINGS.p)[-1]
     torch.testing.assert_close(found, expected)
     found.backward()
     expected.backward()
@@ -86,7 +85,7 @@ def test_every_trained_weight_gets_a_gradient(tiny):
     model = LiveModel(network, build_head("gig", channels=2048, classes=2), standardizer, 2)
     model.head.eval()
     (output,) = model.outputs(clips(4, 6, 64)[None, :, None], ["a"])
-    vs_loss(output, torch.tensor([[0.0, 1.0, 0.0]]), **WEIGHTS).total.backward()
+    model.head.loss(output, torch.tensor([[0.0, 1.0, 0.0]]))["total"].backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 
@@ -134,7 +133,7 @@ def test_mixed_precision_on_a_gpu_is_close_to_float32(tiny):
     for precision in (torch.float32, torch.bfloat16, torch.float16):
         model = LiveModel(thawed(tiny, "all"), copy.deepcopy(head), None, 2, precision=precision).cuda()
         (output,) = model.outputs(clips(4, 6, 64)[None, :, None].cuda(), ["a"])
-        total = vs_loss(output, torch.tensor([[0.0, 1.0, 0.0]]).cuda(), **WEIGHTS).total
+        total = model.head.loss(output, torch.tensor([[0.0, 1.0, 0.0]]).cuda())["total"]
         total.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
         losses.append(float(total.detach()))

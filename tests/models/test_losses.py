@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pipeline.models.heads import HeadOutput, build_head
-from pipeline.models.losses import segment_consensus, vs_loss
+from pipeline.models.heads import build_head
+from pipeline.models.losses import LossSettings, segment_consensus, vs_loss
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 
-WEIGHTS = {"lambda1": 1.0, "lambda2": 0.5, "lambda3": 0.1, "p": 2}
+SETTINGS = LossSettings(p=2, lambda1=1.0, lambda2=0.5, lambda3=0.1)
 
 
 def literal(video_logits, segment_logits, labels, p):
@@ -40,7 +42,7 @@ def bag():
 
 def test_terms_equal_the_literal_equations(bag):
     video, segments, labels = bag
-    found = vs_loss(HeadOutput(video, segments), labels, **WEIGHTS)
+    found = vs_loss(video, segments, labels, SETTINGS)
     expected = literal(video, segments, labels, 2)
     for name, value in zip(("video", "segment", "classes", "sparse", "total"), expected, strict=True):
         torch.testing.assert_close(getattr(found, name), value)
@@ -50,15 +52,14 @@ def test_gradients_equal_the_literal_equations(bag):
     video, segments, labels = bag
     one = [video.clone().requires_grad_(), segments.clone().requires_grad_()]
     two = [video.clone().requires_grad_(), segments.clone().requires_grad_()]
-    vs_loss(HeadOutput(*one), labels, **WEIGHTS).total.backward()
-    literal(*two, labels, 2)[-1].backward()
+    vs_loss(one[0], one[1], labels, SETTINGS).total.backward()
+    literal(two[0], two[1], labels, 2)[-1].backward()
     for a, b in zip(one, two, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
 
 
 def test_by_hand():
-    zeros = HeadOutput(torch.zeros(1, 3), torch.zeros(1, 4, 3))
-    terms = vs_loss(zeros, torch.tensor([[0.0, 1.0, 0.0]]), **WEIGHTS)
+    terms = vs_loss(torch.zeros(1, 3), torch.zeros(1, 4, 3), torch.tensor([[0.0, 1.0, 0.0]]), SETTINGS)
     log2 = 0.6931472
     assert terms.video.item() == pytest.approx(log2)
     assert terms.segment.item() == pytest.approx(log2)
@@ -71,7 +72,7 @@ def test_by_hand():
 def test_saturated_logits_keep_finite_losses_and_gradients(size):
     video = torch.full((2, 3), size).requires_grad_()
     segments = torch.full((2, 4, 3), -size).requires_grad_()
-    terms = vs_loss(HeadOutput(video, segments), torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]), **WEIGHTS)
+    terms = vs_loss(video, segments, torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]), SETTINGS)
     terms.total.backward()
     assert torch.isfinite(terms.total)
     assert torch.isfinite(video.grad).all()
@@ -81,8 +82,8 @@ def test_saturated_logits_keep_finite_losses_and_gradients(size):
 
 def test_permuting_segments_changes_no_term(bag):
     video, segments, labels = bag
-    before = vs_loss(HeadOutput(video, segments), labels, **WEIGHTS)
-    after = vs_loss(HeadOutput(video, segments[:, [4, 2, 0, 1, 3]]), labels, **WEIGHTS)
+    before = vs_loss(video, segments, labels, SETTINGS)
+    after = vs_loss(video, segments[:, [4, 2, 0, 1, 3]], labels, SETTINGS)
     torch.testing.assert_close(before.total, after.total)
 
 
@@ -96,9 +97,9 @@ def test_consensus_is_the_mean_of_the_top_p(bag):
 def test_bad_p_and_labels_are_errors(bag):
     video, segments, labels = bag
     with pytest.raises(ValueError, match="p: expected 1 to 5"):
-        vs_loss(HeadOutput(video, segments), labels, **WEIGHTS | {"p": 6})
+        vs_loss(video, segments, labels, replace(SETTINGS, p=6))
     with pytest.raises(ValueError, match="expected video labels"):
-        vs_loss(HeadOutput(video, segments), labels[:2], **WEIGHTS)
+        vs_loss(video, segments, labels[:2], SETTINGS)
 
 
 def test_loss_on_reduced_bags_equals_loss_on_live_maps():
@@ -110,9 +111,9 @@ def test_loss_on_reduced_bags_equals_loss_on_live_maps():
     reduced = (cue.clone(), spatial_patterns(maps, cue, 2).vectors.clone())
     live = maps.clone().requires_grad_()
     cue = global_pattern_cue(live)
-    on_live = vs_loss(head(cue, spatial_patterns(live, cue, 2).vectors), labels, **WEIGHTS)
-    torch.testing.assert_close(vs_loss(head(*reduced), labels, **WEIGHTS).total, on_live.total)
-    on_live.total.backward()
+    on_live = head.loss(head(cue, spatial_patterns(live, cue, 2).vectors), labels)["total"]
+    torch.testing.assert_close(head.loss(head(*reduced), labels)["total"], on_live)
+    on_live.backward()
     assert live.grad.abs().sum() > 0
 
 
@@ -130,7 +131,7 @@ def test_gig_head_by_hand_and_dropout():
 def test_every_parameter_gets_a_gradient():
     head = build_head("gig", channels=4, classes=2, dropout=0.0)
     output = head(torch.rand(3, 4), torch.rand(3, 5, 4))
-    vs_loss(output, torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]), **WEIGHTS).total.backward()
+    head.loss(output, torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]))["total"].backward()
     assert all(p.grad.abs().sum() > 0 for p in head.parameters())
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.models.heads import HeadOutput
-from pipeline.models.losses import vs_loss
+from pipeline.models.losses import LossSettings, vs_loss
 from pipeline.models.vs_gradients import SegmentWeights, segment_gradient, video_gradient
 
-SETTINGS = (  # p and lambda0 to lambda3
-    (2, 1.0, 1.0, 0.5, 0.1),
-    (1, 0.0, 0.3, 2.0, 0.0),
-    (5, 2.0, 0.0, 0.5, 1.0),
-    (3, 1.0, 1.0, 0.0, 0.1),
+SETTINGS = (
+    LossSettings(p=2, lambda0=1.0, lambda1=1.0, lambda2=0.5, lambda3=0.1),
+    LossSettings(p=1, lambda0=0.0, lambda1=0.3, lambda2=2.0, lambda3=0.0),
+    LossSettings(p=5, lambda0=2.0, lambda1=0.0, lambda2=0.5, lambda3=1.0),
+    LossSettings(p=3, lambda0=1.0, lambda1=1.0, lambda2=0.0, lambda3=0.1),
 )
 LABELS = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]], dtype=torch.float64)
 
@@ -24,13 +23,15 @@ def test_terms_and_gradients_equal_autograd(settings, scale):
     generator = torch.Generator().manual_seed(0)
     video = scale * torch.randn(3, len(settings), 4, generator=generator, dtype=torch.float64)
     segments = scale * torch.randn(3, 5, len(settings), 4, generator=generator, dtype=torch.float64)
-    p, lambda0, *lambdas = torch.tensor(settings, dtype=torch.float64).T
-    video_terms, by_video = video_gradient(video, 1 - LABELS[:, 0], lambda0)
-    terms, by_segments = segment_gradient(segments, LABELS, SegmentWeights(p, *lambdas))
+    each = {
+        name: torch.tensor([getattr(setting, name) for setting in settings], dtype=torch.float64)
+        for name in ("p", "lambda0", "lambda1", "lambda2", "lambda3")
+    }
+    video_terms, by_video = video_gradient(video, 1 - LABELS[:, 0], each.pop("lambda0"))
+    terms, by_segments = segment_gradient(segments, LABELS, SegmentWeights(**each))
     for r, setting in enumerate(settings):
         own = [video[:, r].clone().requires_grad_(), segments[:, :, r].clone().requires_grad_()]
-        options = dict(zip(("lambda0", "lambda1", "lambda2", "lambda3"), setting[1:], strict=True))
-        expected = vs_loss(HeadOutput(*own), LABELS, p=setting[0], **options)
+        expected = vs_loss(own[0], own[1], LABELS, setting)
         expected.total.backward()
         for found, name in zip((video_terms, *terms), ("video", "segment", "classes", "sparse"), strict=True):
             torch.testing.assert_close(found[r], getattr(expected, name).detach())

@@ -29,7 +29,7 @@ from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.training.bags import Bags
-from pipeline.stages.training.train import fit
+from pipeline.stages.training.train import fit_head
 from tasks import EvaluateAll, ExtractFeatures
 
 NONE: frozenset[str] = frozenset()
@@ -353,5 +353,5 @@ def test_checkpoints_are_written_as_often_as_asked(tmp_path, monkeypatch):
     labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     saved = []
     monkeypatch.setattr("pipeline.stages.training.train._checkpoint", lambda *state: saved.append(len(state[-1])))
-    fit(bags, labels, Run.model_validate({"training": {"epochs": 9}}), 1, tmp_path, checkpoint_epochs=4)
+    fit_head(bags, labels, Run.model_validate({"training": {"epochs": 9}}), 1, tmp_path, checkpoint_epochs=4)
     assert saved == [4, 8]

@@ -1,7 +1,7 @@
-"""Adapters: one small module a data set, from its own files to the manifest; and what the stages call, for any of them.
+"""Adapters, one small module per data set, that read its own files; and what the stages call for any data set.
 
 An adapter has `read_videos(dataset, problems)` and `read_intervals(dataset, videos, problems, notes)`, which list what
-the files hold, `annotation_files(dataset)`, a `VERSION`, and `PUBLISHED`: whether its annotations are others' files,
+the files hold, `annotation_files(dataset)`, a `VERSION`, and `PUBLISHED`: whether its annotations are published files,
 which the user cannot correct.
 """
 
@@ -13,7 +13,8 @@ from types import ModuleType
 
 from pipeline.config import CitySceneDataset, CsvDataset, ShanghaiTechDataset, UcfCrimeDataset, XdViolenceDataset
 from pipeline.data.datasets import cityscene, csv, shanghaitech, ucf_crime, xd_violence
-from pipeline.data.datasets.assembly import assemble, source_files
+from pipeline.data.datasets.assembly import assemble
+from pipeline.data.datasets.listed import NORMAL, source_files
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.headers import file_facts
@@ -45,17 +46,18 @@ def build(
 
     Args:
         dataset: the section of the configuration.
-        test_only: leave the training videos out, which score tables are not held against.
+        test_only: leave the training videos out, for score tables, which hold none.
         workers: what reads the headers.
-        journal: see `pipeline.data.headers.read_headers`.
+        journal: where headers are kept, see `pipeline.data.headers.read_headers`.
         progress: called as progress(done, total).
-        selections: see `pipeline.data.datasets.assembly.assemble`.
+        selections: (validation_share, seed) of the validation splits that the training videos must allow.
 
     Raises:
         ManifestError: with every problem found, by file and row.
     """
     adapter = ADAPTERS[dataset.adapter]
-    problems, notes = Problems(), []
+    problems = Problems()
+    notes: list[str] = []
     if not dataset.root.is_dir() and not dataset.frame_counts:
         problems.add("dataset.root", f"no such folder: {dataset.root} (looked from {Path.cwd()})")
         problems.raise_any()
@@ -68,42 +70,51 @@ def build(
         problems.raise_any()  # without a list, all else would be surplus
     files = source_files(dataset.root, adapter.annotation_files(dataset))
     origin = Origin(dataset.adapter, adapter.VERSION, files, clip_past_end=adapter.PUBLISHED)
-    options = {"normal_label": getattr(dataset, "normal_label", "Normal"), "workers": workers, "journal": journal}
-    options |= {
-        "progress": progress,
-        "selections": selections,
-        "counts": counts,
-        "splits": ("test",) if test_only else SPLITS,
-    }
-    return assemble(dataset.root, dataset.classes, videos, intervals, problems, notes, origin, **options)
+    return assemble(
+        dataset.root,
+        dataset.classes,
+        videos,
+        intervals,
+        problems,
+        notes,
+        origin,
+        counts=counts,
+        splits=("test",) if test_only else SPLITS,
+        normal_label=dataset.normal_label if isinstance(dataset, CsvDataset) else NORMAL,
+        workers=workers,
+        journal=journal,
+        progress=progress,
+        selections=selections,
+    )
 
 
 def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
-    """A cheap identity of the videos, for digests: nothing is opened but the lists.
+    """A cheap identity of the videos, for digests: only the lists are read.
 
     Returns:
         (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum
-        of its files' sizes and the newest time; what is not on disk has -1 and -1. A list that cannot be read is empty:
-        `build` says why. Where a table of frame counts stands for the videos, it is their frames and -1.
+        of its files' sizes and the newest time; what is not on disk has -1 and -1. Where a table of frame counts stands
+        for the videos, the last two are the number of frames and -1. A list that cannot be read is empty: `build`
+        reports why.
     """
     videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
     if dataset.frame_counts:
         counts = read_frame_counts(dataset.root / dataset.frame_counts, Problems())
-        frames = {
-            v.video_id: counts[v.video_id].frames if v.video_id in counts else v.stated_frames or -1 for v in videos
+        n_frames = {
+            v.video_id: counts[v.video_id].n_frames if v.video_id in counts else v.stated_frames or -1 for v in videos
         }
-        return [(v.video_id, v.split, v.path, frames[v.video_id], -1) for v in videos]
+        return [(v.video_id, v.split, v.path, n_frames[v.video_id], -1) for v in videos]
     return [(v.video_id, v.split, v.path, *file_facts(dataset.root / v.path)) for v in videos]
 
 
 def training_labels(dataset: Dataset) -> list[tuple[str, tuple[str, ...], str | None]]:
-    """(video_id, labels, source) of every training video: all that training knows of the annotations."""
+    """(video_id, labels, source) of every training video: that is all training knows of the annotations."""
     videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
     return [(v.video_id, v.labels, v.source) for v in videos if v.split == "train"]
 
 
 def annotation_hashes(dataset: Dataset) -> tuple[int, list[tuple[str, str]]]:
-    """The adapter's version and (path, SHA-256) of every annotation file that is there."""
+    """The adapter's version and (path, SHA-256) of every annotation file that exists."""
     adapter = ADAPTERS[dataset.adapter]
     files = source_files(dataset.root, adapter.annotation_files(dataset))
     return adapter.VERSION, [(file.path, file.sha256) for file in files]

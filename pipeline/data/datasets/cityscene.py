@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import CitySceneDataset
-from pipeline.data.datasets.assembly import NORMAL, ListedInterval, ListedVideo, listed_files
 from pipeline.data.datasets.csv import read_interval_table
+from pipeline.data.datasets.listed import NORMAL, ListedInterval, ListedVideo, listed_files
 from pipeline.data.problems import Problems
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]

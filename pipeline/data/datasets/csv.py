@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import CsvDataset
-from pipeline.data.datasets.assembly import ListedInterval, ListedVideo
+from pipeline.data.datasets.listed import ListedInterval, ListedVideo
 from pipeline.data.datasets.paths import below_root
 from pipeline.data.manifest import SPLITS, Interval
 from pipeline.data.problems import Problems, same_but_capitals

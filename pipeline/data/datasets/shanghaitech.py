@@ -1,10 +1,11 @@
 """ShanghaiTech Campus in the weakly supervised split of Zhong et al. 2019: 437 videos, normal or anomalous.
 
-SH_Train_new.txt has `video,label` a line and SH_Test_NEW.txt `video,label,frames` (-1 for anomalous ones); label 1 is
-anomalous. The split mixes the original parts: some of the original test videos, which hold anomalies, are for training,
-and some of the original, normal training videos for testing. Names tell them apart: `01_001`, a video, is of the
-original training part, and `01_0014`, a folder of images, of the test part. An anomalous test video has a mask of a
-number a frame, 1 where it is anomalous, in `<video>.npy`; runs of 1 become half-open intervals of the only class.
+SH_Train_new.txt has one `video,label` per line and SH_Test_NEW.txt one `video,label,frames` (-1 frames for anomalous
+ones); label 1 is anomalous. The split mixes the original parts: some of the original test videos, which hold anomalies,
+are for training, and some of the original, normal training videos for testing. Names tell the parts apart: `01_001`, a
+video file, is of the original training part, and `01_0014`, a folder of images, of the test part. An anomalous test
+video has a mask `<video>.npy` with one number per frame, 1 where it is anomalous; runs of 1 become half-open intervals
+of the only class.
 
 The layout is the official one: training/videos/01_001.avi, testing/frames/01_0014/,
 testing/test_frame_mask/01_0014.npy. A video of the original training part may also be a folder of images,
@@ -20,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import ShanghaiTechDataset
-from pipeline.data.datasets.assembly import ListedInterval, ListedVideo, read_lines, video_files
+from pipeline.data.datasets.listed import ListedInterval, ListedVideo, read_lines
+from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
@@ -34,20 +36,16 @@ ROW = re.compile(r"(?P<video_id>(?P<scene>\d\d)_(?P<number>\d{3,4})),(?P<label>[
 
 
 def annotation_files(dataset: ShanghaiTechDataset) -> list[Path]:
-    """What labels and masks are read from."""
+    """The files that labels and masks are read from."""
     masks = sorted((dataset.root / dataset.masks).glob("*.npy"))
     files = [dataset.root / dataset.train_list, dataset.root / dataset.test_list, *masks]
     return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
 
 
 def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[ListedVideo]:
-    """The videos of the two lists; what lies in the folders and is not listed is a problem."""
-    found: dict[str, str] = {}
-    for folder in () if dataset.frame_counts else FOLDERS:
-        for path in video_files(dataset.root / folder, problems) if (dataset.root / folder).exists() else ():
-            name = path.stem if path.is_file() else path.name
-            found.setdefault(name, path.relative_to(dataset.root).as_posix())
-    label, videos, listed = dataset.classes[0], [], set()
+    """The videos of the two lists. A video in the folders that neither lists is a problem."""
+    found = {} if dataset.frame_counts else _found_videos(dataset, problems)
+    videos, listed = [], set()
     for split, file in (("train", dataset.train_list), ("test", dataset.test_list)):
         for place, line in read_lines(dataset.root / file, problems):
             match = ROW.fullmatch(line)
@@ -55,27 +53,36 @@ def read_videos(dataset: ShanghaiTechDataset, problems: Problems) -> list[Listed
                 expected = "video,label" if split == "train" else "video,label,frames"
                 problems.add(place, f"expected {expected} with a label of 0 or 1, got {line!r}")
                 continue
-            video_id, anomalous = match["video_id"], match["label"] == "1"
+            video_id, anomalous, of_test_part = match["video_id"], match["label"] == "1", len(match["number"]) == 4
             listed.add(video_id)
-            if anomalous != (len(match["number"]) == 4):
-                part = "test" if len(match["number"]) == 4 else "training"
+            if anomalous != of_test_part:
+                part = "test" if of_test_part else "training"
                 problems.add(place, f"{video_id}: its name is of the original {part} part, its label {match['label']}")
             if dataset.frame_counts:
-                found[video_id] = (
-                    f"testing/frames/{video_id}" if len(match["number"]) == 4 else f"training/videos/{video_id}.avi"
-                )
-            if video_id not in found:
+                path = f"testing/frames/{video_id}" if of_test_part else f"training/videos/{video_id}.avi"
+            elif video_id in found:
+                path = found[video_id]
+            else:
                 problems.add(place, f"{video_id}: no such video in {', '.join(FOLDERS)} below {dataset.root}")
                 continue
-            frames = int(match["frames"] or -1)
-            stated = frames if frames >= 0 else None
+            stated = None if match["frames"] in (None, "-1") else int(match["frames"])
             if dataset.frame_counts and split == "test" and stated is None:
                 stated = _mask_frames(dataset.root / dataset.masks / f"{video_id}.npy")
-            labels = (label,) if anomalous else ()
-            videos.append(ListedVideo(place, video_id, found[video_id], split, labels, None, stated))
+            labels = (dataset.classes[0],) if anomalous else ()
+            videos.append(ListedVideo(place, video_id, path, split, labels, stated_frames=stated))
     for video_id in sorted(set(found) - listed):
         problems.add(str(dataset.root / found[video_id]), f"{video_id} is in neither list")
     return videos
+
+
+def _found_videos(dataset: ShanghaiTechDataset, problems: Problems) -> dict[str, str]:
+    """The videos in the folders: video id -> path relative to the root."""
+    found: dict[str, str] = {}
+    for folder in FOLDERS:
+        for path in video_files(dataset.root / folder, problems) if (dataset.root / folder).exists() else ():
+            video_id = path.stem if path.is_file() else path.name
+            found.setdefault(video_id, path.relative_to(dataset.root).as_posix())
+    return found
 
 
 def read_intervals(
@@ -93,24 +100,27 @@ def read_intervals(
             problems.add(str(file), f"the mask of {video.video_id} ({video.place}) cannot be read: {error}")
             continue
         if mask.ndim != 1 or not np.isin(mask, (0, 1)).all():
-            problems.add(str(file), f"expected one number a frame, 0 or 1, got {mask.dtype} of shape {mask.shape}")
+            problems.add(str(file), f"expected one number per frame, 0 or 1, got {mask.dtype} of shape {mask.shape}")
             continue
         folder = dataset.root / video.path
-        images = (
-            sum(image.suffix.lower() in IMAGE_SUFFIXES for image in folder.iterdir()) if folder.is_dir() else len(mask)
-        )
+        images = _images(folder) if folder.is_dir() else len(mask)
         if images != len(mask):
             problems.add(str(file), f"{video.video_id}: a mask of {len(mask)} frames for {images} images in {folder}")
         edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
         intervals += [
-            ListedInterval(str(file), Interval(video.video_id, video.labels[0], int(start), int(end)))
-            for start, end in edges
+            ListedInterval(str(file), Interval(video.video_id, video.labels[0], start, end))
+            for start, end in edges.tolist()
         ]
     return intervals
 
 
+def _images(folder: Path) -> int:
+    """The number of images in a folder."""
+    return sum(image.suffix.lower() in IMAGE_SUFFIXES for image in folder.iterdir())
+
+
 def _mask_frames(file: Path) -> int | None:
-    """Frames of a video by its mask; None where that cannot be read, which `read_intervals` says."""
+    """The number of frames of a video by its mask; None where that cannot be read, which `read_intervals` reports."""
     try:
         return len(np.load(file, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, TypeError):

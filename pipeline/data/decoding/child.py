@@ -1,4 +1,4 @@
-"""The other end of `pipeline.data.decoding.pool`: a process that decodes one video after another. Imports no torch.
+"""What runs in a decoding process: it decodes one video after another. Imports no torch.
 
 python -m pipeline.data.decoding.child SOCKET MEMORY     (numbers of inherited file descriptors)
 """
@@ -16,38 +16,55 @@ import numpy as np
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.following import end_with
+from pipeline.data.decoding.messages import (
+    Alive,
+    Begun,
+    Ended,
+    Failed,
+    FramesSent,
+    HeaderRead,
+    Job,
+    Message,
+    Settings,
+)
 from pipeline.data.decoding.opening import limit_pixels
-from pipeline.data.decoding.stream import SENT_AT_ONCE, Job, shared
+from pipeline.data.decoding.process import SharedMemory
 from pipeline.errors import PipelineError
 
 ATTEMPTS = 3
+SENT_AT_ONCE = 16
 PATIENCE_S = 0.1
 
 
 def main(descriptor: int, memory: int) -> None:
-    """Serve jobs until the socket closes."""
+    """Serve jobs until the socket closes.
+
+    Args:
+        descriptor: of the socket.
+        memory: descriptor of the memory shared with the reader.
+    """
     end_with(descriptor)
     connection = Connection(descriptor)
-    decoder, short_side, crop, max_pixels, slots = connection.recv()
-    limit_pixels(max_pixels)
-    module = importlib.import_module(decoder)
-    sender = _Sender(connection, *shared(memory, crop, slots))
+    settings: Settings = connection.recv()
+    limit_pixels(settings.max_pixels)
+    decoder = importlib.import_module(settings.decoder)
+    sender = _Sender(connection, SharedMemory.of(memory, settings.crop))
     while True:
         job = sender.next_job()
         try:
-            _decode(job, module, sender, {"short_side": short_side, "crop": crop})
+            _decode(job, decoder, sender, settings)
         except (PipelineError, OSError, ValueError, MemoryError) as error:
             ours = isinstance(error, PipelineError)
             origin = error.__cause__ if ours else error
             library = f"{type(origin).__name__}: {origin}" if origin else None
-            sender.send("error", str(error) if ours else f"{job.path}: {library}", library)
+            sender.send(Failed(str(error) if ours else f"{job.path}: {library}", library))
 
 
 class _Sender:
-    """Puts pictures into the ring, waiting for a free place, and tells of several frames at once."""
+    """Puts pictures into the ring, waiting for a free place, and reports several frames in one message."""
 
-    def __init__(self, connection: Connection, counter: np.ndarray, ring: np.ndarray) -> None:
-        self._connection, self._counter, self._ring = connection, counter, ring
+    def __init__(self, connection: Connection, shared: SharedMemory) -> None:
+        self._connection, self._counter, self._ring = connection, shared.counter, shared.ring
         self._used = self._slot = 0
         self._times: list[float] = []
         self._pictured: list[int] = []
@@ -60,12 +77,12 @@ class _Sender:
                 self._used = 0  # the reader has finished with, or given up, all pictures before
                 return message
 
-    def send(self, *message: object) -> None:
+    def send(self, message: Message) -> None:
         self._send_frames()
         self._connection.send(message)
 
     def begin(self, planned: int) -> None:
-        self.send("begin", planned)
+        self.send(Begun(planned))
         self._counter[0] = 0
 
     def frame(self, time_s: float, image: np.ndarray | None) -> None:
@@ -87,27 +104,29 @@ class _Sender:
 
     def _send_frames(self) -> None:
         if self._times:
-            self._connection.send(("frames", self._times, self._pictured, self._slot))
+            self._connection.send(FramesSent(self._times, self._pictured, self._slot))
             self._slot = (self._slot + len(self._pictured)) % len(self._ring)
             self._times, self._pictured = [], []
 
 
-def _decode(job: Job, decoder: ModuleType, sender: _Sender, options: dict[str, int]) -> None:
-    header = decoder.read_header(job.path, alive=lambda: sender.send("alive"))
-    sender.send("header", header)
+def _decode(job: Job, decoder: ModuleType, sender: _Sender, settings: Settings) -> None:
+    header = decoder.read_header(job.path, alive=lambda: sender.send(Alive()))
+    sender.send(HeaderRead(header))
     if job.header_only:
-        sender.send("end", header.packets, Damage())
+        sender.send(Ended(header.packets, Damage()))
         return
     planned = max(1, header.packets)
     for _ in range(ATTEMPTS):
         wanted = None if job.select is None else frozenset(job.select(planned))
         sender.begin(planned)
         count, damage = 0, Damage()
-        for frame in decoder.iter_frames(job.path, wanted=wanted, damage=damage, **options):
+        for frame in decoder.iter_frames(
+            job.path, short_side=settings.short_side, crop=settings.crop, wanted=wanted, damage=damage
+        ):
             sender.frame(frame.time_s, frame.image)
             count += 1
         if wanted is None or count == planned:
-            sender.send("end", count, damage)
+            sender.send(Ended(count, damage))
             return
         planned = count
     raise PipelineError(f"{job.path}: decoding it {ATTEMPTS} times gave different numbers of frames")

@@ -86,8 +86,9 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
         images = image_files(path)
         width, height = Upright().size(first_image(images))
         size = sum(image.stat().st_size for image in images if image.exists())
-        return VideoHeader(path, width, height, FOLDER_FPS, len(images), size)
-    first = failure = None
+        return VideoHeader(path, width=width, height=height, fps=FOLDER_FPS, packets=len(images), bytes=size)
+    first: av.VideoFrame | None = None
+    failure: Exception | None = None
     with open_packets(path) as (_, stream, packets):
         for count, demuxed in enumerate(packets, start=1):
             failure = demuxed.error or failure
@@ -98,11 +99,20 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
                     first = next(iter(demuxed.packet.decode()), None)
                 except (av.error.FFmpegError, ValueError) as error:
                     failure = error
-        fps, counts = mean_rate(stream), (packets.shown, path.stat().st_size, packets.declared(), packets.fault())
-    if first is None:
-        detail = f": {reason(failure)}" if failure else ""
-        raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
-    return VideoHeader(path, *Upright().size(first), fps, *counts)
+        if first is None:
+            detail = f": {reason(failure)}" if failure else ""
+            raise DecodeError(f"{path}: no frame could be decoded{detail}") from failure
+        width, height = Upright().size(first)
+        return VideoHeader(
+            path,
+            width=width,
+            height=height,
+            fps=mean_rate(stream),
+            packets=packets.shown,
+            bytes=path.stat().st_size,
+            declared=packets.declared(),
+            fault=packets.fault(),
+        )
 
 
 def iter_frames(
@@ -134,15 +144,16 @@ def iter_frames(
     """
     if crop > short_side:
         raise ValueError(f"crop: expected at most the short side of {short_side} pixels, got {crop}")
+    upright = Upright()
 
     def prepare(frame: av.VideoFrame) -> np.ndarray:
-        geometry = crop_geometry(*upright.size(frame), short_side, crop)
+        width, height = upright.size(frame)
+        geometry = crop_geometry(width, height, short_side, crop)
         what = f"at a short side of {short_side} pixels its pictures would be"
         check_pixels(path, geometry.width, geometry.height, what)
         image = upright.image(frame, geometry.width, geometry.height)
         return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
-    upright = Upright()
     return _prepared(path, prepare, wanted, damage)
 
 
@@ -158,7 +169,12 @@ def iter_raw_frames(
         DecodeError: as `iter_frames`.
     """
     upright = Upright()
-    return _prepared(path, lambda frame: upright.image(frame, *upright.size(frame)), wanted, damage)
+
+    def prepare(frame: av.VideoFrame) -> np.ndarray:
+        width, height = upright.size(frame)
+        return upright.image(frame, width, height)
+
+    return _prepared(path, prepare, wanted, damage)
 
 
 def _prepared(
@@ -167,7 +183,8 @@ def _prepared(
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
 ) -> Iterator[Frame]:
-    frame = image = None
+    frame: av.VideoFrame | None = None
+    image: np.ndarray | None = None
     stamped = ((shown, shown.stamp_s, shown.pace) for shown in placed_frames(path, damage))
     for index, (shown, time_s) in enumerate(timed(stamped)):
         if wanted is not None and index not in wanted:

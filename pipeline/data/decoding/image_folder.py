@@ -6,8 +6,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from pathlib import Path
+from typing import Self
 
 import av
 
@@ -29,7 +31,18 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame | None]:
-    """The images in order; one that cannot be read is a DecodeError, or, where damage is counted, None."""
+    """The images in order.
+
+    Args:
+        folder: folder of numbered images.
+        damage: where damage is counted; None makes it an error.
+
+    Yields:
+        The image; None for one that cannot be read.
+
+    Raises:
+        DecodeError: there are no images, or one cannot be read and damage is not counted.
+    """
     for index, path in enumerate(image_files(folder)):
         try:
             yield read_image(path, index)
@@ -41,11 +54,14 @@ def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFram
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are none. Raises
-    DecodeError."""
+    """The images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are left out.
+
+    Raises DecodeError for a folder that cannot be read or has no images.
+    """
 
     def key(path: Path) -> tuple[list[str | int], str]:
-        return _parts(path.name), path.name
+        name = _Name.of(path.name)
+        return name.parts(), path.name
 
     try:
         with os.scandir(folder) as entries:
@@ -58,7 +74,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether its name is an image's; folders are none, a link that leads nowhere is an image that cannot be read."""
+    """Whether it has an image's name and is no folder. A link that leads nowhere is an image that cannot be read."""
     if not entry.name.lower().endswith(IMAGE_SUFFIXES) or entry.name.startswith("."):
         return False
     try:
@@ -70,17 +86,21 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 def missing_numbers(images: Sequence[Path]) -> list[range]:
     """The numbers that are left out between a folder's images, in order.
 
-    Only where the names differ in one number alone, and most follow each other in one step (of 5, say, where every
-    fifth frame was kept). Else nothing is known of what should be there.
+    Nothing where the names differ in more than one number, or where most numbers do not follow each other in one step
+    (of 5, say, where every fifth frame was kept): then nothing is known of what should be there.
     """
-    names = [_parts(path.stem) for path in images]
-    places = [
-        place for place in range(1, len(names[0]), 2) if len({name[place] for name in names if len(name) > place}) > 1
+    names = [_Name.of(path.stem) for path in images]
+    differing = [
+        place
+        for place in range(len(names[0].numbers))
+        if len({name.numbers[place] for name in names if len(name.numbers) > place}) > 1
     ]
-    shapes = {tuple(part for place, part in enumerate(name) if [place] != places) for name in names}
-    if len(places) != 1 or len(shapes) != 1:
+    if len(differing) != 1:
         return []
-    numbers = sorted({name[places[0]] for name in names})
+    (place,) = differing
+    if len({name.without(place) for name in names}) != 1:
+        return []
+    numbers = sorted({name.numbers[place] for name in names})
     step, count = Counter(b - a for a, b in pairwise(numbers)).most_common(1)[0]
     if 2 * count <= len(numbers) - 1:
         return []
@@ -88,19 +108,34 @@ def missing_numbers(images: Sequence[Path]) -> list[range]:
 
 
 def doubled_names(images: Sequence[Path]) -> list[str]:
-    """Names that several of a folder's images have, but for the ending: 001 of 001.jpg and 001.png. Each image is a
-    frame."""
+    """Names that several images share but for the ending, such as 001 of 001.jpg and 001.png; each image is a frame."""
     return [name for name, count in Counter(path.stem for path in images).items() if count > 1]
 
 
-def _parts(name: str) -> list[str | int]:
-    """Text and numbers in turn."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name))]
+@dataclass(frozen=True)
+class _Name:
+    """A file name taken apart into text, number, text, number, ..., text; texts may be empty."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        parts = re.split(r"([0-9]+)", name)
+        return cls(tuple(parts[::2]), tuple(map(int, parts[1::2])))
+
+    def parts(self) -> list[str | int]:
+        """Texts and numbers in turn."""
+        pairs = zip_longest(self.texts, self.numbers)
+        return [part for pair in pairs for part in pair if part is not None]
+
+    def without(self, place: int) -> _Name:
+        """The name without one of its numbers."""
+        return _Name(self.texts, self.numbers[:place] + self.numbers[place + 1 :])
 
 
 def first_image(images: Sequence[Path]) -> av.VideoFrame:
-    """The first of a folder's images that can be read; the rest are looked at only for want of it. Raises
-    DecodeError."""
+    """The first of a folder's images that can be read. Raises DecodeError where none can."""
     failure = None
     for index, path in enumerate(images):
         try:
@@ -111,7 +146,15 @@ def first_image(images: Sequence[Path]) -> av.VideoFrame:
 
 
 def read_image(path: Path, index: int) -> av.VideoFrame:
-    """Frame `index` of a folder. Raises DecodeError."""
+    """Decode one image.
+
+    Args:
+        path: the image.
+        index: its frame number, for errors.
+
+    Raises:
+        DecodeError: it cannot be decoded.
+    """
     with opened(path) as (container, stream):
         try:
             frame = next(container.decode(stream), None)

@@ -1,12 +1,13 @@
 """Opening a file that may be a video, and reading nothing but that file.
 
-FFmpeg gets an open file, never a name: names with colons, percent signs or blanks mean nothing to it, and no protocol
-is open to it, so a playlist cannot make it read other files. How many pixels a picture may have is settled before
-memory is asked for.
+FFmpeg gets an open file, never a name: it cannot misread names with colons, percent signs or blanks, and has no
+protocol, so a playlist cannot make it read other files. The size of the pictures is checked before memory is allocated
+for them.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -26,23 +27,15 @@ MAX_PIXELS = 64_000_000
 
 # Demuxers that find a video in one file: no playlists, no lists of images, no session descriptions, no devices.
 FORMATS = (
-    "3dostr,4xm,amv,apng,argo_brp,asf,asf_o,av1,avi,avs,avs2,avs3,bink,cavsvideo,cine,dhav,dirac,dnxhd,dv,dxa,evc,film_cpk,flic,flv,"
-    "gif,gxf,h261,h263,h264,hevc,ingenient,ipmovie,ipu,iv8,ivf,jpegxl_anim,jv,kux,live_flv,lmlm4,luodat,lvf,lxf,m4v,matroska,mgsts,"
+    "3dostr,4xm,amv,apng,argo_brp,asf,asf_o,av1,avi,avs,avs2,avs3,bink,cavsvideo,cine,dhav,dirac,dnxhd,dv,dxa,evc,"
+    "film_cpk,flic,flv,gif,gxf,h261,h263,h264,hevc,ingenient,ipmovie,ipu,iv8,ivf,jpegxl_anim,jv,kux,live_flv,lmlm4,luodat,lvf,lxf,m4v,matroska,mgsts,"
     "mjpeg,mjpeg_2000,moflex,mov,mp4,mpeg,mpegts,mpegtsraw,mpegvideo,mpjpeg,mtv,mv,mxf,mxg,nc,nsv,nut,nuv,obu,ogg,pva,r3d,rl2,rm,"
     "roq,ser,smk,swf,thp,ty,vc1,vc1test,vividas,vivo,vvc,webm,wtv,xmv,yop,yuv4mpegpipe,"
     "bmp_pipe,gif_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
 NONE = "none"  # the name of no protocol and of no decoder
-PICTURES = (
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".webp",
-)  # by a name FFmpeg takes them for a numbered list
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Suffixes by which FFmpeg takes a file for a numbered list of pictures."""
 PICTURE = "picture"
 BUFFER_BYTES = 1 << 18
 
@@ -52,7 +45,7 @@ _max_pixels = MAX_PIXELS
 
 
 def limit_pixels(pixels: int) -> None:
-    """How many pixels a picture may have, in this process from now on; MAX_PIXELS before it is called.
+    """Set how many pixels a picture may have, in this process from now on; before it is MAX_PIXELS.
 
     Where a file does not state the size, FFmpeg rounds widths up to a multiple of 64 before it compares.
     """
@@ -77,16 +70,16 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
     """An open container and its best video stream. Raises DecodeError."""
     with _file(path) as file:
         if file.name != PICTURE:
-            # To find out what a file holds FFmpeg decodes pictures, in some containers without a limit: so first
-            # without decoders.
-            with av.logging.Capture(), _container(path, file, codec_whitelist=NONE) as container:
-                for stream in container.streams.video:
-                    if not stream.disposition & Disposition.attached_pic:
-                        check_pixels(path, stream.width, stream.height)
+            # To find out what a file holds FFmpeg decodes pictures, in some containers without a limit. So the file is
+            # first opened without decoders.
+            with av.logging.Capture(), _container(path, file, codec_whitelist=NONE) as undecoded:
+                for listed in undecoded.streams.video:
+                    if not listed.disposition & Disposition.attached_pic:
+                        check_pixels(path, listed.width, listed.height)
             file.seek(0)
         with _container(path, file) as container:
             stream = container.streams.best("video")
-            if stream is None or stream.disposition & Disposition.attached_pic:
+            if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
                 kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
                 raise DecodeError(f"{path}: expected a video stream, the file holds {kinds}")
             if stream.codec_context is None:
@@ -100,7 +93,12 @@ def _container(path: Path, file: _File, **options: str) -> av.container.InputCon
     whitelists = {"protocol_whitelist": NONE, "format_whitelist": FORMATS} | options
     try:
         return av.open(
-            file, options=_limit(), container_options=whitelists, metadata_errors="replace", buffer_size=BUFFER_BYTES
+            file,
+            "r",
+            options=_limit(),
+            container_options=whitelists,
+            metadata_errors="replace",
+            buffer_size=BUFFER_BYTES,
         )
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"{path}: not a video that FFmpeg can open: {reason(error)}") from error
@@ -119,7 +117,8 @@ def reason(error: Exception) -> str:
     if said.startswith("Picture size ") and "exceeds specified max pixel count" in said:
         return f"a picture is {_too_large(said.split()[2].replace('x', ' x '))}"
     if said == "Invalid image size":  # of a PNG
-        return f"a picture's size is none that can be decoded; decoding.max_megapixels allows {_max_pixels / 1e6:g} million pixels"
+        allowed = f"decoding.max_megapixels allows {_max_pixels / 1e6:g} million pixels"
+        return f"a picture's size is none that can be decoded; {allowed}"
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -130,16 +129,18 @@ def _too_large(size: str) -> str:
 class _File(io.FileIO):
     """A file whose reading errors FFmpeg passes on as its own."""
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         try:
             return super().read(size)
         except OSError as error:
-            raise av.error.FFmpegError(error.errno, error.strerror) from error
+            raise av.error.FFmpegError(error.errno or errno.EIO, error.strerror or str(error)) from error
 
 
 def _file(path: Path) -> _File:
-    """The file, open and unbuffered. FFmpeg sees a name of nothing but a video's suffix, which helps it to tell formats
-    apart."""
+    """The file, open and unbuffered. Raises DecodeError.
+
+    FFmpeg sees no name but a video's suffix, which helps it to tell formats apart.
+    """
     try:
         facts = os.stat(path)
         file = _File(path) if stat.S_ISREG(facts.st_mode) else None  # a pipe would be waited for
@@ -148,9 +149,8 @@ def _file(path: Path) -> _File:
     except OSError as error:
         raise DecodeError(f"{path}: cannot be opened: {error.strerror}") from error  # a loop of links among them
     if file is None:
-        raise DecodeError(
-            f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(facts.st_mode) else 'a pipe or a device'}"
-        )
+        got = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe or a device"
+        raise DecodeError(f"{path}: expected a file, got {got}")
     if facts.st_size == 0:
         file.close()
         raise DecodeError(f"{path}: the file is empty")

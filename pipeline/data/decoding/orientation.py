@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 __all__ = ["Orientation", "Upright", "orientation"]
@@ -18,14 +18,14 @@ COLLECT_AFTER = 32
 def _unnamed(cls: type[Type], value: int) -> Type:
     """A kind of side data that PyAV has no name for, such as EXIF, or the view of a stereo picture.
 
-    Without it, one such thing beside a picture keeps all others from being read, with a ValueError.
+    Without this, one such kind beside a picture raises a ValueError, and none of the others can be read.
     """
     kind = object.__new__(cls)
-    kind._value_, kind._name_ = value, f"UNNAMED_{value}"
+    kind._value_, kind._name_ = value, f"UNNAMED_{value}"  # type: ignore[assignment]  # the stub takes members for values
     return kind
 
 
-Type._missing_ = classmethod(_unnamed)
+Type._missing_ = classmethod(_unnamed)  # type: ignore[assignment,method-assign]  # the hook of Enum, set from outside
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Orientation:
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """From the display matrix: it takes a stored point (x, y) to (a x + c y, b x + d y). Turns by other angles are
-    rounded."""
-    side = frame.side_data.get("DISPLAYMATRIX")
-    if side is None:
+    """The orientation that a frame's display matrix states. Angles between quarter turns are rounded.
+
+    The matrix takes a stored point (x, y) to (a x + c y, b x + d y).
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
         return Orientation()
-    a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5].astype(np.int64)
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(True, c < 0, b < 0)
     return Orientation(False, a < 0, d < 0)
@@ -53,8 +55,7 @@ class Upright:
     """Turns the frames of one video upright.
 
     Once its side data are read, PyAV ties a frame to itself, and the picture stays in memory until the garbage
-    collector comes: of 1080p that would be hundreds of MiB. So only key frames are asked; the others are as the key
-    frame before them.
+    collector runs: hundreds of MiB at 1080p. So only key frames are asked; the others are as the key frame before them.
     """
 
     def __init__(self) -> None:
@@ -71,9 +72,9 @@ class Upright:
         turn = self._orientation(frame)
         if turn.transposed:
             width, height = height, width
-        # At an odd width, as 16:9 comes to, libswscale has a chroma value a pixel in either format and filters planes
-        # faster. Where it enlarges or keeps a side, its planes differ from its packed pixels. One thread: videos are
-        # decoded side by side.
+        # At an odd width, as 16:9 comes to, libswscale has one chroma value per pixel in either format and filters
+        # planes faster. Where it enlarges or keeps a side, its planes differ from its packed pixels. One thread: videos
+        # are decoded side by side.
         planar = width % 2 and width < frame.width and height < frame.height
         image = self._reformatter.reformat(
             frame, width, height, "gbrp" if planar else "rgb24", interpolation=Interpolation.BILINEAR, threads=1

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import av
 import av.logging
+from av.stream import Stream
 
 from pipeline.data.decoding.opening import opened, reason
-from pipeline.data.decoding.pictures import Pictures
+from pipeline.data.decoding.pictures import ShownPackets
 
 __all__ = ["Demuxed", "Packets", "open_packets"]
 
@@ -26,13 +28,13 @@ class Demuxed:
 
     Attributes:
         packet: None where the file could not be read on, or where the complaint is not of a packet of this stream.
-        shown: whether a player shows a picture for it, see `Pictures`.
+        shown: whether a player shows a picture for it, see `ShownPackets`.
         complaint: the error that FFmpeg told of the file since the packet before; None where it told none.
         doubtful: whether it warned of a damaged packet, which it may have given out in parts that look sound.
         error: why the file cannot be read on; the last that comes. `complaint` says it in words.
     """
 
-    packet: av.Packet | None
+    packet: av.Packet[av.VideoStream] | None
     shown: bool = False
     complaint: str | None = None
     doubtful: bool = False
@@ -71,7 +73,7 @@ class Packets:
         elsewhere = any(self._is(kind) for kind in ("mov", *GUESSED_DURATION))
         self.complaint = None if elsewhere else self._about_the_file(said)
         said.clear()
-        self._pictures = Pictures(stream)
+        self._shown = ShownPackets(stream)
         self._indexed = len(stream.index_entries)
         self._all = self._with_picture = 0
         self._end_byte = 0
@@ -90,7 +92,7 @@ class Packets:
                     packet = next(packets, None)
                 except (av.error.FFmpegError, ValueError) as failure:
                     packet, error = None, failure
-            complaint = doubtful = None
+            complaint, doubtful = None, False
             if said:
                 complaint = self._about_the_file(said)
                 doubtful = any(text.startswith(f"Packet corrupt (stream = {own},") for _, _, text in said)
@@ -106,10 +108,10 @@ class Packets:
                     yield Demuxed(None, complaint=complaint)
                 return
             self._measure(packet)
-            if packet.stream.index == own:
-                shown = self._pictures.shown(packet)
+            if _is_of(packet, self._stream):
+                shown = self._shown.shows(packet)
                 self.shown += shown
-                yield Demuxed(packet, shown, complaint, bool(doubtful))
+                yield Demuxed(packet, shown, complaint, doubtful)
             elif complaint:
                 yield Demuxed(None, complaint=complaint)
 
@@ -120,7 +122,7 @@ class Packets:
             (text.strip() for level, source, text in said if level <= av.logging.ERROR and source == name), None
         )
 
-    def _measure(self, packet: av.Packet) -> None:
+    def _measure(self, packet: av.Packet[Stream]) -> None:
         if not packet.size:
             return
         index, pts, place = packet.stream.index, packet.pts, packet.pos
@@ -161,13 +163,19 @@ class Packets:
         missing = 0
         if self._ends and not any(self._is(kind) for kind in GUESSED_DURATION):
             start_s = (self._container.start_time or 0) / av.time_base
-            ends_s = {i: float(end * self._container.streams[i].time_base) - start_s for i, end in self._ends.items()}
+            ends_s = {index: self._seconds(index, end) - start_s for index, end in self._ends.items()}
             missing_s = (self._container.duration or 0) / av.time_base - max(ends_s.values())
             own_s = ends_s.get(self._stream.index, 0.0)
             missing = max(0, round(missing_s * self.shown / own_s)) if own_s > 0 else 0
         if not missing and self._ends_in_zeros():
             missing = round(self.shown * (self._size() / self._end_byte - 1))
         return self.shown + missing if missing else 0
+
+    def _seconds(self, index: int, ticks: int) -> float:
+        """A time of one of the streams in seconds."""
+        time_base = self._container.streams[index].time_base
+        assert time_base is not None  # every stream of a file that is read has one
+        return float(ticks * time_base)
 
     def _lists_more(self) -> bool:
         """Whether the index lists packets that are not there.
@@ -204,9 +212,12 @@ class Packets:
         return kind in self._container.format.name.split(",")
 
 
+def _is_of(packet: av.Packet[Stream], stream: av.VideoStream) -> TypeGuard[av.Packet[av.VideoStream]]:
+    return packet.stream.index == stream.index
+
+
 class _Ear:
-    """Hears what FFmpeg warns of within its `with` block, which gives (level, source, text) each; used again and
-    again."""
+    """Hears what FFmpeg warns of within its `with` block: a list of (level, source, text). Can be used again."""
 
     def __init__(self) -> None:
         self._capture = av.logging.Capture()
@@ -218,7 +229,7 @@ class _Ear:
         return self._capture.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        self._capture.__exit__(*error)
+        self._capture.__exit__(None, None, None)
         level, skip = self._before
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 
 import av
 
-__all__ = ["Pictures"]
+__all__ = ["ShownPackets"]
 
 HEAD_BYTES = 48
 SLICES = (1, 5)
 SEQUENCE = 7
-UNREAD = (-1, -1)
 WITH_CHROMA = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
 
 
-class Pictures:
-    """Tells of the packets of one stream, asked in their order, which show a picture.
+class ShownPackets:
+    """Tells which packets of a stream show a picture; asked about all of them, in order.
 
     Args:
         stream: the stream, before its first packet.
@@ -34,13 +33,12 @@ class Pictures:
         # An MP4's description begins with 1, a start code with 0.
         self._length_bytes = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
         self._sequence = _described(extradata, self._length_bytes) if self._codec == "h264" else None
-        self._open: tuple[int, int] | None = None
-        self._second: int | None = (
-            1  # which of an interlaced picture's fields comes second; None where whole frames are coded
-        )
+        self._open: _Field | None = None
+        # Which of an interlaced picture's fields comes second; None where whole frames are coded.
+        self._second: int | None = 1
 
-    def shown(self, packet: av.Packet) -> bool:
-        """Whether a player shows a picture for the packet. One that cannot be understood is taken to be shown."""
+    def shows(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Whether a player shows a picture for the packet. True for one that cannot be understood."""
         own = packet.size > 0
         if own and self._codec.endswith("vp8"):
             own = bool(memoryview(packet)[0] & 0x10)
@@ -48,50 +46,71 @@ class Pictures:
             own = self._begins_picture(packet)
         return own and not packet.is_discard
 
-    def _begins_picture(self, packet: av.Packet) -> bool:
+    def _begins_picture(self, packet: av.Packet[av.VideoStream]) -> bool:
         """False for the second field of a picture whose first field was in a packet before."""
         if self._sequence is None and packet.is_keyframe:
             self._sequence = _described(bytes(packet), 0)
         if self._sequence is None or self._sequence.frames_only:
             return True
         try:
-            fields = set(self._fields(bytes(packet)))
+            slices = set(_slices(bytes(packet), self._length_bytes, self._sequence))
         except ValueError:
-            fields = set()
+            slices = set()
         opened, self._open = self._open, None
-        if not fields and self._second is not None:  # one that cannot be read, among fields
+        if not slices and self._second is not None:  # one that cannot be read, among fields
             self._open = None if opened else UNREAD
             return opened is None
-        if len(fields) != 1 or None in fields:
+        field = slices.pop() if len(slices) == 1 else None
+        if field is None:
             self._second = None
             return True  # a whole frame, or both fields
-        ((number, bottom),) = fields
-        if opened == (number, 1 - bottom) or (opened == UNREAD and bottom == self._second):
-            self._second = bottom
+        if opened == field.other() or (opened == UNREAD and field.bottom == self._second):
+            self._second = field.bottom
             return False
-        self._open = (number, bottom)
+        self._open = field
         return True
 
-    def _fields(self, data: bytes) -> Iterator[tuple[int, int] | None]:
-        """(frame number, 1 for the bottom field) of every slice of a field, None of one of a frame. Raises
-        ValueError."""
-        for unit in _units(data, self._length_bytes):
-            if unit[:1] and unit[0] & 31 in SLICES:
-                bits = _Bits(_plain(unit[1:HEAD_BYTES]))
-                for _ in range(3):  # first macroblock, kind of slice, picture parameters
-                    bits.exponential()
-                bits.read(self._sequence.planes_bits)
-                number = bits.read(self._sequence.number_bits)
-                yield (number, bits.read(1)) if bits.read(1) else None
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of an interlaced picture: the number of its frame, and 1 for the bottom field, 0 for the top."""
+
+    number: int
+    bottom: int
+
+    def other(self) -> _Field:
+        """The second field of the same frame."""
+        return _Field(self.number, 1 - self.bottom)
+
+
+UNREAD = _Field(-1, -1)
 
 
 @dataclass(frozen=True)
 class _Sequence:
-    """What the head of an H.264 slice cannot be read without."""
+    """What is needed to read the head of an H.264 slice.
+
+    Attributes:
+        frames_only: whether all pictures are coded as whole frames.
+        number_bits: length of the frame number.
+        planes_bits: length of the colour plane.
+    """
 
     frames_only: bool
     number_bits: int
     planes_bits: int
+
+
+def _slices(data: bytes, length_bytes: int, sequence: _Sequence) -> Iterator[_Field | None]:
+    """The field that each slice of a packet is of; None for a slice of a whole frame. Raises ValueError."""
+    for unit in _units(data, length_bytes):
+        if unit[:1] and unit[0] & 31 in SLICES:
+            bits = _Bits(_plain(unit[1:HEAD_BYTES]))
+            for _ in range(3):  # first macroblock, kind of slice, picture parameters
+                bits.exponential()
+            bits.read(sequence.planes_bits)
+            number = bits.read(sequence.number_bits)
+            yield _Field(number, bits.read(1)) if bits.read(1) else None
 
 
 class _Bits:
@@ -116,8 +135,8 @@ class _Bits:
 
 def _described(data: bytes, length_bytes: int) -> _Sequence | None:
     """The first sequence parameters of an MP4's description, or of units behind start codes."""
-    units = [data[8 : 8 + int.from_bytes(data[6:8], "big")]] if length_bytes else _units(data, 0)
-    for unit in units:
+    first_of_mp4 = data[8 : 8 + int.from_bytes(data[6:8], "big")]
+    for unit in [first_of_mp4] if length_bytes else _units(data, 0):
         if unit[:1] and unit[0] & 31 == SEQUENCE:
             try:
                 return _sequence(_Bits(_plain(unit[1:])))

@@ -1,5 +1,4 @@
-"""Every frame of a video in its place: those that the decoder gives, and others in the stead of those that it does
-not."""
+"""Every frame of a video in its place: a frame that the decoder does not give is replaced by its neighbour."""
 
 from __future__ import annotations
 
@@ -23,13 +22,13 @@ FOLDER_FPS = 25.0
 
 
 def mean_rate(stream: av.VideoStream) -> float:
-    """Frames a second that the container states, or that FFmpeg guesses."""
+    """Frames per second, as the container states or FFmpeg guesses; 25 without either."""
     return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """What is shown as one frame: its own picture, or that which stands in for it where it is lost.
+    """What is shown as one frame: its own picture, or a neighbour's where it is lost.
 
     Attributes:
         frame: the picture.
@@ -45,7 +44,7 @@ class Placed:
 def placed_frames(path: Path, damage: Damage | None) -> Iterator[Placed]:
     """All frames of a video, in the order of their numbers.
 
-    One that is lost has the picture before it, at the start of the video the one after it.
+    A lost frame shows the picture before it; at the start of the video, the one after it.
 
     Args:
         path: a video file, or a folder of numbered images.
@@ -55,17 +54,19 @@ def placed_frames(path: Path, damage: Damage | None) -> Iterator[Placed]:
         DecodeError: naming the file, the frame reached, and FFmpeg's message.
     """
     source = _from_folder(path, damage) if path.is_dir() else _from_file(path, damage)
-    last, early = None, []
+    last: av.VideoFrame | None = None
+    early_stamps_s: list[float | None] = []
     for number, (frame, stamp_s, pace) in enumerate(source):
         if frame is None:
+            assert damage is not None  # without it a lost frame is an error
             damage.lose(number)
-            if last is None:
-                early.append(stamp_s)
-                continue
         elif last is None:
-            yield from (Placed(frame, early_s, pace) for early_s in early)
-        last = frame or last
-        yield Placed(last, stamp_s, pace)
+            yield from (Placed(frame, early_s, pace) for early_s in early_stamps_s)
+        last = last if frame is None else frame
+        if last is None:
+            early_stamps_s.append(stamp_s)
+        else:
+            yield Placed(last, stamp_s, pace)
     if last is None:
         raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
 
@@ -75,7 +76,7 @@ def _from_folder(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFr
 
 
 def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, float | None, Pace]]:
-    """Frames as the decoder gives them, None where one is lost, with their stamps in seconds and the video's pace."""
+    """Frames as the decoder gives them, None for a lost one, with their stamps in seconds and the video's pace."""
     count = 0
     with open_packets(path) as (container, stream, packets):
         # One thread: FFmpeg's slice threads hide damage, and its frame threads lose good frames at the end of a damaged

@@ -1,8 +1,8 @@
 """Decoding in worker processes: a video that crashes or hangs its decoder costs that video, not the run.
 
-A worker is a fresh interpreter that imports numpy and PyAV and nothing of ours beyond `pipeline.data`: it is not
-forked, and does not import the caller's main module. Pictures come back through an anonymous shared-memory ring, words
-over a socket. A worker decodes ahead of its reader as far as the ring reaches, so memory is bounded, and ends when the
+A worker is a fresh interpreter that imports numpy, PyAV and of our packages only `pipeline.data`: it is not forked, and
+does not import the caller's main module. Pictures come back through an anonymous shared-memory ring, messages over a
+socket. A worker decodes ahead of its reader as far as the ring reaches, so memory is bounded, and it ends when the
 process that made it does.
 """
 
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.data.decoding.decode import VideoHeader
+from pipeline.data.decoding.messages import Job, Settings
 from pipeline.data.decoding.opening import MAX_PIXELS
-from pipeline.data.decoding.stream import Job, Pictures, VideoStream, Worker
+from pipeline.data.decoding.process import Worker
+from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.errors import DecodeError, DecoderKilled
 
 __all__ = ["DecodeWorkers", "Job", "VideoStream"]
@@ -32,11 +34,11 @@ class DecodeWorkers:
     """Worker processes that decode videos, each one video at a time. Use it in a `with` block.
 
     Args:
-        count: processes; as many videos are decoded at once. 0 stands for one a core, 16 at most.
+        count: processes; as many videos are decoded at once. 0 stands for one per core, at most 16.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
         short_side: shorter side after resizing, pixels.
         crop: side of the centre crop, pixels.
-        max_pixels: how many a picture may have, see `pipeline.data.decoding.opening.limit_pixels`.
+        max_pixels: how many pixels a picture may have, see `pipeline.data.decoding.opening.limit_pixels`.
         decoder: module with `read_header` and `iter_frames`.
     """
 
@@ -51,63 +53,69 @@ class DecodeWorkers:
         decoder: str = "pipeline.data.decoding.decode",
     ) -> None:
         self.count, self.timeout_s = count or min(MOST, len(os.sched_getaffinity(0))), timeout_s
-        self._options = (decoder, short_side, crop, max_pixels)
+        self._settings = Settings(decoder, short_side, crop, max_pixels)
         self._idle: list[Worker] = []
-        self._busy: list[Worker] = []
+        self._open: list[VideoStream] = []
 
     def __enter__(self) -> DecodeWorkers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for worker in self._idle + self._busy:
+        for worker in self._workers():
             worker.kill()
-        self._idle, self._busy = [], []
+        self._idle, self._open = [], []
 
     def start(self, processes: int) -> None:
-        """Have some processes, `count` at most, come to life while the caller does something else; else they start when
-        needed."""
-        while len(self._idle) + len(self._busy) < min(processes, self.count):
-            self._idle.append(Worker(*self._options))
+        """Start some processes, `count` at most, while the caller does something else; else they start when needed."""
+        while len(self._workers()) < min(processes, self.count):
+            self._idle.append(Worker(self._settings))
 
-    def processes(self) -> list[subprocess.Popen]:
+    def processes(self) -> list[subprocess.Popen[bytes]]:
         """The processes that live."""
-        return [worker.process for worker in self._idle + self._busy]
+        return [worker.process for worker in self._workers()]
 
     def alone(self) -> DecodeWorkers:
-        """One decoder as these are; the idle ones of these end, so that it has the memory for itself."""
+        """A single decoder with the same settings. The idle processes of these end, so that it has their memory."""
         for worker in self._idle:
             worker.kill()
         self._idle = []
-        decoder, short_side, crop, max_pixels = self._options
         return DecodeWorkers(
-            1, self.timeout_s, short_side=short_side, crop=crop, decoder=decoder, max_pixels=max_pixels
+            1,
+            self.timeout_s,
+            short_side=self._settings.short_side,
+            crop=self._settings.crop,
+            max_pixels=self._settings.max_pixels,
+            decoder=self._settings.decoder,
         )
 
     def readable(self, jobs: Iterable[Job]) -> Iterator[tuple[int, VideoStream]]:
-        """Of up to `count` streams at once, those that can be read without waiting, with the number of their job, from
-        0.
+        """Decode up to `count` videos at once; yield streams that can be read without waiting.
 
-        A stream comes again and again, until it is closed; read some of it each time. The oldest goes first: a reader
-        slower than the decoders finishes video after video, and one that is faster gets what all of them have.
+        A stream comes again and again until it is closed; read some of it each time. The oldest goes first: a reader
+        slower than the decoders finishes video after video, and a faster one gets what all of them have.
+
+        Yields:
+            The number of the job, from 0, and its stream.
         """
-        under_way: dict[int, VideoStream] = {}
+        reading: dict[int, VideoStream] = {}
         numbered = enumerate(jobs)
         try:
             while True:
-                while len(under_way) < self.count and (item := next(numbered, None)) is not None:
-                    under_way[item[0]] = self._start(item[1])
-                if not under_way:
+                while len(reading) < self.count and (item := next(numbered, None)) is not None:
+                    number, job = item
+                    reading[number] = self._start(job)
+                if not reading:
                     return
-                number = _first_due(under_way)
-                yield number, under_way[number]
-                if under_way[number].closed:
-                    self._settle(under_way.pop(number))
+                number = _first_due(reading)
+                yield number, reading[number]
+                if reading[number].closed:
+                    self._settle(reading.pop(number))
         finally:
-            for stream in under_way.values():
+            for stream in reading.values():
                 self._settle(stream)
 
     def streams(self, jobs: Iterable[Job]) -> Iterator[VideoStream]:
-        """A stream a job, in order; the next ones are decoded while one is read. A stream left unread is cut off."""
+        """One stream per job, in order. The next ones are decoded while one is read; one left unread is cut off."""
         waiting: deque[VideoStream] = deque()
         jobs = iter(jobs)
         try:
@@ -124,8 +132,10 @@ class DecodeWorkers:
                 self._settle(stream)
 
     def headers(self, paths: Iterable[Path]) -> Iterator[VideoHeader | DecodeError]:
-        """The header of every video in order, or why it cannot be read. One whose decoder was killed is tried once
-        more."""
+        """The header of every video in order, or why it cannot be read.
+
+        One whose decoder was killed from outside is tried once more, alone.
+        """
         for stream in self.streams(Job(path, header_only=True) for path in paths):
             try:
                 yield self._tried_twice(stream, _header)
@@ -135,32 +145,47 @@ class DecodeWorkers:
     def count_frames(self, path: Path) -> int:
         """The number of frames the decoder yields. Raises DecodeError."""
         for stream in self.streams([Job(path, select=_none)]):
-            return len(self.collect(stream)[0])
+            times, _ = self.collect(stream)
+            return len(times)
         raise AssertionError("a job has a stream")
 
-    def collect(self, stream: VideoStream) -> Pictures:
-        """As `VideoStream.collect`; tries once more where the decoder was killed from outside."""
+    def collect(self, stream: VideoStream) -> TimesAndPictures:
+        """Decode a stream to the end; once more, alone, if its decoder was killed from outside. Raises DecodeError."""
         return self._tried_twice(stream, VideoStream.collect)
 
     def _tried_twice(self, stream: VideoStream, read: Callable[[VideoStream], Result]) -> Result:
+        """Read a stream; if its decoder is killed, as the system does for want of memory, decode it again alone.
+
+        The streams ahead, of which nothing has been read, are stopped meanwhile and begin anew afterwards.
+        """
         try:
             return read(stream)
         except DecoderKilled:
-            with self.alone() as one:
-                for again in one.streams([stream.job]):
-                    return read(again)
+            ahead = [other for other in self._open if other.untouched]
+            for other in ahead:
+                other.worker.kill()
+            try:
+                with self.alone() as one:
+                    for again in one.streams([stream.job]):
+                        return read(again)
+            finally:
+                for other in ahead:
+                    other.restart(Worker(self._settings))
             raise
 
+    def _workers(self) -> list[Worker]:
+        return self._idle + [stream.worker for stream in self._open]
+
     def _start(self, job: Job) -> VideoStream:
-        worker = self._idle.pop() if self._idle else Worker(*self._options)
-        self._busy.append(worker)
-        worker.send(job)
-        return VideoStream(job, worker, self.timeout_s)
+        worker = self._idle.pop() if self._idle else Worker(self._settings)
+        stream = VideoStream(job, worker, self.timeout_s)
+        self._open.append(stream)
+        return stream
 
     def _settle(self, stream: VideoStream) -> None:
-        if stream.worker not in self._busy:
+        if stream not in self._open:
             return  # the `with` block has ended, and every worker with it
-        self._busy.remove(stream.worker)
+        self._open.remove(stream)
         if stream.finished:
             self._idle.append(stream.worker)
         else:

@@ -21,9 +21,7 @@ import av
 __all__ = ["Positions"]
 
 REORDERED = 16  # packets by which a frame without times can be late, as many as H.264 allows
-PROBED = (
-    250  # packets that FFmpeg may have read while it opened a file, so that what it said then may be of any of them
-)
+PROBED = 250  # packets that FFmpeg may have read while opening a file: what it said then may be about any of them
 AHEAD = 2  # packets by which a complaint comes too early, where FFmpeg cuts packets out of a transport stream
 LONGEST_GAP_S = 10.0  # a longer one is a clock that jumped
 
@@ -77,12 +75,12 @@ class Positions:
         """FFmpeg complained of the file: packets may be missing before the next one."""
         self._trouble = self._count + AHEAD if self._count else PROBED
 
-    def sent(self, packet: av.Packet, shown: bool) -> None:
+    def sent(self, packet: av.Packet[av.VideoStream], shown: bool) -> None:
         """Mark a packet that is about to be decoded.
 
         Args:
             packet: which.
-            shown: whether a picture is shown for it, see `Pictures`.
+            shown: whether a picture is shown for it, see `ShownPackets`.
         """
         self._current = None
         if not packet.size:

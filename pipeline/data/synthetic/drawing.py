@@ -6,28 +6,57 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["KINDS", "distance", "stamp"]
+__all__ = ["KINDS", "Colour", "Paint", "darker", "distance", "rgb", "stamp"]
 
 KINDS = ("disc", "box", "triangle", "cross", "ring")
+Colour = tuple[float, float, float]
+"""RGB, 0 to 255."""
 Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""A colour for every point: from a shape's own coordinates (u, v) in pixels to RGB (..., 3)."""
+
+
+def rgb(values: np.ndarray) -> Colour:
+    """The three numbers of an array as a colour."""
+    red, green, blue = values.tolist()
+    return red, green, blue
+
+
+def darker(colour: Colour, factor: float) -> Colour:
+    """A colour whose every channel is multiplied by `factor`."""
+    red, green, blue = colour
+    return factor * red, factor * green, factor * blue
 
 
 def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.ndarray:
-    """Signed distance (pixels, negative inside, exact only near the edge) to a shape of half-width a and half-height
-    b."""
+    """Signed distance to the edge of a shape: negative inside, exact only near the edge.
+
+    Args:
+        kind: one of KINDS.
+        u, v: points relative to the shape's centre, pixels; broadcast together.
+        a, b: half-width and half-height, pixels.
+
+    Returns:
+        Pixels, of the broadcast shape of u and v.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    signed: np.ndarray
     if kind == "disc":
-        return (np.hypot(u / a, v / b) - 1) * min(a, b)
-    if kind == "box":
-        return np.maximum(np.abs(u) - a, np.abs(v) - b)
-    if kind == "triangle":
-        return np.maximum(v - b, np.abs(u) * (b / a) * 0.9 - (v + b) * 0.45)
-    if kind == "cross":
-        return np.minimum(
-            np.maximum(np.abs(u) - a, np.abs(v) - 0.3 * b), np.maximum(np.abs(u) - 0.3 * a, np.abs(v) - b)
-        )
-    if kind == "ring":
-        return np.abs(np.hypot(u / a, v / b) - 0.75) * min(a, b) - 0.25 * min(a, b)
-    raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+        signed = (np.hypot(u / a, v / b) - 1) * min(a, b)
+    elif kind == "box":
+        signed = np.maximum(np.abs(u) - a, np.abs(v) - b)
+    elif kind == "triangle":
+        signed = np.maximum(v - b, np.abs(u) * (b / a) * 0.9 - (v + b) * 0.45)
+    elif kind == "cross":
+        flat = np.maximum(np.abs(u) - a, np.abs(v) - 0.3 * b)
+        upright = np.maximum(np.abs(u) - 0.3 * a, np.abs(v) - b)
+        signed = np.minimum(flat, upright)
+    elif kind == "ring":
+        signed = np.abs(np.hypot(u / a, v / b) - 0.75) * min(a, b) - 0.25 * min(a, b)
+    else:
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    return signed
 
 
 def stamp(
@@ -37,7 +66,7 @@ def stamp(
     y: float,
     a: float,
     b: float,
-    colour: tuple[float, float, float] | Paint,
+    colour: Colour | Paint,
     angle: float = 0.0,
     opacity: float = 1.0,
 ) -> None:
@@ -48,7 +77,7 @@ def stamp(
         kind: one of KINDS.
         x, y: centre, pixels.
         a, b: half-width and half-height, pixels.
-        colour: RGB 0 to 255, or a function of the shape's own coordinates (u, v) in pixels that gives (..., 3).
+        colour: one for the whole shape, or a function that gives one for every point.
         angle: radians, clockwise on the picture.
         opacity: 0 to 1.
     """

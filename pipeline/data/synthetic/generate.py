@@ -62,7 +62,7 @@ def _file(script: Script) -> str:
     return f"videos/{script.video_id}.mp4"
 
 
-def _write(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
+def _write(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
@@ -71,7 +71,7 @@ def _write(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
     os.replace(partial, path)
 
 
-def _boxes(scripts: Sequence[Script], scale: float) -> Iterator[tuple]:
+def _boxes(scripts: Sequence[Script], scale: float) -> Iterator[tuple[object, ...]]:
     """Where the anomalies are: a row for every anomaly of every frame."""
     for script in scripts:
         for index in range(script.frames):

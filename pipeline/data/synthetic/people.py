@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.synthetic.drawing import stamp
+from pipeline.data.synthetic.drawing import Colour, darker, stamp
 
 __all__ = ["CLOTHES", "PAINT", "Joints", "Look", "bag", "cart", "dog", "limb", "person", "puff", "vehicle", "walking"]
 
-Colour = tuple[float, float, float]
 Point = tuple[float, float]
 
 CLOTHES: tuple[Colour, ...] = (
@@ -39,6 +38,8 @@ PAINT: tuple[Colour, ...] = (
     (88, 140, 118),
 )
 LEG, TORSO, ARM, HEAD = 14.0, 12.0, 12.0, 4.0
+STANDING, HANGING = (0.12, -0.12), (0.1, -0.1)
+"""Angles of the near and the far leg of somebody who stands, and of arms that hang down."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Look:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Look:
         """Any."""
-        return cls(*(kinds[int(rng.integers(len(kinds)))] for kinds in (CLOTHES, TROUSERS, SKIN)))
+
+        def one_of(colours: tuple[Colour, ...]) -> Colour:
+            return colours[int(rng.integers(len(colours)))]
+
+        return cls(shirt=one_of(CLOTHES), trousers=one_of(TROUSERS), skin=one_of(SKIN))
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ def person(
     look: Look,
     *,
     side: int = 1,
-    legs: tuple[float, float] = (0.12, -0.12),
-    arms: tuple[float, float] = (0.1, -0.1),
+    legs: tuple[float, float] = STANDING,
+    arms: tuple[float, float] = HANGING,
     lean: float = 0.0,
 ) -> Joints:
     """Somebody who stands with the feet at (x, y).
@@ -110,7 +115,7 @@ def person(
         limb(canvas, hip, angle, LEG * size, 3.6 * size, look.trousers, side)
     neck = limb(canvas, hip, np.pi - lean, TORSO * size, 7.5 * size, look.shirt, side)
     shoulder = _along(hip, np.pi - lean, 0.85 * TORSO * size, side)
-    sleeve: Colour = tuple(0.8 * c for c in look.shirt)
+    sleeve = darker(look.shirt, 0.8)
     hands = []
     for angle in arms:
         elbow = limb(canvas, shoulder, angle, 0.5 * ARM * size, 3.0 * size, sleeve, side)
@@ -143,7 +148,7 @@ def cart(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, wh
     """A crate of 22 x 14 with its lower edge at y, on wheels or not."""
     stamp(canvas, "box", x, y - 7 * size, 11 * size, 7 * size, colour)
     for dx in (-5.5, 5.5):
-        stamp(canvas, "box", x + dx * size, y - 7 * size, 0.8 * size, 7 * size, tuple(0.6 * c for c in colour))
+        stamp(canvas, "box", x + dx * size, y - 7 * size, 0.8 * size, 7 * size, darker(colour, 0.6))
     if wheels:
         for dx in (-8, 8):
             stamp(canvas, "disc", x + dx * size, y + 1.5 * size, 2.6 * size, 2.6 * size, (30, 30, 32))
@@ -159,19 +164,11 @@ def dog(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, t: 
     """A dog that trots, its feet at (x, y); returns its collar."""
     swing = 0.7 * float(np.sin(2 * np.pi * t / 5))
     for dx, angle in ((-5, swing), (-4, -swing), (5, -swing), (4, swing)):
-        limb(
-            canvas,
-            (x + side * dx * size, y - 6 * size),
-            angle,
-            6 * size,
-            1.8 * size,
-            tuple(0.7 * c for c in colour),
-            side,
-        )
+        limb(canvas, (x + side * dx * size, y - 6 * size), angle, 6 * size, 1.8 * size, darker(colour, 0.7), side)
     stamp(canvas, "box", x, y - 7.5 * size, 7 * size, 2.8 * size, colour)
     limb(canvas, (x - side * 6.5 * size, y - 9 * size), 2.4 + 0.5 * swing, 6 * size, 1.6 * size, colour, -side)
     stamp(canvas, "disc", x + side * 8.5 * size, y - 11 * size, 3.4 * size, 3 * size, colour)
-    stamp(canvas, "box", x + side * 11.5 * size, y - 10 * size, 1.8 * size, 1.3 * size, tuple(0.7 * c for c in colour))
+    stamp(canvas, "box", x + side * 11.5 * size, y - 10 * size, 1.8 * size, 1.3 * size, darker(colour, 0.7))
     return x + side * 6 * size, y - 10 * size
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.data.synthetic.street import CLASSES, DISTRACTORS, SIDE, Event, draw_event, passers, street
+from pipeline.data.synthetic.street import CLASSES, DISTRACTORS, SIDE, Event, passers, street
 from pipeline.errors import ConfigError
 
 __all__ = ["Script", "StreetScript", "SyntheticSpec", "street_scripts"]
@@ -59,18 +59,34 @@ def check_classes(names: Sequence[str], known: Sequence[str]) -> None:
         raise ConfigError(f"synthetic classes: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
 
-class Happening(Protocol):
-    """Something in [start, end) of a video; an anomaly where `anomalous`."""
-
-    name: str
-    start: int
-    end: int
+class SceneEvent(Protocol):
+    """Something that happens in the frames [start, end) of a video."""
 
     @property
-    def anomalous(self) -> bool: ...
+    def name(self) -> str:
+        """The anomaly class, or the name of the normal event."""
+
+    @property
+    def start(self) -> int:
+        """The first frame."""
+
+    @property
+    def end(self) -> int:
+        """One after the last frame."""
+
+    @property
+    def y(self) -> float:
+        """The row that it stands on: what is lower in the picture is nearer, and drawn later."""
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether it is an anomaly."""
 
     def box_at(self, index: int) -> tuple[float, float, float, float]:
-        """What an anomaly covers at most in a frame: x0, y0, x1, y1 on the canvas."""
+        """The box that holds an anomaly in frame `index`: x0, y0, x1, y1 in pixels of the canvas."""
+
+    def draw(self, canvas: np.ndarray, index: int) -> None:
+        """Draw it as it looks in frame `index`, if it happens then."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Script:
     video_id: str
     split: str
     frames: int
-    events: tuple[Happening, ...]
+    events: tuple[SceneEvent, ...]
     seed: int
     source: str
 
@@ -99,13 +115,13 @@ class StreetScript(Script):
 
     def pictures(self) -> Iterator[np.ndarray]:
         rng = np.random.default_rng([self.seed, 2])
-        background, walkers = street(rng), passers(rng, self.frames)
+        background, walkers = street(rng), passers(rng)
         for index in range(self.frames):
             canvas = background.copy()
             for walker in walkers:
                 walker(canvas, index)
             for event in self.events:
-                draw_event(canvas, event, index)
+                event.draw(canvas, index)
             canvas += rng.normal(0, 3, size=(SIDE, SIDE, 1)).astype(np.float32)
             yield np.clip(canvas, 0, 255).astype(np.uint8)
 

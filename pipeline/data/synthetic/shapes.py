@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.synthetic.drawing import KINDS, stamp
+from pipeline.data.synthetic.drawing import KINDS, Paint, rgb, stamp
 
 __all__ = ["ATTRIBUTES", "ShapeClip", "shape_clip"]
 
@@ -21,6 +21,7 @@ MOTIONS = ("still", "drift", "turn", "grow", "shake", "flicker")
 HUES = np.array(
     [(220, 60, 40), (240, 150, 40), (220, 215, 70), (60, 170, 70), (60, 100, 210), (150, 150, 150)], dtype=np.float32
 )
+DARK, LIGHT = np.float32(0.45), np.float32(1.0)
 ATTRIBUTES = (*KINDS, *TEXTURES, *MOTIONS, *(f"hue{i}" for i in range(len(HUES))))
 
 
@@ -99,20 +100,23 @@ class _Shape:
         stamp(canvas, self.kind, x, y, a, b, self._paint(gain, seed), angle)
         return x, y
 
-    def _paint(self, gain: float, seed: int):
+    def _paint(self, gain: float, seed: int) -> Paint:
+        colour: np.ndarray
         colour, period = self.colour * np.float32(gain), np.float32(self.period)
 
         def paint(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+            brightness: np.ndarray
             if self.texture == "plain":
                 return np.broadcast_to(colour, (*u.shape, 3))
-            if self.texture == "stripes":
-                dark = np.sin(u * (2 * np.pi / period)) < 0
-            elif self.texture == "checks":
-                dark = (np.floor(u / period * 2) + np.floor(v / period * 2)) % 2 == 0
-            else:
-                grain = np.random.default_rng(seed).random(u.shape, dtype=np.float32)
-                return colour * (0.5 + grain)[..., None]
-            return colour * np.where(dark, np.float32(0.45), np.float32(1.0))[..., None]
+            if self.texture == "grain":
+                brightness = 0.5 + np.random.default_rng(seed).random(u.shape, dtype=np.float32)
+            elif self.texture == "stripes":
+                brightness = np.where(np.sin(u * (2 * np.pi / period)) < 0, DARK, LIGHT)
+            else:  # checks
+                odd = (np.floor(u / period * 2) + np.floor(v / period * 2)) % 2 == 0
+                brightness = np.where(odd, DARK, LIGHT)
+            painted: np.ndarray = colour * brightness[..., None]
+            return painted
 
         return paint
 
@@ -123,7 +127,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     tilt = ramp[:, None] * rng.normal(0, 20) + ramp[None, :] * rng.normal(0, 20)
     canvas = np.repeat((rng.uniform(60, 170) + tilt)[..., None], 3, axis=2).astype(np.float32)
     for _ in range(rng.integers(2, 7)):
-        colour = tuple(float(c) for c in rng.uniform(40, 200, size=3))
+        colour = rgb(rng.uniform(40, 200, size=3))
         x, y = rng.uniform(0, size, size=2)
         stamp(canvas, "box", x, y, rng.uniform(15, 90), rng.uniform(15, 90), colour, opacity=0.5)
     return canvas

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.synthetic.people import CLOTHES, PAINT, Joints, Look, person
+from pipeline.data.synthetic.people import CLOTHES, HANGING, PAINT, STANDING, Joints, Look, person
 
 __all__ = ["Stage"]
 
@@ -65,8 +65,24 @@ class Stage:
         return float(np.sin(2 * np.pi * (self.t / period + phase)))
 
     def person(
-        self, before: float = 0.0, which: int = 0, away: bool = False, above: float = 0.0, **pose: object
+        self,
+        before: float = 0.0,
+        which: int = 0,
+        *,
+        away: bool = False,
+        above: float = 0.0,
+        legs: tuple[float, float] = STANDING,
+        arms: tuple[float, float] = HANGING,
+        lean: float = 0.0,
     ) -> Joints:
-        """Draw somebody so many pixels before the point; looking there, or `away` from it."""
+        """Draw a person.
+
+        Args:
+            before, above: where, as `at` takes them.
+            which: number of the person, which decides on the clothes.
+            away: looks against `side` instead of along it.
+            legs, arms, lean: the pose, see `pipeline.data.synthetic.people.person`.
+        """
+        x, y = self.at(before, above)
         side = -self.side if away else self.side
-        return person(self.canvas, *self.at(before, above), self.size, self.look(which), side=side, **pose)
+        return person(self.canvas, x, y, self.size, self.look(which), side=side, legs=legs, arms=arms, lean=lean)

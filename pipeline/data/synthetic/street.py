@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.synthetic.drawing import stamp
+from pipeline.data.synthetic.drawing import rgb, stamp
 
-__all__ = ["CLASSES", "DISTRACTORS", "SIDE", "Event", "draw_event", "passers", "street"]
+__all__ = ["CLASSES", "DISTRACTORS", "SIDE", "Event", "Walker", "passers", "street"]
 
 SIDE = 256
 CLASSES = ("Explosion", "Fighting", "Accident")
@@ -34,6 +34,8 @@ FIRE = np.array((245, 140, 50), dtype=np.float32)
 CLOTHES = np.array(
     [(200, 60, 50), (60, 90, 190), (70, 150, 80), (210, 190, 80), (120, 70, 140), (60, 60, 65)], np.float32
 )
+Walker = Callable[[np.ndarray, int], None]
+"""Draws somebody who passes on a canvas, as they are in the frame of that number."""
 PAINT = np.array([(190, 50, 45), (55, 95, 175), (200, 200, 205), (60, 60, 66), (215, 180, 60)], np.float32)
 
 
@@ -57,11 +59,10 @@ class Event:
         half_width, half_height = EXTENTS[self.name]
         return self.x - half_width, self.y - half_height, self.x + half_width, self.y + half_height
 
-
-def draw_event(canvas: np.ndarray, event: Event, index: int) -> None:
-    """Draw an event as it looks in frame `index`, if it happens then."""
-    if event.start <= index < event.end:
-        DRAW[event.name](canvas, event, index - event.start)
+    def draw(self, canvas: np.ndarray, index: int) -> None:
+        """Draw it as it looks in frame `index`, if it happens then."""
+        if self.start <= index < self.end:
+            DRAW[self.name](canvas, self, index - self.start)
 
 
 def street(rng: np.random.Generator) -> np.ndarray:
@@ -69,10 +70,10 @@ def street(rng: np.random.Generator) -> np.ndarray:
     canvas = np.empty((SIDE, SIDE, 3), dtype=np.float32)
     canvas[:] = rng.uniform(120, 170, size=3)
     for _ in range(5):
-        tone = tuple(rng.uniform(80, 180) + rng.uniform(-15, 15, size=3))
+        tone = rgb(rng.uniform(80, 180) + rng.uniform(-15, 15, size=3))
         stamp(canvas, "box", rng.uniform(0, SIDE), rng.uniform(10, 50), rng.uniform(20, 50), rng.uniform(20, 45), tone)
     for x in range(10, SIDE, int(rng.integers(22, 34))):
-        stamp(canvas, "box", x, rng.uniform(25, 55), 5, 7, tuple(rng.uniform(40, 110, size=3)))
+        stamp(canvas, "box", x, rng.uniform(25, 55), 5, 7, rgb(rng.uniform(40, 110, size=3)))
     canvas[85:140] = rng.uniform(130, 165)
     canvas[140:] = rng.uniform(70, 105)
     for x in range(0, SIDE, 48):
@@ -84,7 +85,7 @@ def _person(
     canvas: np.ndarray, x: float, y: float, colour: np.ndarray, lean: float = 0.0, reach: float = 0.0, size: float = 1.0
 ) -> None:
     """A head, a body and, with `reach`, an outstretched arm; about 10 x 30 pixels at size 1."""
-    stamp(canvas, "box", x, y + 4 * size, 4.5 * size, 10 * size, tuple(colour), lean)
+    stamp(canvas, "box", x, y + 4 * size, 4.5 * size, 10 * size, rgb(colour), lean)
     stamp(canvas, "disc", x + 12 * lean * size, y - 11 * size, 4 * size, 4 * size, (205, 165, 140))
     stamp(canvas, "box", x, y + 17 * size, 3.5 * size, 6 * size, (50, 50, 60), lean)
     if reach:
@@ -93,26 +94,34 @@ def _person(
 
 def _vehicle(canvas: np.ndarray, x: float, y: float, colour: np.ndarray, angle: float = 0.0) -> None:
     """A body with a window, about 44 x 20 pixels."""
-    stamp(canvas, "box", x, y, 22, 10, tuple(colour), angle)
+    stamp(canvas, "box", x, y, 22, 10, rgb(colour), angle)
     stamp(canvas, "box", x, y, 9, 7, (60, 75, 90), angle)
 
 
-def passers(rng: np.random.Generator, frames: int) -> list[Callable[[np.ndarray, int], None]]:
+def passers(rng: np.random.Generator) -> list[Walker]:
     """People on the pavement and vehicles on the far lane, moving straight at a constant speed."""
-    passers: list[Callable[[np.ndarray, int], None]] = []
-    for _ in range(rng.integers(1, 4)):
-        x, y, speed = rng.uniform(0, SIDE), rng.uniform(92, 125), rng.choice([-1, 1]) * rng.uniform(0.8, 2.0)
-        colour = CLOTHES[rng.integers(len(CLOTHES))]
-        passers.append(
-            lambda canvas, t, x=x, y=y, s=speed, c=colour: _person(canvas, (x + s * t) % (SIDE + 40) - 20, y, c)
-        )
-    for _ in range(rng.integers(1, 3)):
-        x, y, speed = rng.uniform(0, SIDE), rng.uniform(215, 240), rng.choice([-1, 1]) * rng.uniform(2.0, 5.0)
-        colour = PAINT[rng.integers(len(PAINT))]
-        passers.append(
-            lambda canvas, t, x=x, y=y, s=speed, c=colour: _vehicle(canvas, (x + s * t) % (SIDE + 80) - 40, y, c)
-        )
-    return passers
+    people = [_pedestrian(rng) for _ in range(rng.integers(1, 4))]
+    return people + [_car(rng) for _ in range(rng.integers(1, 3))]
+
+
+def _pedestrian(rng: np.random.Generator) -> Walker:
+    x, y, speed = rng.uniform(0, SIDE), rng.uniform(92, 125), rng.choice([-1, 1]) * rng.uniform(0.8, 2.0)
+    colour = CLOTHES[rng.integers(len(CLOTHES))]
+
+    def draw(canvas: np.ndarray, t: int) -> None:
+        _person(canvas, (x + speed * t) % (SIDE + 40) - 20, y, colour)
+
+    return draw
+
+
+def _car(rng: np.random.Generator) -> Walker:
+    x, y, speed = rng.uniform(0, SIDE), rng.uniform(215, 240), rng.choice([-1, 1]) * rng.uniform(2.0, 5.0)
+    colour = PAINT[rng.integers(len(PAINT))]
+
+    def draw(canvas: np.ndarray, t: int) -> None:
+        _vehicle(canvas, (x + speed * t) % (SIDE + 80) - 40, y, colour)
+
+    return draw
 
 
 def _explosion(canvas: np.ndarray, event: Event, t: int) -> None:

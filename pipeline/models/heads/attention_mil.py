@@ -5,15 +5,15 @@ block, sum 1 over a bag's segments, and the score s of a segment (the network of
 
     max(0, 1 - sum_t w_a,t s_a,t + sum_t w_n,t s_n,t)
 
-takes the place of the hinge of `mil_ranking`, the rest is as there.
+replaces the hinge of `mil_ranking`. The other terms are the same.
 
 A segment's score at test time is s.
 
-Departures: of the attention block's form the paper says little; here w = softmax_t of a network D - 128 (tanh) - 1. The
-paper's motion-aware features are a network of their own; here they are the cache's. Pairs, sums and T are as in
+Departures: the paper says little of the attention block's form; here w = softmax_t of a network D - 128 (tanh) - 1. The
+paper has a network of its own for motion-aware features; here the features are the cache's. Pairs, sums and T are as in
 `mil_ranking`.
 
-There is no released code to compare with, and no training of its own that could be checked: `training: paper` is
+There is no released code to compare with, and no published training that could be checked: `training: paper` is
 refused.
 """
 
@@ -30,11 +30,22 @@ __all__ = ["AttentionMil"]
 
 @register("attention_mil")
 class AttentionMil(MilRanking):
-    """Args: as `MilRanking`."""
+    """`MilRanking` with an attention over segments; it has the same arguments."""
 
-    def __init__(self, channels: int, classes: int, **options: float) -> None:
-        super().__init__(channels, classes, **options)
-        # No bias at the end: a softmax over segments does not feel it.
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        normalize: bool = True,
+        dropout: float = 0.6,
+        smoothness: float = 8e-5,
+        sparsity: float = 8e-5,
+    ) -> None:
+        super().__init__(
+            channels, classes, normalize=normalize, dropout=dropout, smoothness=smoothness, sparsity=sparsity
+        )
+        # No bias at the end: it would cancel in the softmax over segments.
         self.attention = nn.Sequential(nn.Linear(channels, 128), nn.Tanh(), nn.Linear(128, 1, bias=False))
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,13 +1,14 @@
 """The interface of heads.
 
-A head takes what the reduction keeps of feature maps - the cue (B, D) and one vector a segment or window, (B, T, D) -
-and gives scores and its own loss. What else it needs, it says by two attributes: whether batches must hold as many
-normal as anomalous bags, and how many windows of a video it sees at a time.
+A head takes what the reduction keeps of feature maps, the cue (B, D) and one vector per segment or window, (B, T, D).
+It gives scores and its own loss. Two attributes say what else it needs: whether batches must hold as many normal as
+anomalous bags, and how many windows of a video it sees at a time.
 
 Most methods of the field are binary: they say how anomalous a segment is, not of which class. `BinaryHead` gives them
-class columns with one convention: the highest anomaly column is the method's own score, so that every figure on anomaly
-in general is the method's own; with several classes the others are that score times the relative probability of a
-linear read-out of the input vectors, trained by the video labels beside the method, whose gradients it does not touch.
+class columns by one convention. The highest anomaly column is the method's own score, so that every metric of anomaly
+in general is the method's own. With several classes the other columns are that score times the relative probability of
+the class, from a linear read-out of the input vectors. The read-out is trained by the video labels beside the method
+and does not touch the method's gradients.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ class HeadOutput:
     """Logits of a batch of bags.
 
     Attributes:
-        video_logits: (B, 1 + C), of whole videos; for `gig` phi1 of the cue. Index 0 is Normal.
+        video_logits: (B, 1 + C), of whole videos; for `gig` phi1 of the cue. Column 0 is Normal.
         segment_logits: (B, T, 1 + C); for `gig` phi2 of the pattern vectors.
         anomaly_logits: (B, T), a binary method's own score, equal to the highest anomaly column of `segment_logits`;
             None for a method that has no score besides those of the classes.
-        parts: what the head's loss needs besides.
-        positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None of others.
+        parts: what the head's loss needs in addition.
+        positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None for other heads.
     """
 
     video_logits: torch.Tensor
@@ -64,8 +65,8 @@ class HeadOutput:
     def anomaly_scores(self) -> torch.Tensor:
         """How anomalous every segment is, (B, T) in [0, 1]: the highest anomaly column of `segment_scores`.
 
-        It is taken from those scores and not computed beside them: two sigmoids of one logit can differ in the last
-        bit, since torch computes full vectors and the rest of an array by different code.
+        It is taken from those scores, not computed from `anomaly_logits`: two sigmoids of one logit can differ in the
+        last bit, since torch uses different code for full vectors and for the rest of an array.
         """
         return self.segment_scores[..., 1:].amax(dim=-1)
 
@@ -78,10 +79,10 @@ class HeadModule(nn.Module):
         classes: C.
 
     Attributes:
-        pairs: batches hold as many normal as anomalous bags, the normal ones first.
-        context: windows of a video that are scored together, for heads whose score depends on other windows; None for
-            others. A longer video is cut into parts of about equal length, so that memory is bounded; nothing is seen
-            across a cut.
+        pairs: whether batches must hold as many normal as anomalous bags, the normal ones first.
+        context: how many windows of a video are scored together, for heads whose score depends on other windows; None
+            for other heads. A longer video is cut into parts of about equal length, so that memory is bounded; a head
+            sees nothing across a cut.
     """
 
     pairs = False
@@ -96,24 +97,27 @@ class HeadModule(nn.Module):
         raise NotImplementedError("a head gives logits")
 
     def scale(self, cue: torch.Tensor) -> torch.Tensor | None:
-        """By what the head multiplies the channels of maps with these cues (B, D) before it reduces them; None for
-        1."""
+        """Per-channel scale (B, D) of maps with these cues (B, D), applied before the reduction; None if unused."""
         return None
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Scalars by name: `total`, which is to be minimised, and its terms before weighting.
+        """The loss of a batch.
 
         Args:
             output: of `forward` in training mode.
             video_labels: (B, 1 + C) float32 multi-hot, column 0 Normal.
+
+        Returns:
+            Scalars by name: `total`, which is minimised, and its terms before weighting.
         """
         raise NotImplementedError("a head that is trained has a loss")
 
 
 class BinaryHead(HeadModule):
-    """A head of a binary method; see the module on its class columns.
+    """A head of a binary method; the module's docstring says what its class columns are.
 
-    A method gives `method`, its parts with the logit of its score, and `method_loss`. Batches come in pairs.
+    A subclass implements `method`, which gives its parts with the logit of its score, and `method_loss`. Batches hold
+    as many normal as anomalous bags.
     """
 
     pairs = True
@@ -127,11 +131,19 @@ class BinaryHead(HeadModule):
         raise NotImplementedError("a binary method scores segments")
 
     def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As `loss`, from the parts and (B,) bool."""
+        """The method's loss of a batch.
+
+        Args:
+            parts: of `method` in training mode.
+            anomalous: (B,) bool, by the video labels.
+
+        Returns:
+            Scalars by name: `total`, which is minimised, and its terms before weighting.
+        """
         raise NotImplementedError("a method has a loss")
 
     def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
-        """Logits of vectors (B, T, D); the cue is not looked at."""
+        """Logits of vectors (B, T, D); the cue is not used."""
         parts = self.method(patterns)
         own = parts["logits"]
         if self.readout is not None:
@@ -143,8 +155,11 @@ class BinaryHead(HeadModule):
         return HeadOutput(video, segments, own, parts)
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The method's loss, and the read-out's: of anomalous bags the cross entropy of the video's classes with the
-        softmax of the read-out's mean over segments, weighted by the method's scores."""
+        """The method's loss plus the read-out's.
+
+        The latter is the cross entropy of an anomalous video's classes with the softmax of the read-out. The read-out
+        of a bag is its mean over segments, weighted by the method's scores.
+        """
         anomalous = video_labels[:, 0] == 0
         terms = self.method_loss(output.parts, anomalous)
         if self.readout is not None:
@@ -158,17 +173,18 @@ class BinaryHead(HeadModule):
         return terms
 
     def _columns(self, own: torch.Tensor, readout: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, C) logits of the score times every class's probability over that of the likeliest; the highest is
-        `own`."""
+        """Logits (B, T, C) of the score times a class's probability over that of the likeliest class.
+
+        The highest of a segment is exactly `own`.
+        """
         if readout is None:
             return own[..., None].expand(*own.shape, self.classes)
         share = log_softmax(readout, dim=-1)
         share = share - share.amax(dim=-1, keepdim=True)
         product = (logsigmoid(own)[..., None] + share).clamp_max(-1e-7)
         others = product - torch.log(-torch.expm1(product))
-        return torch.where(
-            share == 0, own[..., None], torch.minimum(others, own[..., None])
-        )  # rounding must lift none above it
+        # Rounding must lift no class above the likeliest.
+        return torch.where(share == 0, own[..., None], torch.minimum(others, own[..., None]))
 
 
 def top_mean(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -183,14 +199,14 @@ def strongest(features: torch.Tensor, ranks: torch.Tensor, count: int) -> torch.
 
 
 def normal_bags(name: str, anomalous: torch.Tensor) -> int:
-    """How many bags of a batch are normal, for a head that pairs them in order with the anomalous ones.
+    """The number of normal bags of a batch, for a head that pairs them in order with the anomalous ones.
 
     Args:
         name: of the head, for the error.
         anomalous: (B,) bool.
 
     Raises:
-        ValueError: the first half of the bags is not the normal ones, the second half the anomalous ones.
+        ValueError: the batch is not one half of normal bags and then one half of anomalous bags.
     """
     half = len(anomalous) // 2
     if anomalous[:half].any() or not anomalous[half:].all() or len(anomalous) != 2 * half:
@@ -199,7 +215,7 @@ def normal_bags(name: str, anomalous: torch.Tensor) -> int:
 
 
 def register(name: str) -> Callable[[type[HeadModule]], type[HeadModule]]:
-    """Make a head known by a name."""
+    """Class decorator that puts a head into `HEADS` under a name."""
 
     def add(kind: type[HeadModule]) -> type[HeadModule]:
         HEADS[name] = kind
@@ -209,7 +225,17 @@ def register(name: str) -> Callable[[type[HeadModule]], type[HeadModule]]:
 
 
 def build_head(name: str, *, channels: int, classes: int, **options: object) -> HeadModule:
-    """A head by name, for D channels and C anomaly classes. Raises ValueError naming the nearest name."""
+    """Make a head.
+
+    Args:
+        name: one of `HEADS`.
+        channels: D.
+        classes: C, without Normal.
+        options: of the head's constructor.
+
+    Raises:
+        ValueError: there is no such head; names the nearest.
+    """
     if name not in HEADS:
         near = difflib.get_close_matches(name, HEADS, n=1, cutoff=0.0)
         raise ValueError(f"unknown head {name!r}; did you mean {near[0]!r}? There are {', '.join(HEADS)}")

@@ -6,26 +6,26 @@ score s. Anomaly is divergence from the running mean m of each norm, in its runn
 
     d_t = sqrt(sum_c (h_t,c - m_c)^2 / v_c),   h the input of the norm.
 
-In training, of anomalous bags the segments are selected that are among the 20 % of largest d of their bag, or among the
-40 % of largest d of all anomalous segments of the batch; of normal bags as many, those of largest d. With the i-th
-selected normal and anomalous segment as a pair, the mean-based pull-push loss of a norm is
+In training, a segment of an anomalous bag is selected when its d is among the largest 20 % of its bag, or among the
+largest 40 % of all anomalous segments of the batch. Of normal bags as many segments are selected, those of largest d.
+With the i-th selected normal and anomalous segment as a pair, the mean-based pull-push loss of a norm is
 
-    l_mpp = mean_i max(0, 1 + d(normal_i) - d(anomalous_i)),     l = mean over normal bags of |s| + 5 l_mpp,1 + 20 l_mpp,2
+    l_mpp = mean_i max(0, 1 + d(normal_i) - d(anomalous_i)),
+    l     = mean over normal bags of |s| + 5 l_mpp,1 + 20 l_mpp,2
 
 The anomaly score is s (d_1 + d_2).
 
 In the released code, which is for XD-Violence: shares of 0.2 and 0.4, Adam, learning rate 1e-4, weight decay 5e-5,
-gradients clipped at a norm of 1, 64 bags of each kind a batch, T = 200, 1,000 steps. `training.clip_norm` is that
-clipping.
+gradients clipped at a norm of 1 (`training.clip_norm`), 64 bags of each kind per batch, T = 200, 1,000 steps.
 
 Compared with the released models and losses on the same tensors (D = 1024, T = 40, 3 + 3 bags, the same weights,
-float32 on a CPU; the release lacks its transformer, for which UR-DMU's stood in, whose arguments it has): total and
+float32 on a CPU; the release lacks its transformer, so UR-DMU's was used, which has the same arguments): total and
 every term of the loss within 2e-7 of their size, also after four steps of Adam with the clipping; the anomaly score
 within 4e-7 of its size.
 
-Departures: the score is not bounded; a = s (d_1 + d_2) is written as a / (1 + a), which keeps every order and so every
-AUC. At least one segment of a bag is selected, for a short bag's share may be none. Views take the place of crops. A
-video is scored in parts of at most about 512 windows.
+Departures: the published score a = s (d_1 + d_2) has no upper bound; it is written as a / (1 + a), which keeps every
+order and so every AUC. At least one segment of a bag is selected, since the share of a short bag may be none. Views
+take the place of crops. A video is scored in parts of at most about 512 windows.
 """
 
 from __future__ import annotations
@@ -41,8 +41,18 @@ __all__ = ["BnWvad", "divergence", "select"]
 
 @register("bn_wvad")
 class BnWvad(BinaryHead):
-    """Args: channels, classes: D, C. sample_share, batch_share: selected of a bag, of the batch. The others: see the
-    module."""
+    """The head of Y. Zhou et al.
+
+    Args:
+        channels: D.
+        classes: C.
+        sample_share: share of a bag's segments selected.
+        batch_share: share of the batch's anomalous segments selected.
+        margin: of the pull-push losses.
+        weight1: weight of the pull-push loss of the first norm.
+        weight2: weight of the pull-push loss of the second norm.
+        dropout: in the transformer.
+    """
 
     context = WINDOWS_IN_CONTEXT
 
@@ -71,8 +81,10 @@ class BnWvad(BinaryHead):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             before = layer(hidden)
             hidden = torch.relu(norm(before.transpose(1, 2)).transpose(1, 2))
-            # In training the norm has just moved its statistics by this batch; they are constants of the distance.
-            distances.append(divergence(before, norm.running_mean.clone(), norm.running_var.clone()))
+            # In training the norm has just updated its statistics with this batch; the distance takes them as
+            # constants.
+            mean, variance = norm.get_buffer("running_mean").clone(), norm.get_buffer("running_var").clone()
+            distances.append(divergence(before, mean, variance))
         score = self.score(hidden)[..., 0]
         product = torch.sigmoid(score) * (distances[0] + distances[1])
         logits = product.clamp_min(1e-12).log()
@@ -97,14 +109,14 @@ def divergence(features: torch.Tensor, mean: torch.Tensor, variance: torch.Tenso
 def select(
     distances: torch.Tensor, anomalous: torch.Tensor, sample_share: float, batch_share: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances of the selected normal and anomalous segments, as many of each.
+    """Distances of the selected normal and anomalous segments, equally many of each.
 
-    Anomalous ones are in the order of bags and segments; normal ones by rank within their bag, then by bag, as the
-    authors do.
+    Anomalous ones are in the order of bags and segments; normal ones are sorted by rank within their bag, then by bag,
+    as in the released code.
 
     Args:
         distances: (B, T).
-        anomalous: (B,) bool, both kinds in it.
+        anomalous: (B,) bool; both kinds must occur.
         sample_share: of the segments of each bag, in [0, 1].
         batch_share: of all segments of the batch, in [0, 1].
     """

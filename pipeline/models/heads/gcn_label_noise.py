@@ -1,18 +1,20 @@
-"""Zhong et al., "Graph Convolutional Label Noise Cleaner: Train a Plug-and-play Action Classifier for Anomaly
-Detection", CVPR
-2019. UCF-Crime: AUC 82.12; ShanghaiTech: AUC 84.44 (with TSN features).
+"""A cleaner of noisy segment labels, beside a classifier.
+
+Zhong et al., "Graph Convolutional Label Noise Cleaner: Train a Plug-and-play Action Classifier for Anomaly Detection",
+CVPR 2019. UCF-Crime: AUC 82.12; ShanghaiTech: AUC 84.44 (with TSN features).
 
 The video label is a noisy label of every segment. A classifier p is trained on segment labels, a graph network cleans
 the labels of anomalous bags, and the two alternate. The cleaner is that of the authors' released code: it squeezes
 features by D - 512 - 128 (ReLU, dropout 0.6 after each) and runs two graph networks 128 - 32 - 1 without biases,
 
-    H' = A^ H W,   A^ = D^-1/2 A D^-1/2,   by likeness A_ij = exp(x_i x_j - max_j x_i x_j), by time A_ij = exp(-|i - j|),
+    H' = A^ H W,   A^ = D^-1/2 A D^-1/2,
+    by likeness A_ij = exp(x_i x_j - max_j x_i x_j),   by time A_ij = exp(-|i - j|),
 
 D the sums of rows, with ReLU between; the sigmoid of the mean of both outputs is the cleaned probability c. With p held
 fixed its loss is, over the bags of a batch, the mean of
 
-    direct: the cross entropy of c with p, in a normal bag over all segments, in an anomalous one over those where p is
-    sure
+    direct: the cross entropy of c with p, in a normal bag over all segments, in an anomalous one over those where p
+        is sure
     indirect: of an anomalous bag, mean |c - c'| with c' a slowly moving average of the cleaner's own predictions.
 
 The classifier's loss is the cross entropy of p with 0 in normal bags and with c in anomalous ones (with 1 at first).
@@ -25,14 +27,13 @@ Compared with the released pygcn/models.py, layers.py and experiment_c3d.py on t
 and one anomalous video of 24 segments, the same weights and sure segments, no dropout, float32 on a CPU): logits of the
 cleaner within 2e-7, direct and indirect loss, there summed over the videos, within 3e-7 of their size.
 
-Departures: where p is sure is, in the release, the 30 % of segments where it varies least over ten crops; without
-crops, here, the `sure_share` highest and lowest of a bag, 15 % each. Classifier and cleaner alternate within every
-step, after `warmup_steps` of the classifier on the noisy labels, not in rounds of full trainings. c' comes from an
-average of the cleaner's weights, not of its predictions for each video: a head is not told which video a bag is. The
-loss is a mean over bags, not their sum, as that of other heads. The cleaned probability is taken as it is, not
-stretched to 0 and 1 in every video. The classifier is a network D - 128 - 1 on cached features, so what is published of
-training applies to none of this, and `training: paper` is refused. Batches hold both kinds in pairs; the graphs are
-those of one bag.
+Departures: in the release p is sure at the 30 % of segments where it varies least over ten crops; here, without crops,
+at the `sure_share` highest and lowest of a bag, 15 % each. Classifier and cleaner alternate within every step, after
+`warmup_steps` of the classifier on the noisy labels, not in rounds of full trainings. c' comes from an average of the
+cleaner's weights, not of its predictions for each video, since a head is not told which video a bag is. The loss is a
+mean over bags, not a sum, as for other heads. The cleaned probability is taken as it is, not stretched to 0 and 1 in
+every video. The classifier is a network D - 128 - 1 on cached features, so that the published training does not apply,
+and `training: paper` is refused. Batches hold as many normal as anomalous bags; a graph is that of one bag.
 """
 
 from __future__ import annotations
@@ -92,8 +93,18 @@ def _graph_layer(inputs: int, outputs: int) -> nn.Linear:
 
 @register("gcn_label_noise")
 class GcnLabelNoise(BinaryHead):
-    """Args: channels, classes: D, C. sure_share, warmup_steps: see the module. average: share of the slow weights that
-    is kept."""
+    """The head of Zhong et al.
+
+    Args:
+        channels: D.
+        classes: C.
+        dropout: in classifier and cleaner.
+        sure_share: share of a bag's segments, of highest and of lowest score, at which the classifier counts as sure.
+        warmup_steps: first steps, in which the classifier is trained on the noisy labels.
+        average: share of the slow cleaner's weights that is kept from step to step.
+    """
+
+    steps: torch.Tensor
 
     def __init__(
         self,
@@ -113,8 +124,11 @@ class GcnLabelNoise(BinaryHead):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
-        """logits of p; in training also the cleaner's logits, the labels that it gives without dropout, the slow
-        cleaner's probability, and whether p still warms up."""
+        """logits of p, (B, T).
+
+        In training also `cleaned`, the cleaner's logits; `labels`, its probabilities without dropout; `slow`, those of
+        the slow cleaner; and `warming`, whether these are the first steps.
+        """
         parts = {"logits": self.network(vectors)[..., 0]}
         if self.training:
             with torch.no_grad():

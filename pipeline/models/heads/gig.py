@@ -5,8 +5,8 @@ Lv, Xu, Cui, "Global Information Guided Video Anomaly Detection", 2020. CitySCEN
 Its parts can be switched off: `lambda0: 0` (no cue loss), `enhancement: false` (no eq. 2), `reduction: mean` or `max`
 (no spatial reasoning), `relation: dot`, and every other loss term by its lambda.
 
-Not in the paper: `channel_attention`. With frozen features nothing that l_g (eq. 4) trains is used for scores. A
-channel attention before eq. 1 is: X' = s * X with s = s(g), so g' = s * g, and eqs. 2 to 14 are those of X' and g'.
+Not in the paper: `channel_attention`. With frozen features, what l_g (eq. 4) trains is not used for scores; a channel
+attention before eq. 1 is. It is X' = s * X with s = s(g), so g' = s * g, and eqs. 2 to 14 are those of X' and g'.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.models.heads.base import HeadModule, HeadOutput, register
 from pipeline.models.heads.dropout import Dropout
-from pipeline.models.losses import vs_loss
+from pipeline.models.losses import LossSettings, vs_loss
 from pipeline.models.reduction import pattern_vectors
 
 __all__ = ["ChannelAttention", "GIGHead"]
@@ -25,8 +25,8 @@ __all__ = ["ChannelAttention", "GIGHead"]
 class ChannelAttention(nn.Module):
     """Squeeze and excitation (Hu, Shen, Sun 2018): s = 2 sigmoid(W2 ReLU(W1 g + b1) + b2), (B, D) -> (B, D) in (0, 2).
 
-    Departures: the squeeze is the cue, a maximum over time and space, which the cache holds, in place of a mean; and
-    twice the sigmoid with W2 = b2 = 0 at the start, so that training begins at s = 1, the head without attention.
+    Departures: the squeeze is the cue, a maximum over time and space that the cache holds, in place of a mean. The
+    sigmoid is doubled and W2 = b2 = 0 at the start, so that training begins at s = 1, the head without attention.
 
     Args:
         channels: D.
@@ -40,7 +40,7 @@ class ChannelAttention(nn.Module):
         nn.init.zeros_(self.excite.bias)
 
     def forward(self, cue: torch.Tensor) -> torch.Tensor:
-        """The scale of every channel of bags with these cues."""
+        """The scale (B, D) of the channels of bags with these cues (B, D)."""
         return 2 * torch.sigmoid(self.excite(torch.relu(self.squeeze(cue))))
 
 
@@ -58,8 +58,8 @@ class GIGHead(HeadModule):
         lambda2: weight of the class loss, eq. 12.
         lambda3: weight of the sparsity loss, eq. 14.
         channel_attention: width of the attention's bottleneck; 0 for none.
-        reduction: see `pipeline.models.reduction.pattern_vectors`. This and the next three are for a head with a
-            channel attention alone, which reduces the maps itself.
+        reduction: see `pipeline.models.reduction.pattern_vectors`. This and the next three arguments are used only with
+            a channel attention, since the head then reduces the maps itself.
         k: positions that are chosen.
         relation: see `pipeline.models.reduction.relation_map`.
         enhancement: see `pipeline.models.reduction.relation_map`.
@@ -86,9 +86,9 @@ class GIGHead(HeadModule):
         self.dropout = Dropout(dropout)
         self.phi1 = nn.Linear(channels, 1 + classes)
         self.phi2 = nn.Linear(channels, 1 + classes)
-        self.terms = {"p": p, "lambda0": lambda0, "lambda1": lambda1, "lambda2": lambda2, "lambda3": lambda3}
+        self.loss_settings = LossSettings(p=p, lambda0=lambda0, lambda1=lambda1, lambda2=lambda2, lambda3=lambda3)
         self.attention = ChannelAttention(channels, channel_attention) if channel_attention else None
-        self.reduction = {"reduction": reduction, "k": k, "relation": relation, "enhancement": enhancement}
+        self.reduction, self.k, self.relation, self.enhancement = reduction, k, relation, enhancement
 
     def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
         """Logits of cues (B, D) and pattern vectors (B, T, D).
@@ -99,15 +99,22 @@ class GIGHead(HeadModule):
         if scale is not None:
             maps = patterns if patterns.ndim == 5 else patterns[:, :, None, None]
             cue = scale * cue
-            found = pattern_vectors(maps, cue, scale=scale, **self.reduction)
+            found = pattern_vectors(
+                maps,
+                cue,
+                reduction=self.reduction,
+                k=self.k,
+                relation=self.relation,
+                enhancement=self.enhancement,
+                scale=scale,
+            )
             patterns, positions = found.vectors, found.positions
         return HeadOutput(self.phi1(self.dropout(cue)), self.phi2(self.dropout(patterns)), positions=positions)
 
     def scale(self, cue: torch.Tensor) -> torch.Tensor | None:
-        """The channel attention's, (B, D); None without one."""
+        """The channel attention's scale (B, D); None without an attention."""
         return self.attention(cue) if self.attention else None
 
     def loss(self, output: HeadOutput, video_labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Eqs. 4 and 8 to 14."""
-        terms = vs_loss(output, video_labels, **self.terms)
-        return {name: getattr(terms, name) for name in ("total", "video", "segment", "classes", "sparse")}
+        return vs_loss(output.video_logits, output.segment_logits, video_labels, self.loss_settings).by_name()

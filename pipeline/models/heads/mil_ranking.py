@@ -5,17 +5,17 @@ at the end. With n normal bags in a batch
 
     l = 1/n sum_a sum_n max(0, 1 - max_t s_a,t + max_t s_n,t) + 8e-5 sum_a,t (s_a,t - s_a,t+1)^2 + 8e-5 sum_a,t s_a,t,
 
-the form of the authors' released code: every anomalous bag a with every normal bag n, sums over anomalous bags, a mean
-over normal ones. In the paper the bags come in single pairs.
+the form of the authors' released code: every anomalous bag a is compared with every normal bag n; terms are summed over
+anomalous bags, and the first is a mean over normal ones. In the paper the bags come in single pairs.
 
 In the released code (Keras 1.1, Theano): Adagrad, learning rate 0.01, 30 bags of each kind a batch, 20,000 steps, 32
-segments of C3D features, 0.001 times the sum of the squared weights added to the loss. torch's weight decay is the
-factor of the gradient, twice as much: 0.002.
+segments of C3D features; 0.001 times the sum of the squared weights is added to the loss. torch's weight decay is the
+factor in the gradient, twice as much: 0.002.
 
 Compared with custom_objective of the released code, written in numpy as there is no Theano here, on the same scores (32
 segments, 30 + 30 bags): total and every term within 1e-7 of their size.
 
-Departures: weight decay holds for biases too, which Keras leaves alone, for optimisers here have one decay for all
+Departures: weight decay applies to biases too, unlike in Keras, since optimisers here have one decay for all
 parameters. T is the cache's. The features are pooled maps of the cache's backbone.
 """
 
@@ -33,7 +33,16 @@ __all__ = ["MilRanking", "ranking_terms", "segment_network"]
 
 @register("mil_ranking")
 class MilRanking(BinaryHead):
-    """Args: channels, classes: D, C. normalize: unit vectors. dropout, smoothness, sparsity: see the module."""
+    """The head of Sultani et al.
+
+    Args:
+        channels: D.
+        classes: C.
+        normalize: divide every vector by its length.
+        dropout: after the first two layers.
+        smoothness: weight of the squared differences of neighbouring scores.
+        sparsity: weight of the sum of scores.
+    """
 
     def __init__(
         self,
@@ -54,7 +63,7 @@ class MilRanking(BinaryHead):
         return {"logits": self.network(self.seen(vectors))[..., 0]}
 
     def seen(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The vectors as the networks get them."""
+        """The vectors (B, T, D) as the networks get them."""
         return normalize(vectors, dim=-1) if self.normalize else vectors
 
     def method_loss(self, parts: dict[str, torch.Tensor], anomalous: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -83,14 +92,17 @@ def segment_network(channels: int, dropout: float) -> nn.Sequential:
 def ranking_terms(
     scores: torch.Tensor, bags: torch.Tensor, anomalous: torch.Tensor, smoothness: float, sparsity: float
 ) -> dict[str, torch.Tensor]:
-    """Hinge of the bags' scores over all pairs, smoothness and sparsity, all summed over the anomalous bags.
+    """The ranking hinge over all pairs of bags, smoothness and sparsity, each summed over the anomalous bags.
 
     Args:
         scores: (B, T) in [0, 1].
-        bags: (B,), a score a bag.
-        anomalous: (B,) bool, both kinds in it.
+        bags: (B,), one score per bag.
+        anomalous: (B,) bool; both kinds must occur.
         smoothness: weight of the smoothness term.
         sparsity: weight of the sparsity term.
+
+    Returns:
+        Scalars: `total`, and its terms before weighting.
     """
     hinge = torch.relu(1 - bags[anomalous][:, None] + bags[~anomalous][None, :]).sum(dim=0).mean()
     high = scores[anomalous]

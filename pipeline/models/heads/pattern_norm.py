@@ -11,7 +11,7 @@ __all__ = ["PatternNorm"]
 
 @register("pattern_norm")
 class PatternNorm(HeadModule):
-    """Anomaly score |x_t| / (1 + |x_t|) for every class, the rest for Normal; it has no parameters."""
+    """Scores every anomaly class |x_t| / (1 + |x_t|), and Normal one minus that; it has no parameters."""
 
     def forward(self, cue: torch.Tensor, patterns: torch.Tensor) -> HeadOutput:
         """Logits of cues (B, D) and pattern vectors (B, T, D)."""

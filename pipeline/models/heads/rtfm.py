@@ -4,17 +4,20 @@
 The form is that of the authors' released code. A multi-scale temporal network turns the vectors of all segments into
 features f:
 
-    near  = three convolutions over time (kernel 3, dilation 1, 2, 4) to a quarter of the channels, each with ReLU, then BatchNorm
+    near  = three convolutions over time (kernel 3, dilation 1, 2, 4) to a quarter of the channels,
+            each with ReLU, then BatchNorm
     x     = ReLU of a 1 x 1 convolution to a quarter of the channels
-    far   = x + BatchNorm(W((theta(x) phi(x)^T / T) g(x))),   theta, phi, g to half of those channels, W back; no softmax
+    far   = x + BatchNorm(W((theta(x) phi(x)^T / T) g(x))),   no softmax;
+            theta, phi, g to half of those channels, W back
     f     = input + BatchNorm(ReLU(convolution of kernel 3 of near beside far)),   then dropout 0.7.
 
-The BatchNorm after W begins at zero, so far begins as x. Weights begin Xavier uniform, biases at zero. With the p
-segments of a bag of greatest |f_t|, in training among a random 30 % of them (dropout 0.7 of the magnitudes), S_i the
-mean score and m_i the length of the mean feature of those, and the i-th normal and the i-th anomalous bag of a batch as
-a pair,
+The weight of the BatchNorm after W begins at zero, so that far begins as x. Other weights begin Xavier uniform, biases
+at zero. Of every bag the p segments of greatest |f_t| are chosen, in training among a random 30 % of its segments
+(dropout 0.7 of the magnitudes). With S_i their mean score, m_i the length of their mean feature, and the i-th normal
+and the i-th anomalous bag of a batch as a pair,
 
-    l = mean_i BCE(S_i, y_i) + alpha mean_i (|margin - m_a,i| + m_n,i)^2 + 8e-4 sum_t (s_t - s_t+1)^2 + 8e-3 sqrt(sum_t s_t^2)
+    l = mean_i BCE(S_i, y_i) + alpha mean_i (|margin - m_a,i| + m_n,i)^2
+        + 8e-4 sum_t (s_t - s_t+1)^2 + 8e-3 sqrt(sum_t s_t^2)
 
 with scores s of a network D - 512 - 128 - 1 (ReLU, dropout 0.7), margin 100, alpha 1e-4, p = 3 of T = 32. The last two
 sums go over the anomalous bags of a batch end to end, from the last segment of one bag to the first of the next too.
@@ -24,12 +27,12 @@ In the released code: Adam, learning rate 1e-3, weight decay 5e-3, 32 bags of ea
 Compared with the released model.py and train.py on the same tensors (D = 2048, T = 32, 4 + 4 bags of one crop, the same
 weights, float32 on a CPU): total and every term of the loss within 3e-7 of their size, with equal dropout masks and
 without dropout; scores within 2e-6 in training and 1e-6 in scoring; gradients of three layers within 2e-5 of their
-size. With equal masks the loss stays within 2e-6 over 40 steps of Adam (D = 64, 16 + 16 bags); later a choice of
-segments tips and the trainings part.
+size. With equal masks the loss stays within 2e-6 over 40 steps of Adam (D = 64, 16 + 16 bags); later rounding changes a
+choice of segments, and the two trainings diverge.
 
 Departures: the quarter of the channels is D / 4, which is the authors' 512 at their D = 2048. W has no bias: the norm
-behind it takes it away. Views take the place of ten crops, one an epoch, so nothing is averaged over crops. p is an
-option, for bags here have any T. A video is scored in parts of at most about 512 windows, so that memory is bounded.
+after it would remove it. Views take the place of ten crops, one per epoch, so nothing is averaged over crops. p is an
+option, since bags here have any T. A video is scored in parts of at most about 512 windows, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -51,11 +54,12 @@ class NonLocal(nn.Module):
         super().__init__()
         inner = max(1, channels // 2)
         self.query, self.key, self.value = (nn.Conv1d(channels, inner, 1) for _ in range(3))
-        self.out = nn.Sequential(nn.Conv1d(inner, channels, 1, bias=False), nn.BatchNorm1d(channels))
-        nn.init.zeros_(self.out[1].weight)
+        norm = nn.BatchNorm1d(channels)
+        nn.init.zeros_(norm.weight)
+        self.out = nn.Sequential(nn.Conv1d(inner, channels, 1, bias=False), norm)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        """The signal plus what the other segments say of it."""
+        """The signal plus its relations to the other segments."""
         relations = self.query(signal).transpose(1, 2) @ self.key(signal) / signal.shape[-1]  # (B, T, T)
         return signal + self.out(self.value(signal) @ relations.transpose(1, 2))
 
@@ -86,7 +90,21 @@ class TemporalNetwork(nn.Module):
 
 @register("rtfm")
 class Rtfm(BinaryHead):
-    """Args: channels, classes: D, C. p: segments of greatest magnitude. The others: see the module."""
+    """The head of Tian et al.
+
+    Args:
+        channels: D, a multiple of 4.
+        classes: C.
+        p: segments of greatest magnitude that are chosen of a bag.
+        dropout: of features, of magnitudes and between the layers of the score.
+        margin: of the magnitudes of anomalous bags.
+        alpha: weight of the magnitude term.
+        smoothness: weight of the squared differences of neighbouring scores.
+        sparsity: weight of the length of all scores of anomalous bags.
+
+    Raises:
+        ValueError: D is not a multiple of 4.
+    """
 
     context = WINDOWS_IN_CONTEXT
 
@@ -104,7 +122,7 @@ class Rtfm(BinaryHead):
     ) -> None:
         super().__init__(channels, classes)
         if channels % 4:
-            raise ValueError(f"rtfm: expected channels in quarters, got {channels}")
+            raise ValueError(f"rtfm: expected a multiple of 4 channels, got {channels}")
         self.p, self.margin, self.alpha, self.smoothness, self.sparsity = p, margin, alpha, smoothness, sparsity
         self.temporal = TemporalNetwork(channels)
         self.drop = Dropout(dropout)
@@ -121,7 +139,7 @@ class Rtfm(BinaryHead):
             part.apply(_initialise)
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
-        """logits (B, T); in training also the features (B, T, D) and by what segments are chosen, ranks (B, T)."""
+        """logits (B, T); in training also the features (B, T, D) and the ranks (B, T) that segments are chosen by."""
         features = self.drop(self.temporal(vectors))
         parts = {"logits": self.network(features)[..., 0]}
         if self.training:

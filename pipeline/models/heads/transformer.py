@@ -1,9 +1,8 @@
 """The temporal network that UR-DMU and BN-WVAD share: a convolution, then attention that is global and local.
 
 H. Zhou, Yu, Yang, "Dual Memory Units with Uncertainty Regulation for Weakly Supervised Video Anomaly Detection", AAAI
-2023, section on global and local multi-head self-attention. Attention by distance is divided by the sums of its
-columns, as in the released code, not of its rows: near the ends of a video the weights that make a segment do not sum
-to 1.
+2023, section on global and local multi-head self-attention. As in the released code, attention by distance is divided
+by the sums of its columns, not of its rows: near the ends of a video the weights of a segment do not sum to 1.
 """
 
 from __future__ import annotations

@@ -1,33 +1,34 @@
-"""UR-DMU: H. Zhou, Yu, Yang, "Dual Memory Units with Uncertainty Regulation for Weakly Supervised Video Anomaly
-Detection", AAAI
+"""UR-DMU.
+
+H. Zhou, Yu, Yang, "Dual Memory Units with Uncertainty Regulation for Weakly Supervised Video Anomaly Detection", AAAI
 2023. UCF-Crime: AUC 86.97; XD-Violence: AP 81.66.
 
 Features x of `transformer` meet two memories M of 60 items each, of normality (N) and of anomaly (A):
 
     q = sigmoid(x M^T / sqrt(D)),   att = mean of the top (items // 16 + 1) of q,   aug = q M .
 
-Normal bags are augmented by N with uncertainty, mu(aug) + sigma(aug) eps with eps ~ N(0, 1), and by mu of A's aug;
-anomalous bags by mu of both augs, and so is every bag when it is scored: the bias of mu counts twice in each. The score
-is a network 1024 - 128 - 1 of x beside the sum of the two. With k = T // 16 + 1, top the mean of a bag's k largest, and
-att_XY the attention of bags of kind X (n, a) by memory Y,
+Normal bags are augmented by N with uncertainty, mu(aug) + sigma(aug) eps with eps ~ N(0, 1), and by mu of A's aug.
+Anomalous bags are augmented by mu of both augs, and so is every bag when it is scored; the bias of mu counts twice in
+each case. The score is a network 1024 - 128 - 1 of x beside the sum of the two. With k = T // 16 + 1, top the mean of a
+bag's k largest, and att_XY the attention of bags of kind X (n, a) by memory Y,
 
     l = BCE(top(s), y) + 0.1 l_dual + 0.1 l_triplet + 0.001 l_kl + 0.0001 l_distance
     l_dual = BCE(top(att_aA), 1) + BCE(top(1 - att_aN), 1) + BCE(att_nN, 1) + BCE(att_nA, 0)
-    l_triplet = max(0, 1 + d(anchor, positive) - d(anchor, negative)) on unit vectors: the mean of x at the k segments of normal
-        bags with the largest att_nN; of anomalous bags with the largest att_aN; of anomalous bags with the largest
-        att_aA
+    l_triplet = max(0, 1 + d(anchor, positive) - d(anchor, negative)) on unit vectors. Each is the mean of x at k
+        segments: the anchor of normal bags with the largest att_nN, the positive of anomalous bags with the largest
+        att_aN, the negative of anomalous bags with the largest att_aA
     l_kl = divergence of N(mu, sigma^2) of normal bags from N(0, 1), summed over segments, mean over bags and channels
-    l_distance = max(0, 100 - |a| + |n|), a the mean of A's mu at the k segments of anomalous bags with the largest att_aA, n that
-        of the augmented normal features at those with the largest att_nN.
+    l_distance = max(0, 100 - |a| + |n|): a is the mean of A's mu at the k segments of anomalous bags with the largest
+        att_aA, n the mean of the augmented normal features at those with the largest att_nN.
 
-In the released code: Adam, learning rate 1e-4, weight decay 5e-5, 64 bags of each kind a batch, T = 200, 3,000 steps.
+In the released code: Adam, learning rate 1e-4, weight decay 5e-5, 64 bags of each kind per batch, T = 200, 3,000 steps.
 
 Compared with the released model.py, memory.py, translayer.py and train.py on the same tensors (D = 1024, T = 40, 3 + 3
 bags, the same weights and noise, no dropout, float32 on a CPU): total and every term of the loss within 2e-7 of their
 size, scores within 1e-7 in training and in scoring.
 
 Departures: a video is scored in parts of at most about 512 windows, so that memory is bounded. Nothing is averaged over
-crops; views take their place, one an epoch.
+crops; views take their place, one per epoch.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ __all__ = ["UrDmu"]
 
 
 class Memory(nn.Module):
-    """Items that features are compared with and rebuilt from."""
+    """A bank of vectors that features are compared with and rebuilt from.
+
+    Args:
+        items: number of vectors.
+    """
 
     def __init__(self, items: int) -> None:
         super().__init__()
@@ -58,8 +63,20 @@ class Memory(nn.Module):
 
 @register("ur_dmu")
 class UrDmu(BinaryHead):
-    """Args: channels, classes: D, C. memory_normal, memory_anomalous: items. The others are weights of the module's
-    equation."""
+    """The head of H. Zhou et al.
+
+    Args:
+        channels: D.
+        classes: C.
+        memory_normal: items of the memory of normality.
+        memory_anomalous: items of the memory of anomaly.
+        dropout: in the transformer.
+        dual: weight of l_dual.
+        triplet: weight of l_triplet.
+        divergence: weight of l_kl.
+        distance: weight of l_distance.
+        margin: of l_distance.
+    """
 
     context = WINDOWS_IN_CONTEXT
 
@@ -86,7 +103,7 @@ class UrDmu(BinaryHead):
         self.score = nn.Sequential(nn.Linear(2 * WIDTH, 128), nn.ReLU(), nn.Linear(128, 1))
 
     def method(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
-        """logits; in training also what the loss needs, all of a batch whose first half is normal."""
+        """logits (B, T); in training also what the loss needs, for a batch whose first half is normal."""
         x = self.encoder(vectors)
         normal_attention, normal_augmented = self.normality(x)
         anomaly_attention, anomaly_augmented = self.anomaly(x)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.names import escape
-from pipeline.config import CsvDataset, Experiment, SyntheticCityDataset, SyntheticDataset, to_yaml
+from pipeline.config import CsvDataset, Experiment, GeneratedDataset, SyntheticCityDataset, to_yaml
 from pipeline.data.checks import check_selections
 from pipeline.data.datasets import Dataset, build
 from pipeline.data.decoding.pool import DecodeWorkers
@@ -19,7 +19,7 @@ from pipeline.progress import Progress, Say
 __all__ = ["build_manifest", "check_data_set", "check_validation", "load_manifest", "synthetic_spec"]
 
 
-def synthetic_spec(dataset: SyntheticDataset) -> synthetic.SyntheticSpec:
+def synthetic_spec(dataset: GeneratedDataset) -> synthetic.SyntheticSpec:
     """The generator's specification of a synthetic data set's section."""
     kind = synthetic.CitySpec if isinstance(dataset, SyntheticCityDataset) else synthetic.SyntheticSpec
     return kind(**dataset.model_dump(exclude={"adapter", "name"}))
@@ -47,7 +47,7 @@ def build_manifest(
     """
     folder.mkdir(parents=True, exist_ok=True)
     dataset, journal = experiment.dataset, _journal(folder.parent)
-    if isinstance(dataset, SyntheticDataset):
+    if isinstance(dataset, GeneratedDataset):
         synthetic.generate(synthetic_spec(dataset), folder, _counted(progress, "rendering"))
         files = {"root": folder, "annotations": Path("annotations.csv")}
         dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
@@ -76,7 +76,7 @@ def check_data_set(
         ManifestError: as `build_manifest`.
     """
     dataset = experiment.dataset
-    if isinstance(dataset, SyntheticDataset):
+    if isinstance(dataset, GeneratedDataset):
         return None
     folder.mkdir(parents=True, exist_ok=True)
     return _checked(experiment, dataset, _journal(folder), progress, say)
@@ -142,4 +142,4 @@ def _check_keys(manifest: Manifest) -> None:
 def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) -> Manifest:
     """Read a manifest written by `build_manifest`; a synthetic data set lies beside it. `truth` as `manifest.load`."""
     manifest = load(folder, truth=truth)
-    return replace(manifest, root=folder) if isinstance(experiment.dataset, SyntheticDataset) else manifest
+    return replace(manifest, root=folder) if isinstance(experiment.dataset, GeneratedDataset) else manifest

@@ -56,7 +56,8 @@ def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
     try:
         build(partial)
         _remove_half_written(partial)  # of a file that was not begun again, such as a checkpoint
-        (partial / INPUTS).unlink(missing_ok=True)
+        for note in partial.rglob(INPUTS):
+            note.unlink()
     except Exception:
         _remove_half_written(partial)
         _remove_empty(partial)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cache import FeatureStore
-from pipeline.config import Experiment, SyntheticDataset, digest
+from pipeline.config import Experiment, GeneratedDataset, digest
 from pipeline.config.features import Backbone
 from pipeline.config.heads import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
@@ -31,8 +31,11 @@ VERSIONS = {
     "head": 3,
     "finetune": 2,
     "scores": 3,
+    "operating_point": 1,
+    "events": 1,
     "evaluation": 4,
     "summary": 3,
+    "report": 1,
     "ablation": 2,
 }
 
@@ -55,7 +58,7 @@ class Recipes:
     def files_digest(self) -> str:
         """Of the videos as files: what extraction depends on."""
         dataset = self.experiment.dataset
-        if isinstance(dataset, SyntheticDataset):
+        if isinstance(dataset, GeneratedDataset):
             return digest(VERSIONS["manifest"], dataset)
         return digest(VERSIONS["manifest"], dataset.name, str(dataset.root), listing(dataset))
 
@@ -63,7 +66,7 @@ class Recipes:
     def labels_digest(self) -> str:
         """Of the videos and their labels: what training depends on."""
         dataset = self.experiment.dataset
-        if isinstance(dataset, SyntheticDataset):
+        if isinstance(dataset, GeneratedDataset):
             return self.files_digest
         return digest(self.files_digest, dataset.classes, training_labels(dataset))
 
@@ -71,7 +74,7 @@ class Recipes:
     def manifest_digest(self) -> str:
         """Of everything, the annotated intervals of the test videos too, which only the evaluation depends on."""
         dataset = self.experiment.dataset
-        if isinstance(dataset, SyntheticDataset):
+        if isinstance(dataset, GeneratedDataset):
             return self.files_digest
         return digest(self.labels_digest, dataset, annotation_hashes(dataset))
 
@@ -93,13 +96,13 @@ class Recipes:
 
     def namespace(self, split: str) -> str:
         """The cache namespace of a split's features: imported, or data set, backbone, and a digest of how features are
-        made."""
+        made. `validation` are training videos as windows, as the test videos are."""
         experiment = self.experiment
-        if imported := getattr(experiment.features, split):
+        if split != "validation" and (imported := getattr(experiment.features, split)):
             return imported
         sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
         name = experiment.dataset.name
-        identity = experiment.dataset if isinstance(experiment.dataset, SyntheticDataset) else name
+        identity = experiment.dataset if isinstance(experiment.dataset, GeneratedDataset) else name
         tag = digest(
             VERSIONS["features"],
             identity,
@@ -111,7 +114,7 @@ class Recipes:
             experiment.storage,
             sampling,
         )
-        kind = "views" if split == "train" else "windows"
+        kind = {"train": "views", "test": "windows", "validation": "validation-windows"}[split]
         return f"{name}-{experiment.backbone.name}-{self._called(kind)}-{tag}"
 
     def _called(self, name: str) -> str:
@@ -152,7 +155,7 @@ class Recipes:
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split: those that all runs of one reduction share."""
         resolved = self.experiment.run(run)
-        parts = [resolved.head.model_dump(include=set(MAPS)) | (resolved.head.kept() or {})]
+        parts: list[object] = [resolved.head.model_dump(include=set(MAPS)) | (resolved.head.kept() or {})]
         if resolved.head.standardize and resolved.selection.validation_share:
             parts += [resolved.selection, self.labels_digest]  # the statistics leave the validation videos out
         features = [self._usable_digest("train")] + ([self._usable_digest("test")] if split == "test" else [])
@@ -168,6 +171,15 @@ class Recipes:
     def evaluation_digest(self, run: str) -> str:
         evaluation = self.experiment.run(run).evaluation
         return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation)
+
+    def operating_point_digest(self, run: str) -> str:
+        scoring, namespace = self.experiment.run(run).scoring, self.namespace("validation")
+        parts = self.head_digest(run), namespace, scoring, self.experiment.events
+        return digest(VERSIONS["operating_point"], *parts)
+
+    def events_digest(self, run: str) -> str:
+        parts = self.scores_digest(run), self.operating_point_digest(run), self.experiment.events
+        return digest(VERSIONS["events"], *parts)
 
     @property
     def lines(self) -> list[tuple[str, Recipes]]:
@@ -210,11 +222,24 @@ class Recipes:
     def scores_folder(self, run: str) -> Path:
         return self.folder / f"scores-{self._called(run)}-{self.scores_digest(run)}"
 
+    def operating_point_folder(self, run: str) -> Path:
+        return self.folder / f"operating-point-{self._called(run)}-{self.operating_point_digest(run)}"
+
+    def events_folder(self, run: str) -> Path:
+        return self.folder / f"events-{self._called(run)}-{self.events_digest(run)}"
+
     def evaluation_folder(self, run: str) -> Path:
         return self.folder / f"evaluation-{self._called(run)}-{self.evaluation_digest(run)}"
 
     def summary_folder(self) -> Path:
         return self.folder / f"summary-{self.summary_digest()}"
+
+    def report_folder(self) -> Path:
+        return self.folder / f"report-{digest(VERSIONS['report'], self.summary_digest(), self.experiment.events)}"
+
+    def proxies_folder(self) -> Path:
+        """Copies of videos that browsers play; they belong to one state of the video files."""
+        return self.folder / f"proxies-{self.files_digest}"
 
 
 @dataclass(frozen=True)

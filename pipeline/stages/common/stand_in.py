@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config import SyntheticDataset
+from pipeline.config import GeneratedDataset
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
 
 __all__ = ["stand_in_reasons"]
@@ -19,7 +19,7 @@ def stand_in_reasons(recipes: Recipes) -> list[str]:
         reasons.append(f"The weights of the backbone {backbone.name} are random: it has learnt nothing.")
     elif backbone.name == "tpn_tiny":
         reasons.append("The backbone tpn_tiny is a small stand-in, trained on generated moving shapes.")
-    if isinstance(dataset, SyntheticDataset):
+    if isinstance(dataset, GeneratedDataset):
         reasons.append(
             f"The data set {dataset.name}, which heads of this configuration are trained on, is of generated scenes."
         )

@@ -1,4 +1,4 @@
-"""Does spatial reasoning look at the anomaly? Needs the truth of where, which generated data sets have."""
+"""Does spatial reasoning look at the anomaly? Needs the places of anomalies, which only generated data sets have."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ __all__ = ["anomaly_cells", "localisation"]
 
 
 def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[str, int], set[int]]:
-    """(video id, frame) of a test video -> the cells, row x W + column, with the middle of an anomaly; only frames that
-    have one.
+    """The cells of the feature map in which the middle of an anomaly lies.
 
-    Raises OSError where the data set has no boxes.csv.
+    Returns:
+        (video id, frame) of the test videos -> cells, as row x W + column; only frames that have one.
+
+    Raises:
+        OSError: the data set has no boxes.csv.
     """
     shape = experiment.preprocess
     side = shape.crop // 32
@@ -42,9 +45,21 @@ def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[s
 
 
 def localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path) -> dict[str, float | None]:
-    """SR hit rate: is the anomaly's cell, at the window's middle frame, among the k chosen?"""
+    """How often spatial reasoning chooses the anomaly's cell.
+
+    A window is a hit when the anomaly's cell at its middle frame is among the k chosen ones.
+
+    Args:
+        experiment: of a generated data set.
+        manifest: its videos.
+        scores_folder: score tables, with those of the windows.
+
+    Returns:
+        hit_rate, hit_rate_chance (of cells chosen at random) and hit_rate_windows (how many were judged).
+    """
     cells = anomaly_cells(experiment, manifest)
-    chosen, true = [], []
+    chosen: list[list[int]] = []
+    true: list[set[int]] = []
     for entry in manifest.split("test"):
         windows = pq.read_table(scores_folder / "windows" / f"{escape(entry.video_id)}.parquet")
         middles = (windows["first_frame"].to_numpy() + windows["last_frame"].to_numpy()) // 2

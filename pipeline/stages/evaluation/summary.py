@@ -6,23 +6,42 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from pipeline.config import Experiment, to_yaml
 from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
 
-__all__ = ["read_summary", "summary_table", "write_summary"]
+__all__ = ["Summary", "read_summary", "summary_table", "write_summary"]
 
 COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames")
 EXTRA = ("hit_rate", "hit_rate_chance")
 
 
+class Summary(TypedDict):
+    """The content of summary.json.
+
+    Attributes:
+        experiment: its name.
+        runs: one line per run, by column; a column of `EXTRA` is missing where the metric was not computed.
+        quarantined: ids of the videos that could not be read, sorted.
+    """
+
+    experiment: str
+    runs: list[dict[str, str | float | None]]
+    quarantined: list[str]
+
+
 def write_summary(
     experiment: Experiment, evaluations: Sequence[Path], folder: Path, quarantined: Sequence[str] = ()
 ) -> None:
-    """Write summary.json, summary.csv, per_class.csv and config.yaml from the evaluation folder of every line.
+    """Write summary.json, summary.csv, per_class.csv and config.yaml.
 
-    `quarantined` are the ids of the videos that could not be read and have no part in the figures.
+    Args:
+        experiment: the experiment.
+        evaluations: folders of the evaluations, one per line of the summary.
+        folder: where the summary goes.
+        quarantined: ids of the videos that could not be read; they are in no metric.
     """
     rows, classes = [], []
     for evaluation in evaluations:
@@ -32,7 +51,7 @@ def write_summary(
             found = [{name: read_cell(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
         classes += [{"run": metrics["run"], "stage": metrics["stage"]} | row for row in found]
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"experiment": experiment.experiment, "runs": rows, "quarantined": sorted(quarantined)}
+    document = Summary(experiment=experiment.experiment, runs=rows, quarantined=sorted(quarantined))
     (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     for name, table in (("summary.csv", rows), ("per_class.csv", classes)):
         with (folder / name).open("w", newline="", encoding="utf-8") as stream:
@@ -42,15 +61,16 @@ def write_summary(
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
 
 
-def read_summary(folder: Path) -> dict:
+def read_summary(folder: Path) -> Summary:
     """The content of summary.json. Raises PipelineError when the experiment has not been run."""
     path = folder / "summary.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        summary: Summary = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PipelineError(
             f"{path}: no summary of this configuration yet; run luigi --module tasks EvaluateAll --config <file>"
         ) from error
+    return summary
 
 
 def summary_table(folder: Path) -> str:
@@ -69,5 +89,5 @@ def summary_table(folder: Path) -> str:
 
 def _cell(value: object) -> str:
     if value is None:
-        return "-"  # not defined on this truth; metrics.json says why
+        return "-"  # not defined on this ground truth; metrics.json says why
     return f"{value:.4f}" if isinstance(value, float) else str(value)

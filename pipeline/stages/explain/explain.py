@@ -24,7 +24,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Say
 from pipeline.stages.common.feature_recipe import recipe_of
-from pipeline.stages.explain.maps import SCRATCH, relation_maps, scratch_features, why_no_map
+from pipeline.stages.explain.maps import relation_maps, scratch_features, why_no_map
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
 from pipeline.stages.scoring.score import score_video
 from pipeline.stages.training.saved_heads import check_features, load_head
@@ -91,8 +91,8 @@ def explain_file(
         DecodeError: it cannot be read.
         FeatureMismatch: the head was trained on other features than these.
     """
-    with scratch_features(request.experiment, request.head_file, file, progress, warn) as store:
-        return _explain(request, store, SCRATCH, file.name, file, None, folder, warn)
+    with scratch_features(request.experiment, request.head_file, file, progress, warn) as (store, namespace):
+        return _explain(request, store, namespace, file.name, file, None, folder, warn)
 
 
 def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, count: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,12 @@ from pipeline.config import Experiment
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
 from pipeline.progress import Progress, Say
-from pipeline.stages.common.feature_recipe import experiment_recipe, recipe_of
+from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.scoring.score import VideoScores, score_video
-from pipeline.stages.training.bags import video_cue
+from pipeline.stages.training.reduce import video_cue
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
-__all__ = ["SCRATCH", "VideoMaps", "relation_maps", "scratch_features", "video_maps", "why_no_map"]
-
-SCRATCH = "scratch"
-"""The namespace of features that are not kept."""
+__all__ = ["VideoMaps", "relation_maps", "scratch_features", "video_maps", "why_no_map"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,36 +77,26 @@ def video_maps(
 @contextmanager
 def scratch_features(
     experiment: Experiment, head_file: Path, file: Path, progress: Progress | None, warn: Say
-) -> Iterator[FeatureStore]:
-    """A store that holds the features of any video file, in the namespace `SCRATCH` under its name, and is then gone.
+) -> Iterator[tuple[FeatureStore, str]]:
+    """A store that holds the features of any video file under its name, and is then gone, and their namespace.
 
     Raises:
         DecodeError: it cannot be read.
         FeatureMismatch: the head was trained on other features than these.
     """
-    from pipeline.stages.extraction.loop import Extractor
-    from pipeline.stages.extraction.sources import experiment_workers
+    from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_store
 
-    def say(message: str) -> None:
+    def tell(message: str) -> None:
         if progress:
             progress(0, 1, message)
 
-    def watch(name: str, frames: int) -> None:
-        say(f"extracting {name}, frame {frames}")
-
-    say("loading the backbone")
-    extractor = Extractor(experiment, say=warn)
-    at_hand = experiment_recipe(experiment, extractor.engine.network, extractor.precision)
-    check_features(load_head(head_file), head_file, at_hand, experiment)  # before the video is decoded
-    with (
-        tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch,
-        experiment_workers(experiment) as workers,
-    ):
-        store = FeatureStore.open(scratch)
-        for outcome in extractor.extract([(file.name, file)], "test", store, SCRATCH, workers, warn, watch):
+    extraction = ScratchExtraction(experiment, tell, warn)
+    check_features(load_head(head_file), head_file, extraction.recipe, experiment)  # before the video is decoded
+    with scratch_store(warn) as store:
+        for outcome in extraction.extract({file.name: file}, store):
             if outcome.error:
                 raise outcome.error
-        yield store
+        yield store, extraction.namespace
 
 
 def why_no_map(experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, ...]) -> str | None:

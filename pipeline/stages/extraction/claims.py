@@ -1,4 +1,4 @@
-"""Which process extracts which video, so that commands at work on one namespace at the same time share the videos."""
+"""Which process extracts which video, so that commands that run at the same time share the videos of a namespace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Claims"]
 class Claims:
     """The videos of a namespace that this process holds. Use it in a `with` block, at whose end all are released.
 
-    The locks lie in the output folder, for a cache can be an object store, which has none.
+    The locks lie in the output folder, because a cache can be an object store, which has no locks.
 
     Args:
         output: `paths.output` of the experiment.
@@ -34,7 +34,7 @@ class Claims:
             self.release(video_id)
 
     def take(self, video_id: str) -> bool:
-        """Claim a video; whether no other process has it."""
+        """Claim a video. Returns False when another process holds it."""
         stack = ExitStack()
         if not stack.enter_context(try_lock(self._path(video_id))):
             stack.close()
@@ -47,8 +47,10 @@ class Claims:
         self._held.pop(video_id).close()
 
     def wait(self, video_id: str, say: Say) -> None:
-        """Wait until no process holds a video, and say for whom. Holds none meanwhile, so that no two wait for each
-        other."""
+        """Wait until no process holds a video, and say for whom.
+
+        This process must hold none meanwhile, so that no two wait for each other.
+        """
         if self._held:
             raise AssertionError(f"waiting while {sorted(self._held)} are held")
         with locked(self._path(video_id), say, f"the features of {video_id}"):

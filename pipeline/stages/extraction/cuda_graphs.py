@@ -1,5 +1,4 @@
-"""A step of a network whose kernels a GPU gets with one call (CUDA graphs) instead of one after the other from
-Python."""
+"""Runs a step of a network as a CUDA graph: a GPU gets all its kernels with one call instead of one after the other."""
 
 from __future__ import annotations
 
@@ -13,17 +12,17 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Replayed:
-    """`step` on a device. On a CUDA device its kernels are recorded when a shape comes for the second time, and
-    replayed then on.
+    """`step` on a device.
 
-    The results are the same, bit for bit. What a recording needs in memory it keeps, one step's activations; where
-    there is too little for that, the step goes on as before.
+    On a CUDA device the kernels are recorded when a shape comes for the second time, and replayed from then on. The
+    results are the same, bit for bit. A recording keeps memory for one step's activations; where there is too little,
+    the step runs as before.
 
     Args:
-        step: from a tensor on the device to another; does the same for all values of one shape, and does not wait for
-            the device.
+        step: from a tensor on the device to another. It must launch the same kernels for all values of one shape, and
+            must not wait for the device.
         device: where it runs.
-        recording: False to have every step taken from Python.
+        recording: False to run every step from Python.
     """
 
     def __init__(self, step: Step, device: torch.device, *, recording: bool = True) -> None:
@@ -32,8 +31,7 @@ class Replayed:
         self._seen: set[Hashable] = set()
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The step's result for inputs on the device or, to be copied there, on the host. Raises
-        torch.cuda.OutOfMemoryError."""
+        """The step's result for inputs on the device or the host. Raises torch.cuda.OutOfMemoryError."""
         shape = (inputs.shape, inputs.stride(), inputs.dtype)
         if self._recording and shape in self._seen:
             if shape not in self._recordings:
@@ -57,12 +55,12 @@ class Replayed:
 
 
 class _Recording:
-    """The kernels of a step for one shape, with memory of their own for what goes in and comes out."""
+    """The kernels of a step for one shape, with their own memory for inputs and outputs."""
 
     def __init__(self, step: Step, inputs: torch.Tensor, device: torch.device) -> None:
         self._inputs = torch.empty_like(inputs, device=device)
         self._graph = torch.cuda.CUDAGraph()
-        # Threads that wait for maps meanwhile, and copy them, are none of its business.
+        # Other threads wait for maps and copy them meanwhile; that must not disturb the recording.
         with torch.cuda.graph(self._graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"):
             self._outputs = step(self._inputs)
 

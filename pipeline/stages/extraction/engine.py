@@ -1,6 +1,6 @@
-"""The backbone at work: frames once each, clips in full batches across the borders of windows and videos.
+"""Runs the backbone: each frame once through the early layers, clips of any videos in full batches through the late.
 
-A batch always has its full size, the last one is padded, so that a feature does not depend on what else is in the
+A batch always has its full size (the last one is padded), so that a feature does not depend on what else is in the
 batch.
 """
 
@@ -11,22 +11,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from pipeline.models.fast_tpn import FastTPN
-from pipeline.progress import Say
+from pipeline.progress import Say, silent
 from pipeline.stages.extraction.cuda_graphs import Replayed
 
 __all__ = ["Clip", "ClipBatcher", "Engine", "Maps", "Sink"]
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Clip:
-    """What the late layers need of one clip: the early layers' outputs of its L frames, and the frames' numbers (L,)
-    int64."""
+    """What the late layers need of one clip of L frames.
+
+    Attributes:
+        view: number of the view, from 0.
+        features: L outputs (C, h, w) of the early layers.
+        indices: (L,) int64, the frames' numbers.
+    """
 
     view: int
     features: tuple[torch.Tensor, ...]
@@ -34,18 +41,18 @@ class Clip:
 
 
 class Maps:
-    """Feature maps (n, H, W, D) on their way to the host: the device goes on, whoever wants them waits.
+    """Feature maps (n, H, W, D) on their way to the host: the device goes on, only who reads them waits.
 
     Args:
-        parts: on the device, float32.
-        dtype: what they become there; both rounding and copying are quicker than on the host.
+        parts: float32 on the device, to be concatenated.
+        dtype: to which they are rounded on the device, where this and the copying are quicker than on the host.
     """
 
     def __init__(self, parts: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
         self._parts = [_sent(part.to(dtype)) for part in parts]
 
     def numpy(self) -> np.ndarray:
-        """The maps, once they have come."""
+        """Wait for the maps and return them."""
         for _, arrival in self._parts:
             if arrival:
                 arrival.synchronize()
@@ -54,23 +61,24 @@ class Maps:
 
 
 class Sink(Protocol):
-    """Takes the feature maps of consecutive clips of a view, some rows of a batch's maps, and their frame numbers (n,
-    L)."""
+    """Where the feature maps of one video go."""
 
-    def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None: ...
+    def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None:
+        """Take the maps of a view's next n clips: `rows` of a batch's maps. Their frame numbers are (n, L)."""
+        ...
 
 
 class Engine:
     """A network on a device, fed with batches of one size.
 
     Args:
-        network: anything with `frames` and `clips` as FastTPN has them.
+        network: has `frames` and `clips` as FastTPN has them.
         device: where it runs.
-        batch_clips: clips at once. Frames go through the early layers three times as many at once, as a batch of
-            windows has that many new ones at the usual stride. Each is halved, for good, when the device has too little
-            memory for it.
+        batch_clips: clips per batch. A batch of the early layers has three times as many frames, since at the usual
+            stride every window brings three new ones. Either number is halved, for good, when the device has too little
+            memory.
         say: told when that happens.
-        compiled: have torch.compile make code for the device of the network first.
+        compiled: compile the network with torch.compile first.
     """
 
     def __init__(
@@ -78,26 +86,32 @@ class Engine:
         network: FastTPN,
         device: torch.device,
         batch_clips: int,
-        say: Say = lambda message: None,
+        say: Say = silent,
         *,
         compiled: bool = False,
     ) -> None:
         self.network, self.device, self.compiled = network.to(device), device, compiled
         self.batch_clips, self.batch_frames = batch_clips, 3 * batch_clips
-        steps = (network.frames, network.clips)
-        if compiled:
-            steps = tuple(torch.compile(step, dynamic=False) for step in steps)
-        self._frames, self._clips = (Replayed(step, device, recording=not compiled) for step in steps)
+        self._frames, self._clips = self._step(network.frames), self._step(network.clips)
         self._say = say
 
+    def _step(self, step: Callable[[torch.Tensor], torch.Tensor]) -> Replayed:
+        run = torch.compile(step, dynamic=False) if self.compiled else step
+        return Replayed(run, self.device, recording=not self.compiled)
+
     def room(self, shape: Sequence[int]) -> torch.Tensor:
-        """Unset memory for a batch of pictures: (n, *shape) uint8, from which they go to the device while the host goes
-        on."""
+        """Uninitialised host memory for a batch of pictures, (n, *shape) uint8, pinned where the device is a GPU."""
         return torch.empty((self.batch_frames, *shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def frames(self, images: torch.Tensor | Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """The early layers' outputs (C, h, w), on the device, of images (S, S, 3) uint8: part of a `room`, or one by
-        one."""
+        """The early layers' outputs of single frames.
+
+        Args:
+            images: n of (S, S, 3) uint8, as one tensor (part of a `room`) or as a sequence.
+
+        Returns:
+            n of (C, h, w), on the device.
+        """
         outputs: list[torch.Tensor] = []
         while rest := len(images) - len(outputs):
             # What does not fill a large batch goes in small ones, so that little is padded.
@@ -115,7 +129,7 @@ class Engine:
         return outputs
 
     def clips(self, clips: Sequence[Sequence[torch.Tensor]], dtype: torch.dtype = torch.float32) -> Maps:
-        """Feature maps of clips, each L outputs of `frames`, as `dtype`."""
+        """Feature maps (n, H, W, D) of n clips, each L outputs of `frames`, rounded to `dtype`."""
         outputs: list[torch.Tensor] = []
         while (done := sum(map(len, outputs))) < len(clips):
             batch = clips[done : done + self.batch_clips]
@@ -143,7 +157,7 @@ class Engine:
         return stacked
 
     def _attempt(self, run: Callable[[], torch.Tensor], size: int) -> torch.Tensor | None:
-        """What `run` gives, or None when it should be asked again with a batch smaller than `size`."""
+        """What `run` returns; None when the device lacks the memory, and a batch smaller than `size` is to be tried."""
         try:
             with torch.inference_mode(), _exact(self.device):
                 return run()
@@ -160,7 +174,7 @@ class Engine:
 
 @contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """float32 is float32, not TF32, and one machine gives one result: no choice of algorithms by timing."""
+    """Compute reproducibly: float32 is not replaced by TF32, and no algorithm is chosen by timing."""
     if device.type != "cuda":
         yield
         return
@@ -174,7 +188,7 @@ def _exact(device: torch.device) -> Iterator[None]:
 
 
 def _sent(maps: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-    """Maps on the host, and the event after which they are there."""
+    """Memory on the host that receives the maps, and the event after which they are there."""
     if maps.device.type != "cuda":
         return maps, None
     host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)
@@ -185,12 +199,11 @@ def _sent(maps: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
 
 
 class ClipBatcher:
-    """Collects clips of any views and videos until a batch is full, and hands every map to the sink of its video, in
-    order.
+    """Collects clips of any views and videos into full batches, and hands the maps to their videos' sinks, in order.
 
     Args:
-        engine: what runs them.
-        dtype: of the maps that the sinks get.
+        engine: runs the batches.
+        dtype: number format of the maps that the sinks get.
     """
 
     def __init__(self, engine: Engine, dtype: torch.dtype = torch.float32) -> None:
@@ -204,7 +217,7 @@ class ClipBatcher:
             self._run(self._engine.batch_clips)
 
     def drop(self, sink: Sink) -> None:
-        """Forget the clips of a video that came to nothing."""
+        """Forget the clips of a video that is given up."""
         self._waiting = deque(item for item in self._waiting if item[0] is not sink)
 
     def flush(self) -> None:
@@ -228,6 +241,6 @@ def _runs(batch: Sequence[tuple[Sink, Clip]]) -> Iterator[tuple[Sink, int, int, 
         start += len(members)
 
 
-def _padded(items: Sequence, size: int) -> list:
+def _padded(items: Sequence[Item], size: int) -> list[Item]:
     """The items, the last one repeated until there are `size`."""
     return [*items, *[items[-1]] * (size - len(items))]

@@ -1,5 +1,4 @@
-"""Which videos of a split are extracted: those that the cache lacks, that no other process is extracting, and that can
-be read."""
+"""Which videos of a split are extracted: readable ones that are not in the cache and not in another process's hands."""
 
 from __future__ import annotations
 
@@ -10,20 +9,16 @@ from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
-from pipeline.progress import Progress, Say
+from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import weights_identity
 from pipeline.stages.extraction.claims import Claims
-from pipeline.stages.extraction.loop import Extractor
+from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import ExtractReport, experiment_workers, find_imported, is_current
 
 __all__ = ["extract_split"]
-
-
-def _nothing(*told: object) -> None:
-    """Tells nobody."""
 
 
 def extract_split(
@@ -35,7 +30,7 @@ def extract_split(
     quarantine: Quarantine,
     progress: Progress | None = None,
     decoder: str = "pipeline.data.decoding.decode",
-    say: Say = _nothing,
+    say: Say = silent,
 ) -> ExtractReport:
     """Bring the features of `videos` (all of one split) into the cache; those already there are left alone.
 
@@ -43,14 +38,14 @@ def extract_split(
     that changed is extracted anew and replaces the old record. A video that cannot be read goes to quarantine, and one
     that is there already is not tried again. Processes that extract the same videos at the same time share them.
 
-    Imported features are only looked for, and held against the lengths of the videos.
+    Imported features are only looked for, and compared with the lengths of the videos.
 
     Args:
-        experiment: whose features.
-        manifest: of the data set.
+        experiment: settings.
+        manifest: the data set.
         split: `train` or `test`.
-        videos: which of that split.
-        namespace: of the cache, to which the features go.
+        videos: those of the split to extract.
+        namespace: the part of the cache to which the features go.
         quarantine: where videos that cannot be read are recorded.
         progress: told how far it is; what it is told may be dropped.
         decoder: see `DecodeWorkers`.
@@ -59,7 +54,7 @@ def extract_split(
     Raises:
         ManifestError: a run asks for a validation split that the training videos do not allow.
         NotCached: imported features lack a video.
-        LengthMismatch: imported features are not those of a video of such a length.
+        LengthMismatch: imported features belong to a video of another length.
         ConfigError: features are to be extracted and there are no videos.
         CacheError: the cache cannot be written. Videos finished before it stay there.
     """
@@ -69,60 +64,121 @@ def extract_split(
         return find_imported(store, namespace, videos, present, quarantine.ids(split))
     if getattr(experiment.dataset, "frame_counts", None):
         raise ConfigError(
-            f"features.{split}: dataset.frame_counts stands for videos that are not at hand, so their features must be imported"
+            f"features.{split}: dataset.frame_counts stands for videos that are not at hand, "
+            "so their features must be imported"
         )
-    weights = weights_identity(experiment.backbone)
-    cached = [
-        v.video_id for v in videos if v.video_id in present and is_current(store, namespace, manifest, v, weights)
-    ]
-    known = set(quarantine.ids(split)) - set(cached)
-    bad = [v.video_id for v in videos if v.video_id in known]
-    todo = [v for v in videos if v.video_id not in {*cached, *bad}]
-    if not todo:
-        return ExtractReport((), tuple(cached), tuple(bad))
-    check_validation(experiment, manifest.videos)
-    entries = {v.video_id: v for v in todo}
-    status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, len(cached) + len(bad))
-    status.note("loading the backbone")
-    extracted, damaged = [], []
+    work = _SplitWork(experiment, manifest, split, store, namespace, quarantine, say)
+    if todo := work.sort_out(videos, present):
+        check_validation(experiment, manifest.videos)
+        work.extract(todo, VideoProgress(progress, {v.video_id: v.packets for v in todo}, work.settled), decoder)
+    return work.report(videos)
 
-    def claimed(some: Sequence[VideoEntry]) -> Iterator[tuple[str, Path]]:
-        """Those of some videos that are this process's to extract, each claimed when its turn comes."""
-        for video in some:
+
+class _SplitWork:
+    """One call's work on the videos of a split: what became of each so far."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        manifest: Manifest,
+        split: str,
+        store: FeatureStore,
+        namespace: str,
+        quarantine: Quarantine,
+        say: Say,
+    ) -> None:
+        self._experiment, self._manifest, self._split = experiment, manifest, split
+        self._store, self._namespace = store, namespace
+        self._quarantine, self._say = quarantine, say
+        self._weights = weights_identity(experiment.backbone)
+        self._cached: list[str] = []
+        self._quarantined: list[str] = []
+        self._extracted: list[str] = []
+        self._damaged: list[str] = []
+
+    @property
+    def settled(self) -> int:
+        """Videos on which there is nothing left to do."""
+        return len(self._cached) + len(self._quarantined) + len(self._extracted)
+
+    def sort_out(self, videos: Sequence[VideoEntry], present: set[str]) -> list[VideoEntry]:
+        """The videos to extract: neither among those in the cache (`present`) nor in quarantine."""
+        known_bad = set(self._quarantine.ids(self._split))
+        todo = []
+        for video in videos:
+            if video.video_id in present and self._is_current(video):
+                self._cached.append(video.video_id)
+            elif video.video_id in known_bad:
+                self._quarantined.append(video.video_id)
+            else:
+                todo.append(video)
+        return todo
+
+    def extract(self, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> None:
+        """Extract videos until each is settled, by this process or by another one that is at work on it."""
+        status.note("loading the backbone")
+        paths = {video.video_id: video.path for video in todo}
+        with (
+            experiment_workers(self._experiment, decoder) as workers,
+            Claims(self._experiment.paths.output, self._namespace) as claims,
+        ):
+            workers.start(len(todo))
+            extractor = Extractor(self._experiment, say=self._say)
+            while todo:
+                elsewhere: list[VideoEntry] = []
+                claimed = self._claimed(todo, claims, status, elsewhere)
+                for outcome in extractor.extract(
+                    claimed, self._split, self._store, self._namespace, workers, self._say, status.watch
+                ):
+                    status.settled(outcome.video_id)
+                    self._take(outcome, paths[outcome.video_id])
+                    claims.release(outcome.video_id)
+                todo = elsewhere
+                if todo:  # the other process finishes the video, or is killed: then it is this process's turn
+                    claims.wait(todo[0].video_id, self._say)
+        status.note("extracted")
+
+    def report(self, videos: Sequence[VideoEntry]) -> ExtractReport:
+        """What was done, in the order of the videos."""
+
+        def in_order(ids: Sequence[str]) -> tuple[str, ...]:
+            return tuple(video.video_id for video in videos if video.video_id in ids)
+
+        return ExtractReport(
+            in_order(self._extracted), tuple(self._cached), in_order(self._quarantined), in_order(self._damaged)
+        )
+
+    def _claimed(
+        self, videos: Sequence[VideoEntry], claims: Claims, status: VideoProgress, elsewhere: list[VideoEntry]
+    ) -> Iterator[tuple[str, Path]]:
+        """(id, path) of the videos that are this process's to extract, each claimed when its turn comes.
+
+        Those that another process holds go to `elsewhere`; those that another one has finished in the meantime are
+        settled.
+        """
+        for video in videos:
             if not claims.take(video.video_id):
                 elsewhere.append(video)
                 continue
-            found = None  # by another process, since this one looked
-            if quarantine.has(video.video_id):
-                found = bad
-            elif store.has(namespace, video.video_id) and is_current(store, namespace, manifest, video, weights):
-                found = cached
-            if found is None:
-                yield video.video_id, manifest.video_path(video.video_id)
+            if self._quarantine.has(video.video_id):
+                self._quarantined.append(video.video_id)
+            elif self._store.has(self._namespace, video.video_id) and self._is_current(video):
+                self._cached.append(video.video_id)
+            else:
+                yield video.video_id, self._manifest.video_path(video.video_id)
                 continue
-            found.append(video.video_id)
             status.settled(video.video_id)
             claims.release(video.video_id)
 
-    with experiment_workers(experiment, decoder) as workers, Claims(experiment.paths.output, namespace) as claims:
-        workers.start(len(todo))
-        extractor = Extractor(experiment, say=say)
-        while todo:
-            elsewhere: list[VideoEntry] = []
-            for outcome in extractor.extract(claimed(todo), split, store, namespace, workers, say, status.watch):
-                status.settled(outcome.video_id)
-                if outcome.error is None:
-                    extracted.append(outcome.video_id)
-                    damaged += [outcome.video_id] if outcome.loss else []
-                else:
-                    entry = entries[outcome.video_id]
-                    quarantine.add(entry.video_id, entry.path, split, outcome.error)
-                    bad.append(entry.video_id)
-                    say(f"{entry.video_id} goes to quarantine: {outcome.error}")
-                claims.release(outcome.video_id)
-            todo = elsewhere
-            if todo:  # ended with success, or killed: then its videos are this process's
-                claims.wait(todo[0].video_id, say)
-    status.note("extracted")
-    new, left_out, kept = (tuple(v.video_id for v in videos if v.video_id in ids) for ids in (extracted, bad, damaged))
-    return ExtractReport(new, tuple(cached), left_out, kept)
+    def _take(self, outcome: Outcome, path: str) -> None:
+        if outcome.error is None:
+            self._extracted.append(outcome.video_id)
+            if outcome.loss:
+                self._damaged.append(outcome.video_id)
+            return
+        self._quarantine.add(outcome.video_id, path, self._split, outcome.error)
+        self._quarantined.append(outcome.video_id)
+        self._say(f"{outcome.video_id} goes to quarantine: {outcome.error}")
+
+    def _is_current(self, video: VideoEntry) -> bool:
+        return is_current(self._store, self._namespace, self._manifest, video, self._weights)

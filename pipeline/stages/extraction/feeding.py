@@ -16,12 +16,12 @@ __all__ = ["ViewFeed", "WindowFeed"]
 
 
 class WindowFeed:
-    """Windows of a test video, while it is being decoded; every frame goes through the early layers once.
+    """Makes the windows of a test video while it is being decoded; every frame goes through the early layers once.
 
     Args:
-        engine: what computes them.
+        engine: computes the early layers.
         sampling: which frames make a window.
-        queue: given every clip, in order.
+        queue: called with every clip, in order.
 
     Attributes:
         times: presentation times of the frames so far, seconds.
@@ -30,13 +30,14 @@ class WindowFeed:
     def __init__(self, engine: Engine, sampling: TestSampling, queue: Callable[[Clip], None]) -> None:
         self.times: list[float] = []
         self._engine, self._queue = engine, queue
-        self._assembler = WindowAssembler(**sampling.model_dump())
+        self._assembler: WindowAssembler[torch.Tensor] = WindowAssembler(**sampling.model_dump())
         self._room, self._filled = torch.empty(0), 0
 
     def begin(self) -> None:
         """Nothing to do: all frames of a test video are wanted, so they come once."""
 
-    def frames(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
+    def take(self, times_s: Sequence[float], pictured: Sequence[int], pictures: np.ndarray) -> None:
+        """The next frames have come; see `pipeline.data.decoding.stream.Receiver`."""
         self.times += times_s
         while len(pictures):
             if not self._filled:
@@ -62,9 +63,15 @@ class WindowFeed:
 
 
 class ViewFeed(Collected):
-    """The clips of a training video, view by view, from the frames that they need; odd views are flipped.
+    """Makes the clips of a training video, view by view, from the frames that they need; odd views are flipped.
 
-    Arguments as those of WindowFeed; the clips follow from the number of frames, so they come at the end.
+    Which clips there are follows from the number of frames, so all of them come at the end.
+
+    Args:
+        engine: computes the early layers.
+        sampling: which frames make a clip.
+        video_id: seeds the choice of clips.
+        queue: called with every clip, in order.
     """
 
     def __init__(self, engine: Engine, sampling: TrainSampling, video_id: str, queue: Callable[[Clip], None]) -> None:

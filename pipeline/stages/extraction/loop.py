@@ -23,7 +23,7 @@ from pipeline.data.sampling import training_frames
 from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
-from pipeline.progress import Say
+from pipeline.progress import Say, silent
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
@@ -39,14 +39,16 @@ WRITERS = 4
 Watch = Callable[[str, int], None]
 
 
-def _nothing(*told: object) -> None:
-    """Tells nobody."""
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video: the number of decoded frames, what damage has cost, or why it could not be
-    extracted."""
+    """What became of one video.
+
+    Attributes:
+        video_id: which video.
+        frames: decoded frames.
+        error: why it could not be extracted; None when it was.
+        loss: what damage has cost it, in words; None for a whole video.
+    """
 
     video_id: str
     frames: int
@@ -55,8 +57,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _UnderWay:
-    """A video whose frames are coming."""
+class _ActiveVideo:
+    """A video that is being extracted: where its frames go, and where its features go."""
 
     sink: VideoSink
     feed: WindowFeed | ViewFeed
@@ -65,21 +67,21 @@ class _UnderWay:
 class Extractor:
     """A loaded backbone that turns video files into committed features.
 
-    Attributes:
-        engine: the backbone on its device.
-        precision: what it computes in.
-
     Args:
         experiment: settings.
-        network: in place of the experiment's backbone; with `frames` and `clips` as FastTPN has them.
+        network: used instead of the experiment's backbone; has `frames` and `clips` as FastTPN has them.
         say: told what the user should know.
 
+    Attributes:
+        engine: the backbone on its device.
+        precision: number format in which it computes.
+
     Raises:
-        ConfigError: a device that is not there, or a precision it does not have.
+        ConfigError: the device is not there, or does not have the precision.
         WeightsError: see `build_backbone`.
     """
 
-    def __init__(self, experiment: Experiment, network: FastTPN | None = None, say: Say = lambda message: None) -> None:
+    def __init__(self, experiment: Experiment, network: FastTPN | None = None, say: Say = silent) -> None:
         self.experiment = experiment
         machine, settings = experiment.machine, experiment.backbone
         if machine.threads:
@@ -93,7 +95,7 @@ class Extractor:
         self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)
 
     def job(self, path: Path, video_id: str, split: str) -> Job:
-        """What a decoder must do for a video: all frames of a test video, those of its clips of a training video."""
+        """What a decoder must do for a video: all frames of a test video, of a training video those of its clips."""
         if split == "test":
             return Job(path)
         return Job(path, partial(training_frames, video_id=video_id, **self.experiment.train_sampling.model_dump()))
@@ -105,26 +107,30 @@ class Extractor:
         store: FeatureStore,
         namespace: str,
         workers: DecodeWorkers,
-        say: Say = _nothing,
-        watch: Watch = _nothing,
+        say: Say = silent,
+        watch: Watch = silent,
     ) -> Iterator[Outcome]:
-        """Extract videos, (id, path) each, and commit them; a video's outcome comes as soon as it is settled.
+        """Extract videos and commit them.
 
-        As many videos as there are decoders are under way at once. Batches reach across them, and writing runs behind
-        the model, so a video's outcome comes when others are under way, and a short video's before that of a long one
-        before it. A video whose decoder was killed from outside is tried once more when all others are done, with one
-        decoder and no other video under way; its outcome comes last.
+        As many videos as there are decoders are worked on at once: batches are filled from all of them, and writing
+        runs behind the model. A video's outcome is yielded as soon as it is known, so a short video may come before a
+        long one that was begun earlier. A video whose decoder was killed from outside is tried once more, alone, after
+        all others; its outcome comes last.
 
         Args:
-            videos: which; not in the store's namespace already.
+            videos: (id, path) of videos that are not in the store's namespace.
             split: `test` for windows, `train` for views.
-            store: where the features go.
-            namespace: under which name.
-            workers: what decodes.
+            store: the cache.
+            namespace: its part to which the features go.
+            workers: decoders.
             say: told what the user should know.
             watch: told a video's id and the number of its frames decoded so far.
 
-        Raises CacheError when the cache cannot be written.
+        Yields:
+            One outcome per video.
+
+        Raises:
+            CacheError: the cache cannot be written.
         """
         paths: dict[str, Path] = {}
 
@@ -163,24 +169,24 @@ class Extractor:
                 yield self.job(path, video_id, split)
 
         batcher = ClipBatcher(self.engine, self._map_dtype(split))
-        under_way: dict[int, _UnderWay] = {}
+        active: dict[int, _ActiveVideo] = {}
         with ExitStack() as stack:
             stack.enter_context(heap_kept(self.engine.device))
-            lanes = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
+            threads = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
                 for number, stream in workers.readable(jobs()):
-                    if number not in under_way:
-                        sink = self._sink(ids[number], split, store, namespace, lanes[number % len(lanes)])
-                        under_way[number] = self._under_way(sink, split, batcher)
-                    self._advance(under_way[number], stream, split, batcher, say, watch)
-                    for settled in [n for n, video in under_way.items() if video.sink.settled.is_set()]:
-                        yield _outcome(under_way.pop(settled).sink)
+                    if number not in active:
+                        sink = self._sink(ids[number], split, store, namespace, threads[number % len(threads)])
+                        active[number] = _ActiveVideo(sink, self._feed(sink, split, batcher))
+                    self._advance(active[number], stream, split, batcher, say, watch)
+                    for settled in [n for n, video in active.items() if video.sink.settled.is_set()]:
+                        yield _outcome(active.pop(settled).sink)
                 batcher.flush()
-                for number in sorted(under_way):
-                    under_way[number].sink.settled.wait()
-                    yield _outcome(under_way.pop(number).sink)
+                for number in sorted(active):
+                    active[number].sink.settled.wait()
+                    yield _outcome(active.pop(number).sink)
             finally:
-                for video in under_way.values():
+                for video in active.values():
                     video.sink.give_up(GeneratorExit("the extraction was broken off"))
 
     def _map_dtype(self, split: str) -> torch.dtype:
@@ -204,20 +210,23 @@ class Extractor:
         )
         return VideoSink(video_id, writer, averaged, behind)
 
-    def _under_way(self, sink: VideoSink, split: str, batcher: ClipBatcher) -> _UnderWay:
+    def _feed(self, sink: VideoSink, split: str, batcher: ClipBatcher) -> WindowFeed | ViewFeed:
+        """Where the frames of a video go: they become clips, which wait in the batcher for the sink."""
+
         def queue(clip: Clip) -> None:
             sink.queued += 1
             batcher.add(sink, clip)
 
         if split == "train":
-            return _UnderWay(sink, ViewFeed(self.engine, self.experiment.train_sampling, sink.video_id, queue))
-        return _UnderWay(sink, WindowFeed(self.engine, self.experiment.test_sampling, queue))
+            return ViewFeed(self.engine, self.experiment.train_sampling, sink.video_id, queue)
+        return WindowFeed(self.engine, self.experiment.test_sampling, queue)
 
     def _advance(
-        self, video: _UnderWay, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch
+        self, video: _ActiveVideo, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch
     ) -> None:
         """Take what a video's decoder has sent and queue its clips; a video that cannot be decoded is given up."""
         sink, feed = video.sink, video.feed
+        error: BaseException | None
         try:
             stream.advance(feed, self.engine.batch_frames)
             watch(sink.video_id, len(feed.times))
@@ -232,19 +241,28 @@ class Extractor:
             batcher.drop(sink)
             sink.give_up(error)
 
-    def _finish(self, video: _UnderWay, stream: VideoStream, split: str, say: Say) -> None:
-        """Everything is queued. Raises DecodeError for more damage than is kept."""
+    def _finish(self, video: _ActiveVideo, stream: VideoStream, split: str, say: Say) -> None:
+        """All clips of a video are queued. Raises DecodeError when it is more damaged than the settings accept."""
         header, frames = stream.header(), len(video.feed.times)
         if loss := check_damage(header, frames, stream.damage, self.experiment.decoding):
             video.sink.loss = loss
             say(f"{video.sink.video_id} is damaged and kept: {loss}")
-        origin = stream.job.path, header, frames, stream.damage
-        facts = partial(provenance, self.experiment, self.engine, self.precision, split, *origin)
+        facts = partial(
+            provenance,
+            self.experiment,
+            self.engine,
+            self.precision,
+            split,
+            path=stream.job.path,
+            header=header,
+            frames=frames,
+            damage=stream.damage,
+        )
         video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
 
 
 def _outcome(sink: VideoSink) -> Outcome:
-    """What became of a settled video. Raises what is not the video's own fault."""
+    """What became of a settled video. Raises every error that is not the video's own fault."""
     if sink.error is None or isinstance(sink.error, DecodeError | NonFiniteFeatures):
         return Outcome(sink.video_id, sink.frames, sink.error, sink.loss)
     raise sink.error

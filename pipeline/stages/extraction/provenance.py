@@ -1,4 +1,4 @@
-"""What the commit record says of a video's origin: enough to make its features again."""
+"""What the commit record says about the origin of a video's features: enough to make them again."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ def provenance(
     engine: Engine,
     precision: str,
     split: str,
+    *,
     path: Path,
     header: VideoHeader,
     frames: int,
     damage: Damage,
-) -> dict:
-    """The facts, as JSON has them.
+) -> dict[str, object]:
+    """The facts, as plain data for JSON.
 
     Args:
         experiment: settings.
-        engine: the backbone that made the features, and `precision`, what it computed in.
+        engine: the backbone that made the features.
+        precision: number format in which it computed.
         split: `train` or `test`.
         path: the video file or folder of images; its content is read for the digest.
-        header: what it says of itself.
-        frames: its frames, the lost ones with them.
-        damage: what was passed over.
+        header: what the file says about itself.
+        frames: number of frames, lost ones included.
+        damage: what was skipped while it was decoded.
 
     Raises:
         OSError: the video cannot be read any more.
@@ -80,10 +82,14 @@ def provenance(
 
 
 def lost_frames(provenance: Mapping[str, Any]) -> list[list[int]]:
-    """Ranges (first, one after the last) of the frames that were lost, as a commit record has them; imported features
-    have none."""
+    """The frames that were lost, as ranges [first, one after the last).
+
+    Args:
+        provenance: from a commit record; that of imported features has none.
+    """
     damage = provenance.get("source", {}).get("damage") or {}
-    return damage.get("lost", [])
+    lost: list[list[int]] = damage.get("lost", [])
+    return lost
 
 
 @cache

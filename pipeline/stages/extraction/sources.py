@@ -1,5 +1,4 @@
-"""What extraction starts from: decoders, files already in the cache, imported features, and how much damage is
-accepted."""
+"""What extraction starts from: decoders, files already in the cache, imported features, and the limit of damage."""
 
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ class ExtractReport:
 
 
 def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decoding.decode") -> DecodeWorkers:
-    """Decoder processes as the experiment's machine and preprocessing sections have them."""
+    """Decoder processes with the experiment's settings; for `decoder` see `DecodeWorkers`."""
     machine, shape = experiment.machine, experiment.preprocess
     return DecodeWorkers(
         machine.decode_workers,
@@ -59,9 +58,9 @@ def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.dec
 
 
 def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry, weights_sha256: str) -> bool:
-    """Whether the cached features were made of the file as it is now, and with these weights.
+    """Whether the cached features were made from the file as it is now, and with these weights.
 
-    A namespace names the recipe of fine-tuned weights; trained again elsewhere, they can be others.
+    A namespace names the recipe of fine-tuned weights, not the weights: trained again elsewhere, they can differ.
     """
     provenance = store.record(namespace, entry.video_id).provenance
     if provenance["backbone"]["weights_sha256"] != weights_sha256:
@@ -83,16 +82,23 @@ def find_imported(
 ) -> ExtractReport:
     """The report of a split whose features were imported.
 
+    Args:
+        store: the cache.
+        namespace: the imported features.
+        videos: those of the split.
+        present: ids in the namespace.
+        quarantined: ids of videos that cannot be read; they are left out.
+
     Raises:
-        NotCached: naming the videos they lack.
+        NotCached: naming the videos without features.
         LengthMismatch: naming the videos that differ from their features by a clip or more, with both lengths.
     """
     entries = [video for video in videos if video.video_id not in quarantined]
     ids = [entry.video_id for entry in entries]
     if missing := [video_id for video_id in ids if video_id not in present]:
         raise NotCached(
-            f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: {_some(missing)}; "
-            f"the namespace holds {_some(sorted(present)) or 'none'}"
+            f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: "
+            f"{_some(missing)}; the namespace holds {_some(sorted(present)) or 'none'}"
         )
     wrong = [
         problem
@@ -102,20 +108,21 @@ def find_imported(
     if wrong:
         lines = "\n  ".join(wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN))
         raise LengthMismatch(
-            f"{namespace}: the imported features of {len(wrong)} of {len(ids)} videos are not as long as the videos:\n  {lines}\n"
-            "import them with the layout and the frames a clip that they have, or as equal parts (gig cache import --help)"
+            f"{namespace}: the imported features of {len(wrong)} of {len(ids)} videos are not as long as the videos:"
+            f"\n  {lines}\n"
+            "import them with the layout and the frames per clip that they have, or as equal parts "
+            "(gig cache import --help)"
         )
     return ExtractReport((), tuple(ids), tuple(sorted(quarantined)))
 
 
 def _length(record: CommitRecord, entry: VideoEntry) -> str | None:
-    """What is wrong where a video and its features differ by a clip, or a part of equal length, or more."""
+    """What is wrong when a video and its features differ by at least one clip, or one part of equal parts."""
     frames, facts = record.shapes["times"][0], record.provenance.get("imported", {})
     clips, length = facts.get("clips"), record.shapes["frames"][2]
     if clips and not facts["equal_parts"]:
-        return (
-            problem := length_problem(clips, facts["frames_per_clip"], entry.packets)
-        ) and f"{entry.video_id}: {problem}"
+        problem = length_problem(clips, facts["frames_per_clip"], entry.packets)
+        return f"{entry.video_id}: {problem}" if problem else None
     reach = -(-frames // clips) if clips and facts["equal_parts"] else length
     if abs(frames - entry.packets) < max(1, reach):
         return None
@@ -127,15 +134,16 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_damage(header: VideoHeader, frames: int, damage: Damage, policy: Decoding) -> str | None:
-    """What is lost of a damaged video that is kept, in words; None for a whole one.
+    """What a damaged video that is kept has lost, in words; None for a whole one.
 
     Args:
-        header: of the video.
-        frames: its frames, the lost ones with them.
-        damage: what was passed over while it was decoded.
-        policy: what is done with it.
+        header: what the file says about itself.
+        frames: number of frames, lost ones included.
+        damage: what was skipped while it was decoded.
+        policy: how much damage is accepted.
 
-    Raises DecodeError when the policy does not keep it.
+    Raises:
+        DecodeError: the policy does not keep the video.
     """
     if not damage and not header.fault:
         return None

@@ -17,8 +17,11 @@ __all__ = ["VideoSink", "WriteBehind"]
 
 
 class WriteBehind:
-    """One thread that does what it is given, in order; whoever is `waiting` calls ahead of it waits. Use it in a `with`
-    block."""
+    """One thread that makes the calls it is given, in order. Use it in a `with` block.
+
+    Args:
+        waiting: calls that may wait for the thread; who submits one more waits too.
+    """
 
     def __init__(self, waiting: int = 4) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -46,17 +49,17 @@ class WriteBehind:
 
 
 class VideoSink:
-    """One video's features: maps as they come, then the commit, or nothing at all.
+    """Writes one video's features: maps as they come, then the commit, or nothing at all.
 
     Args:
-        video_id: whose.
+        video_id: which video.
         writer: opened for the video.
-        averaged: clips of a segment, whose maps become one.
+        averaged: clips per segment; their maps are averaged.
         behind: the thread that writes.
 
     Attributes:
-        queued: clips that were promised, by the caller's count.
-        error: why the video came to nothing; None while it has not.
+        queued: clips whose maps will come; the caller counts them.
+        error: why the video could not be extracted; None as long as nothing went wrong.
         frames: decoded frames, once `finish` was called.
         loss: what damage has cost the video, in words; None for a whole one.
         settled: set when the video is committed or given up.
@@ -64,7 +67,7 @@ class VideoSink:
 
     def __init__(self, video_id: str, writer: FeatureWriter, averaged: int, behind: WriteBehind) -> None:
         self.video_id, self.queued, self.frames = video_id, 0, 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.loss: str | None = None
         self.settled = threading.Event()
         self._writer, self._averaged, self._behind = writer, averaged, behind
@@ -74,7 +77,14 @@ class VideoSink:
         self._times_s = np.empty(0)
 
     def take(self, view: int, maps: Maps, rows: slice, indices: np.ndarray) -> None:
-        """Some rows of a batch's maps, and frame numbers (n, L), of a view's next clips."""
+        """Write the maps of a view's next clips.
+
+        Args:
+            view: which view.
+            maps: those of a batch.
+            rows: the view's clips in it.
+            indices: (n, L), their frame numbers.
+        """
         self._received += len(indices)
         self._behind.submit(self._append, view, maps, rows, indices)
         self._commit_when_complete()
@@ -84,25 +94,25 @@ class VideoSink:
 
         Args:
             times_s: presentation times of all decoded frames.
-            provenance: called for what the commit record is to say.
+            provenance: gives the facts for the commit record.
         """
         self.frames, self._times_s, self._provenance = len(times_s), times_s, provenance
         self._commit_when_complete()
 
-    def give_up(self, error: Exception) -> None:
-        """Leave nothing of the video."""
+    def give_up(self, error: BaseException) -> None:
+        """Write nothing of the video."""
         self._behind.submit(self._settle, error)
 
     def _commit_when_complete(self) -> None:
         if self._provenance and self._received == self.queued:
-            self._behind.submit(self._settle, None)
+            self._behind.submit(self._settle)
 
     def _append(self, view: int, batch: Maps, rows: slice, indices: np.ndarray) -> None:
         if self.error:
             return
         try:
             self._write(view, batch.numpy()[rows], indices)
-        except Exception as error:  # handed on, as in `_settle`
+        except Exception as error:  # handed on, as by `_settle`
             self.error = error
 
     def _write(self, view: int, maps: np.ndarray, indices: np.ndarray) -> None:
@@ -111,7 +121,8 @@ class VideoSink:
         count = sum(len(part) for part, _ in parts) // self._averaged
         if not count:
             return
-        maps, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        maps = np.concatenate([part for part, _ in parts])
+        indices = np.concatenate([numbers for _, numbers in parts])
         whole = count * self._averaged
         self._parts[view] = [(maps[whole:], indices[whole:])] if whole < len(maps) else []
         maps = maps[:whole].reshape(count, self._averaged, *maps.shape[1:])
@@ -119,13 +130,15 @@ class VideoSink:
             view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1)
         )
 
-    def _settle(self, error: Exception | None) -> None:
+    def _settle(self, error: BaseException | None = None) -> None:
+        """Commit the video, unless there is an error; without a commit the writer leaves nothing."""
         if self.settled.is_set():
             return
         self.error = self.error or error
         try:
             with self._writer:
                 if self.error is None:
+                    assert self._provenance is not None  # only a video that is finished is settled without an error
                     self._writer.set_times(self._times_s)
                     self._writer.commit(self._provenance())
         except Exception as failure:  # handed on: whoever waits for the video raises it

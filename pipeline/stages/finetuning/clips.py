@@ -10,17 +10,18 @@ import numpy as np
 import torch
 
 from pipeline.config import Experiment
+from pipeline.data.decoding.messages import Job, Select
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.decoding.stream import Job, Pictures, Select, VideoStream
+from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
 
-__all__ = ["Ahead", "BagSource"]
+__all__ = ["Ahead", "ClipSource"]
 
 Plan = Callable[[int], Iterable[tuple[np.ndarray, bool]]]
 
 
-class BagSource:
+class ClipSource:
     """Clips of training videos, in the order asked for.
 
     What is drawn follows from seed, epoch and video alone: neither the number of workers nor the order of videos
@@ -89,7 +90,7 @@ def _flipped_views(options: dict, frames: int) -> list[tuple[np.ndarray, bool]]:
     return [(plan, view % 2 == 1) for view, plan in enumerate(plan_views(frames, **options))]
 
 
-def _bags(video: Pictures, plan: Plan) -> Iterator[np.ndarray]:
+def _bags(video: TimesAndPictures, plan: Plan) -> Iterator[np.ndarray]:
     """The planned clips (T, c, L, S, S, 3) of a video, plan by plan."""
     times, pictures = video
     for indices, flipped in plan(len(times)):

@@ -32,7 +32,7 @@ from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.outputs import check_space, keep_if_made_from, whole_file
 from pipeline.stages.common.recipes import TUNED_BACKBONE
 from pipeline.stages.extraction.sources import experiment_workers
-from pipeline.stages.finetuning.clips import BagSource
+from pipeline.stages.finetuning.clips import ClipSource
 from pipeline.stages.finetuning.loop import CHECKPOINTS, FineTuning, LabelledVideos
 from pipeline.stages.finetuning.team import ALONE, Team, launch, team, tell
 from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
@@ -136,7 +136,7 @@ def _train(
     with ExitStack() as stack:
         workers = stack.enter_context(experiment_workers(experiment))
         board = stack.enter_context(SummaryWriter(folder / "tensorboard")) if member.rank == 0 else None
-        bags = BagSource(experiment, manifest, workers)
+        bags = ClipSource(experiment, manifest, workers)
         training = FineTuning(experiment, run, model, data, bags, folder, member, progress, board)
         training.run_all()
     if member.rank == 0:
@@ -160,7 +160,7 @@ def _write(folder: Path, training: FineTuning, start: TrainedHead, experiment: E
     check_space(folder, sum(value.nbytes for value in full_state(model.network).values()))
     facts = {
         "started_from": model.network.weights_sha256,
-        "videos": len(training.data.training),
+        "videos": len(training.data.fitting),
         "trained_weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": len(state.history),
         "steps": state.steps,

@@ -23,11 +23,11 @@ from pipeline.models.live import LiveModel
 from pipeline.models.losses import vs_loss
 from pipeline.progress import Progress
 from pipeline.stages.common.checkpoints import latest_checkpoint, save_checkpoint, unfit_checkpoint
-from pipeline.stages.finetuning.clips import Ahead, BagSource
+from pipeline.stages.finetuning.clips import Ahead, ClipSource
 from pipeline.stages.finetuning.team import Team
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.train import TERMS
-from pipeline.stages.training.validation import LiveValidation, loss_options
+from pipeline.stages.training.validation import LiveValidation, loss_settings
 
 __all__ = ["CHECKPOINTS", "FineTuning", "LabelledVideos", "accumulate", "learning_rate_factor", "make_optimizer"]
 
@@ -64,7 +64,7 @@ class FineTuning:
         run: Run,
         model: LiveModel,
         data: LabelledVideos,
-        source: BagSource,
+        source: ClipSource,
         folder: Path,
         member: Team,
         progress: Progress | None,
@@ -251,9 +251,13 @@ def accumulate(
         some = video_ids[i : i + at_once]
         wanted = torch.stack([labels[v] for v in some]).to(device)  # waits for a GPU, so it comes first
         outputs = model.outputs(clips.take(len(some)), [f"{draw} {v}" for v in some])
-        options = loss_options(run.head)
-        terms = [vs_loss(output, label[None], **options) for output, label in zip(outputs, wanted, strict=True)]
-        loss = sum(term.total for term in terms) / batch
+        settings = loss_settings(run.head)
+        terms = [
+            vs_loss(output.video_logits, output.segment_logits, label[None], settings)
+            for output, label in zip(outputs, wanted, strict=True)
+        ]
+        totals = [term.total for term in terms]
+        loss = sum(totals[1:], start=totals[0]) / batch
         (scaler.scale(loss) if scaler else loss).backward()
         clips.prepare(at_once)
         found = torch.stack([torch.stack([getattr(t, term).detach() for t in terms]).sum() for term in TERMS]).tolist()

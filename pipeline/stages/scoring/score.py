@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from cache import FeatureStore
 from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.sampling import windows_to_frames
 from pipeline.data.tables import safe_row
 from pipeline.errors import PipelineError
@@ -26,7 +27,7 @@ from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.extraction.provenance import lost_frames
-from pipeline.stages.training.bags import Windows, in_parts, reduce_windows
+from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
 
@@ -34,6 +35,7 @@ __all__ = [
     "VideoScores",
     "score_split",
     "score_video",
+    "score_videos",
     "smooth",
     "table_facts",
     "table_path",
@@ -69,7 +71,7 @@ class VideoScores:
 
 
 def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian of order 0 along axis 0, edges repeated; (n, C) -> (n, C)."""
+    """Gaussian filter along axis 0 with the edges repeated, (n, C) -> (n, C); a sigma of 0 changes nothing."""
     return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
 
 
@@ -79,16 +81,22 @@ def score_video(
     video_id: str,
     head: TrainedHead,
     scoring: Scoring,
-    reduced: Windows | None = None,
+    reduced: Iterator[ReducedWindows] | None = None,
 ) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
 
-    `reduced` are the video's windows, where they have been reduced before.
+    Args:
+        store: the cache.
+        namespace: its part with the features.
+        video_id: which video.
+        head: the trained head.
+        scoring: settings.
+        reduced: the video's windows, where they have been reduced before.
     """
     reader = store.reader(namespace, video_id)
     count, outputs = reader.shape[1], 1 + len(head.classes)
-    # Filled in place: small results kept between the large arrays of every step would leave holes that memory never
-    # gives back.
+    # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
+    # memory is then never given back.
     window_scores = np.empty((count, outputs), dtype=np.float32)
     positions = np.empty((count, head.settings.k if head.settings.reduction == "spatial" else 0), dtype=np.int64)
     own = np.empty(count, dtype=np.float64)
@@ -115,17 +123,24 @@ def score_video(
 
 
 def table_path(folder: Path, video_id: str) -> Path:
-    """Where a video's score table lies in a folder of them."""
+    """Where the score table of a video lies in a folder of score tables."""
     return folder / "frames" / f"{escape(video_id)}.parquet"
 
 
 def write_scores(
     folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], facts: Mapping[str, object] | None = None
 ) -> Path:
-    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet; returns the
-    first.
+    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet.
 
-    `facts` say where the scores of the first come from, as plain data; `table_facts` reads them.
+    Args:
+        folder: where both go.
+        video_id: which video.
+        scores: its scores.
+        classes: C names.
+        facts: where the scores come from, as plain data; stored in the first table, `table_facts` reads them.
+
+    Returns:
+        The path of the first table.
     """
     count = len(scores.frames)
     columns = {
@@ -145,25 +160,25 @@ def write_scores(
     tables = {folder / "windows" / final.name: pa.table(windows), final: pa.table(columns)}
     if facts is not None:
         tables[final] = tables[final].replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True)})
-    for path, table in tables.items():  # that of the frames last: where it lies, the video is done
+    for path, table in tables.items():  # the table of frames last: when it is there, the video is done
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:
             pq.write_table(table, partial)
     return final
 
 
-def table_facts(path: Path) -> dict | None:
-    """The facts that a score table carries; None where it has none. Raises PipelineError for a file that is no
-    table."""
+def table_facts(path: Path) -> dict[str, Any] | None:
+    """The facts stored in a score table; None if there are none. Raises PipelineError for a file that is no table."""
     try:
         found = (pq.read_schema(path).metadata or {}).get(FACTS)
-        return None if found is None else json.loads(found)
+        facts: dict[str, Any] | None = None if found is None else json.loads(found)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise PipelineError(f"{path}: not a score table ({error})") from error
+    return facts
 
 
 def write_csv(table: Path) -> Path:
-    """Write a score table once more as CSV, beside it; returns the path."""
+    """Write a score table as CSV too, beside it; returns the path."""
     columns = pq.read_table(table)
     final = table.with_suffix(".csv")
     with whole_file(final) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
@@ -181,23 +196,46 @@ def score_split(
     head_folder: Path,
     folder: Path,
     progress: Progress | None = None,
-    reduced: Callable[[str], Windows] | None = None,
+    reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
 ) -> None:
-    """Score every test video of the manifest with a trained head; index.json lists tables, frame counts and lost
-    frames, and the class thresholds, where a validation split chose them.
+    """As `score_videos`, of every test video of the manifest."""
+    score_videos(experiment, run_name, manifest.split("test"), namespace, head_folder, folder, progress, reduced)
 
-    Tables that lie in `folder` already, made with this head before the work was broken off, are kept. `reduced` gives a
-    video's windows, where they have been reduced before.
 
-    Raises FeatureMismatch where the features of a video are not made as those that the head was trained on.
+def score_videos(
+    experiment: Experiment,
+    run_name: str,
+    videos: Sequence[VideoEntry],
+    namespace: str,
+    head_folder: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
+) -> None:
+    """Score videos whose windows are cached with a trained head.
+
+    Writes one table per video, and index.json with tables, frame counts, lost frames, and the class thresholds if a
+    validation split chose them. Tables that an interrupted run with this head left in `folder` are kept.
+
+    Args:
+        experiment: settings.
+        run_name: one of its runs.
+        videos: which.
+        namespace: the part of the cache that has their windows.
+        head_folder: the trained head.
+        folder: where the tables go.
+        progress: told how far it is.
+        reduced: gives the windows of a video, where they have been reduced before.
+
+    Raises:
+        FeatureMismatch: the features of a video were made in another way than those that the head was trained on.
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
     file = head_folder / "head.safetensors"
     head = load_head(file)
-    videos = manifest.split("test")
-    keep_if_made_from(folder, file_sha256(head_folder / "head.safetensors"))
-    index = {}
+    keep_if_made_from(folder, file_sha256(file))
+    index: dict[str, dict[str, object]] = {}
     for number, entry in enumerate(videos):
         if progress:
             progress(number, len(videos), f"scoring {entry.video_id}")
@@ -211,7 +249,7 @@ def score_split(
         index[entry.video_id] = {"file": path.name, "decoded_frames": len(reader.times()), "sha256": file_sha256(path)}
         if lost := lost_frames(reader.record.provenance):
             index[entry.video_id]["lost_frames"] = lost
-    document = {"classes": list(head.classes), "videos": index}
+    document: dict[str, object] = {"classes": list(head.classes), "videos": index}
     if thresholds := read_thresholds(head_folder, head.classes):
         document["thresholds"] = thresholds
     (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -23,15 +23,16 @@ class ScoreForm:
     """How the files of another system are to be read.
 
     Attributes:
-        stride: frames that a score stands for; 1 is a score a frame.
-        tail: what the last frames get, as `per_frame`.
-        clip_frames: scores are one a frame, of whole clips of so many frames: those of a video end with its last whole
-            clip, and the frames after it have none; or the last clip was filled up, and the surplus is left out.
-        equal_parts: scores are of equal parts of a video, however long it is.
+        stride: frames per score; 1 means one score per frame.
+        tail: what the last frames get, as in `per_frame`.
+        clip_frames: there is one score per frame, made from whole clips of this many frames. The scores end with the
+            last whole clip, and the frames after it have none; or the last clip was filled up, and the surplus scores
+            are left out.
+        equal_parts: the scores are of equal parts of a video, however long it is.
         suffix: end of the names of files, or of arrays in a file, that is not part of the video id, such as `_pred`.
-        order: a list of the videos whose scores lie one after the other in a single array.
-        crops: `mean`: scores are of several crops of a frame, which are averaged.
-        array: the name of the array in files that hold several.
+        order: file that lists the videos whose scores lie one after the other in a single array.
+        crops: `mean` when there are scores of several crops of a frame, which are to be averaged.
+        array: name of the array in files that hold several.
     """
 
     stride: int = 1
@@ -52,17 +53,19 @@ class ScoreForm:
                 "scores are of a stride, of whole clips, or of equal parts of a video: give one of the three"
             )
 
-    def facts(self) -> dict:
-        """For a report: what was asked for beside stride and tail."""
+    def facts(self) -> dict[str, object]:
+        """For a report: stride and tail, and every other setting that is not the default."""
         plain = asdict(self) | {"order": self.order and self.order.name}
         return {
             key: value for key, value in plain.items() if key in ("stride", "tail") or value not in (None, False, "")
         }
 
     def counts(self, frames: int) -> tuple[int, ...]:
-        """Numbers of scores that a video of so many frames may have; none where any may be, or the stride does not fit.
+        """How many scores a video of this many frames may have.
 
-        Of whole clips there are three: those that are full, with the one that was filled up, and as many as frames.
+        Returns:
+            With `clip_frames` three numbers: without the last clip that is not whole, with it filled up, or one per
+            frame. With `equal_parts`, where any number is right, and for a stride that does not fit, none. Else one.
         """
         if self.equal_parts:
             return ()
@@ -73,9 +76,9 @@ class ScoreForm:
         return () if expected is None else (expected,)
 
     def to_frames(self, video_id: str, scores: np.ndarray, frames: int) -> np.ndarray:
-        """A score for every frame, (n, ...) -> (N, ...); with `clip_frames` as they are, which may be fewer or more.
+        """One score for every frame, (n, ...) -> (N, ...); with `clip_frames` the scores as they are.
 
-        Raises LengthMismatch for another number of scores than there may be.
+        Raises LengthMismatch for a number of scores that is not among `counts`.
         """
         if self.equal_parts:
             return _by_proportion(scores, frames)
@@ -84,27 +87,28 @@ class ScoreForm:
         if len(scores) not in (counts := self.counts(frames)):
             needed = " or ".join(str(count) for count in sorted(set(counts)))
             raise LengthMismatch(
-                f"{video_id}: {len(scores)} scores for {frames} frames; whole clips of {self.clip_frames} frames need {needed}"
+                f"{video_id}: {len(scores)} scores for {frames} frames; "
+                f"whole clips of {self.clip_frames} frames need {needed}"
             )
         return scores
 
 
 def per_frame(video_id: str, scores: np.ndarray, frames: int, stride: int, tail: str) -> np.ndarray:
-    """A score for every frame: score i stands for frames [i * stride, (i + 1) * stride).
+    """One score for every frame: score i stands for frames [i * stride, (i + 1) * stride).
 
     Args:
         video_id: for messages.
         scores: (n, ...) float.
         frames: N.
-        stride: frames of a score.
-        tail: what the last N mod stride frames get. `exact`: there are none. `partial`: they have a score of their own,
-            the last. `repeat`: they have none, and get that of the frames before them.
+        stride: frames per score.
+        tail: what the last N mod stride frames get. `exact`: there are no such frames. `partial`: the last score.
+            `repeat`: there is no score for them, and they get that of the frames before them.
 
     Returns:
         (N, ...) float.
 
     Raises:
-        LengthMismatch: n is another number than that.
+        LengthMismatch: n does not fit stride and tail.
     """
     if tail not in TAILS:
         raise ValueError(f"tail: expected one of {', '.join(TAILS)}, got {tail!r}")

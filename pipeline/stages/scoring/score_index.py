@@ -1,7 +1,7 @@
-"""What a folder of `gig score` holds: which table is which file's, by which head and settings it was made.
+"""The index of a folder that `gig score` writes: which table belongs to which file, and how it was made.
 
 Every table carries its own facts, so that they are written in one step with it; `index.json` gathers them in the form
-that the pipeline's own score folders have. A folder is of one head and one set of settings.
+that the pipeline's own score folders have. All tables of a folder are made with one head and one set of settings.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import OutputError
@@ -19,28 +20,28 @@ from pipeline.stages.scoring.score import table_facts, table_path
 
 __all__ = ["ScoreIndex"]
 
+Sections = Mapping[str, Mapping[str, object]]
+
 
 @dataclass(frozen=True)
 class ScoreIndex:
     """The index of one folder, for one head and its settings.
 
     Attributes:
-        folder: of the tables.
-        made_with: what decides the scores but for the video: section -> setting -> value.
-        about: what else index.json says at its top.
+        folder: where the tables lie.
+        made_with: what decides the scores besides the video: section -> setting -> value.
+        about: further entries of index.json.
         videos: video id -> its entry.
     """
 
     folder: Path
-    made_with: Mapping[str, Mapping[str, object]]
+    made_with: Sections
     about: Mapping[str, object]
-    videos: dict[str, dict]
+    videos: dict[str, dict[str, Any]]
 
     @classmethod
-    def open(
-        cls, folder: Path, made_with: Mapping[str, Mapping[str, object]], about: Mapping[str, object]
-    ) -> ScoreIndex:
-        """Read what the folder holds, if anything. Raises OutputError where it is the work of something else."""
+    def open(cls, folder: Path, made_with: Sections, about: Mapping[str, object]) -> ScoreIndex:
+        """Read what the folder holds, if anything. Raises OutputError when something else was made there."""
         path = folder / "index.json"
         if not path.exists():
             return cls(folder, made_with, about, {})
@@ -60,7 +61,7 @@ class ScoreIndex:
         )
 
     def check(self, video_id: str, file: Path) -> bool:
-        """Whether the table of a file lies in the folder already and holds what scoring it again would give.
+        """Whether the table of a file is there already and holds what scoring the file again would give.
 
         Args:
             video_id: names the table.
@@ -75,7 +76,9 @@ class ScoreIndex:
             return False
         facts = table_facts(path)
         if facts is None or "source" not in facts:
-            raise OutputError(f"{path} is there already, and says not of which file; remove it or give another --out")
+            raise OutputError(
+                f"{path} is there already and does not say of which file; remove it or give another --out"
+            )
         source, content = facts["source"], content_sha256(file)
         if source["path"] != str(file.resolve()) and source["sha256"] != content:
             raise OutputError(
@@ -87,9 +90,10 @@ class ScoreIndex:
         return source["sha256"] == content and not damaged and (self.folder / "windows" / path.name).exists()
 
     def add(self, video_id: str) -> None:
-        """Take a table into index.json, by the facts that it carries."""
+        """Enter a table, which was just written or found good by `check`, into index.json."""
         path = table_path(self.folder, video_id)
         facts = table_facts(path)
+        assert facts is not None
         entry = {key: facts[key] for key in ("decoded_frames", "source", "damage")}
         self.videos[video_id] = {"file": path.name, "sha256": file_sha256(path)} | entry
         self._write()
@@ -104,8 +108,8 @@ def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
     return (folder / "frames" / entry["file"]).exists()
 
 
-def _check_same(path: Path, held: Mapping[str, Mapping], wanted: Mapping[str, Mapping]) -> None:
-    """Raise OutputError naming the settings in which what lies there differs from what is to be made."""
+def _check_same(path: Path, held: Sections, wanted: Sections) -> None:
+    """Raise OutputError, naming every setting that differs, unless both are the same."""
     before, now = _flat(held), _flat(wanted)
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     if names:
@@ -115,5 +119,5 @@ def _check_same(path: Path, held: Mapping[str, Mapping], wanted: Mapping[str, Ma
         )
 
 
-def _flat(sections: Mapping[str, Mapping]) -> dict[str, object]:
+def _flat(sections: Sections) -> dict[str, object]:
     return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}

@@ -1,4 +1,4 @@
-"""`gig score`: score tables of any video files, which need no list and no labels.
+"""`gig score`: score tables of any video files, without a list of videos or labels.
 
 A file that cannot be read costs its own table and no other. Each file's features are dropped as soon as it is scored,
 and a repeated run keeps the tables of files that have not changed.
@@ -7,7 +7,6 @@ and a repeated run keeps the tables of files that have not changed.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from cache import CacheError, FeatureStore
 from pipeline.config import Experiment
 from pipeline.errors import DecodeError, PipelineError
 from pipeline.hashing import file_sha256
-from pipeline.progress import Progress, Say
+from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.device import choose_precision, pick_device
-from pipeline.stages.common.feature_recipe import experiment_recipe
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import VERSIONS, weights_identity
@@ -29,8 +27,6 @@ from pipeline.stages.training.validation import read_thresholds
 
 __all__ = ["ScoreReport", "quarantine_of", "score_files"]
 
-NAMESPACE = "scratch"
-
 
 @dataclass(frozen=True)
 class ScoreReport:
@@ -39,8 +35,8 @@ class ScoreReport:
     Attributes:
         tables: score tables of all files that have one, in the order of the files; CSV where that was asked for.
         scored: files that were scored now.
-        kept: files whose table was there already, made of the same content with the same head and settings.
-        damaged: files that were scored without what is damaged of them.
+        kept: files whose table was there already, made from the same content with the same head and settings.
+        damaged: files of which damaged parts were left out.
         failed: file -> why it could not be scored.
     """
 
@@ -65,31 +61,31 @@ def score_files(
     *,
     as_csv: bool = False,
     progress: Progress | None = None,
-    say: Say = lambda message: None,
+    say: Say = silent,
     warnings: Sequence[str] = (),
 ) -> ScoreReport:
     """Score any video files, of one frame or many, with a trained head.
 
-    Writes a table per file to `folder`, index.json, and a record in quarantine/ of every file that cannot be read; such
-    a file is tried again by the next call that names it.
+    Writes to `folder` one table per file, index.json, and in quarantine/ a record of every file that cannot be read;
+    such a file is tried again by the next call that names it.
 
     Args:
         experiment: settings.
         run_name: one of its runs, for the scoring section.
-        head_folder: of the trained head.
+        head_folder: the trained head.
         files: video files, or folders of images; a table has the name of its file.
-        folder: of the tables.
+        folder: where the tables go.
         as_csv: write each table as CSV too.
         progress: told how far it is.
-        say: told what the user should know, each of it once: damage, files that cannot be read, files that are not
-            scored again.
-        warnings: what index.json is to say of the scores as a whole.
+        say: told every event that the user should know of: damage, files that cannot be read, files that are not scored
+            again.
+        warnings: warnings about the scores as a whole, for index.json.
 
     Raises:
         OutputError: a table would replace that of another file or another head, or cannot be written.
-        FeatureMismatch: the head was trained on other features than these.
-        PipelineError: two files have one name.
-        CacheError: the temporary folder cannot be written. The tables of the files before it are there.
+        FeatureMismatch: the head was trained on features that were made in another way.
+        PipelineError: two files have the same name.
+        CacheError: the temporary folder cannot be written. Tables finished before it are kept.
     """
     named = _named(files, say)
     path = head_folder / "head.safetensors"
@@ -111,7 +107,7 @@ def score_files(
 
 
 class _Scoring:
-    """One call's work: what is done of it, file by file."""
+    """One call's work: what became of each file so far."""
 
     def __init__(
         self,
@@ -131,8 +127,7 @@ class _Scoring:
         self._failed: dict[str, str] = {}
 
     def sort_out(self, named: dict[str, Path]) -> dict[str, Path]:
-        """The files that are to be scored; keeps the tables that are there. Raises OutputError before any work is
-        done."""
+        """The files to score; the tables of the others are kept. Raises OutputError before any work is done."""
         todo = {}
         for name, file in named.items():
             try:
@@ -159,36 +154,26 @@ class _Scoring:
         return todo
 
     def extract_and_score(self, todo: dict[str, Path], head_path: Path, progress: Progress | None) -> None:
-        """Extract the features of the files into a temporary folder, and score each file as soon as its features are
-        there."""
-        from pipeline.stages.extraction.loop import Extractor
-        from pipeline.stages.extraction.sources import experiment_workers
-
-        experiment = self._experiment
+        """Score each file as soon as its features are extracted, into a temporary folder."""
+        from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_store
 
         def tell(message: str) -> None:
             if progress:
                 progress(len(self._scored) + len(self._failed), len(todo), message)
 
-        def watch(name: str, frames: int) -> None:
-            tell(f"extracting {name}, frame {frames}")
-
-        tell("loading the backbone")
-        extractor = Extractor(experiment, say=self._say)
-        at_hand = experiment_recipe(experiment, extractor.engine.network, extractor.precision)
-        for warning in check_features(self._head, head_path, at_hand, experiment):
+        extraction = ScratchExtraction(self._experiment, tell, self._say)
+        for warning in check_features(self._head, head_path, extraction.recipe, self._experiment):
             self._say(f"warning: {warning}")
-        with tempfile.TemporaryDirectory(prefix="gig-score-") as scratch, experiment_workers(experiment) as workers:
-            store = FeatureStore.open(scratch)
-            for outcome in extractor.extract(list(todo.items()), "test", store, NAMESPACE, workers, self._say, watch):
+        with scratch_store(self._say) as store:
+            for outcome in extraction.extract(todo, store):
                 if outcome.error:
                     self._fail(outcome.video_id, todo[outcome.video_id], outcome.error)
                 else:
-                    self._score(store, outcome.video_id, todo[outcome.video_id])
+                    self._score(store, extraction.namespace, outcome.video_id, todo[outcome.video_id])
         tell("scored")
 
     def report(self, names: Sequence[str]) -> ScoreReport:
-        """What was done, once it is."""
+        """What was done, in the order of the names."""
         done = [name for name in names if name not in self._failed]
         tables = [table_path(self._index.folder, name) for name in done]
         if self._as_csv:
@@ -197,10 +182,10 @@ class _Scoring:
         scored = tuple(name for name in names if name in self._scored)
         return ScoreReport(tuple(tables), scored, tuple(self._kept), damaged, self._failed)
 
-    def _score(self, store: FeatureStore, name: str, file: Path) -> None:
-        origin = store.record(NAMESPACE, name).provenance["source"]
-        scores = score_video(store, NAMESPACE, name, self._head, self._scoring)
-        store.discard(NAMESPACE, name)
+    def _score(self, store: FeatureStore, namespace: str, name: str, file: Path) -> None:
+        origin = store.record(namespace, name).provenance["source"]
+        scores = score_video(store, namespace, name, self._head, self._scoring)
+        store.discard(namespace, name)
         facts = {
             "made_with": self._index.made_with,
             "source": {"path": str(file.resolve()), "bytes": origin["bytes"], "sha256": origin["sha256"]},
@@ -226,14 +211,15 @@ class _Scoring:
 
 
 def _named(files: Sequence[Path], say: Say) -> dict[str, Path]:
-    """Table name -> file. Raises PipelineError where two files have one name."""
+    """Table name -> file. Raises PipelineError when two files have the same name."""
     named: dict[str, Path] = {}
     for file in files:
         name = Path(os.path.abspath(file)).name
         before = named.get(name)
         if before and before.resolve() != file.resolve():
             raise PipelineError(
-                f"{before} and {file}: two videos of one name would share a score table; score them into different --out folders"
+                f"{before} and {file}: two videos of the same name would share a score table; "
+                "score them into different --out folders"
             )
         if before:
             say(f"{file} was given twice; it is scored once")
@@ -242,7 +228,7 @@ def _named(files: Sequence[Path], say: Say) -> dict[str, Path]:
 
 
 def _made_with(experiment: Experiment, run_name: str, head_path: Path) -> dict[str, dict[str, object]]:
-    """What decides scores but for the video."""
+    """What decides the scores besides the video."""
     backbone = experiment.backbone
     precision = choose_precision(backbone.precision, pick_device(experiment.machine.device))
     return {

@@ -1,35 +1,33 @@
-"""Score tables, ours or of any other system, as arrays by video id; and their form as a submission.
+"""Score tables, ours or those of any other system, as arrays by video id.
 
-Our own folder has an index.json that says which table is which video's, and how many frames were decoded. Files of
-other systems are those of `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was asked
-for.
+Our own folders have an index.json that says which table belongs to which video, and how many frames were decoded. Files
+of other systems are read by `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was
+asked for.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pipeline.data.formats.cityscene import write_task2
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.problems import Problems
-from pipeline.data.tables import safe_row
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.metrics.temporal import runs
-from pipeline.stages.scoring.score_files import columns_of, open_table, read_score_files
+from pipeline.stages.scoring.score_columns import columns_of, open_table
+from pipeline.stages.scoring.score_files import read_score_files
 from pipeline.stages.scoring.score_form import ScoreForm, per_frame
 
 __all__ = [
     "ScoreForm",
     "ScoreTables",
     "end_with_videos",
-    "export_submission",
     "per_frame",
+    "read_index",
     "read_lengths",
     "read_scores",
     "read_tables",
@@ -39,18 +37,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ScoreTables:
-    """Scores of some videos, a value a frame.
+    """Scores of some videos, one value per frame.
 
     Attributes:
         general: video id -> (N,) float64, how anomalous a frame is.
         classwise: video id -> (N, C) float64; None where the tables hold no classes.
-        thresholds: (C,) chosen with the head on a validation split, None for a class that it could not judge; None
-            without one.
-        notes: what was not read of the files, or done to the scores.
-        video_frames: video id -> frames of the video, where scores may end before it does; None where there is one for
-            each.
-        lost: video id -> ranges (first, one after the last) of frames that could not be decoded and have the scores of
-            those before them; of videos that have any, where the tables say so.
+        thresholds: (C,) chosen with the head on a validation split, None for a class that the split could not judge;
+            None where there was no validation split.
+        notes: what was not read, or what was done to the scores, one sentence each.
+        video_frames: video id -> frames of the video, where scores may end before the video; None where every frame has
+            a score.
+        lost: video id -> ranges [first, one after the last) of frames that could not be decoded and have the score of
+            the frame before them; only videos that have any.
     """
 
     general: dict[str, np.ndarray]
@@ -68,8 +66,8 @@ def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndar
         Class scores (N, C) float64 and the decoded frame count of every video, by id.
 
     Raises:
-        LengthMismatch: a table has not one row for every decoded frame.
-        PipelineError: a table or the index is missing, or the classes are others.
+        LengthMismatch: a table does not have one row per decoded frame.
+        PipelineError: a table or the index is missing, or the classes differ.
     """
     _, scores, counts = _indexed(folder, classes)
     return scores, counts
@@ -78,8 +76,8 @@ def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndar
 def _indexed(
     folder: Path, classes: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
-    """As `read_scores`, with the anomaly scores (N,) of every video before them."""
-    index = _index(folder)
+    """As `read_scores`, and before the class scores the anomaly scores (N,) of every video."""
+    index = read_index(folder)
     if tuple(index["classes"]) != tuple(classes):
         expected, got = ", ".join(classes), ", ".join(index["classes"])
         raise PipelineError(f"{folder / 'index.json'}: expected the classes {expected}, got {got}")
@@ -106,13 +104,13 @@ def read_tables(
     Args:
         source: the folder, or a file.
         classes: C anomaly classes.
-        lengths: video id -> frames of all videos to evaluate. The index, where there is one, knows better, unless
-            `form` says that scores are of whole clips.
-        form: what the scores stand for and how they are read; None is a score for every frame.
+        lengths: video id -> frames; exactly the videos to evaluate. An index knows the lengths better and takes
+            precedence, unless `form` says that scores are of whole clips.
+        form: what the scores stand for and how they are read; None means one score per frame.
 
     Raises:
         LengthMismatch: there are too few or too many scores.
-        PipelineError: scores are missing, surplus or in no form that is read, or not finite; the message names the
+        PipelineError: scores are missing, surplus, not finite, or in a form that is not read; the message names the
             video.
     """
     form = form or ScoreForm()
@@ -143,7 +141,7 @@ def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form:
     if form.clip_frames:
         for video_id, values in general.items():
             form.to_frames(video_id, values, lengths[video_id])
-    index = _index(folder)
+    index = read_index(folder)
     thresholds = index.get("thresholds")
     lost = {video_id: facts["lost_frames"] for video_id, facts in index["videos"].items() if "lost_frames" in facts}
     tables = ScoreTables(general, scores, None if thresholds is None else tuple(thresholds), lost=lost)
@@ -151,17 +149,20 @@ def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form:
 
 
 def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTables:
-    """Tables of clips, which end with the last whole clip of a video or go beyond its last frame, within the videos.
+    """Make scores of whole clips, which may end before or after the last frame of a video, fit the videos.
 
-    Scores of frames that a video does not have are left out; frames without a score are in no figure. Notes say of
-    which videos. A length of 0 is not known and changes nothing.
+    Scores beyond the last frame are left out; frames without a score are in no metric. Notes name the videos.
+
+    Args:
+        tables: the scores.
+        lengths: video id -> frames; 0 where they are not known, and then nothing is changed.
     """
     frames = {v: lengths[v] or len(scores) for v, scores in tables.general.items()}
     beyond = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) > frames[v]}
     short = {v: (len(scores), frames[v]) for v, scores in tables.general.items() if len(scores) < frames[v]}
     notes = list(tables.notes)
     for off, what in (
-        (short, "frames after the last clip have no score and are in no figure"),
+        (short, "frames after the last clip have no score and are in no metric"),
         (beyond, "scores after the last frame are left out"),
     ):
         if off:
@@ -173,78 +174,29 @@ def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTab
 
 
 def resolve_thresholds(chosen: Sequence[float | None] | None, default: float, classes: int) -> list[float]:
-    """theta of every class: the one chosen on a validation split, else the default."""
+    """Threshold (theta) of every class: the one chosen on a validation split, else the default."""
     return [default if theta is None else theta for theta in chosen or [None] * classes]
 
 
 def read_lengths(file: Path) -> dict[str, int]:
-    """Frames of videos from a table of frame counts (pipeline.data.frame_counts), such as the per_video.csv of an
-    evaluation."""
+    """Video id -> frames, from a table of frame counts such as the per_video.csv of an evaluation.
+
+    Raises PipelineError for a file that is no such table, see `pipeline.data.frame_counts`.
+    """
     problems = Problems()
-    found = {video_id: row.frames for video_id, row in read_frame_counts(file, problems).items()}
+    found = {video_id: row.n_frames for video_id, row in read_frame_counts(file, problems).items()}
     problems.raise_any()
     return found
 
 
-def export_submission(
-    source: Path,
-    out: Path,
-    threshold: float,
-    classes: Sequence[str] = (),
-    lengths: Mapping[str, int] | None = None,
-    form: ScoreForm | None = None,
-) -> tuple[Path, Path]:
-    """Write score tables as the two CitySCENE tasks.
-
-    task1.csv has video, frame, score: the anomaly score of every frame. task2.csv has video, class, start, end, score:
-    the maximal runs of frames whose class score is at least the threshold, the end not part of them, with their mean
-    score.
-
-    Args:
-        source: of the score tables.
-        out: where the two files go.
-        threshold: theta of the classes for which none was chosen with the head.
-        classes: of tables without an index, see `read_tables`.
-        lengths: of tables without an index, see `read_tables`.
-        form: of tables without an index, see `read_tables`.
-    """
-    if (source / "index.json").is_file():
-        index = _index(source)
-        classes, lengths = tuple(index["classes"]), {v: facts["decoded_frames"] for v, facts in index["videos"].items()}
-    elif lengths is None:
-        raise PipelineError(
-            f"{source}: these tables have no index: their classes and lengths come from a manifest (--truth)"
-        )
-    tables = read_tables(source, classes, lengths, form)
-    if tables.classwise is None:
-        raise PipelineError(f"{source}: the tables hold no class scores, which task 2 is of")
-    anomaly, scores = tables.general, tables.classwise
-    limits = resolve_thresholds(tables.thresholds, threshold, len(classes))
-    out.mkdir(parents=True, exist_ok=True)
-    paths = out / "task1.csv", out / "task2.csv"
-    with paths[0].open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("video", "frame", "score"))
-        for video_id in sorted(scores):
-            (name,) = safe_row([video_id])
-            writer.writerows((name, i, f"{value:.6f}") for i, value in enumerate(anomaly[video_id]))
-    rows = (
-        (video_id, label, start, end, float(scores[video_id][start:end, c].mean()))
-        for video_id in sorted(scores)
-        for c, label in enumerate(classes)
-        for start, end in runs(scores[video_id][:, c] >= limits[c])
-    )
-    with paths[1].open("w", newline="", encoding="utf-8") as stream:
-        write_task2(stream, rows)
-    return paths
-
-
-def _index(folder: Path) -> dict:
+def read_index(folder: Path) -> dict[str, Any]:
+    """The content of index.json: classes, videos and thresholds. Raises PipelineError when it cannot be read."""
     path = folder / "index.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PipelineError(f"{path}: the index of the score tables cannot be read ({error.strerror})") from error
+    return index
 
 
 def _same_videos(folder: Path, scores: Collection[str], wanted: Collection[str]) -> None:

@@ -1,12 +1,13 @@
-"""Reduced features on disk, for runs that share a reduction: the maps are read once, not once a run.
+"""Reduced features on disk, for runs that share a reduction: the maps are read once, not once per run.
 
 `train.safetensors` holds the bags of all training videos with the channel statistics, `<key>.safetensors` the vectors
-of a test video's windows. Both are float32, so that what is made from them is what is made from the maps.
+of a test video's windows. Both are float32, so that heads and scores are the same as those made from the maps.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,7 +22,8 @@ from pipeline.errors import PipelineError
 from pipeline.models.reduction import Standardizer
 from pipeline.progress import Progress
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.training.bags import Bags, Windows, reduce_bags, reduce_windows
+from pipeline.stages.training.bags import Bags
+from pipeline.stages.training.reduce import ReducedWindows, reduce_bags, reduce_windows
 from pipeline.stages.training.training_set import held_out_videos, training_standardizer
 
 __all__ = ["read_training", "read_windows", "write_test", "write_training"]
@@ -37,11 +39,15 @@ def write_training(
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
-    """Reduce the training videos as a run needs it."""
+    """Reduce the training videos as a run needs them, and write them to `folder`.
+
+    Not for a run whose head takes maps: it has no reduction to share.
+    """
     run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
     entries = manifest.split("train")
     standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
     bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
+    assert isinstance(bags, Bags), "a head that takes maps has no reduction to share"
     tensors = {"cues": bags.cues, "patterns": bags.patterns}
     if standardizer:
         tensors |= {"mean": standardizer.mean, "std": standardizer.std}
@@ -50,7 +56,10 @@ def write_training(
 
 
 def read_training(folder: Path, offset: float) -> tuple[Bags, Standardizer | None]:
-    """The bags, mapped from the file: processes that read it share its memory; and the statistics, if there are any."""
+    """The bags, and the channel statistics if there are any.
+
+    The file is mapped, so processes that read it share its memory.
+    """
     path = folder / FILE
     with safe_open(path, framework="pt") as stream:
         video_ids = tuple(json.loads(stream.metadata()["video_ids"]))
@@ -68,9 +77,9 @@ def write_test(
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
-    """Reduce the test videos as a run needs it; `training` is the folder of the same reduction's training videos.
+    """Reduce the test videos as a run needs them, and write one file per video to `folder`.
 
-    Videos that lie in `folder` already are kept.
+    Files that exist already are kept. `training` is the folder of the same reduction's training videos.
     """
     run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
     _, standardizer = read_training(training, run.head.standardize_offset)
@@ -83,15 +92,19 @@ def write_test(
         if path.exists():
             continue
         pieces = list(reduce_windows(store, namespace, entry.video_id, run.head, standardizer))
-        vectors, positions = (torch.cat([piece[i] for piece in pieces], dim=1).contiguous() for i in (1, 2))
+        tensors = {
+            "cue": pieces[0].cue.contiguous(),
+            "vectors": torch.cat([piece.vectors for piece in pieces], dim=1).contiguous(),
+            "positions": torch.cat([piece.positions for piece in pieces], dim=1).contiguous(),
+        }
         with whole_file(path) as partial:
-            save_file({"cue": pieces[0][0].contiguous(), "vectors": vectors, "positions": positions}, partial)
+            save_file(tensors, partial)
 
 
-def read_windows(folder: Path, video_id: str) -> Windows:
-    """As `reduce_windows`, from the file, all windows at once. Raises PipelineError where the video is not there."""
+def read_windows(folder: Path, video_id: str) -> Iterator[ReducedWindows]:
+    """All windows of a test video at once, from its file. Raises PipelineError where there is none."""
     path = folder / f"{escape(video_id)}.safetensors"
     if not path.is_file():
         raise PipelineError(f"{video_id}: no reduced features in {folder}")
     tensors = load_file(path)
-    yield tensors["cue"], tensors["vectors"], tensors["positions"]
+    yield ReducedWindows(tensors["cue"], tensors["vectors"], tensors["positions"])

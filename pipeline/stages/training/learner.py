@@ -1,11 +1,13 @@
-"""Training: the epochs over reduced bags, and one head by autograd. `stack`, beside this, trains `gig` heads without
-autograd."""
+"""Training: the epochs over bags, and how one head is trained by autograd.
+
+`pipeline.stages.training.joint` trains `gig` heads without autograd.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -14,34 +16,51 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.models.heads import HeadModule
 from pipeline.stages.training.bags import Bags, CachedBags
 
-__all__ = ["Learner", "ModuleLearner", "diverged", "draw_batches", "epoch_count", "epochs"]
+__all__ = ["Learner", "ModuleLearner", "State", "diverged", "draw_batches", "epoch_count", "epochs"]
+
+
+State = dict[str, Any]
+"""What a learner needs to go on, as `torch.save` writes it: tensors, and dictionaries and lists of such."""
 
 
 class Learner(Protocol):
-    """One head or several that see the same batches.
+    """Trains one head, or several that see the same batches.
 
     Attributes:
-        pairs: as of `HeadModule`.
+        pairs: whether batches must hold as many normal as anomalous bags, the normal ones first.
     """
 
     pairs: bool
 
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One step on what `Bags.take` gives of B bags and labels (B, 1 + C); returns the terms of the loss before it,
-        each () or, of R heads, (R,)."""
+        """One step.
+
+        Args:
+            cues: (B, D).
+            patterns: (B, T, D); maps (B, T, H, W, D) for a head that takes maps.
+            labels: (B, 1 + C) float32 multi-hot.
+
+        Returns:
+            The terms of the loss before the step, each a scalar, or (R,) for R heads.
+        """
 
     def write(self) -> None:
         """Bring the heads up to date."""
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> State:
         """What `load_state_dict` needs to go on."""
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
 
 
 class ModuleLearner:
-    """A head of any kind, its loss by autograd, and the optimiser that the settings name."""
+    """Trains a head of any kind by autograd; a `Learner`.
+
+    Args:
+        head: is trained in place.
+        training: names the optimiser and its settings.
+    """
 
     def __init__(self, head: HeadModule, training: Training) -> None:
         self.head, self.pairs = head.train(), head.pairs
@@ -51,8 +70,11 @@ class ModuleLearner:
         self.optimizer = kind(self.trained, lr=training.learning_rate, weight_decay=training.weight_decay)
 
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As `Learner`; where scores are nan, of which torch's cross entropy makes an error, the total alone, nan, and
-        no step."""
+        """One step; see `Learner.step`.
+
+        Where scores are nan there is no step, and the only term is a total of nan: torch's cross entropy would raise an
+        error that says nothing of the training.
+        """
         output = self.head(cues, patterns)
         if torch.isnan(output.segment_logits).any():
             return {"total": torch.tensor(math.nan)}
@@ -65,14 +87,14 @@ class ModuleLearner:
         return {name: value.detach() for name, value in terms.items()}
 
     def write(self) -> None:
-        """The head is always up to date."""
+        """Nothing to do: the head is always up to date."""
 
-    def state_dict(self) -> dict:
-        """As `Learner`."""
+    def state_dict(self) -> State:
+        """What `load_state_dict` needs to go on."""
         return {"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: dict) -> None:
-        """As `Learner`."""
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state."""
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -85,20 +107,21 @@ def epochs(
     generator: torch.Generator,
     first: int = 1,
 ) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-    """Every epoch one view of every video, in an order that `generator` gives.
+    """Train: in every epoch one view of every video, in an order drawn from `generator`.
 
     Args:
-        learner: whose heads are up to date whenever an epoch is yielded.
+        learner: its heads are up to date whenever an epoch is yielded.
         bags: N reduced videos.
         labels: (N, 1 + C) float32 multi-hot, column 0 Normal, in the order of the bags.
         training: settings.
         generator: of orders and views; dropout draws from torch's global generator.
-        first: epoch, from 1.
+        first: the first epoch to train, from 1.
 
     Yields:
-        The epoch and the means of the terms, float64.
+        The epoch, and the mean of every term over its bags, float64.
     """
     videos, views = bags.cues.shape[:2]
+    zero = torch.zeros((), dtype=torch.float64)
     for epoch in range(first, epoch_count(training, labels, learner.pairs) + 1):
         batches = draw_batches(labels, training.batch_bags, learner.pairs, generator)
         if training.steps:
@@ -107,26 +130,31 @@ def epochs(
         sums: dict[str, torch.Tensor] = {}
         for batch in batches:
             for name, value in learner.step(*bags.take(batch, view[batch]), labels[batch]).items():
-                sums[name] = sums.get(name, 0) + value.double() * len(batch)
+                sums[name] = sums.get(name, zero) + value.double() * len(batch)
         learner.write()
         seen = sum(map(len, batches))
         yield epoch, {name: value / seen for name, value in sums.items()}
 
 
 def epoch_count(training: Training, labels: torch.Tensor, pairs: bool) -> int:
-    """Epochs of a training: those asked for, or as many as its steps begin. Arguments as those of `draw_batches`."""
+    """Number of epochs of a training: those in the settings, or as many as its steps take, the last one cut short.
+
+    Args:
+        training: settings.
+        labels: (N, 1 + C), column 0 Normal.
+        pairs: whether batches hold as many normal as anomalous bags.
+    """
     if not training.steps:
         return training.epochs
-    normal = int((labels[:, 0] > 0).sum())
-    bags = max(normal, len(labels) - normal) if pairs else len(labels)
-    return math.ceil(
-        training.steps / math.ceil(bags / (max(1, training.batch_bags // 2) if pairs else training.batch_bags))
-    )
+    bags, size = len(labels), training.batch_bags
+    if pairs:
+        normal = int((labels[:, 0] > 0).sum())
+        bags, size = max(normal, len(labels) - normal), max(1, training.batch_bags // 2)
+    return math.ceil(training.steps / math.ceil(bags / size))
 
 
 def diverged(head: HeadModule, loss: float, epoch: int, run: Run) -> PipelineError | None:
-    """The error of a training that went astray; None where the loss of the epoch and all that the head has learnt are
-    finite."""
+    """The error of a training that diverged; None where the epoch's loss and all weights of the head are finite."""
     broken = [name for name, value in head.state_dict().items() if not torch.isfinite(value).all()]
     if math.isfinite(loss) and not broken:
         return None
@@ -136,8 +164,8 @@ def diverged(head: HeadModule, loss: float, epoch: int, run: Run) -> PipelineErr
         else f"{run.head.name} holds values that are not finite, in {broken[0]},"
     )
     return PipelineError(
-        f"training: {what} in epoch {epoch}, with {run.training.optimizer} and learning rate {run.training.learning_rate:g}; "
-        "lower training.learning_rate"
+        f"training: {what} in epoch {epoch}, with {run.training.optimizer} and learning rate "
+        f"{run.training.learning_rate:g}; lower training.learning_rate"
     )
 
 
@@ -148,11 +176,11 @@ def draw_batches(labels: torch.Tensor, batch_bags: int, pairs: bool, generator: 
         labels: (N, 1 + C), column 0 Normal.
         batch_bags: bags of a batch.
         pairs: every batch holds as many normal as anomalous bags, batch_bags // 2 of each (at least one), the normal
-            ones first. Of the kind with more bags each comes once; of the other some come again, in a new order.
+            ones first. Bags of the more frequent kind come once; those of the other kind are repeated in a new order.
         generator: of the order.
 
     Raises:
-        ConfigError: pairs of one kind alone.
+        ConfigError: pairs are asked for, and one of the kinds has no bags.
     """
     if not pairs:
         return list(torch.randperm(len(labels), generator=generator).split(batch_bags))

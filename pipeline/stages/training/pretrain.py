@@ -1,10 +1,9 @@
-"""Make the bundled weights of `tpn_tiny`: a stand-in for Kinetics, trained on moving shapes
-(pipeline.data.synthetic.shapes).
+"""Make the bundled weights of `tpn_tiny`, trained on moving shapes (pipeline.data.synthetic.shapes), not Kinetics.
 
     python -m pipeline.stages.training.pretrain --out tpn_tiny.safetensors
 
-Two linear read-outs learn which attributes a clip holds, from the mean over cells, and which each cell holds. They are
-dropped. No anomaly class, scene or label of the data sets takes part.
+One linear read-out learns which attributes every cell holds, another one which the whole clip holds, from the mean over
+cells. Both are dropped at the end. No anomaly class, scene or label of the data sets is used.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from pipeline.models.backbone import Backbone, build_backbone
 __all__ = ["pretrain"]
 
 
-class ShapeBatches(torch.utils.data.Dataset):
-    """Batches of random clips, each drawn from a generator of its own, so workers do not change them."""
+class ShapeBatches(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+    """Batches of random clips. Each batch has its own generator, so that workers do not change them."""
 
     def __init__(self, steps: int, batch: int, seed: int) -> None:
         self.steps, self.batch, self.seed = steps, batch, seed
@@ -40,13 +39,27 @@ class ShapeBatches(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, step])
         clips = [shape_clip(rng) for _ in range(self.batch)]
-        return tuple(np.stack([getattr(c, name) for c in clips]) for name in ("frames", "cells", "clip"))
+        return (
+            np.stack([each.frames for each in clips]),
+            np.stack([each.cells for each in clips]),
+            np.stack([each.clip for each in clips]),
+        )
 
 
 def pretrain(steps: int, batch: int, learning_rate: float, seed: int) -> Backbone:
-    """Train `tpn_tiny` from random weights; deterministic for its arguments on one machine.
+    """Train `tpn_tiny` from random weights. The same arguments give the same weights on one machine.
 
-    Raises PipelineError where the loss or the weights stop being finite.
+    Args:
+        steps: of the optimiser.
+        batch: clips per step.
+        learning_rate: the peak of a one-cycle schedule.
+        seed: of weights and clips.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        PipelineError: the loss or a weight is not finite.
     """
     torch.manual_seed(seed)
     network = build_backbone("tpn_tiny", "random", seed=seed)
@@ -89,7 +102,7 @@ def pretrain(steps: int, batch: int, learning_rate: float, seed: int) -> Backbon
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write the weights."
 )
 @click.option("--steps", default=800, show_default=True)
-@click.option("--batch", default=16, show_default=True, help="Clips of a step.")
+@click.option("--batch", default=16, show_default=True, help="Clips per step.")
 @click.option("--learning-rate", default=3e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, steps: int, batch: int, learning_rate: float, seed: int) -> None:

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from pipeline.config import Experiment, Head, Training
-from pipeline.config.heads import parse_head
+from pipeline.config import Experiment, Training
+from pipeline.config.heads import AnyHead, parse_head
 from pipeline.errors import FeatureMismatch, WeightsError
 from pipeline.models.heads import HeadModule, build_head
 from pipeline.models.reduction import Standardizer
@@ -22,27 +22,34 @@ __all__ = ["TrainedHead", "check_features", "load_head", "make_head", "save_head
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head in evaluation mode with what it needs before and after it.
+    """A head in evaluation mode, with all that scoring needs besides.
 
     Attributes:
         module: takes a cue and pattern vectors.
         settings: of the head.
-        standardizer: of the maps; None where they are taken as they are.
+        standardizer: of the maps; None where they are not standardised.
         classes: the anomaly classes, one column each.
         features: how the features that it was trained on were made; None for a head saved before that was recorded.
         channels: D of the maps; None for a head without weights.
     """
 
-    module: torch.nn.Module
-    settings: Head
+    module: HeadModule
+    settings: AnyHead
     standardizer: Standardizer | None
     classes: tuple[str, ...]
     features: FeatureRecipe | None = None
     channels: int | None = None
 
 
-def make_head(settings: Head, training: Training, channels: int, classes: int) -> HeadModule:
-    """A head initialised from the training seed."""
+def make_head(settings: AnyHead, training: Training, channels: int, classes: int) -> HeadModule:
+    """A new head, initialised from the training seed.
+
+    Args:
+        settings: of the head.
+        training: gives the seed.
+        channels: D.
+        classes: C.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         return build_head(settings.name, channels=channels, classes=classes, **settings.options())
@@ -50,8 +57,8 @@ def make_head(settings: Head, training: Training, channels: int, classes: int) -
 
 def save_head(
     path: Path,
-    module: torch.nn.Module,
-    settings: Head,
+    module: HeadModule,
+    settings: AnyHead,
     standardizer: Standardizer | None,
     classes: tuple[str, ...],
     features: FeatureRecipe | None = None,
@@ -63,7 +70,7 @@ def save_head(
     if not tensors:  # safetensors refuses an empty file
         tensors = {"empty": torch.zeros(1)}
     # One entry: safetensors writes several in no fixed order, and equal heads should be equal files.
-    facts = {"settings": settings.model_dump(), "classes": list(classes), "channels": getattr(module, "channels", None)}
+    facts = {"settings": settings.model_dump(), "classes": list(classes), "channels": module.channels}
     facts["features"] = features.to_json() if features else None
     path.write_bytes(save(tensors, metadata={"head": json.dumps(facts, sort_keys=True)}))
 
@@ -90,21 +97,22 @@ def load_head(path: Path) -> TrainedHead:
 
 
 def check_features(head: TrainedHead, path: Path, at_hand: FeatureRecipe, experiment: Experiment) -> list[str]:
-    """Make sure that features are what a head was trained on, but for the differences of training clips and test
-    windows.
+    """Check that features were made like those that a head was trained on.
+
+    Training clips and test windows differ in sampling, which is allowed.
 
     Args:
-        head: loaded.
-        path: of its file.
+        head: the head.
+        path: of its file, for messages.
         at_hand: recipe of the features to score.
-        experiment: the configuration at hand.
+        experiment: the present configuration.
 
     Returns:
-        What the user should know, one sentence each: of a head that does not say what it was trained on nothing can be
-        checked but the number of channels.
+        What the user should know, one sentence each. For a head that does not say what it was trained on, only the
+        number of channels can be checked.
 
     Raises:
-        FeatureMismatch: they were made in another way; names every setting that differs.
+        FeatureMismatch: the features were made in another way; names every setting that differs.
     """
     channels = at_hand.map_shape[-1]
     if head.features is None:
@@ -113,14 +121,16 @@ def check_features(head: TrainedHead, path: Path, at_hand: FeatureRecipe, experi
                 f"{path}: the head was trained on maps of {head.channels} channels, these have {channels}"
             )
         return [
-            f"{path}: the head was saved before heads recorded how their features were made, so nothing can say whether it fits "
-            f"these features; train it again, or make sure yourself that backbone, weights and preprocessing are the same"
+            f"{path}: the head was saved before heads recorded how their features were made, so nothing can say "
+            "whether it fits these features; train it again, or make sure yourself that backbone, weights and "
+            "preprocessing are the same"
         ]
     if problems := differences(head.features, at_hand, experiment):
         raise FeatureMismatch(
             f"{path}: the head was trained on features that were made in another way:\n  "
             + "\n  ".join(problems)
-            + "\nScore with the configuration that it was trained with, or train a head on features like these (`gig train`)."
+            + "\nScore with the configuration that it was trained with, or train a head on features like these "
+            "(`gig train`)."
         )
     return [
         f"{path}: scores can differ a little from those of the features that the head was trained on: {problem}"

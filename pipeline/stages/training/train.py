@@ -18,19 +18,21 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import HeadModule
+from pipeline.models.heads.gig import GIGHead
 from pipeline.progress import Progress
 from pipeline.stages.common.checkpoints import unfit_checkpoint
 from pipeline.stages.common.feature_recipe import training_recipe
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.training.bags import Bags, CachedBags, reduce_bags
+from pipeline.stages.training.bags import Bags, CachedBags
+from pipeline.stages.training.joint import JointLearner, joint_key
 from pipeline.stages.training.learner import Learner, ModuleLearner, diverged, epoch_count, epochs
+from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.saved_heads import make_head, save_head
-from pipeline.stages.training.stack import Stack, stack_key
 from pipeline.stages.training.training_set import Material, check_shape, gather, held_out_videos, training_standardizer
 from pipeline.stages.training.validation import Validation
 
-__all__ = ["TERMS", "fit", "train_head", "train_on", "write_head", "write_losses"]
+__all__ = ["TERMS", "fit_head", "train_head", "train_on", "write_head", "write_losses"]
 
 CHECKPOINT = "checkpoint.pt"
 TERMS = ("total", "video", "segment", "classes", "sparse")  # of the VS loss
@@ -69,11 +71,19 @@ def train_on(
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
-    """As `train_head`, on reduced bags."""
+    """Train one run's head on reduced bags and write it to `folder`, as `train_head` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    validation, every = material.validation(run.head), experiment.machine.checkpoint_epochs
-    parts = material.bags, material.labels, run, len(manifest.classes), folder, progress
-    module = fit(*parts, checkpoint_epochs=every, validation=validation)
+    validation = material.validation(run.head)
+    module = fit_head(
+        material.bags,
+        material.labels,
+        run,
+        len(manifest.classes),
+        folder,
+        progress,
+        checkpoint_epochs=experiment.machine.checkpoint_epochs,
+        validation=validation,
+    )
     write_head(folder, run, module, material, validation, manifest.classes)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -86,14 +96,14 @@ def write_head(
     validation: Validation | None,
     classes: tuple[str, ...],
 ) -> None:
-    """Write what training gives but the loss curves."""
+    """Write the results of a training, without its loss curves."""
     if validation:
         validation.write(folder, module, classes)
     save_head(folder / "head.safetensors", module, run.head, material.standardizer, classes, material.features)
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 
 
-def fit(
+def fit_head(
     bags: Bags | CachedBags,
     labels: torch.Tensor,
     run: Run,
@@ -103,9 +113,10 @@ def fit(
     checkpoint_epochs: int = 10,
     validation: Validation | None = None,
 ) -> HeadModule:
-    """Train on reduced bags: every epoch one view of every video, in a seeded order.
+    """Train a head on reduced bags: in every epoch one view of every video, in a seeded order.
 
-    Where `folder` holds the checkpoint of a training that was broken off, it goes on from there, to the same weights.
+    Where `folder` holds the checkpoint of an interrupted training, this continues from there and ends with the same
+    weights.
 
     Args:
         bags: N reduced videos.
@@ -113,17 +124,16 @@ def fit(
         run: settings.
         classes: C.
         folder: where losses.csv and TensorBoard events go.
-        progress: called once an epoch.
+        progress: called once per epoch.
         checkpoint_epochs: epochs from one checkpoint to the next.
-        validation: judges the head after every epoch; without it the last epoch counts.
+        validation: judges the head after every epoch; without it the last epoch is kept.
 
     Returns:
         The trained head, in evaluation mode, with the weights of the last epoch or of the best one on the validation
         split.
 
     Raises:
-        PipelineError: the loss, or what the head has learnt, is not finite after an epoch; no checkpoint is written of
-            that.
+        PipelineError: the loss or a weight is not finite after an epoch; that epoch leaves no checkpoint.
     """
     training = run.training
     head = make_head(run.head, training, bags.cues.shape[-1], classes)
@@ -134,10 +144,10 @@ def fit(
     with generators, heap_kept(torch.device("cpu")), SummaryWriter(folder / "tensorboard") as board:
         torch.manual_seed(training.seed)  # dropout draws from the global generator
         if any(parameter.requires_grad for parameter in head.parameters()):
-            learner = Stack([head], [run]) if stack_key(run) else ModuleLearner(head, training)
+            learner = _learner(head, run)
             history = _resume(folder / CHECKPOINT, learner, generator, validation)
-            for epoch, means in enumerate(history, start=1):
-                _plot(board, epoch, means)
+            for done, written in enumerate(history, start=1):
+                _plot(board, done, written)
             head.train()
             last = epoch_count(training, labels, learner.pairs)
             for epoch, means in epochs(learner, bags, labels, training, generator, len(history) + 1):
@@ -157,8 +167,15 @@ def fit(
     return head.eval()
 
 
+def _learner(head: HeadModule, run: Run) -> Learner:
+    """The faster of the two learners where the run allows it."""
+    if isinstance(head, GIGHead) and joint_key(run):
+        return JointLearner([head], [run])
+    return ModuleLearner(head, run.training)
+
+
 def write_losses(folder: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write losses.csv: a line an epoch, the mean of every term."""
+    """Write losses.csv: one line per epoch with the mean of every term."""
     with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["epoch", *(history[0] if history else ())])
@@ -179,7 +196,7 @@ def _checkpoint(
     validation: Validation | None,
     history: list[dict[str, float]],
 ) -> None:
-    """All that the next epochs depend on, in one file that is replaced in one step."""
+    """Write all that the next epochs depend on to one file, which is replaced atomically."""
     state = {
         "learner": learner.state_dict(),
         "order": generator.get_state(),
@@ -197,12 +214,12 @@ def _resume(
     generator: torch.Generator,
     validation: Validation | None,
 ) -> list[dict[str, float]]:
-    """Take up a checkpoint where there is a readable one; returns the loss terms of the epochs done."""
+    """Load a checkpoint, if there is a readable one. Returns the mean loss terms of the epochs done."""
     try:
         state = torch.load(path, weights_only=True)
         learned = state["learner"]
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-        return []  # none, one cut short, or of another version: begin at the beginning
+        return []  # there is none, it was cut short, or another version wrote it: start from the beginning
     try:
         learner.load_state_dict(learned)
         generator.set_state(state["order"])

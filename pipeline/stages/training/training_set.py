@@ -1,4 +1,4 @@
-"""What a head is trained on: reduced bags of the training videos with their labels, the validation split apart."""
+"""What a head is trained on: bags of the training videos with their labels, without those of the validation split."""
 
 from __future__ import annotations
 
@@ -16,10 +16,32 @@ from pipeline.errors import ConfigError
 from pipeline.models.reduction import Standardizer
 from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import FeatureRecipe
-from pipeline.stages.training.bags import Bags, CachedBags, fit_standardizer
+from pipeline.stages.training.bags import Bags, CachedBags
+from pipeline.stages.training.reduce import fit_standardizer
 from pipeline.stages.training.validation import Validation
 
-__all__ = ["Material", "check_shape", "gather", "held_out_videos", "training_labels", "training_standardizer"]
+__all__ = [
+    "LabelledBags",
+    "Material",
+    "check_shape",
+    "gather",
+    "held_out_videos",
+    "training_labels",
+    "training_standardizer",
+]
+
+
+@dataclass(frozen=True)
+class LabelledBags:
+    """Bags of N videos and their labels.
+
+    Attributes:
+        bags: the bags.
+        labels: (N, 1 + C) float32 multi-hot, column 0 Normal, in the order of the bags.
+    """
+
+    bags: Bags | CachedBags
+    labels: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -27,21 +49,24 @@ class Material:
     """What a run trains on.
 
     Attributes:
-        bags: reduced videos to fit, and `labels` (N, 1 + C) in their order.
-        held_out: the bags of the validation split and their labels; None without one.
-        standardizer: of the maps; None where they are taken as they are.
+        bags: of the N videos to fit.
+        labels: (N, 1 + C) float32 multi-hot, column 0 Normal, in the order of the bags.
+        held_out: the validation split; None without one.
+        standardizer: of the maps; None where they are not standardised.
         features: how the maps were made.
     """
 
     bags: Bags | CachedBags
     labels: torch.Tensor
-    held_out: tuple[Bags | CachedBags, torch.Tensor] | None
+    held_out: LabelledBags | None
     standardizer: Standardizer | None
     features: FeatureRecipe
 
     def validation(self, head: Head) -> Validation | None:
-        """A new judge of a head's epochs."""
-        return Validation(*self.held_out, getattr(head, "p", 1)) if self.held_out else None
+        """A new judge of a head's epochs; None without a validation split."""
+        if not self.held_out:
+            return None
+        return Validation(self.held_out.bags, self.held_out.labels, head.least_segments)
 
 
 def held_out_videos(run: Run, entries: Sequence[VideoEntry]) -> frozenset[str]:
@@ -58,7 +83,16 @@ def training_standardizer(
     held_out: frozenset[str],
     progress: Progress | None = None,
 ) -> Standardizer | None:
-    """The statistics of the videos to fit, where the run standardizes."""
+    """Channel statistics of the videos to fit; None where the run does not standardise.
+
+    Args:
+        run: settings.
+        store: the cache.
+        namespace: of the training maps.
+        entries: all training videos.
+        held_out: ids of the validation split, which is left out.
+        progress: called once per video.
+    """
     if not run.head.standardize:
         return None
     fitting = [entry.video_id for entry in entries if entry.video_id not in held_out]
@@ -68,19 +102,26 @@ def training_standardizer(
 def gather(
     run: Run, manifest: Manifest, bags: Bags | CachedBags, standardizer: Standardizer | None, features: FeatureRecipe
 ) -> Material:
-    """Reduced bags of all training videos with their labels, the validation split apart."""
-    labels, held_out = (
-        training_labels(manifest, bags.video_ids, run.training),
-        held_out_videos(run, manifest.split("train")),
-    )
+    """Give all training bags their labels, and separate the validation split.
+
+    Args:
+        run: settings.
+        manifest: the videos and their labels.
+        bags: of all training videos.
+        standardizer: of the maps, or None.
+        features: how the maps were made.
+    """
+    labels = training_labels(manifest, bags.video_ids, run.training)
+    held_out = held_out_videos(run, manifest.split("train"))
     if not held_out:
         return Material(bags, labels, None, standardizer, features)
     kept = torch.tensor([video_id not in held_out for video_id in bags.video_ids])
-    return Material(bags.subset(kept), labels[kept], (bags.subset(~kept), labels[~kept]), standardizer, features)
+    validation = LabelledBags(bags.subset(~kept), labels[~kept])
+    return Material(bags.subset(kept), labels[kept], validation, standardizer, features)
 
 
 def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Training) -> torch.Tensor:
-    """Multi-hot labels (N, 1 + C) float32 of the videos; shuffled over them, where a control asks for that."""
+    """Multi-hot labels (N, 1 + C) float32 of the videos; shuffled over them where `permute_labels_seed` is set."""
     entries = {entry.video_id: entry for entry in manifest.split("train")}
     labels = np.stack([manifest.video_labels(entries[video_id]) for video_id in video_ids])
     if training.permute_labels_seed is not None:
@@ -89,10 +130,20 @@ def training_labels(manifest: Manifest, video_ids: Sequence[str], training: Trai
 
 
 def check_shape(run_name: str, head: Head, namespace: str, positions: int, segments: int) -> None:
-    """Raise ConfigError where a head does not fit imported maps; of others the configuration was checked."""
-    p = getattr(head, "p", 1)
+    """Raise ConfigError where a head does not fit the shape of the maps.
+
+    For maps extracted here the configuration has been checked already; for imported ones their shape is known only now.
+
+    Args:
+        run_name: for the message.
+        head: settings.
+        namespace: of the maps, for the message.
+        positions: rows x columns of a map.
+        segments: T.
+    """
+    p = head.least_segments
     if (head.reduction == "spatial" and head.k > positions) or p > segments:
         raise ConfigError(
-            f"run {run_name}: head.k: expected at most {positions}, the positions of a map in {namespace}, got {head.k}; "
-            f"head.p: at most {segments}, the segments of a bag, got {p}"
+            f"run {run_name}: head.k: expected at most {positions}, the positions of a map in {namespace}, "
+            f"got {head.k}; head.p: at most {segments}, the segments of a bag, got {p}"
         )

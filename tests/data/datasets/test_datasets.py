@@ -267,7 +267,7 @@ class TestShanghaiTech:
         ("content", "message"),
         [
             (None, "the mask of 01_0015 (SH_Test_NEW.txt, row 2) cannot be read"),
-            (np.full(FRAMES, 2), "expected one number a frame, 0 or 1, got int64 of shape (24,)"),
+            (np.full(FRAMES, 2), "expected one number per frame, 0 or 1, got int64 of shape (24,)"),
             (np.zeros((FRAMES, 2)), "got float64 of shape (24, 2)"),
         ],
     )

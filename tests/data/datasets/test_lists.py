@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import CsvDataset
-from pipeline.data.datasets import assembly, build, listing
+from pipeline.data.datasets import build, lengths, listing
+from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.decode import read_header
 from pipeline.data.duplicates import same_content
 from pipeline.data.problems import Problems
@@ -22,7 +23,7 @@ ROWS = ("n1,n1.mp4,train,Normal,a", "f1,f1.mp4,train,Fight,b", "t0,t0.mp4,test,N
 @pytest.fixture
 def root(tmp_path, make_video, monkeypatch) -> Path:
     """Four videos and their two files in tmp_path/data; headers are read in this process, which is quicker."""
-    monkeypatch.setattr(assembly, "read_headers", lambda paths, *others: [read_header(path) for path in paths])
+    monkeypatch.setattr(lengths, "read_headers", lambda paths, *others: [read_header(path) for path in paths])
     for row in ROWS:
         make_video(f"data/{row.split(',')[1]}", frames=8)
     root = tmp_path / "data"
@@ -225,7 +226,7 @@ class TestFolders:
         for link, target in {"a/self": "a", "a/up": ".", "a/top": "..", "a/b": "b", "b/a": "a"}.items():
             (top / link).symlink_to(top / target)
         found = Problems()
-        videos = assembly.video_files(top, found)
+        videos = video_files(top, found)
         assert {path.name for path in videos} == {"a.mp4", "b.mp4"}
         assert len(videos) <= 4
         assert found.lines == []
@@ -233,13 +234,13 @@ class TestFolders:
     def test_folders_nested_without_end_are_a_problem(self, tmp_path):
         (tmp_path / "/".join("d" * 70)).mkdir(parents=True)
         found = Problems()
-        assert assembly.video_files(tmp_path, found) == []
+        assert video_files(tmp_path, found) == []
         (problem,) = found.lines
         assert "nested at most 64 deep" in problem
 
     def test_a_folder_that_is_not_there_is_a_problem(self, tmp_path):
         found = Problems()
-        assert assembly.video_files(tmp_path / "train", found) == []
+        assert video_files(tmp_path / "train", found) == []
         assert found.lines == [f"{tmp_path}/train: the folder cannot be read: No such file or directory"]
 
     def test_a_root_that_is_not_there_is_the_only_problem(self, tmp_path):

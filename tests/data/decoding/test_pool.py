@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.data.decoding.decode import iter_frames, read_header
 from pipeline.data.decoding.pool import DecodeWorkers, Job
-from pipeline.data.decoding.stream import SLOTS
+from pipeline.data.decoding.process import SLOTS
 from pipeline.data.sampling import training_frames
 from pipeline.errors import DecodeError
 
@@ -143,7 +143,7 @@ class Frames:
     def begin(self):
         self.values, self.begun = [], self.begun + 1
 
-    def frames(self, times_s, pictured, pictures):
+    def take(self, times_s, pictured, pictures):
         assert len(pictured) == len(pictures)
         values = dict(zip(pictured, pictures[:, 0, 0, 0].tolist(), strict=True))
         self.values += [values.get(position) for position in range(len(times_s))]
@@ -307,7 +307,7 @@ def test_the_oldest_video_is_read_first(double):
             order.append(number)
             stream.advance(Frames(), 3)
             deadline = time.monotonic() + 30
-            others = [worker for worker in workers._busy if not (stream.closed and worker is stream.worker)]
+            others = [other.worker for other in workers._open if not (stream.closed and other is stream)]
             while time.monotonic() < deadline and not all(worker.has_sent() for worker in others):
                 time.sleep(0.01)  # a slow reader: whichever is asked for next has something
     assert order[1:] == sorted(order[1:])  # the first was whichever came first

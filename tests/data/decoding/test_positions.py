@@ -14,7 +14,7 @@ from interlaced import write_fields
 from pipeline.config import parse_experiment
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader, iter_raw_frames, read_header
-from pipeline.data.decoding.pictures import Pictures
+from pipeline.data.decoding.pictures import ShownPackets
 from pipeline.errors import DecodeError, ManifestError
 from pipeline.stages.common.manifest import build_manifest
 from pipeline.stages.extraction.sources import check_damage
@@ -267,5 +267,5 @@ class TestHiddenPackets:
 
     def test_a_vp8_picture_that_is_only_referred_to_is_not_shown(self):
         stream = SimpleNamespace(codec_context=SimpleNamespace(name="vp8", extradata=None))
-        shown = [Pictures(stream).shown(av.Packet(bytes([head, 0, 0, 0]))) for head in (0x10, 0x11, 0x01, 0x00)]
+        shown = [ShownPackets(stream).shows(av.Packet(bytes([head, 0, 0, 0]))) for head in (0x10, 0x11, 0x01, 0x00)]
         assert shown == [True, True, False, False]

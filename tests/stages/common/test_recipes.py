@@ -152,5 +152,8 @@ def test_a_changed_video_file_moves_a_csv_data_set(nano, tmp_path, make_video):
 
 
 def test_recipes_and_tasks_load_no_torch():
-    code = "import sys, tasks, pipeline.stages.common.recipes; sys.exit('torch' in sys.modules or 'mmaction' in sys.modules)"
+    code = (
+        "import sys, tasks, pipeline.stages.common.recipes; "
+        "sys.exit('torch' in sys.modules or 'mmaction' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,9 +12,10 @@ from small_dataset import entry, extract
 
 from pipeline.data.manifest import Interval, Manifest, save
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.stages.evaluation.evaluate import evaluate_run, read_scores
+from pipeline.stages.evaluation.evaluate import evaluate_run
 from pipeline.stages.evaluation.summary import summary_table, write_summary
 from pipeline.stages.scoring.score import score_split
+from pipeline.stages.scoring.tables import read_scores
 from pipeline.stages.training.train import train_head
 
 

@@ -13,22 +13,20 @@ from pipeline.data.sampling import epoch_clips, view_indices
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel
-from pipeline.models.losses import vs_loss
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.extraction.sources import experiment_workers
-from pipeline.stages.finetuning.clips import Ahead, BagSource
+from pipeline.stages.finetuning.clips import Ahead, ClipSource
 from pipeline.stages.finetuning.loop import accumulate
-from pipeline.stages.training.bags import reduce_bags
-from pipeline.stages.training.validation import loss_options
+from pipeline.stages.training.reduce import reduce_bags
 
 SAMPLING = {"segments": 4, "clip_frames": 6, "interval_frames": 5, "clips_per_segment": 1}
 
 
 @pytest.fixture
 def source(nano):
-    """Makes a BagSource on rendered videos, with some number of decoders."""
+    """Makes a ClipSource on rendered videos, with some number of decoders."""
     nano["train_sampling"]["views"] = 2
     folder = Recipes(parse_experiment(nano)).manifest_folder()
     build_manifest(parse_experiment(nano), folder)
@@ -37,7 +35,7 @@ def source(nano):
         experiment = parse_experiment(nano | {"machine": {"device": "cpu", "decode_workers": count}} | changes)
         manifest = load_manifest(experiment, folder)
         workers = experiment_workers(experiment)
-        return BagSource(experiment, manifest, workers), workers, experiment, manifest
+        return ClipSource(experiment, manifest, workers), workers, experiment, manifest
 
     return make
 
@@ -143,7 +141,6 @@ def test_live_clips_give_the_maps_and_the_loss_of_the_cache_within_half_precisio
             for maps, video_id in zip(live, ids, strict=True):
                 cached = np.asarray(store.reader(namespace, video_id).features(view), dtype=np.float32)
                 np.testing.assert_allclose(cached, maps.numpy(), rtol=1e-3, atol=1e-4)
-            options = loss_options(experiment.head)
-            on_cache = vs_loss(head(reduced.cues[:, view], reduced.patterns[:, view]), labels, **options)
-            on_live = vs_loss(head(*model.reduce(live)), labels, **options)
-            torch.testing.assert_close(on_live.total, on_cache.total, rtol=1e-3, atol=1e-4)
+            on_cache = head.loss(head(reduced.cues[:, view], reduced.patterns[:, view]), labels)["total"]
+            on_live = head.loss(head(*model.reduce(live)), labels)["total"]
+            torch.testing.assert_close(on_live, on_cache, rtol=1e-3, atol=1e-4)

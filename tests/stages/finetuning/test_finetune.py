@@ -259,7 +259,8 @@ with (nullcontext(ALONE) if len(sys.argv) > 2 else team("cpu")) as member:
     model = LiveModel(network, build_head("gig", channels=2048, classes=2), None, 2)
     model.head.train()
     names = [f"v{i}" for i in range(5)]
-    bags = {n: np.random.default_rng(i).integers(0, 256, (3, 1, 6, 64, 64, 3), dtype=np.uint8) for i, n in enumerate(names)}
+    shape = (3, 1, 6, 64, 64, 3)
+    bags = {n: np.random.default_rng(i).integers(0, 256, shape, dtype=np.uint8) for i, n in enumerate(names)}
     labels = {n: torch.tensor([[1.0, 0, 0], [0, 1.0, 0]][i % 2]) for i, n in enumerate(names)}
     mine = member.share(names)
     clips = Ahead((bags[n] for n in mine), torch.device("cpu"))

@@ -13,7 +13,7 @@ from pipeline.data.sampling import windows_to_frames
 from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.scoring.score import score_video, smooth
-from pipeline.stages.training.bags import reduce_bags
+from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.saved_heads import load_head
 from pipeline.stages.training.train import train_head
 

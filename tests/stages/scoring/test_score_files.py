@@ -12,7 +12,8 @@ import pytest
 from scipy.io import savemat
 
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, export_submission, read_tables
+from pipeline.stages.scoring.submission import export_submission
+from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, read_tables
 
 CLASSES = ("Fight", "Fire")
 LENGTHS = {"a": 40, "b": 33, "c": 5}
@@ -165,7 +166,7 @@ class TestRefused:
         source, form = write(tmp_path / "s", "row")
         (source / "a.npy").rename(source / "a.pkl")
         with pytest.raises(
-            PipelineError, match=r"(?s)a: no score table.*not read: a.pkl; expected a folder with a file a video"
+            PipelineError, match=r"(?s)a: no score table.*not read: a.pkl; expected a folder with one file per video"
         ):
             read_tables(source, CLASSES, LENGTHS, form)
         np.save(source / "a.npy", scores()["a"])
@@ -241,7 +242,7 @@ def test_tables_of_clips_end_with_the_videos():
     assert within.classwise["b"].shape == (3, 2)
     assert within.video_frames == {"a": 6, "b": 3, "c": 4}
     short, beyond = within.notes
-    assert "have no score and are in no figure, in 1 video(s): a: 4 scores, 6 frames" in short
+    assert "have no score and are in no metric, in 1 video(s): a: 4 scores, 6 frames" in short
     assert "left out, in 1 video(s): b: 4 scores, 3 frames" in beyond
     assert end_with_videos(tables, dict.fromkeys("abc", 4)).notes == ()
 

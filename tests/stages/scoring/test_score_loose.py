@@ -103,8 +103,8 @@ def test_features_are_dropped_as_soon_as_a_file_is_scored(scoring, make_video, t
     left = []
 
     def write(folder, video_id, *rest):
-        (scratch,) = (tmp_path / "temporary").glob("gig-score-*")
-        left.extend(scratch.glob(f"*/payloads/{escape(video_id)}/*/features/**/*"))
+        (scratch,) = (tmp_path / "temporary").glob("gig-scratch-*")
+        left.extend(scratch.glob(f"cache/*/payloads/{escape(video_id)}/*/features/**/*"))
         return original(folder, video_id, *rest)
 
     original = module.write_scores
@@ -117,7 +117,7 @@ def test_features_are_dropped_as_soon_as_a_file_is_scored(scoring, make_video, t
 
 def test_a_table_never_replaces_that_of_another_file(scoring, make_video):
     one, other = make_video("x/cam.mp4", frames=6), make_video("y/cam.mp4", frames=9)
-    with pytest.raises(PipelineError, match="two videos of one name"):
+    with pytest.raises(PipelineError, match="two videos of the same name"):
         scoring(one, other)
     report, said = scoring(one, one)
     assert report.scored == ("cam.mp4",)
@@ -134,7 +134,7 @@ def test_a_table_of_unknown_origin_is_not_replaced(scoring, make_video):
     table = scoring.folder / "frames" / "cam.mp4.parquet"
     table.parent.mkdir(parents=True)
     pq.write_table(pa.table({"score": [0.5]}), table)
-    with pytest.raises(OutputError, match="is there already, and says not of which file"):
+    with pytest.raises(OutputError, match="is there already and does not say of which file"):
         scoring(make_video("cam.mp4", frames=3))
     (scoring.folder / "index.json").write_text('{"classes": [], "videos": {}}')
     with pytest.raises(OutputError, match="not an index of `gig score`"):

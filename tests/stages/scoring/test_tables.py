@@ -19,13 +19,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cache.names import escape
 from pipeline.cli.main import main
-from pipeline.config import Evaluation, parse_experiment
+from pipeline.config import Evaluation
 from pipeline.data.manifest import Interval, Manifest, Origin, VideoEntry, save
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.metrics import FrameMetrics
 from pipeline.stages.evaluation.evaluate import compare_tables, evaluate_tables
-from pipeline.stages.evaluation.summary import write_summary
-from pipeline.stages.scoring.score import VideoScores, write_csv, write_scores
-from pipeline.stages.scoring.tables import ScoreForm, export_submission, per_frame, read_lengths, read_tables
+from pipeline.stages.scoring.tables import ScoreForm, per_frame, read_lengths, read_tables
 
 CLASSES = ("Fight", "Fire")
 LENGTHS = {"a#1": 20, "b=2": 33, "n": 16}
@@ -241,9 +240,9 @@ def spoil(folder: Path, how: str) -> None:
         ("nan", "b=2: the score of frame 7 is not finite"),
         ("short", "b=2: 32 scores for 33 frames"),
         ("long", "b=2: 34 scores for 33 frames"),
-        ("shape", r"b=2: .*expected shape \(n,\), .* \(n, 2\) with a column a class, .* got \(33, 3\)"),
+        ("shape", r"b=2: .*expected shape \(n,\), .* \(n, 2\) with one column per class, .* got \(33, 3\)"),
         ("garbage", "b=2: .*cannot be read"),
-        ("no score", "b=2: .*expected a column score, or a column a class, got x"),
+        ("no score", "b=2: .*expected a column score, or one column per class, got x"),
         ("half", "b=2: .* has no column Fight"),
         ("order", "b=2: the frames of .* are not 0, 1, 2"),
         ("words", "b=2: .* does not hold numbers"),
@@ -301,85 +300,12 @@ def test_a_comparison_is_paired(tmp_path, truth):
     assert {name for name, figure in same.items() if figure["low"] is None and "/" not in name} == ON_ONE_VIDEO
 
 
-def test_a_submission_by_hand(tmp_path):
-    table = np.array([[0.6, 0.1], [0.8, 0.7], [0.2, 0.9], [0.9, 0.2]])
-    folder = own(tmp_path / "s", {"v": table}, thresholds=[None, 0.65])
-    first, second = export_submission(folder, tmp_path / "out", 0.5)
-    assert first.read_text().split() == [
-        "video,frame,score",
-        "v,0,0.600000",
-        "v,1,0.800000",
-        "v,2,0.900000",
-        "v,3,0.900000",
-    ]
-    assert second.read_text().split() == [
-        "video,class,start,end,score",
-        "v,Fight,0,2,0.700000",
-        "v,Fight,3,4,0.900000",
-        "v,Fire,1,3,0.800000",
-    ]
-
-
-class TestNamesThatASpreadsheetWouldRun:
-    """Names of videos and classes may come from others; in a CSV file they are texts, and are read back as they are."""
-
-    CLASSES = ("=Fight", "@Fire")
-    LENGTHS = {"=a()": 8, "+n": 6}
-
-    @pytest.fixture
-    def folder(self, tmp_path) -> Path:
-        """Our own tables of such videos and classes."""
-        (tmp_path / "s/frames").mkdir(parents=True)
-        index = {}
-        for number, (video_id, frames) in enumerate(self.LENGTHS.items()):
-            columns = dict(zip(self.CLASSES, np.random.default_rng(number).random((2, frames)), strict=True))
-            pq.write_table(pa.table(columns), tmp_path / f"s/frames/{number}.parquet")
-            index[video_id] = {"file": f"{number}.parquet", "decoded_frames": frames}
-        (tmp_path / "s/index.json").write_text(json.dumps({"classes": self.CLASSES, "videos": index}))
-        return tmp_path / "s"
-
-    @staticmethod
-    def cells(file: Path) -> list[str]:
-        with file.open(newline="", encoding="utf-8") as stream:
-            return [cell for row in csv.reader(stream) for cell in row]
-
-    def test_no_file_of_an_evaluation_or_submission_holds_one(self, folder, tmp_path):
-        videos = [entry("t0", "train"), entry("t1", "train", *self.CLASSES)]
-        videos += [entry(v, "test", *(self.CLASSES if v == "=a()" else ())) for v in self.LENGTHS]
-        intervals = tuple(Interval("=a()", label, 2, 5) for label in self.CLASSES)
-        save(Manifest(tmp_path, self.CLASSES, tuple(videos), intervals), tmp_path / "manifest")
-        evaluate_tables(folder, tmp_path / "manifest", tmp_path / "e", Evaluation(resamples=0))
-        metrics = json.loads((tmp_path / "e/metrics.json").read_text()) | {
-            "run": "r",
-            "head": "h",
-            "backbone": "b",
-            "stage": "s",
-        }
-        (tmp_path / "e/metrics.json").write_text(json.dumps(metrics))
-        experiment = parse_experiment(
-            {"experiment": "x", "backbone": {"weights": "random"}}
-            | {"dataset": {"adapter": "csv", "name": "x", "root": str(tmp_path), "classes": list(self.CLASSES)}}
-        )
-        write_summary(experiment, [tmp_path / "e"], tmp_path / "summary")
-        export_submission(folder, tmp_path / "out", 0.5)
-        files = [*tmp_path.glob("e/*.csv"), *tmp_path.glob("summary/*.csv"), *tmp_path.glob("out/*.csv")]
-        assert len(files) == 6
-        cells = [cell for file in files for cell in self.cells(file)]
-        assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
-        assert {"'=a()", "'+n", "'=Fight", "'@Fire"} <= set(cells)
-        assert read_lengths(tmp_path / "e/per_video.csv") == self.LENGTHS
-
-    def test_a_score_table_is_read_back(self, tmp_path):
-        scores = np.random.default_rng(0).random((8, 2)).astype(np.float32)
-        video = VideoScores(
-            scores, scores.max(axis=1), np.arange(8.0), np.zeros((1, 3)), np.zeros((1, 2)), np.zeros((1, 1), int)
-        )
-        table = write_scores(tmp_path, "a", video, self.CLASSES)
-        write_csv(table)
-        table.unlink()
-        assert self.cells(tmp_path / "frames/a.csv")[:5] == ["frame", "time_s", "score", "'=Fight", "'@Fire"]
-        found = read_tables(tmp_path / "frames", self.CLASSES, {"a": 8})
-        np.testing.assert_allclose(found.classwise["a"], scores, rtol=1e-6)
+def test_a_comparison_with_tables_without_classes_has_the_metrics_of_both(tmp_path, truth):
+    (tmp_path / "b").mkdir()
+    for video_id, table in scores(1).items():
+        np.save(tmp_path / "b" / f"{video_id}.npy", table.max(axis=1))
+    found = compare_tables(own(tmp_path / "a", scores()), tmp_path / "b", truth, Evaluation(resamples=0))
+    assert set(found) == set(FrameMetrics.NEEDS)
 
 
 def gig(*arguments: object):
@@ -411,8 +337,8 @@ def test_evaluation_from_tables_needs_neither_torch_nor_features(tmp_path, truth
     folder = write(tmp_path / "s", scores(), "parquet")
     code = (
         "import sys; from pipeline.cli.main import main\n"
-        f"main(['evaluate', '--scores', {str(folder)!r}, '--truth', {str(truth)!r}, '--out', {str(tmp_path / 'out')!r}],"
-        " standalone_mode=False)\n"
+        f"main(['evaluate', '--scores', {str(folder)!r}, '--truth', {str(truth)!r},"
+        f" '--out', {str(tmp_path / 'out')!r}], standalone_mode=False)\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'mmaction', 'luigi')))"
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ from pipeline.config import Run, load_experiment
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.saved_heads import load_head
-from pipeline.stages.training.train import fit
+from pipeline.stages.training.train import fit_head
 from pipeline.stages.training.validation import Validation, best_threshold, read_thresholds
 from tasks import Evaluate, EvaluateAll, Manifest, ScoreVideos
 
@@ -64,7 +64,7 @@ def test_the_epoch_that_is_best_on_validation_is_kept(tmp_path):
             states.append({name: value.clone() for name, value in head.state_dict().items()})
 
     validation.__class__ = Spy
-    head = fit(fitting, labels, run(8), 2, tmp_path, validation=validation)
+    head = fit_head(fitting, labels, run(8), 2, tmp_path, validation=validation)
     assert len(validation.aucs) == 8
     best = validation.best_epoch
     assert validation.aucs[best - 1] == max(validation.aucs)
@@ -77,8 +77,8 @@ def test_looking_at_validation_changes_no_weight(tmp_path):
     fitting, labels = bags(24, 0)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    plain = fit(fitting, labels, run(1), 2, tmp_path / "a")
-    watched = fit(fitting, labels, run(1), 2, tmp_path / "b", validation=Validation(*bags(12, 1), p=2))
+    plain = fit_head(fitting, labels, run(1), 2, tmp_path / "a")
+    watched = fit_head(fitting, labels, run(1), 2, tmp_path / "b", validation=Validation(*bags(12, 1), p=2))
     assert all(torch.equal(value, watched.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
@@ -87,16 +87,16 @@ def test_a_broken_off_selection_goes_on_to_the_same_epoch(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = Validation(*bags(12, 1), p=2)
-    expected = fit(fitting, labels, run(8), 2, tmp_path / "a", validation=whole)
+    expected = fit_head(fitting, labels, run(8), 2, tmp_path / "a", validation=whole)
 
     def kill(done, total, message):
         if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(fitting, labels, run(8), 2, tmp_path / "b", kill, 2, Validation(*bags(12, 1), p=2))
+        fit_head(fitting, labels, run(8), 2, tmp_path / "b", kill, 2, Validation(*bags(12, 1), p=2))
     again = Validation(*bags(12, 1), p=2)
-    resumed = fit(fitting, labels, run(8), 2, tmp_path / "b", checkpoint_epochs=2, validation=again)
+    resumed = fit_head(fitting, labels, run(8), 2, tmp_path / "b", checkpoint_epochs=2, validation=again)
     assert again.aucs == whole.aucs
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in expected.state_dict().items())
 
@@ -104,7 +104,7 @@ def test_a_broken_off_selection_goes_on_to_the_same_epoch(tmp_path):
 def test_thresholds_are_written_and_read_by_class(tmp_path):
     validation = Validation(*bags(12, 1), p=2)
     validation.labels[:, 2] = False
-    head = fit(*bags(24, 0), run(2), 2, tmp_path, validation=validation)
+    head = fit_head(*bags(24, 0), run(2), 2, tmp_path, validation=validation)
     validation.write(tmp_path, head, ("x", "y"))
     first, second = read_thresholds(tmp_path, ("x", "y"))
     assert 0 < first < 1
@@ -160,4 +160,5 @@ def test_only_the_evaluation_asks_for_the_truth():
             ):
                 asking.add(path.relative_to(ROOT).as_posix())
     # gig explain draws annotated intervals into a picture, and only with --truth.
-    assert asking == {"pipeline/stages/evaluation/evaluate.py", "pipeline/cli/explain.py"}
+    evaluation = {f"pipeline/stages/evaluation/{name}.py" for name in ("evaluate", "judged")}
+    assert asking == {*evaluation, "pipeline/cli/explain.py"}

@@ -123,15 +123,8 @@ def _shooting(stage: Stage) -> None:
     hand = stage.person(arms=(1.57 + 0.35 * fires, 1.35), legs=(0.3, -0.3)).near_hand
     muzzle = limb(stage.canvas, hand, np.pi / 2, 4 * stage.size, 2.2 * stage.size, GUN, stage.side)
     if fires:
-        stamp(
-            stage.canvas,
-            "disc",
-            muzzle[0] + stage.side * stage.size,
-            muzzle[1],
-            5 * stage.size,
-            4 * stage.size,
-            (255, 240, 150),
-        )
+        x, y = muzzle[0] + stage.side * stage.size, muzzle[1]
+        stamp(stage.canvas, "disc", x, y, 5 * stage.size, 4 * stage.size, (255, 240, 150))
 
 
 def sip(stage: Stage) -> float:

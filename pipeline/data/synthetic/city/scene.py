@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.synthetic.drawing import stamp
+from pipeline.data.synthetic.drawing import Colour, rgb, stamp
 from pipeline.data.synthetic.people import PAINT, Look, limb, person, vehicle, walking
 from pipeline.data.synthetic.street import SIDE
 
@@ -69,44 +69,54 @@ def camera(seed: int, split: str, number: int) -> Camera:
     )
 
 
-def _tone(rng: np.random.Generator, low: float, high: float, spread: float = 14.0) -> tuple[float, float, float]:
-    return tuple(rng.uniform(low, high) + rng.uniform(-spread, spread, size=3))
+def _tone(rng: np.random.Generator, low: float, high: float, spread: float = 14.0) -> Colour:
+    return rgb(rng.uniform(low, high) + rng.uniform(-spread, spread, size=3))
 
 
 def _back(canvas: np.ndarray, rng: np.random.Generator, kind: str, wall: int) -> None:
     """What stands behind the ground, down to row `wall`."""
     canvas[:wall] = _tone(rng, 125, 185)
     if kind in ("street", "square", "yard"):
-        for x in np.arange(0, SIDE, rng.integers(50, 80)):
-            width, height = rng.uniform(22, 38), rng.uniform(35, 48)
-            stamp(canvas, "box", x + width, wall - height, width, height, _tone(rng, 90, 180))
-        for y in (wall - 62, wall - 36):
-            for x in range(int(rng.integers(6, 16)), SIDE, int(rng.integers(22, 36))):
-                stamp(canvas, "box", x, y, 5, 7, _tone(rng, 50, 110))
+        _houses(canvas, rng, wall)
     elif kind == "park":
-        canvas[:wall] = np.array(_tone(rng, 150, 200)) + np.array((-10, 4, 18))
-        for _ in range(14):
-            x, y, radius = rng.uniform(0, SIDE), rng.uniform(20, wall - 12), rng.uniform(14, 30)
-            stamp(
-                canvas,
-                "disc",
-                x,
-                y,
-                radius,
-                radius * 0.8,
-                (rng.uniform(40, 80), rng.uniform(85, 130), rng.uniform(40, 70)),
-            )
-        canvas[wall - 24 : wall] = _tone(rng, 110, 150)  # a low wall
+        _trees(canvas, rng, wall)
     elif kind == "shops":
-        canvas[:wall] = _tone(rng, 100, 160)
-        for x in np.arange(rng.uniform(10, 40), SIDE, rng.integers(60, 80)):
-            stamp(canvas, "box", x, wall - 18, 24, 14, _tone(rng, 150, 215))
-            stamp(canvas, "box", x, wall - 40, 27, 4, PAINT[rng.integers(len(PAINT))])
-            stamp(canvas, "box", x, wall - 52, 18, 5, _tone(rng, 60, 200))
+        _shop_windows(canvas, rng, wall)
     else:
-        for x in np.arange(0, SIDE, rng.integers(36, 60)):
-            stamp(canvas, "box", x, wall / 2, 1.2, wall / 2, _tone(rng, 80, 110))
-        stamp(canvas, "box", SIDE / 2, 20, SIDE / 2, 14, _tone(rng, 45, 80))
+        _tiles(canvas, rng, wall)
+
+
+def _houses(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
+    for left in range(0, SIDE, int(rng.integers(50, 80))):
+        width, height = rng.uniform(22, 38), rng.uniform(35, 48)
+        stamp(canvas, "box", left + width, wall - height, width, height, _tone(rng, 90, 180))
+    for y in (wall - 62, wall - 36):
+        for x in range(int(rng.integers(6, 16)), SIDE, int(rng.integers(22, 36))):
+            stamp(canvas, "box", x, y, 5, 7, _tone(rng, 50, 110))
+
+
+def _trees(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
+    canvas[:wall] = np.array(_tone(rng, 150, 200)) + np.array((-10, 4, 18))
+    for _ in range(14):
+        x, y, radius = rng.uniform(0, SIDE), rng.uniform(20, wall - 12), rng.uniform(14, 30)
+        green = (rng.uniform(40, 80), rng.uniform(85, 130), rng.uniform(40, 70))
+        stamp(canvas, "disc", x, y, radius, radius * 0.8, green)
+    canvas[wall - 24 : wall] = _tone(rng, 110, 150)  # a low wall
+
+
+def _shop_windows(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
+    canvas[:wall] = _tone(rng, 100, 160)
+    for x in np.arange(rng.uniform(10, 40), SIDE, rng.integers(60, 80)):
+        stamp(canvas, "box", x, wall - 18, 24, 14, _tone(rng, 150, 215))
+        stamp(canvas, "box", x, wall - 40, 27, 4, PAINT[rng.integers(len(PAINT))])
+        stamp(canvas, "box", x, wall - 52, 18, 5, _tone(rng, 60, 200))
+
+
+def _tiles(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
+    """The tiled wall of an underpass."""
+    for x in range(0, SIDE, int(rng.integers(36, 60))):
+        stamp(canvas, "box", x, wall / 2, 1.2, wall / 2, _tone(rng, 80, 110))
+    stamp(canvas, "box", SIDE / 2, 20, SIDE / 2, 14, _tone(rng, 45, 80))
 
 
 def _ground(canvas: np.ndarray, rng: np.random.Generator, kind: str, wall: int) -> None:
@@ -129,17 +139,13 @@ def _ground(canvas: np.ndarray, rng: np.random.Generator, kind: str, wall: int) 
         canvas[top : top + 2] = 190
         for x in range(int(rng.integers(40)), SIDE, 48):
             stamp(canvas, "box", x, (top + SIDE) / 2, 11, 1.4, (205, 205, 196))
-    for _ in range(6):  # stains and patches
-        stamp(
-            canvas,
-            "disc",
-            rng.uniform(0, SIDE),
-            rng.uniform(wall, SIDE),
-            rng.uniform(8, 30),
-            rng.uniform(4, 9),
-            _tone(rng, 60, 150),
-            opacity=0.3,
-        )
+    for _ in range(6):
+        _stain(canvas, rng, wall)
+
+
+def _stain(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
+    x, y, width, height = rng.uniform(0, SIDE), rng.uniform(wall, SIDE), rng.uniform(8, 30), rng.uniform(4, 9)
+    stamp(canvas, "disc", x, y, width, height, _tone(rng, 60, 150), opacity=0.3)
 
 
 def _furniture(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:

@@ -1,0 +1,52 @@
+"""The videos below a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
+from pipeline.data.problems import Problems
+
+__all__ = ["VIDEO_SUFFIXES", "video_files"]
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v", ".ts")
+MOST_NESTED = 64
+
+
+def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -> list[Path]:
+    """Video files and folders of images below a folder, sorted.
+
+    Links are followed, except those back to a folder on the way: its videos are found already.
+
+    Args:
+        folder: where to look.
+        problems: told of a folder that is missing, cannot be read or lies very deep.
+        ignored: names of folders to pass over, like those of hidden folders.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problems.add(str(error.filename), f"the folder cannot be read: {error.strerror}")
+
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        names = [name for name in folders if not name.startswith(".") and name not in ignored]
+        folders[:] = sorted(name for name in names if not _loops(Path(place, name), folder))
+        if folders and len(Path(place).relative_to(folder).parts) == MOST_NESTED:
+            problems.add(place, f"expected folders nested at most {MOST_NESTED} deep below {folder}")
+            folders.clear()
+        visible = [name for name in files if not name.startswith(".")]
+        found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder:
+            found.append(Path(place))
+    return sorted(found)
+
+
+def _loops(path: Path, top: Path) -> bool:
+    """Whether a folder is a link to one that the walk from `top` came through, or to one above that."""
+    if not path.is_symlink():
+        return False
+    target = os.path.join(os.path.realpath(path), "")
+    through = [place for place in path.parents if place == top or place.is_relative_to(top)]
+    return any(os.path.join(os.path.realpath(place), "").startswith(target) for place in through)

@@ -1,0 +1,77 @@
+"""The content of metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from pipeline.config import Evaluation
+from pipeline.data.manifest import Manifest
+from pipeline.metrics import DEFINITIONS, Estimate, estimate
+from pipeline.metrics.bootstrap import LEVEL
+from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
+from pipeline.stages.evaluation.judged import Judged
+from pipeline.stages.scoring.tables import resolve_thresholds
+
+__all__ = ["as_json", "metrics_document"]
+
+
+def metrics_document(
+    facts: Mapping[str, object],
+    judged: Judged,
+    manifest: Manifest,
+    evaluation: Evaluation,
+    *,
+    config_digest: str,
+    code_version: str,
+) -> dict[str, object]:
+    """Every metric with its interval, and what was evaluated how.
+
+    Args:
+        facts: what was evaluated, such as the run's name; they come first.
+        judged: scores beside the ground truth.
+        manifest: where the ground truth is from.
+        evaluation: settings.
+        config_digest: identity of the settings.
+        code_version: of this program.
+
+    Returns:
+        Plain data for JSON.
+    """
+    seed, videos = evaluation.bootstrap_seed, len(judged.truth)
+    found = estimate(judged.groups.values(), videos, resamples=evaluation.resamples, seed=seed, needs=judged.needs)
+    found |= {name: Estimate(None, reason=reason) for name, reason in judged.left_out.items()}
+    thresholds = judged.tables.thresholds
+    return {
+        **facts,
+        "auc": found["frame_auc"].value,
+        "ap": found["frame_ap"].value,
+        "mf1": found["mf1"].value,
+        "videos": videos,
+        "anomalous_videos": sum(bool(frames.any()) for frames in judged.anomalous.values()),
+        "frames": sum(len(frames) for frames in judged.anomalous.values()),
+        "anomalous_frames": sum(int(frames.sum()) for frames in judged.anomalous.values()),
+        "mf1_left_out": list(judged.class_report.left_out) if judged.class_report else [],
+        "threshold": evaluation.threshold
+        if thresholds is None
+        else resolve_thresholds(thresholds, evaluation.threshold, len(manifest.classes)),
+        "threshold_from": "configuration" if thresholds is None else "validation",
+        "mode": evaluation.mode,
+        "false_alarm_threshold": FALSE_ALARM_THRESHOLD,
+        "figures": {name: as_json(value) for name, value in found.items()},
+        "bootstrap": {"unit": "video", "level": LEVEL, "resamples": evaluation.resamples, "seed": seed},
+        "definitions": DEFINITIONS,
+        "config_digest": config_digest,
+        "code_version": code_version,
+        "truth": {key: value for key, value in asdict(manifest.origin).items() if key != "warnings"},
+        "lost_frames": dict(sorted(judged.tables.lost.items())),
+        "warnings": [*manifest.origin.warnings, *judged.warnings],
+    }
+
+
+def as_json(value: Estimate) -> dict[str, object]:
+    """A value with its interval, and the reason where either is not defined."""
+    if value.value is None:
+        return {"value": None, "reason": value.reason}
+    plain = {"value": value.value, "low": value.low, "high": value.high, "resamples": value.resamples}
+    return plain | ({"reason": value.reason} if value.reason else {})

@@ -1,0 +1,131 @@
+"""Score tables beside the ground truth, and the metrics that they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import Evaluation
+from pipeline.data.manifest import Manifest, load
+from pipeline.metrics import ClassMetrics, ClasswiseReport, DetectionMetrics, FrameMetrics
+from pipeline.metrics.bootstrap import MetricFunction
+from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, read_tables, resolve_thresholds
+
+__all__ = ["Judged", "judge", "judge_folder"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Score tables beside the ground truth, with one attribute for every group of metrics.
+
+    Attributes:
+        tables: the scores.
+        truth: video id -> (N, C) bool, the classes that each frame shows.
+        frame: metrics of the anomaly score.
+        classwise: metrics of the class scores; None where the tables hold none.
+        detection: metrics of class scores as intervals; None unless there are class scores, all from 0 to 1.
+        left_out: metrics that these tables do not allow -> why.
+        warnings: what was done to scores and ground truth, one sentence each.
+    """
+
+    tables: ScoreTables
+    truth: dict[str, np.ndarray]
+    frame: FrameMetrics
+    classwise: ClassMetrics | None
+    detection: DetectionMetrics | None
+    left_out: dict[str, str]
+    warnings: list[str]
+
+    @property
+    def groups(self) -> dict[str, MetricFunction]:
+        """The groups that are there, by name, in the order in which they are reported."""
+        groups = {"frame": self.frame, "classwise": self.classwise, "detection": self.detection}
+        return {name: group for name, group in groups.items() if group is not None}
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Metric -> the data without which it is not defined."""
+        needs = dict(FrameMetrics.NEEDS)
+        for group in (self.classwise, self.detection):
+            if group is not None:
+                needs |= group.needs
+        return needs
+
+    @cached_property
+    def anomalous(self) -> dict[str, np.ndarray]:
+        """Video id -> (N,) bool, the frames that show any class."""
+        return _anomalous(self.truth)
+
+    @cached_property
+    def class_report(self) -> ClasswiseReport | None:
+        """All classes one by one; None where the tables hold no class scores."""
+        return self.classwise.report() if self.classwise is not None else None
+
+
+def judge_folder(
+    scores_folder: Path,
+    manifest_folder: Path,
+    evaluation: Evaluation,
+    form: ScoreForm | None = None,
+    lengths: Mapping[str, int] | None = None,
+    imported: bool = False,
+) -> tuple[Manifest, Judged]:
+    """The manifest of a folder with its ground truth, and a folder's scores beside it.
+
+    Args:
+        scores_folder: the score tables.
+        manifest_folder: the manifest; its ground truth is read here.
+        evaluation: settings.
+        form: how files of other systems are read; see `pipeline.stages.scoring.tables.read_tables`.
+        lengths: video id -> decoded frames, where they are known better than by the manifest's planned numbers.
+        imported: the scores come from features of whole clips, which need not end where the video ends.
+
+    Raises:
+        LengthMismatch: scores and ground truth of a video differ in length.
+        PipelineError: a test video has no scores, or there are scores of a video that is not in the test split.
+    """
+    manifest = load(manifest_folder, truth=True)
+    frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
+    tables = read_tables(scores_folder, manifest.classes, frames, form)
+    return manifest, judge(end_with_videos(tables, frames) if imported else tables, manifest, evaluation)
+
+
+def judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> Judged:
+    """Put the ground truth of `manifest` beside the scores and set up every group of metrics that they allow."""
+    counts = {video_id: len(scores) for video_id, scores in tables.general.items()}
+    frames = counts | dict(tables.video_frames or {})
+    truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
+    warnings = list(tables.notes)
+    warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
+    warnings += [_lost(video_id, tables.lost[video_id], counts[video_id]) for video_id in sorted(tables.lost)]
+    classwise, detection = None, None
+    left_out: dict[str, str] = {}
+    scores = tables.classwise
+    if scores is None:
+        left_out |= dict.fromkeys(("mf1", "mean_class_ap", "detection_map"), "the tables hold no class scores")
+    else:
+        theta = resolve_thresholds(tables.thresholds, evaluation.threshold, len(manifest.classes))
+        classwise = ClassMetrics(scores, truth, manifest.classes, threshold=theta, mode=evaluation.mode)
+        if all(table.min(initial=0) >= 0 and table.max(initial=0) <= 1 for table in scores.values()):
+            detection = DetectionMetrics(scores, truth, manifest.classes)
+        else:
+            left_out["detection_map"] = "the protocol is for scores from 0 to 1"
+    frame = FrameMetrics(tables.general, _anomalous(truth))
+    return Judged(tables, truth, frame, classwise, detection, left_out, warnings)
+
+
+def _anomalous(truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {video_id: np.asarray(labels.any(axis=1)) for video_id, labels in truth.items()}
+
+
+def _lost(video_id: str, spans: Sequence[Sequence[int]], frames: int) -> str:
+    count = sum(stop - start for start, stop in spans)
+    places = ", ".join(f"{start} to {stop - 1}" if stop - start > 1 else str(start) for start, stop in spans)
+    return (
+        f"{video_id}: {count} of {frames} frames could not be decoded ({places}); "
+        "each has the score of the frame before it"
+    )

@@ -1,0 +1,100 @@
+"""metrics.json in words: every figure that has a value and an interval, in the order of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["HEADLINES", "Cell", "Row", "metric_rows"]
+
+MEANINGS = {
+    "frame_auc": ("Frame AUC", "area under the ROC curve of all frames; 0.5 is chance"),
+    "frame_ap": ("Frame AP", "average precision of all frames; chance is the share of anomalous frames"),
+    "frame_ap_trapezoid": ("Frame AP, trapezoidal", "the same by the trapezoidal rule, as some papers report it"),
+    "anomalous_videos_auc": ("AUC within anomalous videos", "frame AUC of the frames of anomalous videos alone"),
+    "video_auc": ("Video AUC", "are anomalous videos told from normal ones by their highest score; 0.5 is chance"),
+    "false_alarm_rate": (
+        "False-alarm rate",
+        "share of the frames of normal videos that score 0.5 or more; lower is better",
+    ),
+    "mf1": ("Mean F1", "mean over the classes of the F1 of their frames"),
+    "mean_class_ap": ("Mean class AP", "mean over the classes of the average precision of their frames"),
+    "detection_map": (
+        "Detection mAP",
+        "are anomalies found as intervals of their class; mean over overlaps of 0.1 to 0.5",
+    ),
+}
+"""Titles and meanings of the metrics that docs/evaluation.md defines; others are shown under their own name."""
+
+HEADLINES = ("frame_auc", "frame_ap", "mf1", "video_auc", "false_alarm_rate")
+GROUPS = ("figures", "events")
+OF_CLASS = ("class_ap/", "events/classes/")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of one run: its value with its interval, each None where it is not defined; `reason` says why."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of all runs.
+
+    Attributes:
+        key: its name in metrics.json.
+        title, meaning: in words; the meaning may be "".
+        cells: one per run, in their order.
+        of_class: whether it is of one class.
+    """
+
+    key: str
+    title: str
+    meaning: str
+    cells: tuple[Cell, ...]
+    of_class: bool = False
+
+
+def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Every metric that any run has, in the order in which they occur.
+
+    Args:
+        metrics: the content of metrics.json of each run.
+    """
+    found = [dict(_named(document)) for document in metrics]
+    keys = dict.fromkeys(key for one in found for key in one)
+    missing = Cell(reason="this run has no such metric")
+    return [
+        Row(key, *_words(key), tuple(one.get(key, missing) for one in found), key.startswith(OF_CLASS)) for key in keys
+    ]
+
+
+def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+    for group in GROUPS:
+        found = document.get(group)
+        if isinstance(found, dict):
+            yield from _leaves("" if group == "figures" else group, found)
+
+
+def _leaves(prefix: str, group: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+    for name, value in group.items():
+        key = f"{prefix}/{name}" if prefix else name
+        if not isinstance(value, dict):
+            continue
+        if "value" in value:
+            yield key, Cell(value["value"], value.get("low"), value.get("high"), value.get("reason"))
+        else:
+            yield from _leaves(key, value)
+
+
+def _words(key: str) -> tuple[str, str]:
+    if key in MEANINGS:
+        return MEANINGS[key]
+    parts = [part for part in key.split("/") if part not in ("metrics", "classes")]
+    first = parts[0].replace("_", " ").capitalize().replace(" ap", " AP").replace(" map", " mAP")
+    return ": ".join([first, *(part.replace("_", " ") for part in parts[1:])]), ""

@@ -1,0 +1,181 @@
+"""From cached maps to what heads see: bags of training videos and windows of test videos.
+
+With frozen features the cue and the pattern vectors are constants (docs/method.md), so they are computed once. Heads
+that change the maps before they reduce them (`channel_attention`) get the maps themselves in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cache import FeatureStore
+from pipeline.config import Head
+from pipeline.errors import LengthMismatch
+from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
+from pipeline.progress import Progress
+from pipeline.stages.training.bags import Bags, CachedBags
+
+__all__ = [
+    "ReducedWindows",
+    "fit_standardizer",
+    "in_parts",
+    "reduce_bags",
+    "reduce_maps",
+    "reduce_windows",
+    "video_cue",
+]
+
+WINDOWS_AT_ONCE = 32
+
+
+class ReducedWindows(NamedTuple):
+    """What a head sees of n successive windows of a test video.
+
+    Attributes:
+        cue: (1, D), of the whole video.
+        vectors: (1, n, D); maps (1, n, H, W, D) for a head that takes maps.
+        positions: (1, n, k) int64, the cells chosen; k is 0 for pooled maps and for a head that takes maps.
+    """
+
+    cue: torch.Tensor
+    vectors: torch.Tensor
+    positions: torch.Tensor
+
+
+def fit_standardizer(
+    store: FeatureStore, namespace: str, video_ids: Sequence[str], offset: float, progress: Progress | None = None
+) -> Standardizer:
+    """Mean and deviation of every channel over the training maps. No labels are used."""
+    moments = ChannelMoments()
+    for number, video_id in enumerate(sorted(video_ids)):
+        if progress:
+            progress(number, len(video_ids), "channel statistics")
+        reader = store.reader(namespace, video_id)
+        for view in range(reader.shape[0]):
+            for _, maps in reader.iter_clips(view, WINDOWS_AT_ONCE):
+                moments.update(torch.from_numpy(maps).float())
+    return moments.finish(offset)
+
+
+def reduce_bags(
+    store: FeatureStore,
+    namespace: str,
+    video_ids: Sequence[str],
+    head: Head,
+    standardizer: Standardizer | None,
+    progress: Progress | None = None,
+) -> Bags | CachedBags:
+    """Reduce all training maps in one pass: eqs. 1, 2, 5 and 6 for every view of every video.
+
+    For a head that takes maps only eq. 1 is computed.
+
+    Args:
+        store: the cache.
+        namespace: of the maps.
+        video_ids: N videos, in any order.
+        head: says how maps are reduced.
+        standardizer: of the maps, or None.
+        progress: called once per video.
+
+    Returns:
+        Bags in memory; `CachedBags` for a head that takes maps.
+
+    Raises:
+        LengthMismatch: a video has another number of views or segments than the first.
+    """
+    ordered = tuple(sorted(video_ids))
+    shape = store.reader(namespace, ordered[0]).shape
+    views, segments, _, _, channels = shape
+    # Filled in place: see `pipeline.stages.scoring.score.score_video`.
+    cues = torch.empty(len(ordered), views, channels)
+    takes_maps = head.kept() is None
+    patterns = torch.empty(0 if takes_maps else len(ordered), views, segments, channels)
+    for number, video_id in enumerate(ordered):
+        if progress:
+            progress(number, len(ordered), "reducing feature maps")
+        reader = store.reader(namespace, video_id)
+        if reader.shape != shape:
+            raise LengthMismatch(
+                f"{namespace}/{video_id}: expected maps {shape}, as {ordered[0]} has, got {reader.shape}"
+            )
+        for view, cached in enumerate(reader.cue()):
+            cue = video_cue(cached, standardizer)
+            cues[number, view] = cue[0]
+            if takes_maps:
+                continue
+            done = 0
+            for part in _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
+                vectors = part.vectors[0]
+                patterns[number, view, done : (done := done + len(vectors))] = vectors
+    return CachedBags(store, namespace, ordered, cues, standardizer) if takes_maps else Bags(ordered, cues, patterns)
+
+
+def reduce_windows(
+    store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None
+) -> Iterator[ReducedWindows]:
+    """Stream a test video, some windows at a time.
+
+    The cue is the maximum over all windows, which was stored when the features were written (docs/method.md).
+    """
+    reader = store.reader(namespace, video_id)
+    cue = video_cue(reader.cue()[0], standardizer)
+    for patterns in _reduce(reader.iter_clips(0, WINDOWS_AT_ONCE), cue, head, standardizer):
+        yield ReducedWindows(cue, patterns.vectors, patterns.positions)
+
+
+def in_parts(stream: Iterable[ReducedWindows], windows: int, context: int | None) -> Iterator[ReducedWindows]:
+    """The stream of a video in parts of about equal length, as a head with a context needs it.
+
+    Args:
+        stream: of `reduce_windows`.
+        windows: W of the video.
+        context: about how many windows a part may hold; None leaves the stream as it is.
+    """
+    if context is None:
+        yield from stream
+        return
+    size = -(-windows // -(-windows // context))
+    waiting: list[ReducedWindows] = []
+    for piece in stream:
+        waiting.append(piece)
+        if sum(each.vectors.shape[1] for each in waiting) >= size:
+            yield _join(waiting)
+            waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(pieces: Sequence[ReducedWindows]) -> ReducedWindows:
+    return ReducedWindows(
+        pieces[0].cue,
+        torch.cat([piece.vectors for piece in pieces], dim=1),
+        torch.cat([piece.positions for piece in pieces], dim=1),
+    )
+
+
+def video_cue(cached: np.ndarray, standardizer: Standardizer | None) -> torch.Tensor:
+    """The cached running maximum (D,) as the cue (1, D) of the maps that the head sees."""
+    cue = torch.from_numpy(np.asarray(cached, dtype=np.float32))[None]
+    return standardizer.cue(cue) if standardizer else cue
+
+
+def reduce_maps(maps: torch.Tensor, cue: torch.Tensor, head: Head) -> SpatialPatterns:
+    """What a head with these settings sees of maps (B, T, H, W, D) whose cue is (B, D)."""
+    if (kept := head.kept()) is None:
+        return SpatialPatterns(maps, torch.empty(*maps.shape[:2], 0, dtype=torch.int64))
+    return pattern_vectors(maps, cue, **kept)
+
+
+def _reduce(
+    chunks: Iterable[tuple[int, np.ndarray]], cue: torch.Tensor, head: Head, standardizer: Standardizer | None
+) -> Iterator[SpatialPatterns]:
+    with torch.inference_mode():
+        for _, maps in chunks:
+            live = torch.from_numpy(maps).float()[None]
+            if standardizer:
+                live = standardizer.maps(live)
+            yield reduce_maps(live, cue, head)

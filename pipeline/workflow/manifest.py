@@ -1,0 +1,43 @@
+"""The manifest: the first step, which all others read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.manifest import Manifest as VideoManifest
+from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
+from pipeline.steps import Report, Step
+
+__all__ = ["Manifest", "frozen", "usable_manifest"]
+
+
+@dataclass(frozen=True)
+class Manifest(Step):
+    """Check the data set's annotations and videos and write them as one manifest; renders a synthetic data set."""
+
+    def output(self) -> Path:
+        return self.recipes.manifest_folder()
+
+    def needs(self) -> Sequence[Step]:
+        return ()
+
+    def build(self, folder: Path, report: Report) -> None:
+        from pipeline.stages.common.manifest import build_manifest
+
+        build_manifest(self.recipes.experiment, folder, report.progress, report.say)
+
+
+def usable_manifest(recipes: Recipes) -> VideoManifest:
+    """The manifest of a finished `Manifest` step, without the videos in quarantine and without the test videos' ground
+    truth."""
+    from pipeline.stages.common.manifest import load_manifest
+
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
+    return manifest.without(recipes.quarantine.ids())
+
+
+def frozen(recipes: Recipes) -> Recipes:
+    """The recipes of the frozen stage, of either."""
+    return recipes.frozen if isinstance(recipes, FinetunedRecipes) else recipes

@@ -1,0 +1,98 @@
+"""The step that makes the page of an experiment, after its summary; what fails in it loses none of the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import to_yaml
+from pipeline.stages.common.outputs import locked
+from pipeline.stages.common.recipes import Recipes
+from pipeline.steps import Report, Step
+from pipeline.workflow.results import EvaluateAll
+
+if TYPE_CHECKING:
+    from pipeline.stages.report.results import Results
+
+__all__ = ["HtmlReport"]
+
+
+@dataclass(frozen=True)
+class HtmlReport(Step):
+    """Write the page: an index and one page per test video, in a folder that opens from disk."""
+
+    def output(self) -> Path:
+        return self.recipes.report_folder()
+
+    def needs(self) -> Sequence[Step]:
+        return (EvaluateAll(self.recipes),)
+
+    def build(self, folder: Path, report: Report) -> None:
+        from pipeline.stages.report.report import write_report
+
+        write_report(results_of(self.recipes), folder, None, report.progress, report.say)
+
+    def remake(self, report: Report, all_pictures: bool, proxies: bool, relations: bool) -> Path:
+        """Write the pages once more, with what takes longer; what was made of that before is kept.
+
+        Args:
+            report: who is told.
+            all_pictures: pictures at the peaks of every video.
+            proxies: copies that browsers play, of videos that they do not.
+            relations: relation maps of the videos that the index shows first.
+        """
+        from pipeline.stages.report.report import Extras, write_report
+
+        extras = Extras(
+            all_pictures,
+            self.recipes.proxies_folder() if proxies else None,
+            _Maps(self.recipes, report) if relations else None,
+        )
+        with locked(self.output(), report.say):
+            write_report(results_of(self.recipes), self.output(), extras, report.progress, report.say)
+        return self.output()
+
+
+def results_of(recipes: Recipes) -> Results:
+    """The outputs of a finished `EvaluateAll` that a page is made of."""
+    from pipeline.stages.common.manifest import load_manifest
+    from pipeline.stages.report.results import Results, RunResults
+
+    experiment, records = recipes.experiment, recipes.quarantine.records()
+    manifest = load_manifest(experiment, recipes.manifest_folder(), truth=True)
+    return Results(
+        experiment=experiment.experiment,
+        digest=recipes.summary_digest(),
+        dataset=experiment.dataset.name,
+        adapter=experiment.dataset.adapter,
+        manifest=manifest.without([record.video_id for record in records]),
+        runs=tuple(
+            RunResults(run, own.stage, own.scores_folder(run), own.evaluation_folder(run)) for run, own in recipes.lines
+        ),
+        quarantined=tuple((record.video_id, record.reason) for record in records),
+        config=to_yaml(experiment),
+        events=experiment.events,
+        inside=recipes.folder,
+        may_be_short=bool(experiment.features.test),
+    )
+
+
+class _Maps:
+    """Draws the relation maps of a video by the first run; what is loaded for it is loaded when the first are drawn."""
+
+    def __init__(self, recipes: Recipes, report: Report) -> None:
+        self.recipes, self.say = recipes, report.say
+
+    def __call__(self, video_id: str, folder: Path) -> None:
+        from pipeline.stages.common.manifest import load_manifest
+        from pipeline.stages.explain.explain import Request, explain_cached
+
+        if (folder / "index.json").exists():
+            return
+        run, recipes = self.recipes.lines[0]
+        experiment = recipes.experiment
+        manifest = load_manifest(experiment, self.recipes.manifest_folder())
+        request = Request(experiment, run, recipes.head_folder(run), windows=3)
+        explain_cached(request, manifest, recipes.namespace("test"), video_id, folder, self.say)
