@@ -24,8 +24,9 @@ from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
+from pipeline.stages.common.digests import VERSIONS
 from pipeline.stages.common.outputs import make_folder
-from pipeline.stages.common.recipes import VERSIONS, Recipes
+from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import SILENT, ExtractFeatures, ReduceTest, ReduceTraining, Report, ensure
 
 __all__ = ["ablation_folder", "run_ablation"]

@@ -69,7 +69,7 @@ def _test_metrics(setting: Setting) -> dict[str, dict[str, Any] | None]:
     """
     recipes = Recipes(setting.experiment)
     evaluation = setting.experiment.run(setting.runs[0]).evaluation
-    manifest, imported = recipes.manifest_folder(), bool(setting.experiment.features.test)
+    manifest, imported = recipes.manifest_folder, bool(setting.experiment.features.test)
     judged = [
         judge_folder(recipes.scores_folder(run), manifest, evaluation, imported=imported)[1] for run in setting.runs
     ]

@@ -8,36 +8,47 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, say
+from pipeline.cli.shared import FOLDER, say, with_json
 from pipeline.cli.tables import SCORES, with_tables
-from pipeline.config import Evaluation, load_experiment
+from pipeline.config import Evaluation, Events, load_experiment
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import make_folder
 
 if TYPE_CHECKING:
     from pipeline.stages.scoring.tables import ScoreForm
 
-__all__ = ["compare", "evaluate_folder", "export_submission", "settings"]
+__all__ = ["compare", "evaluate_folder", "export_submission", "print_metrics", "settings"]
 
 
-def settings(config: Path | None, run: str) -> Evaluation:
-    """The evaluation section of a configuration's run, or the defaults."""
+def settings(config: Path | None, run: str) -> tuple[Evaluation, Events]:
+    """The section `evaluation` of a configuration's run and its section `events`, or the defaults."""
     if config is None:
-        say("no --config given: working with the default evaluation settings")
-        return Evaluation()
-    return load_experiment(config).run(run).evaluation
+        say("no --config given: working with the default settings of evaluation and events")
+        return Evaluation(), Events()
+    experiment = load_experiment(config)
+    return experiment.run(run).evaluation, experiment.events
+
+
+def print_metrics(folder: Path, as_json: bool) -> None:
+    """Print the metrics of an evaluation, for people or as metrics.json has them."""
+    from pipeline.stages.evaluation.text import metrics_text
+
+    text = (folder / "metrics.json").read_text(encoding="utf-8")
+    click.echo(text if as_json else f"{metrics_text(json.loads(text))}\n\nresults: {folder}")
 
 
 def evaluate_folder(
     scores: Path,
     truth: Path | None,
     out: Path | None,
-    evaluation: Evaluation,
+    chosen: tuple[Evaluation, Events],
     form: ScoreForm,
     lengths: dict[str, int] | None,
+    as_json: bool,
 ) -> None:
-    """Evaluate scores of any system and print the metrics."""
+    """Evaluate scores of any system, with the settings `chosen`, and print the metrics."""
     from pipeline.stages.evaluation.evaluate import evaluate_tables
+    from pipeline.stages.evaluation.judged_events import EventOptions
 
     if truth is None:
         raise PipelineError(
@@ -47,15 +58,16 @@ def evaluate_folder(
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
     warnings: list[str] = []
+    evaluation, events = chosen
 
-    def build(folder: Path) -> None:
-        warnings.extend(evaluate_tables(scores, truth, folder, evaluation, form=form, lengths=lengths))
+    def evaluate(folder: Path) -> None:
+        options = EventOptions(events)
+        warnings.extend(evaluate_tables(scores, truth, folder, evaluation, form=form, lengths=lengths, events=options))
 
-    make_folder(final, build)
+    make_folder(final, evaluate)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo((final / "metrics.json").read_text(encoding="utf-8"))
-    click.echo(f"results: {final}")
+    print_metrics(final, as_json)
 
 
 @click.command()
@@ -66,6 +78,7 @@ def evaluate_folder(
     "--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults)."
 )
 @click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")
+@with_json
 @with_tables
 def compare(
     first: Path,
@@ -75,15 +88,19 @@ def compare(
     run: str,
     form: ScoreForm,
     lengths: dict[str, int] | None,
+    as_json: bool,
 ) -> None:
     """Print FIRST minus SECOND for every metric, with its paired 95 % interval over videos.
 
     FIRST and SECOND are scores of any two systems.
     """
     from pipeline.stages.evaluation.evaluate import compare_tables
+    from pipeline.stages.evaluation.judged_events import EventOptions
+    from pipeline.stages.evaluation.text import differences_text
 
-    found = compare_tables(first, second, truth, settings(config, run), form=form, lengths=lengths)
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    evaluation, events = settings(config, run)
+    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=EventOptions(events))
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else differences_text(found))
 
 
 @click.command("export-submission")

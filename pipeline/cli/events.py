@@ -182,15 +182,21 @@ def _of_tables(
     """Events of score tables of any system."""
     from pipeline.stages.events.events import find_events
     from pipeline.stages.events.operating_point import read_thresholds
-    from pipeline.stages.events.rules import make_rules
+    from pipeline.stages.events.rules import event_names, make_rules
     from pipeline.stages.events.videos import open_scores
 
     of_manifest, known = _known(truth, lengths, fps)
     scored = open_scores(scores, classes or of_manifest, known, form)
-    thresholds, document = read_thresholds(point) if point else (None, {})
+    thresholds, document = read_thresholds(point) if point else ({}, {})
+    if missing := [name for name in event_names(scored.classes) if name not in thresholds] if point else []:
+        raise PipelineError(f"{point}: expected a threshold of each class, got none of {', '.join(missing)}")
+    notes = _notes(changes, document)
+    made_for = document.get("head", {}).get("sha256")
+    if scored.head_sha256 and made_for and made_for != scored.head_sha256:
+        notes = (*notes, f"the thresholds of {point} were chosen for another head than that of these scores")
     rules = make_rules(settings, scored.classes, thresholds, changes)
     with bar("events", "videos") as progress:
-        found = find_events(scored, rules, progress, _notes(changes, document))
+        found = find_events(scored, rules, progress, notes)
     facts: dict[str, object] = {"scores": str(scores)}
     _finish(found, facts | ({"operating_point": str(point)} if point else {}), wanted)
 

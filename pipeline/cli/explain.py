@@ -80,7 +80,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
             make(final, lambda folder: explain_file(request, file, folder, progress, say))
     else:
         if truth:
-            manifest = load_manifest(recipes.experiment, recipes.manifest_folder(), truth=True)
+            manifest = load_manifest(recipes.experiment, recipes.manifest_folder, truth=True)
         make(final, lambda folder: explain_cached(request, manifest, recipes.namespace("test"), video, folder, say))
     for path in sorted(final.iterdir()):
         click.echo(path)

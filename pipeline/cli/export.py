@@ -151,7 +151,7 @@ def import_labels(form: str, export_file: Path, config: Path | None, truth: Path
     if config:
         recipes = Recipes(load_experiment(config))
         ensure(workflow.Manifest(frozen(recipes)))
-        folder = recipes.manifest_folder()
+        folder = recipes.manifest_folder
         normal_label = getattr(recipes.experiment.dataset, "normal_label", normal_label)
     assert folder is not None
     manifest = load(folder, truth=True)

@@ -18,12 +18,13 @@ import click
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
-from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, settings
+from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics, settings
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
 from pipeline.cli.operating_point import operating_point
+from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
 from pipeline.cli.shared import (
@@ -36,6 +37,7 @@ from pipeline.cli.shared import (
     name_config,
     say,
     with_config,
+    with_json,
     with_run,
 )
 from pipeline.cli.tables import SCORES, with_tables
@@ -69,6 +71,7 @@ main.add_command(export_submission)
 main.add_command(labels)
 main.add_command(manifest)
 main.add_command(operating_point)
+main.add_command(render)
 main.add_command(report)
 main.add_command(score)
 
@@ -175,6 +178,7 @@ def finetune(recipes: Recipes) -> None:
 )
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: folder of the metrics (default: <name of scores>-evaluation).")
+@with_json
 @with_tables
 def evaluate(
     config: Path | None,
@@ -185,22 +189,22 @@ def evaluate(
     out: Path | None,
     form: ScoreForm,
     lengths: dict[str, int] | None,
+    as_json: bool,
 ) -> None:
-    """Write the metrics of a run, making what is missing first; or, with --scores, those of any score tables."""
+    """Write and print the metrics of a run, making what is missing first; or, with --scores, those of any score
+    tables."""
     if scores:
-        evaluate_folder(scores, truth, out, settings(config, run), form, lengths)
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths, as_json)
         return
     if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
         raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
     name_config(config or DEFAULT_CONFIG)
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
-    _evaluate_run(recipes.finetuned if finetuned else recipes, run)
+    _evaluate_run(recipes.finetuned if finetuned else recipes, run, as_json)
 
 
-def _evaluate_run(recipes: Recipes, run: str) -> None:
-    folder = ensure(Evaluate(recipes, run))
-    click.echo((folder / "metrics.json").read_text(encoding="utf-8"))
-    click.echo(f"results: {folder}")
+def _evaluate_run(recipes: Recipes, run: str, as_json: bool) -> None:
+    print_metrics(ensure(Evaluate(recipes, run)), as_json)
     check_quarantine(recipes)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from pipeline.cli.shared import bar, ensure, say, with_config
+from pipeline.cli.shared import bar, ensure, say, with_config, with_json
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import HtmlReport, Report
@@ -18,16 +20,20 @@ __all__ = ["report"]
 @click.option("--all-pictures", is_flag=True, help="With --html: pictures of every video, not only of the first shown.")
 @click.option("--proxies", is_flag=True, help="With --html: small copies of the videos that browsers do not play.")
 @click.option("--relations", is_flag=True, help="With --html: relation maps at the peaks of the videos shown first.")
-def report(recipes: Recipes, html: bool, all_pictures: bool, proxies: bool, relations: bool) -> None:
+@with_json
+def report(recipes: Recipes, html: bool, all_pictures: bool, proxies: bool, relations: bool, as_json: bool) -> None:
     """Print the summary of an experiment that has been run, and where its results lie; with --html, write its page."""
     from pipeline.stages.evaluation.summary import read_summary, summary_table
 
     if not html:
         if all_pictures or proxies or relations:
             raise PipelineError("--all-pictures, --proxies and --relations go with --html")
-        click.echo(summary_table(recipes.summary_folder()))
+        folder = recipes.summary_folder
+        click.echo(json.dumps(read_summary(folder), indent=1) if as_json else summary_table(folder))
         return
-    read_summary(recipes.summary_folder())  # what has not been run is an error, and not run by the way
+    if as_json:
+        raise PipelineError("--json prints the summary, and does not go with --html")
+    read_summary(recipes.summary_folder)  # what has not been run is an error, and not run by the way
     step = HtmlReport(recipes)
     if all_pictures or proxies or relations:
         with bar(step.title, step.unit) as progress:

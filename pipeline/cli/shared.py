@@ -40,6 +40,7 @@ __all__ = [
     "say",
     "warn_of_stand_in",
     "with_config",
+    "with_json",
     "with_run",
     "with_stage",
 ]
@@ -64,6 +65,7 @@ class LocalPath(click.Path):
 
 
 FOLDER = LocalPath(path_type=Path, file_okay=False)
+with_json = click.option("--json", "as_json", is_flag=True, help="For machines: JSON in place of a table.")
 
 
 class Group(click.Group):

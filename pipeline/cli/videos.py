@@ -141,7 +141,7 @@ def _of_table(table: Path) -> dict[str, VideoFacts]:
     problems = Problems()
     rows = read_frame_counts(table, problems)
     problems.raise_any()
-    return {name: VideoFacts(name, row.frames, row.fps) for name, row in rows.items()}
+    return {name: VideoFacts(name, row.n_frames, row.fps) for name, row in rows.items()}
 
 
 def _no_pictures(frames: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The section `events`: how frame scores become events, and which load of false alarms is accepted.
 
-It is no part of a run and in no digest but those of the operating point and the events, so changing it leaves features,
-heads, scores and figures as they are.
+It is no part of a run and in no digest but those of the operating point, the events and the evaluation, so changing it
+leaves features, heads and scores as they are.
 """
 
 from __future__ import annotations

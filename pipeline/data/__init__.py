@@ -1,3 +1,1 @@
-"""Videos, their annotations, and which frames of them are used. No torch."""
-
-__all__ = ["datasets", "decode", "manifest", "sampling", "shapes", "synthetic"]
+"""Videos, their annotations, and which of their frames are used. Imports no torch."""

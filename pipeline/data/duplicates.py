@@ -14,16 +14,16 @@ END_BYTES = 1 << 16
 
 
 def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]:
-    """Groups of files, or of folders of images, with the same bytes.
+    """Find files, or folders of images, with the same bytes.
 
-    Only what has the size of another is read: its two ends, and all of it where those are another's too.
+    To read little, files of the same size are compared by their two ends first, and in full only where those are equal.
 
     Args:
-        paths: N files or folders; what cannot be read has no part in it, for the extraction says so.
-        sizes: bytes of each; 0 or less is passed over.
+        paths: N files or folders. One that cannot be read is left out: the extraction reports it.
+        sizes: bytes of each; one of 0 or less is left out.
 
     Returns:
-        Positions, rising, of every group of two or more.
+        Groups of two or more, each the rising positions of its files in `paths`.
     """
     groups = [[i for i, size in enumerate(sizes) if size > 0]]
     for key in (lambda i: sizes[i], lambda i: _ends(paths[i]), lambda i: _whole(paths[i])):
@@ -39,7 +39,7 @@ def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]
 
 
 def _ends(path: Path) -> bytes:
-    """The first and last bytes of a file; of a folder the number of its files."""
+    """The first and last bytes of a file; for a folder, the number of its files."""
     if path.is_dir():
         return str(len(_files(path))).encode()
     with path.open("rb") as stream:

@@ -1,8 +1,8 @@
 """Tables of frame counts: what is known of videos that are not at hand.
 
-A CSV file with the columns video_id and frames, and optionally fps, split and label; other columns are ignored, so a
-per_video.csv of an evaluation is one. The lists of UCF-Crime (name, frames, class, four numbers) and ShanghaiTech
-(name, label, frames) that state frames are read as they are published; -1 is a number that they do not state.
+A table is a CSV file with the columns video_id and frames, and optionally fps, split and label. Other columns are
+ignored, so per_video.csv of an evaluation can be used. The published lists of UCF-Crime (name, frames, class, four
+numbers) and ShanghaiTech (name, label, frames) can be used too; a count of -1 is one that they do not state.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +26,10 @@ PUBLISHED = (
     re.compile(r"(?P<name>[^,\s]+),[01],(?P<frames>-?\d+)"),
 )
 SUFFIX = re.compile(r"\.(mp4|avi|mkv|mov|webm|npy)$", re.IGNORECASE)
-FORMS = "video_id and frames in a CSV file with a header, or a published list of UCF-Crime or ShanghaiTech that states frames"
+FORMS = (
+    "video_id and frames in a CSV file with a header, "
+    "or a published list of UCF-Crime or ShanghaiTech that states frames"
+)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class CountedVideo:
 
     Attributes:
         place: file and row.
-        video_id: of the video.
+        video_id: unique name of the video.
         n_frames: number of frames that the decoder would yield.
-        fps: frames a second; 0 where the table does not say.
-        split, label: as the table has them, else empty.
+        fps: frames per second; 0 where the table does not say.
+        split, label: as in the table; empty where it has no such column.
     """
 
     place: str
@@ -65,28 +68,33 @@ def read_frame_counts(file: Path, problems: Problems) -> dict[str, CountedVideo]
 
 
 def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, int] | None, dict[str, float]]:
-    """Frames of videos by id, from the folder of a manifest or from a table, and frames a second where they are stated.
+    """The lengths of videos, from a manifest or from a table of frame counts.
 
-    None and nothing without either. Raises ManifestError for both, or for one that cannot be read.
+    Args:
+        manifest: folder of a manifest; None without one.
+        table: a table; None without one.
+
+    Returns:
+        The number of frames by video id, None without manifest and table; and frames per second by video id, for those
+        videos for which they are stated.
+
+    Raises:
+        ManifestError: both are given, or the one given cannot be read.
     """
     if manifest and table:
         raise ManifestError(f"{manifest} and {table} both say how long the videos are: give one of them")
-    problems = Problems()
     if manifest:
-        facts = [(entry.video_id, entry.packets, entry.fps) for entry in load(manifest).videos]
-    else:
-        facts = (
-            [(row.video_id, row.n_frames, row.fps) for row in read_frame_counts(table, problems).values()]
-            if table
-            else []
-        )
-    problems.raise_any()
-    return {name: frames for name, frames, _ in facts} if manifest or table else None, {
-        name: fps for name, _, fps in facts if fps
-    }
+        entries = load(manifest).videos
+        return {e.video_id: e.packets for e in entries}, {e.video_id: e.fps for e in entries if e.fps}
+    if table:
+        problems = Problems()
+        rows = read_frame_counts(table, problems).values()
+        problems.raise_any()
+        return {row.video_id: row.n_frames for row in rows}, {row.video_id: row.fps for row in rows if row.fps}
+    return None, {}
 
 
-def _table_rows(file: Path, lines: list[str], header: list[str], problems: Problems) -> Iterable[CountedVideo]:
+def _table_rows(file: Path, lines: list[str], header: list[str], problems: Problems) -> Iterator[CountedVideo]:
     reader = csv.reader(lines[1:])
     for cells in reader:
         place = f"{file}, row {reader.line_num + 1}"
@@ -97,13 +105,13 @@ def _table_rows(file: Path, lines: list[str], header: list[str], problems: Probl
         if not row["video_id"] or not frames.isdecimal() or int(frames) < 1:
             problems.add(place, f"{row['video_id']}: expected a video and a number of frames from 1, got {frames!r}")
         elif not re.fullmatch(r"\d+(\.\d*)?", fps) or not math.isfinite(float(fps)):
-            problems.add(place, f"{row['video_id']}: expected frames a second, got {fps!r}")
+            problems.add(place, f"{row['video_id']}: expected frames per second, got {fps!r}")
         else:
-            more = {name: row.get(name, "") for name in ("split", "label")}
-            yield CountedVideo(place, row["video_id"], int(frames), float(fps), **more)
+            split, label = row.get("split", ""), row.get("label", "")
+            yield CountedVideo(place, row["video_id"], int(frames), float(fps), split, label)
 
 
-def _published_rows(file: Path, lines: list[str], problems: Problems) -> Iterable[CountedVideo]:
+def _published_rows(file: Path, lines: list[str], problems: Problems) -> Iterator[CountedVideo]:
     for number, line in enumerate(lines, start=1):
         match = next((match for pattern in PUBLISHED if (match := pattern.fullmatch(line.strip()))), None)
         place = f"{file}, row {number}"

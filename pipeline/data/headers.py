@@ -1,5 +1,7 @@
-"""Headers of many videos. Counting packets reads whole files, so a journal keeps what was read while a file stays as it
-is."""
+"""Headers of many videos.
+
+Counting packets reads whole files, so a journal keeps the headers; each is used again as long as its file is unchanged.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from pipeline.errors import DecodeError
 __all__ = ["file_facts", "read_headers"]
 
 Facts = tuple[int, int]
-FORM = 2  # of the journal's lines, raised when what is read of a header changes: lines of another form are not taken up
+FORM = 2  # of the journal's lines; raised when a header is read differently, so that older lines are ignored
 
 
 def file_facts(path: Path) -> Facts:
     """(bytes, mtime_ns) of a video; -1 and -1 for what is not there.
 
-    A folder of images has the sum of its files' sizes and the newest time; a link in it that leads nowhere counts as
-    itself.
+    A folder of images has the sum of its files' sizes and the newest of their times. A link that leads nowhere has the
+    size and time of the link itself.
     """
     try:
         if path.is_dir():
@@ -54,8 +56,8 @@ def read_headers(
     Args:
         paths: videos that exist.
         workers: what reads them.
-        journal: a file of JSON lines; headers found there are not read again, new ones are added at once. Those that
-            cannot be read are tried again every time.
+        journal: a file of JSON lines. Headers found there are not read again, new ones are added at once. Videos whose
+            header could not be read are not in it, so they are tried every time.
         progress: called as progress(done, total).
     """
     facts = [file_facts(path) for path in paths]

@@ -1,11 +1,10 @@
 """The manifest: which videos there are, what is known of them, and the annotated intervals of the test split.
 
 Labels are keyed by video id, never by position. The true length of a video is known only after decoding, so intervals
-are checked against it when the truth is made (`frame_labels`).
+are checked against it when the frame labels are made (`frame_labels`).
 
-On disk the truth of the test split, its labels and intervals, lies in a folder of its own, `truth`. `load` reads it
-only when
-asked: without it the labels of test videos and the intervals are None, and using them is an error.
+On disk the ground truth of the test split, its labels and intervals, lies in a folder of its own, `truth`. `load` reads
+it only on request: without it the labels of test videos and the intervals are None, and using them is an error.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ __all__ = ["SPLITS", "Interval", "Manifest", "Origin", "SourceFile", "VideoEntry
 SPLITS = ("train", "test")
 SCHEMA_VERSION = 2
 TRUTH = "truth"
+VIDEOS, LABELS, INTERVALS = "videos.parquet", f"{TRUTH}/labels.parquet", f"{TRUTH}/intervals.parquet"
 TYPES = {
     "video_id": pa.string(),
     "path": pa.string(),
@@ -54,11 +55,11 @@ class VideoEntry:
         path: relative to the manifest's root, with forward slashes.
         split: `train` or `test`.
         labels: anomaly classes in the video; empty means normal, None that they were not read (see `load`).
-        source: what the video was cut from, if known; videos of one source never lie in both parts of a split.
+        source: what the video was cut from, if known; videos of one source never lie on both sides of a split.
         width, height: pixels, after rotation; 0 where the header cannot be read.
         fps: as the container states it.
-        packets: planned number of frames: the packets for which a player shows a picture, see `VideoHeader`; the
-            decoder may yield another. 0 where the header cannot be read.
+        packets: planned number of frames: the packets for which a player shows a picture, see `VideoHeader`. The
+            decoder may yield another number. 0 where the header cannot be read.
         bytes: size on disk.
     """
 
@@ -83,9 +84,9 @@ class VideoEntry:
 
 @dataclass(frozen=True)
 class Interval:
-    """Frames [start_frame, end_frame) of a test video that show `label`; end_frame None is the end of the video.
+    """Frames [start_frame, end_frame) of a test video that show `label`.
 
-    None stands for a length that is not known before decoding: `frame_labels` puts the decoded count in its place.
+    An end_frame of None is the end of the video, whose length is known only after decoding.
     """
 
     video_id: str
@@ -96,8 +97,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that labels or intervals were read from: its path below the data set's root, else its name, and its
-    SHA-256."""
+    """A file that labels or intervals were read from.
+
+    Attributes:
+        path: relative to the data set's root; outside the root the file's name.
+        sha256: of its content.
+    """
 
     path: str
     sha256: str
@@ -108,11 +113,12 @@ class Origin:
     """What a manifest was made of.
 
     Attributes:
-        adapter, version: what read the files; the version is raised when it reads the same files in another way.
+        adapter: what read the files.
+        version: of the adapter; raised when it reads the same files differently.
         files: the annotation files.
-        warnings: faults of the files that were put up with, one line each.
-        clip_past_end: an interval that ends past the last decoded frame ends there; else it is an error. Set for
-            published annotations, which nobody can correct.
+        warnings: faults of the files that were accepted, one line each.
+        clip_past_end: whether an interval that ends past the last decoded frame is cut there; else it is an error. Set
+            for published annotations, which the user cannot correct.
     """
 
     adapter: str = "none"
@@ -124,9 +130,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All videos and intervals of a data set; `classes` are the anomaly classes in the order of the outputs 1..C.
+    """All videos and intervals of a data set.
 
-    `intervals` is None in a manifest that was loaded without the truth.
+    Attributes:
+        root: folder that the videos' paths are relative to.
+        classes: the anomaly classes in the order of the outputs 1..C.
+        videos: of both splits.
+        intervals: of the test split; None in a manifest that was loaded without the ground truth.
+        origin: what it was made of.
     """
 
     root: Path
@@ -140,14 +151,14 @@ class Manifest:
         return {entry.video_id: entry for entry in self.videos}
 
     def video(self, video_id: str) -> VideoEntry:
-        """The entry of an id. Raises ManifestError."""
+        """The entry of a video id. Raises ManifestError for an unknown one."""
         try:
             return self._by_id[video_id]
         except KeyError:
             raise ManifestError(f"{video_id}: no such video in the manifest of {len(self.videos)} videos") from None
 
     def video_path(self, video_id: str) -> Path:
-        """Where the video lies."""
+        """The path of a video's file or folder. Raises ManifestError for an unknown id."""
         return self.root / self.video(video_id).path
 
     def split(self, name: str) -> tuple[VideoEntry, ...]:
@@ -157,15 +168,16 @@ class Manifest:
         return tuple(entry for entry in self.videos if entry.split == name)
 
     def without(self, video_ids: Sequence[str]) -> Manifest:
-        """The manifest without some videos, which could not be read. Raises ManifestError when too little is left."""
+        """The manifest without some videos that could not be read. Raises ManifestError when too little is left."""
         if not video_ids:
             return self
         gone = set(video_ids)
         rest = replace(
             self,
             videos=tuple(entry for entry in self.videos if entry.video_id not in gone),
-            intervals=self.intervals
-            and tuple(interval for interval in self.intervals if interval.video_id not in gone),
+            intervals=None
+            if self.intervals is None
+            else tuple(interval for interval in self.intervals if interval.video_id not in gone),
         )
         problems = Problems()
         check_splits(rest.videos, problems)
@@ -175,9 +187,9 @@ class Manifest:
         return rest
 
     def video_labels(self, entry: VideoEntry) -> np.ndarray:
-        """Multi-hot label (1 + C,) float32; index 0 is Normal, set when no anomaly is.
+        """Multi-hot label (1 + C,) float32 of a video; index 0 is Normal and is set when no anomaly is.
 
-        Raises ManifestError for a test video of a manifest that was loaded without the truth.
+        Raises ManifestError for a test video of a manifest that was loaded without the ground truth.
         """
         shown = entry.known_labels
         labels = np.array([0.0, *(label in shown for label in self.classes)], dtype=np.float32)
@@ -185,16 +197,18 @@ class Manifest:
         return labels
 
     def frame_labels(self, video_id: str, n_frames: int) -> np.ndarray:
-        """The truth of a test video, (N, C) bool.
+        """The ground truth of a test video.
 
         Args:
             video_id: a video of the test split.
             n_frames: decoded frames, N.
 
+        Returns:
+            (N, C) bool, True where a frame shows a class.
+
         Raises:
-            ManifestError: an unknown or a training video, an interval that lies past the last decoded frame, or ends
-                there where that is not put up with (`Origin.clip_past_end`), or a manifest that was loaded without the
-                truth.
+            ManifestError: the video is unknown or for training; an interval begins past the last decoded frame, or
+                ends past it and `Origin.clip_past_end` is not set; or the manifest was loaded without the ground truth.
         """
         truth = np.zeros((n_frames, len(self.classes)), dtype=bool)
         for interval in self._intervals(video_id):
@@ -208,11 +222,12 @@ class Manifest:
         return truth
 
     def clipped(self, video_id: str, n_frames: int) -> list[str]:
-        """What `frame_labels` cuts off, one line an interval. Arguments and errors as there."""
-        late = (i for i in self._intervals(video_id) if i.end_frame is not None and i.end_frame > n_frames)
+        """What `frame_labels` cuts off, one line per interval. Arguments and errors as there."""
+        cut = f"is cut to the {n_frames} decoded frames"
         return [
-            f"{video_id}: the {i.label} interval [{i.start_frame}, {i.end_frame}) is cut to the {n_frames} decoded frames"
-            for i in late
+            f"{video_id}: the {interval.label} interval [{interval.start_frame}, {interval.end_frame}) {cut}"
+            for interval in self._intervals(video_id)
+            if interval.end_frame is not None and interval.end_frame > n_frames
         ]
 
     @property
@@ -231,7 +246,13 @@ class Manifest:
 
 
 def check_splits(videos: Sequence[VideoEntry], problems: Problems, splits: Sequence[str] = SPLITS) -> None:
-    """The splits are there, and that for training has something to learn from."""
+    """Add a problem for every split without videos, and for a training split from which nothing can be learnt.
+
+    Args:
+        videos: of all splits.
+        problems: receives them.
+        splits: the splits that must have videos.
+    """
     for split in splits:
         if not any(entry.split == split for entry in videos):
             problems.add("split", f"no {split} video")
@@ -243,35 +264,41 @@ def check_splits(videos: Sequence[VideoEntry], problems: Problems, splits: Seque
 
 
 def save(manifest: Manifest, folder: Path) -> None:
-    """Write videos.parquet, truth/labels.parquet, truth/intervals.parquet and manifest.json, the last when all else is
-    there.
+    """Write a manifest: videos.parquet, truth/labels.parquet, truth/intervals.parquet, and last of all manifest.json.
 
-    videos.parquet does not hold the labels of test videos. Raises ManifestError for a manifest that was loaded without
-    the truth.
+    videos.parquet does not hold the labels of test videos.
+
+    Raises:
+        ManifestError: the manifest was loaded without the ground truth.
     """
     if manifest.intervals is None:
-        raise ManifestError(f"{folder}: a manifest without the truth cannot be saved")
+        raise ManifestError(f"{folder}: a manifest without the ground truth cannot be saved")
     (folder / TRUTH).mkdir(parents=True, exist_ok=True)
-    test = manifest.split("test")
-    for name, rows, columns in (
-        ("videos", [replace(v, labels=None) if v.split == "test" else v for v in manifest.videos], fields(VideoEntry)),
-        (f"{TRUTH}/labels", test, [c for c in fields(VideoEntry) if c.name in ("video_id", "labels")]),
-        (f"{TRUTH}/intervals", manifest.intervals, fields(Interval)),
-    ):
-        table = {c.name: pa.array([getattr(row, c.name) for row in rows], type=TYPES[c.name]) for c in columns}
-        pq.write_table(pa.table(table), folder / f"{name}.parquet")
-    facts = {"schema_version": SCHEMA_VERSION, "root": str(manifest.root), "classes": list(manifest.classes)}
-    facts |= {"origin": asdict(manifest.origin)}
+    videos = [replace(entry, labels=None) if entry.split == "test" else entry for entry in manifest.videos]
+    _write_table(folder / VIDEOS, videos, [field.name for field in fields(VideoEntry)])
+    _write_table(folder / LABELS, manifest.split("test"), ["video_id", "labels"])
+    _write_table(folder / INTERVALS, manifest.intervals, [field.name for field in fields(Interval)])
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "root": str(manifest.root),
+        "classes": list(manifest.classes),
+        "origin": asdict(manifest.origin),
+    }
     (folder / "manifest.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_table(file: Path, rows: Sequence[VideoEntry | Interval], columns: Sequence[str]) -> None:
+    table = {name: pa.array([getattr(row, name) for row in rows], type=TYPES[name]) for name in columns}
+    pq.write_table(pa.table(table), file)
 
 
 def load(folder: Path, *, truth: bool = False) -> Manifest:
     """Read what `save` wrote.
 
     Args:
-        folder: of the manifest.
-        truth: read the labels and intervals of the test videos too; only the evaluation does, and `gig explain` on
-            request.
+        folder: folder of the manifest.
+        truth: read the ground truth (labels and intervals of the test videos) too. Only the evaluation does, and
+            `gig explain` on request.
 
     Raises:
         ManifestError: it is missing, damaged or of another version.
@@ -281,25 +308,30 @@ def load(folder: Path, *, truth: bool = False) -> Manifest:
         version = facts["schema_version"]
         if version != SCHEMA_VERSION:
             raise ManifestError(f"{folder}: manifest of version {version}, this code reads {SCHEMA_VERSION}")
-        labels, intervals = {}, None
+        rows = pq.read_table(folder / VIDEOS).to_pylist()
+        intervals = None
         if truth:
-            labels = {
-                row["video_id"]: row["labels"] for row in pq.read_table(folder / TRUTH / "labels.parquet").to_pylist()
-            }
-            intervals = tuple(
-                Interval(**row) for row in pq.read_table(folder / TRUTH / "intervals.parquet").to_pylist()
-            )
-        videos = []
-        for row in pq.read_table(folder / "videos.parquet").to_pylist():
-            found = labels[row["video_id"]] if truth and row["split"] == "test" else row["labels"]
-            videos.append(VideoEntry(**row | {"labels": None if found is None else tuple(found)}))
-        origin = facts["origin"]
-        origin |= {
-            "files": tuple(SourceFile(**file) for file in origin["files"]),
-            "warnings": tuple(origin["warnings"]),
-        }
-        return Manifest(Path(facts["root"]), tuple(facts["classes"]), tuple(videos), intervals, Origin(**origin))
+            labels = {row["video_id"]: row["labels"] for row in pq.read_table(folder / LABELS).to_pylist()}
+            rows = [row | {"labels": labels[row["video_id"]]} if row["split"] == "test" else row for row in rows]
+            intervals = tuple(Interval(**row) for row in pq.read_table(folder / INTERVALS).to_pylist())
+        return Manifest(
+            root=Path(facts["root"]),
+            classes=tuple(facts["classes"]),
+            videos=tuple(_entry(row) for row in rows),
+            intervals=intervals,
+            origin=_origin(facts["origin"]),
+        )
     except ManifestError:
         raise
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise ManifestError(f"{folder}: not a manifest ({error})") from error
+
+
+def _entry(row: dict[str, Any]) -> VideoEntry:
+    labels = row["labels"]
+    return VideoEntry(**row | {"labels": None if labels is None else tuple(labels)})
+
+
+def _origin(facts: dict[str, Any]) -> Origin:
+    files = tuple(SourceFile(**file) for file in facts["files"])
+    return Origin(**facts | {"files": files, "warnings": tuple(facts["warnings"])})

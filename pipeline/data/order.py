@@ -1,4 +1,4 @@
-"""Lists that say which video is which in a file of many: one video a line, by its id or by the name of a file of it."""
+"""Lists that name the videos in a file of many, in order: one video per line, by its id or a file name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def read_order(file: Path, known: Collection[str] = (), suffix: str = "") -> tup
     """The ids of a list, in its order.
 
     Args:
-        file: text. A line is an id, or a file name, with folders and ending or without; of a published list that states
-            frames, the first cell.
-        known: ids; a line that is one of them is taken as it is.
+        file: a text file. A line is an id or a file name, with or without folders and ending. In a published list that
+            states frames, only the first cell is used.
+        known: ids; a line that is one of them is used as it is.
         suffix: end of the file names that is not part of the id.
 
     Raises:
@@ -30,9 +30,8 @@ def read_order(file: Path, known: Collection[str] = (), suffix: str = "") -> tup
     ids = tuple(line if line in known else _id(line, suffix) for line in lines)
     twice = next((video_id for video_id in ids if ids.count(video_id) > 1), None) if len(set(ids)) < len(ids) else None
     if not ids or twice is not None:
-        raise ManifestError(
-            f"{file}: expected a video a line, each once, got {f'{twice} twice' if twice else 'nothing'}"
-        )
+        got = f"{twice} twice" if twice else "nothing"
+        raise ManifestError(f"{file}: expected one video per line, each once, got {got}")
     return ids
 
 

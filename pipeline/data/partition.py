@@ -1,4 +1,4 @@
-"""A validation split carved from the training videos, so that nothing is ever chosen on the test split."""
+"""A validation split carved from the training videos, so that nothing is chosen on the test split."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["carve_validation"]
 def carve_validation(entries: Sequence[VideoEntry], share: float, seed: int) -> tuple[str, ...]:
     """Choose some training videos for validation.
 
-    Videos of one source stay together; a video without one stands for itself. Among the groups of the same labels the
-    share is taken, at least one where there are two or more and never all; which ones, follows from the seed and their
-    names alone.
+    Videos of one source form a group and stay together; a video without a source is a group of its own. Of the groups
+    with the same labels the share is taken: at least one where there are two or more, and never all. The choice depends
+    on the seed and the names alone.
 
     Args:
         entries: the training videos.
-        share: of the groups, in (0, 1).
+        share: share of the groups to take, in (0, 1).
         seed: of the choice.
 
     Returns:
@@ -49,8 +49,8 @@ def carve_validation(entries: Sequence[VideoEntry], share: float, seed: int) -> 
         if kinds != {True, False}:
             missing = "anomalous" if True not in kinds else "normal"
             raise ManifestError(
-                f"selection: no {missing} video would be left for {name}: {len(entries)} training videos of {len(groups)} "
-                f"source(s) cannot be divided with validation_share {share}. A label is divided where "
+                f"selection: no {missing} video would be left for {name}: {len(entries)} training videos of "
+                f"{len(groups)} source(s) cannot be divided with validation_share {share}. A label is divided where "
                 "two sources have it: list more of them, or leave selection.validation_share out"
             )
     return tuple(sorted(chosen))

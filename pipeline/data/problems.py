@@ -1,4 +1,4 @@
-"""What is wrong with a data set, collected and raised together, and what a wrong name was meant to be."""
+"""Problems of a data set, collected and raised together; and guesses what a wrong name was meant to be."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Problems:
     lines: list[str] = field(default_factory=list)
 
     def add(self, place: str, message: str) -> None:
+        """Add a problem with its place."""
         self.lines.append(f"{place}: {message}")
 
     def raise_any(self) -> None:
@@ -28,24 +29,26 @@ class Problems:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """What to say after an unknown name: the known one it may be a slip of, or all of them."""
+    """A hint for an unknown name: the known one that it resembles, or all of them."""
     near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1)
     match = next((k for k in known if near and k.lower() == near[0]), None)
     return f"did you mean {match!r}?" if match else f"expected one of {', '.join(known)}"
 
 
 def same_but_capitals(name: str, known: Iterable[str]) -> str | None:
-    """The known name that differs from `name` in capitals or in Unicode form only."""
+    """The known name that equals `name` but for capitals and Unicode form; None if there is none."""
     return next((other for other in known if folded(other) == folded(name)), None)
 
 
 def look_alike(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks the same on a screen but is another in Unicode: an accent in one character, or in
-    two."""
+    """The known name that looks the same on a screen but differs in Unicode, such as an accent in one character or two.
+
+    None if there is none.
+    """
     form = unicodedata.normalize("NFC", name)
     return next((other for other in known if other != name and unicodedata.normalize("NFC", other) == form), None)
 
 
 def folded(name: str) -> str:
-    """A name without what capitals and Unicode forms change."""
+    """A name in a form that is equal for all capitals and Unicode forms."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -1,4 +1,4 @@
-"""Which frames are used: pure index arithmetic; docs/method.md says what for."""
+"""Which frames are used: index arithmetic without any file. docs/method.md says what it is for."""
 
 from __future__ import annotations
 
@@ -51,9 +51,19 @@ class EpochSampling(ClipSampling):
 
 
 def segment_bounds(n_frames: int, segments: int) -> np.ndarray:
-    """Segment i is [floor(iN/T), max(start + 1, floor((i+1)N/T))), so none is empty. Returns (T, 2) int64, half-open.
+    """Divide a video into T segments: segment i is [start, max(start + 1, floor((i+1)N/T))), start = floor(iN/T).
 
-    Raises ValueError for a video without frames.
+    No segment is empty; in a video of fewer than T frames some share a frame.
+
+    Args:
+        n_frames: frames of the video, N.
+        segments: number of segments, T.
+
+    Returns:
+        (T, 2) int64, half-open.
+
+    Raises:
+        ValueError: a number below 1.
     """
     _positive(n_frames=n_frames, segments=segments)
     edges = np.arange(segments + 1, dtype=np.int64) * n_frames // segments
@@ -62,7 +72,10 @@ def segment_bounds(n_frames: int, segments: int) -> np.ndarray:
 
 
 def view_generator(seed: int, video_id: str, view: int | str) -> np.random.Generator:
-    """The generator of one view of one video, seeded by SHA-256 of the three, so independent of the order of videos."""
+    """The random generator of one view of one video.
+
+    It is seeded by SHA-256 of the three arguments, so it does not depend on the order of the videos.
+    """
     text = f"{seed}\0{video_id}\0{view}".encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()[:16], "big"))
 
@@ -78,15 +91,15 @@ def view_indices(
 ) -> np.ndarray:
     """Clips of a training video, each from a random start in its segment.
 
-    The start is drawn so that the clip fits, both ends included. The interval shrinks to floor((length - 1) / (L - 1))
-    in a segment too short for it (L is 6 in the paper); at 0 the indices are consecutive, clamped to the segment's last
-    frame.
+    The start is drawn uniformly from those at which the clip fits into its segment. In a segment too short for the
+    interval, the interval shrinks to floor((length - 1) / (L - 1)); if that is 0, the indices are consecutive and
+    clamped to the segment's last frame.
 
     Args:
         n_frames: frames of the video, N.
         segments: equal parts, T.
-        clip_frames: frames of a clip, L.
-        interval_frames: frames from one frame of a clip to the next.
+        clip_frames: frames of a clip, L (6 in the paper).
+        interval_frames: distance between a clip's frames.
         clips_per_segment: independent draws in each segment.
         generator: source of the starts, see `view_generator`.
 
@@ -195,10 +208,16 @@ def epoch_frames(n_frames: int, **sampling: Unpack[EpochSampling]) -> list[int]:
 
 
 def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, interval_frames: int) -> np.ndarray:
-    """Sliding windows of a test video; the last is aligned to the last frame, so every frame is covered.
+    """Sliding windows of a test video; the last window ends on the last frame, so every frame is covered.
 
-    A window covers the frames from its first to its last, also those that an interval steps over. A video shorter than
-    a window repeats its last frame.
+    A window covers all frames from its first to its last, also those between that an interval leaves out. A video
+    shorter than a window repeats its last frame.
+
+    Args:
+        n_frames: frames of the video.
+        window_frames: frames of a window, L.
+        stride_frames: distance from one window's start to the next.
+        interval_frames: distance between a window's frames.
 
     Returns:
         (W, L) int64 frame indices.
@@ -218,7 +237,7 @@ def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, int
 
 
 def windows_to_frames(window_scores: np.ndarray, indices: np.ndarray, n_frames: int) -> np.ndarray:
-    """Each frame takes the mean of the windows that cover it, from a window's first frame to its last.
+    """Give each frame the mean score of the windows that cover it. A window covers its first to its last frame.
 
     Args:
         window_scores: (W, K) float.
@@ -243,7 +262,7 @@ def windows_to_frames(window_scores: np.ndarray, indices: np.ndarray, n_frames: 
         raise ValueError(f"windows reach from frame {first.min()} to {last.max()}, the video has {n_frames} frames")
     sums = np.zeros((n_frames, window_scores.shape[1]))
     counts = np.zeros((n_frames, 1))
-    # Frame by frame of a window rather than by differences and a cumulative sum: a frame's mean is then made of its own
+    # Summed step by step rather than by differences and a cumulative sum: a frame's mean then depends on its own
     # windows alone, so equal windows give equal scores wherever they lie.
     for step in range(int((last - first).max()) + 1):
         inside = first + step <= last
@@ -251,15 +270,15 @@ def windows_to_frames(window_scores: np.ndarray, indices: np.ndarray, n_frames: 
         np.add.at(counts, first[inside] + step, 1)
     if not counts.all():
         raise ValueError(f"frame {int(np.argmin(counts[:, 0]))} lies in no window")
-    # Rounding can put the mean of equal numbers beside them; a mean lies between its smallest and largest part.
+    # A mean lies between the smallest and the largest number; rounding can put that of equal numbers outside.
     means: np.ndarray = np.clip(sums / counts, window_scores.min(axis=0), window_scores.max(axis=0))
     return means
 
 
 class WindowAssembler(Generic[Image]):
-    """Streaming counterpart of `window_indices`: feed frames in order, get windows as they become complete.
+    """Streaming counterpart of `window_indices`: takes frames in order, gives windows as they become complete.
 
-    Holds no more frames than a window spans.
+    Holds no more frames than a window spans. Arguments as `window_indices`.
     """
 
     def __init__(self, *, window_frames: int, stride_frames: int, interval_frames: int) -> None:
@@ -280,7 +299,7 @@ class WindowAssembler(Generic[Image]):
         return [self._window(self._count - self._span)]
 
     def finish(self) -> list[tuple[np.ndarray, list[Image]]]:
-        """The last window, where the stride did not end on the last frame or the video is shorter than a window."""
+        """Call after the last frame. Returns the windows that are left: none or one, as (indices (L,), images)."""
         if self._count == 0:
             return []
         start = max(0, self._count - self._span)
@@ -301,7 +320,7 @@ def _distinct(clips: Sequence[np.ndarray]) -> list[int]:
 
 
 def _span(window_frames: int, stride_frames: int, interval_frames: int) -> int:
-    """Frames from a window's first to its last."""
+    """The number of frames from a window's first to its last. Raises ValueError."""
     _positive(window_frames=window_frames, stride_frames=stride_frames, interval_frames=interval_frames)
     span = (window_frames - 1) * interval_frames + 1
     if stride_frames > span:

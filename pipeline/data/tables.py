@@ -1,11 +1,11 @@
-"""CSV tables as text: what other programs write and this one reads, and what this one writes for them.
+"""CSV tables as text: reading those that other programs write, and writing cells that are safe to open in them.
 
-A table that is read must be UTF-8, separated by commas, with its columns named in line 1. What spreadsheets do to it
-otherwise (UTF-16, semicolons or tabs, a comma in a cell without quotes) is a problem with its place, never a cell in
-another column.
+A table that is read must be UTF-8, separated by commas, with its columns named in line 1. Other forms that spreadsheets
+write (UTF-16, semicolons or tabs, a comma in a cell without quotes) are reported with their place; a cell is never put
+into another column in silence.
 
 A spreadsheet runs a cell that begins with one of `= + - @`, a tab or a carriage return as a formula. Names of videos
-and classes may begin so, and come from others: such a text is written with an apostrophe before it, and read without.
+and classes come from others and may begin so: they are written with an apostrophe before them, and read without it.
 Numbers stay as they are.
 """
 
@@ -23,13 +23,15 @@ __all__ = ["read_cell", "read_rows", "read_text", "safe_row", "safe_rows"]
 
 SAVE = "save it as UTF-8 text, which spreadsheets call 'CSV UTF-8 (comma delimited)'"
 SEPARATORS = {";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
-FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # apostrophes before it: such a text is told from one that was made safe
+FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # with apostrophes too, so that reading undoes writing for every text
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_text(file: Path, problems: Problems) -> str | None:
-    """The text of a UTF-8 file, without a byte order mark; a problem and None where it cannot be read or is another
-    encoding."""
+    """The text of a UTF-8 file, without a byte order mark.
+
+    A file that cannot be read, or is in another encoding, is a problem, and gives None.
+    """
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -51,17 +53,17 @@ def read_text(file: Path, problems: Problems) -> str | None:
 def read_rows(
     file: Path, required: Sequence[str], problems: Problems, *, other_names: Mapping[str, str] | None = None
 ) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, (place, values by column) each; lines with nothing in them are passed over.
+    """The rows of a CSV file; empty lines are left out.
 
     Args:
         file: what to read.
         required: columns that must be there; any others are kept.
-        problems: told of everything wrong. Of a file or header that cannot be used no row comes; a row whose cells are
-            too many, or too few for the required columns, is left out.
-        other_names: other name of a column -> the required one that it stands for.
+        problems: told of everything wrong. A file or header that cannot be used gives no rows; a row with too many
+            cells, or too few for the required columns, is left out.
+        other_names: another name that a required column may have -> the column's name.
 
     Returns:
-        The place is "FILE, row N", N being the line of the file, from 1, that the row begins in.
+        (place, values by column) of every row. The place is "FILE, row N", N being the line, from 1, where it begins.
     """
     text = read_text(file, problems)
     if text is None:
@@ -87,8 +89,10 @@ def read_rows(
 def _header(
     file: Path, cells: Sequence[str], required: Sequence[str], problems: Problems, other_names: Mapping[str, str]
 ) -> list[str]:
-    """The names of the columns up to the last that has one; none, and a problem, where required ones are missing or
-    doubled."""
+    """The names of the columns, up to the last that has a name.
+
+    Where required columns are missing or doubled, that is a problem, and no names are returned.
+    """
     names = [cell.strip() for cell in cells]
     for other, name in other_names.items():
         if name in required and name not in names:
@@ -113,7 +117,7 @@ def _header(
 def _fits(
     place: str, cells: Sequence[str], header: Sequence[str], required: Collection[str], problems: Problems
 ) -> bool:
-    """Whether a row has a cell for every required column and none too many; else a problem."""
+    """Whether a row has a cell for every required column and none too many; a problem if not."""
     if surplus := [cell for cell in cells[len(header) :] if cell]:
         what = f"{len(header) + len(surplus)} cells for {len(header)} columns, {', '.join(map(repr, surplus))} has none"
         problems.add(
@@ -133,17 +137,17 @@ def _fits(
 
 
 def safe_row(cells: Iterable[object]) -> list[object]:
-    """Cells as they are written to a CSV file: a text that a spreadsheet would run gets an apostrophe before it."""
+    """Make cells safe to write: a text that a spreadsheet would run gets an apostrophe before it."""
     return [f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell for cell in cells]
 
 
 def safe_rows(rows: Iterable[Iterable[object]]) -> Iterator[list[object]]:
-    """`safe_row` of every row."""
+    """Apply `safe_row` to every row."""
     return (safe_row(row) for row in rows)
 
 
 def read_cell(text: str) -> str:
-    """A cell as it was before `safe_row`."""
+    """Undo `safe_row` for one cell."""
     return text[1:] if text.startswith("'") and _runs(text[1:]) else text
 
 

@@ -43,4 +43,4 @@ __all__ = [
     "video_auc",
 ]
 
-DEFINITIONS = 1
+DEFINITIONS = 2

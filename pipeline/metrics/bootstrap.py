@@ -75,10 +75,10 @@ def difference(
     seed: int,
     needs: Mapping[str, str],
 ) -> dict[str, Estimate]:
-    """First minus second of every metric, both on the same draws (paired).
+    """First minus second of every metric that both have, on the same draws (paired).
 
     Args:
-        first, second: functions that compute the same metrics of two systems, in the same order.
+        first, second: functions that compute metrics of two systems, in the same order.
         videos: number of videos, V.
         resamples: R; 0 for no intervals.
         seed: seed of the draws.
@@ -88,7 +88,7 @@ def difference(
     def minus(one: MetricFunction, other: MetricFunction) -> MetricFunction:
         def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
             subtrahend = other(weights)
-            return {name: values - subtrahend[name] for name, values in one(weights).items()}
+            return {name: values - subtrahend[name] for name, values in one(weights).items() if name in subtrahend}
 
         return differences
 

@@ -77,7 +77,7 @@ class ExtractShard(Step):
         from pipeline.stages.extraction.extract import extract_split
 
         experiment, namespace = self.recipes.experiment, self.recipes.namespace(self.split)
-        manifest = load_manifest(experiment, self.recipes.manifest_folder())
+        manifest = load_manifest(experiment, self.recipes.manifest_folder)
         videos = [video for video in manifest.split(self.split) if self._holds(video)]
         done = extract_split(
             experiment,
@@ -146,7 +146,7 @@ class FineTune(Step):
     uses_device: ClassVar[bool] = True
 
     def output(self) -> Path:
-        return self.recipes.finetune_folder()
+        return self.recipes.finetune_folder
 
     def needs(self) -> Sequence[Step]:
         return Manifest(self.recipes), TrainHead(self.recipes, self.recipes.experiment.finetune.run)
@@ -156,7 +156,7 @@ class FineTune(Step):
 
         recipes, experiment = self.recipes, self.recipes.experiment
         head = recipes.head_folder(experiment.finetune.run)
-        finetune(experiment, recipes.manifest_folder(), recipes.quarantine.ids(), head, folder, report.progress)
+        finetune(experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress)
 
 
 def model(recipes: Recipes, run_name: str) -> Step:

@@ -18,7 +18,7 @@ class Manifest(Step):
     """Check the annotations and videos of the data set and write a manifest; render a synthetic data set."""
 
     def output(self) -> Path:
-        return self.recipes.manifest_folder()
+        return self.recipes.manifest_folder
 
     def needs(self) -> Sequence[Step]:
         return ()
@@ -33,7 +33,7 @@ def usable_manifest(recipes: Recipes) -> VideoManifest:
     """The manifest of a finished `Manifest` step, without videos in quarantine and ground truth of test videos."""
     from pipeline.stages.common.manifest import load_manifest
 
-    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
     return manifest.without(recipes.quarantine.ids())
 
 

@@ -1,4 +1,4 @@
-"""The step that makes the page of an experiment, after its summary; what fails in it loses none of the figures."""
+"""The step that makes the page of an experiment, after its summary; if it fails, no metrics are lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HtmlReport(Step):
     """Write the page: an index and one page per test video, in a folder that opens from disk."""
 
     def output(self) -> Path:
-        return self.recipes.report_folder()
+        return self.recipes.report_folder
 
     def needs(self) -> Sequence[Step]:
         return (EvaluateAll(self.recipes),)
@@ -46,7 +46,7 @@ class HtmlReport(Step):
 
         recipes = self.recipes
         maps = _Maps(recipes, report) if relations else None
-        extras = Extras(all_pictures, recipes.proxies_folder() if proxies else None, maps)
+        extras = Extras(all_pictures, recipes.proxies_folder if proxies else None, maps)
         if not self.complete():
             return self.make(report, lambda folder, told: _write(recipes, folder, told, extras))
         with locked(self.output(), report.say):
@@ -66,10 +66,10 @@ def results_of(recipes: Recipes) -> Results:
     from pipeline.stages.report.results import Results, RunResults
 
     experiment, records = recipes.experiment, recipes.quarantine.records()
-    manifest = load_manifest(experiment, recipes.manifest_folder(), truth=True)
+    manifest = load_manifest(experiment, recipes.manifest_folder, truth=True)
     return Results(
         experiment=experiment.experiment,
-        digest=recipes.summary_digest(),
+        digest=recipes.summary_digest,
         dataset=experiment.dataset.name,
         adapter=experiment.dataset.adapter,
         manifest=manifest.without([record.video_id for record in records]),
@@ -98,6 +98,6 @@ class _Maps:
             return
         run, recipes = self.recipes.lines[0]
         experiment = recipes.experiment
-        manifest = load_manifest(experiment, self.recipes.manifest_folder())
+        manifest = load_manifest(experiment, self.recipes.manifest_folder)
         request = Request(experiment, run, recipes.head_folder(run), windows=3)
         explain_cached(request, manifest, recipes.namespace("test"), video_id, folder, self.say)

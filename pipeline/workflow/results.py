@@ -58,7 +58,7 @@ class Evaluate(Step):
         evaluate_run(
             recipes.experiment,
             self.run_name,
-            recipes.manifest_folder(),
+            recipes.manifest_folder,
             scores,
             folder,
             quarantined=recipes.quarantine.ids(),
@@ -72,7 +72,7 @@ class EvaluateAll(Step):
     """The whole pipeline: every run of the configuration, from videos to a summary of frame-level metrics."""
 
     def output(self) -> Path:
-        return self.recipes.summary_folder()
+        return self.recipes.summary_folder
 
     def needs(self) -> Sequence[Step]:
         return [Evaluate(recipes, run) for run, recipes in self.recipes.lines]

@@ -49,6 +49,16 @@ def test_cityscene_is_the_paper():
         ("runs", {"gig": {"head": {"kk": 1}}}, "runs.gig.head.kk: unknown key; did you mean 'k'?"),
         ("runs", {"gig": {"backbone": {}}}, "a run changes only head, training, selection, scoring, evaluation"),
         ("runs", {}, "runs is empty"),
+        ("runs", {"gig": {"events": {}}}, "a run changes only head, training, selection, scoring, evaluation"),
+        ("events", {"uper": 0.6}, "events.uper: unknown key; did you mean 'upper'?"),
+        ("events", {"lower_share": 1.5}, "events.lower_share"),
+        ("events", {"merge_gap_s": float("inf")}, "events.merge_gap_s"),
+        (
+            "events",
+            {"by_class": {"Fire": {}}},
+            "events.by_class.Fire: expected anomaly, for anomaly in general, or one of",
+        ),
+        ("events", {"by_class": {"Fighting": {"uper": 1}}}, "events.by_class.Fighting.uper: unknown key; did you mean"),
         ("test_sampling", {"stride_frames": 7}, "leaves frames between windows"),
         ("preprocess", {"crop": 288}, "crop (288) is larger than short_side (256)"),
     ],
@@ -131,7 +141,7 @@ def test_problems_are_said_in_plain_words(nano, section, value, expected):
 
 
 def test_every_kind_of_error_that_the_models_raise_has_its_words():
-    """A new type or limit of a field asks for a line in `pipeline.config.wording`."""
+    """A new type or limit of a field needs a line in `pipeline.config.wording`."""
     limits = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}
     limits |= {"multiple_of": "multiple_of", "pattern": "string_pattern_mismatch", "min_length": "too_short"}
     limits |= {"max_length": "too_long"}
@@ -338,3 +348,18 @@ class TestPublishedTraining:
         assert "bn_wvad trains with adagrad, learning rate 0.001, the defaults, which are of gig" in line
         nano["head"] = {"k": 8}
         assert training_warnings(parse_experiment(nano)) == []
+
+
+def test_events_of_a_class_have_its_changes_and_the_rest_of_the_section(nano):
+    nano["events"] = {
+        "merge_gap_s": 2.0,
+        "by_class": {"Fighting": {"upper": 0.9}, "anomaly": {"false_alarms_per_hour": 0}},
+    }
+    events = parse_experiment(nano).events
+    assert (events.of("Fighting").upper, events.of("Fighting").merge_gap_s, events.of("Accident").upper) == (
+        0.9,
+        2.0,
+        0.5,
+    )
+    assert (events.of("anomaly").false_alarms_per_hour, events.of("Accident").false_alarms_per_hour) == (0.0, 1.0)
+    assert [events.fixed(name) for name in ("Fighting", "Accident", "anomaly")] == [True, False, False]

@@ -92,7 +92,7 @@ class TestTable:
             ("video_id,frames\nv1,many\n", "row 2: v1: expected a video and a number of frames from 1, got 'many'"),
             ("video_id,frames\nv1,0\n", "row 2: v1: expected a video and a number"),
             ("video_id,frames\nv1,5\nv1,6\n", "row 3: v1 is there already"),
-            ("video_id,frames,fps\nv1,5,fast\n", "row 2: v1: expected frames a second, got 'fast'"),
+            ("video_id,frames,fps\nv1,5,fast\n", "row 2: v1: expected frames per second, got 'fast'"),
             ("name,length\nv1,5\n", "row 1: expected video_id and frames in a CSV file with a header"),
             ("01_001,0,764\n01_002,zero,9\n", "row 2: expected a name and a number of frames as in the rows before"),
             ("", "row 1: expected video_id and frames"),

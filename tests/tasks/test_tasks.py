@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import luigi as luigi_api
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,6 +18,7 @@ from places import ROOT
 
 import tasks
 from pipeline.config import load_experiment
+from pipeline.data.events import read_events
 from pipeline.stages.common.recipes import Recipes
 from tasks.base import gpu_resources
 
@@ -47,20 +49,20 @@ def finished(tmp_path_factory):
 def test_the_command_ends_well_and_prints_the_summary(finished):
     _, recipes, process = finished
     assert process.returncode == 0, process.stderr
-    assert str(recipes.summary_folder()) in process.stdout
+    assert str(recipes.summary_folder) in process.stdout
     assert "untrained" in process.stdout
 
 
 def test_summary_has_a_line_for_every_run(finished):
     _, recipes, _ = finished
-    summary = json.loads((recipes.summary_folder() / "summary.json").read_text())
+    summary = json.loads((recipes.summary_folder / "summary.json").read_text())
     assert summary["experiment"] == "nano"
     assert [row["run"] for row in summary["runs"]] == ["gig", "untrained"]
     for row in summary["runs"]:
         assert {"run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames", "hit_rate"} <= set(row)
         assert 0 <= row["auc"] <= 1
         assert row["videos"] == 4
-    with (recipes.summary_folder() / "summary.csv").open() as stream:
+    with (recipes.summary_folder / "summary.csv").open() as stream:
         assert [row["run"] for row in csv.DictReader(stream)] == ["gig", "untrained"]
 
 
@@ -74,6 +76,21 @@ def test_score_tables_have_a_row_for_every_frame_and_no_labels(finished):
         assert table.column_names == ["frame", "time_s", "score", *index["classes"]]
         assert table["frame"].to_pylist() == list(range(facts["decoded_frames"]))
         assert 40 <= table.num_rows <= 48
+
+
+def test_events_follow_from_the_scores_and_without_validation_videos_from_the_configured_thresholds(finished):
+    path, recipes, _ = finished
+    assert luigi_api.build([tasks.Events(config=str(path))], local_scheduler=True)
+    document = json.loads((recipes.operating_point_folder("gig") / "operating_point.json").read_text())
+    assert document["thresholds"] == dict.fromkeys(["anomaly", *recipes.experiment.dataset.classes], 0.5)
+    assert document["notes"] == [
+        "the thresholds are those of the configuration: the head was trained without validation videos "
+        "(selection.validation_share is 0)"
+    ]
+    facts = json.loads((recipes.events_folder("gig") / "facts.json").read_text())
+    assert facts["notes"] == document["notes"]
+    assert facts["videos"] == 4
+    assert len(read_events(recipes.events_folder("gig") / "events.parquet")) == sum(facts["events"].values())
 
 
 def test_trained_head_has_weights_curves_and_its_config(finished):
@@ -133,12 +150,12 @@ def test_gig_report_prints_the_summary(finished):
     path, recipes, _ = finished
     result = CliRunner().invoke(main, ["report", "--config", str(path)])
     assert result.exit_code == 0
-    assert str(recipes.summary_folder()) in result.output
+    assert str(recipes.summary_folder) in result.output
 
 
 def test_the_page_is_made_with_the_summary(finished):
     _, recipes, process = finished
-    folder = recipes.report_folder()
+    folder = recipes.report_folder
     assert f"page: {folder / 'index.html'}" in process.stdout
     assert len(list((folder / "videos").iterdir())) == 4
     assert list((folder / "pictures").iterdir())
@@ -153,7 +170,7 @@ def test_a_page_that_fails_loses_no_figure_and_is_tried_again(finished, monkeypa
     from pipeline.stages.report import report
 
     path, recipes, _ = finished
-    shutil.rmtree(recipes.report_folder())
+    shutil.rmtree(recipes.report_folder)
 
     def fail(*arguments: object) -> None:
         raise PipelineError("no page today")
@@ -161,10 +178,10 @@ def test_a_page_that_fails_loses_no_figure_and_is_tried_again(finished, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(report, "write_report", fail)
         assert not luigi.build([tasks.EvaluateAll(config=str(path))], local_scheduler=True, log_level="ERROR")
-    assert (recipes.summary_folder() / "summary.json").is_file()
-    assert not recipes.report_folder().exists()
+    assert (recipes.summary_folder / "summary.json").is_file()
+    assert not recipes.report_folder.exists()
     assert luigi.build([tasks.EvaluateAll(config=str(path))], local_scheduler=True, log_level="ERROR")
-    assert (recipes.report_folder() / "index.html").is_file()
+    assert (recipes.report_folder / "index.html").is_file()
 
 
 def test_gig_report_writes_the_page_and_what_takes_longer(finished):
@@ -173,7 +190,7 @@ def test_gig_report_writes_the_page_and_what_takes_longer(finished):
     from pipeline.cli.main import main
 
     path, recipes, _ = finished
-    folder = recipes.report_folder()
+    folder = recipes.report_folder
     result = CliRunner().invoke(main, ["report", "--config", str(path), "--html"])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == f"page: {folder / 'index.html'}"

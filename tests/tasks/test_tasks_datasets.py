@@ -1,5 +1,4 @@
-"""Every shipped configuration of a published data set runs on a mock of it: official folders, names and files, tiny
-videos."""
+"""Every shipped configuration of a published data set runs on a mock with official names, folders and files."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def test_a_shipped_configuration_runs_on_a_mock(name, tmp_path, write_config):
     assert metrics["truth"]["adapter"] == name
     assert all(len(file["sha256"]) == 64 for file in metrics["truth"]["files"])
     assert any("[20, 25)" in line for line in metrics["warnings"]) == (name == "ucf_crime")
-    (row,) = json.loads((recipes.summary_folder() / "summary.json").read_text())["runs"]
+    (row,) = json.loads((recipes.summary_folder / "summary.json").read_text())["runs"]
     assert row["auc"] == metrics["auc"]
 
 

@@ -1,5 +1,7 @@
-"""Changing one setting reruns exactly the tasks that depend on it, and changes what they write. Every field has its
-case."""
+"""Changing one setting reruns exactly the tasks that depend on it, and changes what they write.
+
+There is a case for every field.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,8 @@ FINETUNE = TEST | {"FineTune"}
 class Case:
     """A field's other value, the tasks that must then rerun, and which output must then differ.
 
-    `base` are settings of both runs, without which the field would have nothing to decide; `also` are settings that
-    only the second run has, without which it would be refused.
+    `base` are settings of both runs, without which the field would have no effect; `also` are settings of the second
+    run only, without which it would be refused.
     """
 
     value: object
@@ -247,7 +249,7 @@ def content(recipes: Recipes, what: str) -> str:
     """A hash of what a stage wrote, without names of folders, digests and times."""
     parts: list[bytes] = []
     if what == "manifest":
-        folder = recipes.manifest_folder()
+        folder = recipes.manifest_folder
         for path in sorted([*folder.glob("*.csv"), *folder.glob("videos/*")]):
             parts += [path.name.encode(), path.read_bytes()]
     elif what in ("train", "test"):
@@ -260,7 +262,7 @@ def content(recipes: Recipes, what: str) -> str:
         parts.append((recipes.head_folder("gig") / "head.safetensors").read_bytes())
     elif what == "finetuned":
         parts += [
-            (recipes.finetune_folder() / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")
+            (recipes.finetune_folder / name).read_bytes() for name in ("backbone.safetensors", "head.safetensors")
         ]
     elif what == "selection":
         parts.append((recipes.head_folder("gig") / "selection.json").read_bytes())

@@ -1,9 +1,9 @@
-"""CitySCENE: the 12 classes of the paper. No annotation file of it is public, so the layout is this project's.
+"""CitySCENE: the 12 classes of the paper. Its annotation files are not public, so the layout is this project's own.
 
 Training videos lie in a folder of their class, `train/<class>/`, or of several, `train/Fighting;Robbery/`; normal ones
-in `train/Normal/`. Test videos lie in `test/`. The intervals are a CSV file of video_id, label, start_frame, end_frame,
-the frames counted from 0 and the end not part of the interval; a test video's labels are those of its intervals, and
-one without any is normal. A video's id is its file's name without the suffix.
+in `train/Normal/`. Test videos lie in `test/`. The intervals are in a CSV file with the columns video_id, label,
+start_frame, end_frame; frames are counted from 0 and the end is not part of the interval. A test video's labels are
+those of its intervals; one without intervals is normal. A video's id is its file's name without the suffix.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ PUBLISHED = False
 
 
 def annotation_files(dataset: CitySceneDataset) -> list[Path]:
-    """What intervals are read from; labels of training videos are names of folders."""
+    """The files that intervals are read from; labels of training videos are names of folders."""
     files = [dataset.root / dataset.annotations]
     return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
 
 
 def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVideo]:
-    """The videos in the two folders, those for training labelled by their folder."""
+    """The videos in the two folders; those for training are labelled by their folder."""
     intervals = read_interval_table(dataset.root / dataset.annotations, Problems())
     videos = []
     for split, name in (("train", dataset.train), ("test", dataset.test)):
@@ -40,9 +40,8 @@ def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVid
                 names = path.relative_to(folder).parts[0].split(";")
                 labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip() != NORMAL))
                 if path.parent == folder or (labels and len(labels) < len(names)):
-                    problems.add(
-                        place, f"expected a folder of a class, of classes separated by ';', or {NORMAL}, below {folder}"
-                    )
+                    expected = f"a folder of a class, of classes separated by ';', or {NORMAL}, below {folder}"
+                    problems.add(place, f"expected {expected}")
             else:
                 labels = tuple(dict.fromkeys(x.interval.label for x in intervals if x.interval.video_id == video_id))
             videos.append(ListedVideo(place, video_id, path.relative_to(dataset.root).as_posix(), split, labels))
@@ -52,5 +51,5 @@ def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVid
 def read_intervals(
     dataset: CitySceneDataset, videos: Sequence[ListedVideo], problems: Problems, notes: list[str]
 ) -> list[ListedInterval]:
-    """The rows of the annotation."""
+    """The rows of the annotation file."""
     return read_interval_table(dataset.root / dataset.annotations, problems)

@@ -1,10 +1,10 @@
 """The CSV adapter: any videos, listed in one file, the test intervals in another.
 
-videos.csv has the columns video_id, path (relative to the root, or in full and below it), split (train or test), label
-(several separated by `;`, or the normal label; `labels` is accepted as its name) and optionally source; other columns
-are ignored. How the text is read is said in `pipeline.data.tables`. annotations.csv has video_id, label, start_frame,
-end_frame: frames are counted from 0 and the end is not part of the interval. A row's number in a message is its line in
-the file, the header being line 1.
+videos.csv has the columns video_id, path (relative to the root, or absolute and below it), split (train or test), label
+(several separated by `;`, or the normal label; the column may be called `labels`) and optionally source; other columns
+are ignored. `pipeline.data.tables` says which text is read. annotations.csv has the columns video_id, label,
+start_frame, end_frame: frames are counted from 0 and the end is not part of the interval. A row's number in a message
+is its line in the file; the header is line 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
 
 
 def annotation_files(dataset: CsvDataset) -> list[Path]:
-    """What labels and intervals are read from."""
+    """The files that labels and intervals are read from."""
     files = [dataset.root / dataset.videos]
     if dataset.frame_counts:
         files.append(dataset.root / dataset.frame_counts)
@@ -39,7 +39,7 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
     """The rows of the video list."""
     file = dataset.root / dataset.videos
     before = len(problems.lines)
-    # Where the videos are not at hand, neither is a path.
+    # Where a table of frame counts stands for the videos, they need no path.
     columns = tuple(name for name in VIDEO_COLUMNS if name != "path") if dataset.frame_counts else VIDEO_COLUMNS
     rows = read_rows(file, columns, problems, other_names={"labels": "label"})
     if not rows and len(problems.lines) == before:
@@ -53,9 +53,8 @@ def read_videos(dataset: CsvDataset, problems: Problems) -> list[ListedVideo]:
         labels = _labels(values["label"], dataset.normal_label, place, problems)
         source = values.get("source") or None
         if source and (label := same_but_capitals(source, [*dataset.classes, dataset.normal_label])):
-            problems.add(
-                place, f"source is {source!r}, the class {label}: several labels are separated by ';', not by a comma"
-            )
+            hint = "several labels are separated by ';', not by a comma"
+            problems.add(place, f"source is {source!r}, the class {label}: {hint}")
         path = below_root(dataset.root, values.get("path") or (values["video_id"] if dataset.frame_counts else ""))
         videos.append(ListedVideo(place, values["video_id"], path, values["split"], labels, source))
     return videos
@@ -86,7 +85,7 @@ def read_interval_table(file: Path, problems: Problems) -> list[ListedInterval]:
             interval = Interval(video_id, label, int(start), int(end))
         except ValueError:
             problems.add(place, f"{video_id}: expected whole frame numbers, got {start!r} and {end!r}")
-            # Stands in for the row, so that its other cells are checked too and the video does not seem to lack an
+            # In place of the row, so that its other cells are checked too and the video does not seem to lack an
             # interval.
             interval = Interval(video_id, label, 0, None)
         intervals.append(ListedInterval(place, interval))
@@ -94,7 +93,7 @@ def read_interval_table(file: Path, problems: Problems) -> list[ListedInterval]:
 
 
 def _labels(text: str, normal_label: str, place: str, problems: Problems) -> tuple[str, ...]:
-    """Anomaly labels of a cell, each once; whether they are classes is checked with the manifest."""
+    """The anomaly labels in a cell, each once. Whether they are classes is checked with the manifest."""
     names = list(dict.fromkeys(name.strip() for name in text.split(";") if name.strip()))
     if not names:
         problems.add(place, f"label is empty: expected {normal_label}, or classes separated by ';'")

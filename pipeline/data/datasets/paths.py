@@ -1,4 +1,4 @@
-"""Paths as people write them into lists, and what to say where nothing lies there."""
+"""Paths as people write them into lists, and hints for those that do not exist."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ __all__ = ["below_root", "missing_hint"]
 
 
 def below_root(root: Path, path: str) -> str:
-    """A listed path relative to the root: of one in full, or with `~`, that lies below it the part below; any other as
-    it is."""
+    """A listed path relative to the root.
+
+    Args:
+        root: folder of the data set.
+        path: relative to it, absolute, or beginning with `~`.
+
+    Returns:
+        The part below the root; a path that does not lie below it unchanged.
+    """
     if path.startswith("~") and not os.path.lexists(root / path):
         path = os.path.expanduser(path)
     if not PurePosixPath(path).is_absolute():
@@ -24,10 +31,15 @@ def below_root(root: Path, path: str) -> str:
 
 
 def missing_hint(root: Path, path: str, listings: dict[Path, dict[str, str]]) -> str:
-    """What to say of a path below the root at which nothing lies: another spelling of it at which something does, or
-    nothing.
+    """A hint for a path that does not exist: another spelling of it that does.
 
-    `listings` keeps the names in the folders looked into, for the next call.
+    Args:
+        root: folder of the data set.
+        path: relative to it.
+        listings: keeps the names in the folders that were read, for the next call.
+
+    Returns:
+        The end of a message; empty if nothing is known.
     """
     if "\\" in path:
         turned = path.replace("\\", "/")
@@ -49,5 +61,6 @@ def missing_hint(root: Path, path: str, listings: dict[Path, dict[str, str]]) ->
             part = other
         place, spelled = place / part, spelled / part
     if form:
-        return f"; {str(spelled)!r} looks the same and is there, in another Unicode form: copy the name of the file, or rename it"
+        what = "looks the same and is there, in another Unicode form: copy the name of the file, or rename it"
+        return f"; {str(spelled)!r} {what}"
     return f"; did you mean {str(spelled)!r}?"

@@ -3,9 +3,9 @@
 Anomaly_Train.txt has one path per line, `Abuse/Abuse001_x264.mp4`; its folder is the label, and normal videos lie in
 `Training_Normal_Videos_Anomaly`. Temporal_Anomaly_Annotation.txt has one test video per line, its cells separated by
 blanks or tabs: name (with or without a folder), an optional frame count, the class, and two pairs of start and end, -1
-where there is none. In the file frames are counted from 0 and the end is part of the interval, so it is [start, end + 1)
-here. (The authors' MATLAB code counts from 1, which would be one frame earlier.) Read so, seven official intervals end
-past the last frame; they are cut there.
+where there is none. In the file frames are counted from 0 and the end is part of the interval, so it is
+[start, end + 1) here. (The authors' MATLAB code counts from 1, which would be one frame earlier.) Read so, seven
+official intervals end past the last frame; they are cut there.
 
 The videos may lie anywhere below the root, as the official archives unpack; they are found by name.
 """
@@ -62,7 +62,7 @@ def annotation_files(dataset: UcfCrimeDataset) -> list[Path]:
 
 
 def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVideo]:
-    """The videos of the two lists, found by name below the root; what is there and not listed is a problem."""
+    """The videos of the two lists, found by name below the root. A video there that neither lists is a problem."""
     found: dict[str, list[str]] = {}
     for path in [] if dataset.frame_counts else video_files(dataset.root, problems, dataset.ignored_folders):
         found.setdefault(path.name, []).append(path.relative_to(dataset.root).as_posix())

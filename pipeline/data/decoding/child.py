@@ -74,7 +74,7 @@ class _Sender:
         while True:
             message = self._connection.recv()
             if isinstance(message, Job):
-                self._used = 0  # the reader has finished with, or given up, all pictures before
+                self._used = 0  # the reader has read, or given up, all pictures of the job before
                 return message
 
     def send(self, message: Message) -> None:
@@ -89,7 +89,7 @@ class _Sender:
         self._counter[0] += 1
         if image is not None:
             if self._used == len(self._ring):
-                self._send_frames()  # else the reader would not know that it has some to free
+                self._send_frames()  # else the reader would not know of pictures whose places it can free
             while self._used == len(self._ring) or self._connection.poll():
                 self._used -= self._connection.recv()
             self._ring[self._slot + len(self._pictured)] = image

@@ -1,4 +1,4 @@
-"""What decoding a damaged video costs."""
+"""What was lost when a damaged video was decoded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Damage:
     """What went wrong while a video was decoded.
 
     Attributes:
-        errors: packets, or images, that gave no frame but an error, and errors in the file around them.
-        corrupt_frames: frames that came, and that FFmpeg calls corrupt.
-        lost: the numbers of the frames that did not come, as ranges (first, one after the last). Each keeps its number:
-            the frame before it stands in for it, at the start of the video the first that came.
-        first_frame: frames before the first of all these; None while there is none.
-        message: the library's words at the first of these.
+        errors: packets or images that raised an error instead of yielding a frame, and errors in the file around them.
+        corrupt_frames: frames that were decoded but that FFmpeg calls corrupt.
+        lost: numbers of the frames that were not decoded, as ranges (first, one after the last). Each keeps its number:
+            the frame before it replaces it, at the start of the video the first frame that was decoded.
+        first_frame: number of the first frame with any damage; None while there is none.
+        message: the library's words about that frame.
     """
 
     errors: int = 0
@@ -31,7 +31,7 @@ class Damage:
 
     @property
     def lost_frames(self) -> int:
-        """How many frames did not come."""
+        """How many frames were not decoded."""
         return sum(stop - start for start, stop in self.lost)
 
     def note(self, frame: int, message: str, *, corrupt: bool = False) -> None:
@@ -42,7 +42,7 @@ class Damage:
             self.first_frame, self.message = frame, message
 
     def lose(self, frame: int) -> None:
-        """Note that the frame of this number did not come; numbers rise from call to call."""
+        """Note that the frame of this number was not decoded; numbers rise from call to call."""
         if self.lost and self.lost[-1][1] == frame:
             self.lost[-1] = (self.lost[-1][0], frame + 1)
         else:

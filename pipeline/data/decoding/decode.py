@@ -1,9 +1,9 @@
 """Frames of a video: streaming, in presentation order, rotated upright, resized once.
 
-FFmpeg through PyAV; of several video streams the one that FFmpeg rates best is used (one marked as default before
-others). A folder of numbered images is a video too. Frames are what the decoder yields: counts and durations in a
-container are only plans. Damage is an error, or, where the caller brings a `Damage` to count it, passed over: a frame
-that is lost keeps its number, and the frame before it stands in for it.
+Videos are decoded by FFmpeg through PyAV. Of several video streams the one that FFmpeg rates best is used (one marked
+as default before others). A folder of numbered images is a video too. What counts is the frames that the decoder
+yields: counts and durations in a container are only plans. Damage is an error, unless the caller passes a `Damage` to
+count it: then a lost frame keeps its number, and the frame before it replaces it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ class VideoHeader:
     Attributes:
         path: the file or folder.
         width, height: pixels, after rotation.
-        fps: mean frame rate the container states; 25 for a folder of images or where it states none.
-        packets: video packets in the file for which a player shows a picture (images in a folder): the planned number
-            of frames. Not among them are those that an edit list hides, and second fields, see
-            `pipeline.data.decoding.pictures`.
+        fps: mean frame rate that the container states; 25 for a folder of images or where it states none.
+        packets: planned number of frames: video packets for which a player shows a picture, or images in a folder.
+            Packets that an edit list hides, and second fields, do not count, see `pipeline.data.decoding.pictures`.
         bytes: size on disk.
-        declared: frames that the container says it holds and shows; 0 where it says nothing.
-        fault: why the file is not whole, as FFmpeg or its own index says; None where nothing does.
+        declared: number of frames that the container says it shows; 0 where it says nothing.
+        fault: why the file is not whole, according to FFmpeg or its own index; None if nothing is known against it.
     """
 
     path: Path
@@ -73,7 +72,7 @@ class Frame:
 def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
     """Read a video's header and count the packets that show a picture.
 
-    Nothing is decoded but the first frame, because rotation is known from a frame only.
+    Only the first frame is decoded, because rotation is known from a frame only.
 
     Args:
         path: a video file, or a folder of numbered images.
@@ -132,7 +131,7 @@ def iter_frames(
         path: a video file, or a folder of numbered images.
         short_side: shorter side after resizing, pixels.
         crop: side of the centre crop, pixels, at most short_side.
-        wanted: numbers of the frames whose pictures are needed; None for all. The others are decoded and not converted.
+        wanted: numbers of the frames whose pictures are needed; None for all. The others are only decoded.
         damage: where damage is counted; None makes it an error.
 
     Yields:
@@ -160,13 +159,18 @@ def iter_frames(
 def iter_raw_frames(
     path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None
 ) -> Iterator[Frame]:
-    """Decode a video once, in bounded memory, at its own size; arguments as `iter_frames`.
+    """Decode a video once, in bounded memory, at its own size.
+
+    Args:
+        path: a video file, or a folder of numbered images.
+        wanted: numbers of the frames whose pictures are needed; None for all. The others are only decoded.
+        damage: where damage is counted; None makes it an error.
 
     Yields:
         Frames of (height, width, 3), rotation applied.
 
     Raises:
-        DecodeError: as `iter_frames`.
+        DecodeError: naming the file, the frame reached, and FFmpeg's message.
     """
     upright = Upright()
 

@@ -24,7 +24,7 @@ def end_with(descriptor: int) -> None:
 def end_with_parent() -> None:
     """Have the system kill this process, forked by `multiprocessing`, when its parent ends, however that ends.
 
-    A process that is killed releases its locks. Does nothing in a process that `multiprocessing` has not made.
+    So it releases its locks. Does nothing in a process that `multiprocessing` has not made.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -36,8 +36,10 @@ def end_with_parent() -> None:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start meanwhile do not hear Ctrl-C, which the terminal sends to all: the one that made them ends
-    them."""
+    """Processes that are started within this context ignore Ctrl-C.
+
+    The terminal sends it to all of them, but only the process that made the others should act on it and end them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may say what a signal does
         return

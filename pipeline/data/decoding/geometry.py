@@ -9,7 +9,13 @@ __all__ = ["CropGeometry", "crop_geometry"]
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """How upright source pixels map to the crop: resized to (width, height), then cut at (left, top)."""
+    """How upright source pixels map to the crop: resized to (width, height), then cut at (left, top).
+
+    Attributes:
+        width, height: of the resized picture, pixels.
+        left, top: of the crop in it, pixels.
+        scale_x, scale_y: from source pixels to pixels of the resized picture.
+    """
 
     width: int
     height: int
@@ -32,9 +38,15 @@ class CropGeometry:
 
 
 def crop_geometry(width: int, height: int, short_side: int, crop: int) -> CropGeometry:
-    """Short side to `short_side` keeping the aspect (rounded as in mmaction2), then a centre crop of `crop` pixels.
+    """Resize the short side to `short_side`, keeping the aspect (rounded as in mmaction2), then crop the centre.
 
-    Raises ValueError when a size is below 1 or the crop is larger than the short side.
+    Args:
+        width, height: of the upright source picture, pixels.
+        short_side: shorter side after resizing, pixels.
+        crop: side of the centre crop, pixels.
+
+    Raises:
+        ValueError: a size is below 1 or the crop is larger than the short side.
     """
     if min(width, height, short_side, crop) < 1 or crop > short_side:
         raise ValueError(f"expected a crop within the short side, got {crop} of {short_side} for {width} x {height}")

@@ -18,20 +18,20 @@ from pipeline.data.decoding.pictures import ShownPackets
 __all__ = ["Demuxed", "Packets", "open_packets"]
 
 EMPTY_SHARE = 0.05
-GUESSED_DURATION = ("mpegts", "mpeg")  # which say none, so that FFmpeg takes the one of the packets that it finds
+GUESSED_DURATION = ("mpegts", "mpeg")  # formats that state none, so that FFmpeg derives it from the packets
 SAMPLES, SAMPLE_BYTES = 16, 256
 
 
 @dataclass(slots=True)
 class Demuxed:
-    """One packet of the video stream, or what FFmpeg said where there was none.
+    """One packet of the video stream, or what FFmpeg reported where there was none.
 
     Attributes:
-        packet: None where the file could not be read on, or where the complaint is not of a packet of this stream.
+        packet: None where the file could not be read further, or where the complaint is about another stream.
         shown: whether a player shows a picture for it, see `ShownPackets`.
-        complaint: the error that FFmpeg told of the file since the packet before; None where it told none.
-        doubtful: whether it warned of a damaged packet, which it may have given out in parts that look sound.
-        error: why the file cannot be read on; the last that comes. `complaint` says it in words.
+        complaint: the error that FFmpeg reported about the file since the packet before; None without one.
+        doubtful: whether FFmpeg warned of a damaged packet, of which it may have returned parts that look sound.
+        error: why the file cannot be read further; nothing comes after it. `complaint` says it in words.
     """
 
     packet: av.Packet[av.VideoStream] | None
@@ -53,11 +53,11 @@ def open_packets(path: Path) -> Iterator[tuple[av.container.InputContainer, av.V
 class Packets:
     """The packets of the video stream, in the order of the file; iterate once.
 
-    Packets of other streams are passed over, but their times say how long the file is.
+    Packets of other streams are left out, but their times tell how long the file is.
 
     Attributes:
-        shown: packets so far for which a picture is shown.
-        complaint: the first that FFmpeg said of the file; an error of the format's reader, not of the decoder.
+        shown: number of packets so far for which a picture is shown.
+        complaint: FFmpeg's first error about the file, raised by the format's reader, not by the decoder.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Packets:
                 yield Demuxed(None, complaint=complaint)
 
     def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
-        """The first error that the format's reader told."""
+        """The first error that the format's reader reported."""
         name = self._container.format.name
         return next(
             (text.strip() for level, source, text in said if level <= av.logging.ERROR and source == name), None
@@ -136,7 +136,7 @@ class Packets:
             self._end_byte = max(self._end_byte, place + packet.size)
 
     def fault(self) -> str | None:
-        """Why the file is not whole, once all packets have been read; None where nothing speaks against it."""
+        """Why the file is not whole; None if nothing is known against it. Call once all packets have been read."""
         if self.complaint:
             return self.complaint
         if any(self._cut.values()):  # the last packet of a stream
@@ -148,10 +148,10 @@ class Packets:
         return None
 
     def declared(self) -> int:
-        """Frames that the file says are shown, once all packets have been read; 0 where it says nothing.
+        """The number of frames that the file says are shown; 0 where it says nothing. Call once all have been read.
 
-        An MP4's index lists every packet, and an AVI announces their number. Of a file of another kind that is not
-        whole, the duration announced tells how many frames are missing, or, where the rest of it is zeros, its size.
+        An MP4's index lists every packet, and an AVI states their number. In other files that are not whole, the stated
+        duration tells how many frames are missing, or, where the rest of the file is zeros, the size of that rest.
         """
         if self._is("mov"):
             listed = sum(entry.size > 0 and not entry.is_discard for entry in self._stream.index_entries)
@@ -178,9 +178,9 @@ class Packets:
         return float(ticks * time_base)
 
     def _lists_more(self) -> bool:
-        """Whether the index lists packets that are not there.
+        """Whether the file lists packets that it does not hold.
 
-        An AVI that announces more is whole all the same when its index is complete, its length as stated and its end
+        An AVI that states more packets is still whole if its index is complete, its length as stated and its end
         written.
         """
         if self._is("mov"):
@@ -192,7 +192,7 @@ class Packets:
         return self._indexed < self._all or self._size() < size or self._ends_in_zeros()
 
     def _ends_in_zeros(self) -> bool:
-        """Whether a good part of the file follows its last packet, and is nothing but zeros: it was never written."""
+        """Whether a good part of the file behind its last packet is all zeros, because it was never written."""
         size = self._size()
         rest = size - self._end_byte
         if self._is("mov") or not self._end_byte or rest < EMPTY_SHARE * size or rest < 2 * SAMPLES * SAMPLE_BYTES:

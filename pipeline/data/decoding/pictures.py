@@ -1,8 +1,8 @@
 """Which packets of a video stream show a picture of their own.
 
-Two kinds do not: the second field of an interlaced H.264 picture whose fields are coded apart, and a VP8 picture that
-only serves as a reference. Packets that an edit list hides are not shown either. Nothing is decoded: a few bits of each
-packet's head are read, and those only where the stream can hold such packets at all.
+Two kinds do not: the second field of an interlaced H.264 picture whose fields are coded separately, and a VP8 picture
+that only serves as a reference. Packets that an edit list hides are not shown either. Nothing is decoded: only a few
+bits of each packet's head are read, and only in streams that can hold such packets.
 """
 
 from __future__ import annotations

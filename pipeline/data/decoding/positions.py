@@ -1,15 +1,15 @@
-"""Which number a decoded frame has in its file, where others before it could not be decoded.
+"""Which number a decoded frame has in its file, where frames before it could not be decoded.
 
-Every packet is marked before it is decoded, and a frame carries the mark of the packet that it comes from, so it is
-known which packets gave none. Frames come in the order in which they are shown: a packet that is shown before a frame
-and has given none when that frame comes has lost its frame. What is shown before what follows from presentation times
-where the packets have them, else from the order of the packets, which may put a lost frame among B-frames some places
-off; those behind are in their places again.
+Every packet is marked before it is decoded, and a frame carries the mark of its packet, so it is known which packets
+gave no frame. Frames come in the order in which they are shown. So when a frame comes, a packet that is shown before it
+and has given none has lost its frame. The order in which packets are shown follows from their presentation times. Where
+they have none, the order of the packets is used: then a lost frame among B-frames may be some places off, but the
+frames behind them are in their places again.
 
-Only around damage is anything taken for lost: a packet whose decoding failed, one that gave nothing while the decoder
-had not yet found back (until the next sound key frame), and packets that are not there at all, told by a gap in
-otherwise even times. Elsewhere a packet without a frame is as it was meant, and frames are numbered as the decoder
-yields them.
+A frame is taken for lost only around damage: if decoding its packet failed; if its packet gave nothing while the
+decoder had not recovered (until the next sound key frame); or if its packet is missing, which shows as a gap in
+otherwise even times. Elsewhere a packet without a frame is intended, and frames are numbered as the decoder yields
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Positions"]
 
 REORDERED = 16  # packets by which a frame without times can be late, as many as H.264 allows
 PROBED = 250  # packets that FFmpeg may have read while opening a file: what it said then may be about any of them
-AHEAD = 2  # packets by which a complaint comes too early, where FFmpeg cuts packets out of a transport stream
+AHEAD = 2  # packets by which a complaint comes too early, as FFmpeg reads ahead in a transport stream
 LONGEST_GAP_S = 10.0  # a longer one is a clock that jumped
 
 
@@ -32,11 +32,11 @@ class _Mark:
 
     Attributes:
         number: of the packet, in the order of the file.
-        key: what orders the frames; its last part is the number.
-        pts: presentation time, in the stream's units; None where it is not to be relied on.
+        key: sorts the frames in the order in which they are shown; its last part is the number.
+        pts: presentation time, in the stream's units; None where it cannot be relied on.
         failed: whether decoding it raised an error.
         corrupt: whether the file's reader calls it damaged.
-        first: the mark of the first field, where this is the second of a picture.
+        first: the mark of the first field, if this is the second field of a picture.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Positions:
     Args:
         stream: the stream; set up to hand marks from packets to frames.
         fps: its frame rate.
-        timed: whether the container keeps presentation times; an AVI does not, and FFmpeg's guesses are wrong with
+        timed: whether the container holds presentation times. An AVI does not, and FFmpeg's guesses are wrong with
             B-frames.
     """
 
@@ -72,14 +72,14 @@ class Positions:
         self._trouble: int | None = None
 
     def complained(self) -> None:
-        """FFmpeg complained of the file: packets may be missing before the next one."""
+        """Note that FFmpeg complained about the file: packets may be missing before the next one."""
         self._trouble = self._count + AHEAD if self._count else PROBED
 
     def sent(self, packet: av.Packet[av.VideoStream], shown: bool) -> None:
         """Mark a packet that is about to be decoded.
 
         Args:
-            packet: which.
+            packet: the packet.
             shown: whether a picture is shown for it, see `ShownPackets`.
         """
         self._current = None
@@ -107,7 +107,7 @@ class Positions:
             mark.first = self._shown
 
     def failed(self) -> None:
-        """The packet given last could not be decoded."""
+        """Note that the packet marked last could not be decoded."""
         mark = self._current
         if mark is None:
             return
@@ -116,8 +116,11 @@ class Positions:
             self._suspects.append(mark)
 
     def lost_before(self, frame: av.VideoFrame) -> list[int | None]:
-        """Presentation times, in the stream's units or None, of the frames lost between the frame before and this
-        one."""
+        """The frames lost between the frame before and this one.
+
+        Returns:
+            Presentation time of each, in the stream's units; None where it is not known.
+        """
         mark = frame.opaque
         if not isinstance(mark, _Mark):
             return []
@@ -136,7 +139,7 @@ class Positions:
         return lost
 
     def lost_at_end(self) -> list[int | None]:
-        """The same of frames lost behind the last one, once all has been decoded."""
+        """The frames lost behind the last one, in the form of `lost_before`; call once all has been decoded."""
         lost = [mark.pts for mark in sorted(self._suspects, key=lambda mark: mark.key)]
         self._suspects = []
         return lost
@@ -147,7 +150,7 @@ class Positions:
         return frame.is_corrupt or (isinstance(frame.opaque, _Mark) and frame.opaque.corrupt)
 
     def _take(self, mark: _Mark) -> list[int | None]:
-        """The suspects that should have come before a frame, and can no longer."""
+        """The suspects that should have come before a frame, and can no longer come."""
 
         def late(other: _Mark) -> bool:
             if other.failed or (self._ordered and other.pts is not None):
@@ -159,7 +162,7 @@ class Positions:
         return [other.pts for other in lost]
 
     def _gap(self, mark: _Mark, known: int) -> list[int | None]:
-        """All lost frames, where some of their packets are not there, by the time since the frame before; else none."""
+        """All lost frames if some of their packets are missing, by the time since the frame before; else none."""
         before = self._out
         if before is None or before.pts is None or mark.pts is None or before.key[0] != mark.key[0]:
             return []

@@ -1,4 +1,4 @@
-"""Generated data sets: a fixed camera, people, vehicles and rare anomalies, with the truth of when and where.
+"""Generated data sets: a fixed camera, people, vehicles and rare anomalies, with the ground truth of when and where.
 
 `script` and `street` plan and draw the fixture; `city.scripts` and the modules beside it plan and draw the twelve
 classes of configs/synthetic_city.yaml (docs/synthetic_city.md). Every event lies in the central part of the picture,
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.data.synthetic.city.scripts import CitySpec
-from pipeline.data.synthetic.rendering import render_all
+from pipeline.data.synthetic.rendering import Rendering, render_all
 from pipeline.data.synthetic.script import Script, SyntheticSpec
 from pipeline.data.synthetic.street import CLASSES, SIDE
 
@@ -26,20 +26,19 @@ def generate(
     """Render all videos to folder/videos and write videos.csv, annotations.csv and boxes.csv.
 
     The same specification gives the same bytes, whatever the number of processes. Every file appears whole or not at
-    all, the tables after the videos; videos that lie there already, of a process that was broken off, are kept.
-    boxes.csv holds the truth of where: video_id, frame, label, x0, y0, x1, y1 in pixels of the video; nothing but the
-    evaluation reads it.
+    all, the tables after the videos; videos that an interrupted run has finished are kept. boxes.csv says where the
+    anomalies are: video_id, frame, label, x0, y0, x1, y1 in pixels of the video. Only the evaluation reads it.
 
     Args:
         spec: what to render.
         folder: where to.
-        progress: called with the numbers of videos done and of all.
-        processes: see `pipeline.data.synthetic.rendering.render_all`.
+        progress: called as progress(done, total), counting videos.
+        processes: how many render; None for one per core, at most 8.
     """
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     scripts = list(spec.scripts())
-    files = [(script, folder / _file(script), spec.size, spec.fps) for script in scripts]
-    todo = [job for job in files if not job[1].exists()]
+    files = [Rendering(script, folder / _file(script), spec.size, spec.fps) for script in scripts]
+    todo = [job for job in files if not job.path.exists()]
 
     def report(done: int) -> None:
         if progress:
@@ -72,9 +71,9 @@ def _write(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object, ...
 
 
 def _boxes(scripts: Sequence[Script], scale: float) -> Iterator[tuple[object, ...]]:
-    """Where the anomalies are: a row for every anomaly of every frame."""
+    """The rows of boxes.csv: one per frame and anomaly in it."""
     for script in scripts:
-        for index in range(script.frames):
+        for index in range(script.n_frames):
             for event in script.events:
                 if event.anomalous and event.start <= index < event.end:
                     yield script.video_id, index, event.name, *(round(c * scale, 1) for c in event.box_at(index))

@@ -1,8 +1,7 @@
-"""What the generated city is peopled with: jointed people, animals, vehicles and things, drawn side on with a few
-shapes each.
+"""Jointed people, animals, vehicles and things of the generated city, drawn side on with a few shapes each.
 
 Lengths are pixels at size 1, at which a person is about 36 tall. Angles of limbs are radians from straight down,
-positive towards `side`, the direction in which a figure looks (1 right, -1 left).
+positive towards `side`, the direction in which somebody looks (1 right, -1 left).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Look:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Look:
-        """Any."""
+        """Choose colours at random."""
 
         def one_of(colours: tuple[Colour, ...]) -> Colour:
             return colours[int(rng.integers(len(colours)))]
@@ -62,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Joints:
-    """Where a drawn person's head and its near hand are, in pixels of the canvas."""
+    """Where the head and the near hand of a drawn person are, in pixels of the canvas."""
 
     head: Point
     near_hand: Point
@@ -71,7 +70,7 @@ class Joints:
 def limb(
     canvas: np.ndarray, start: Point, angle: float, length: float, width: float, colour: Colour, side: int = 1
 ) -> Point:
-    """A straight piece from `start` at an angle; returns its other end."""
+    """Draw a straight piece from `start` at an angle; returns its other end."""
     middle, end = _along(start, angle, length / 2, side), _along(start, angle, length, side)
     stamp(canvas, "box", *middle, width / 2, length / 2, colour, -side * angle)
     return end
@@ -82,7 +81,7 @@ def _along(start: Point, angle: float, length: float, side: int) -> Point:
 
 
 def walking(t: float, period: float = 11.0) -> tuple[float, float]:
-    """Angles of the legs of somebody who walks."""
+    """Angles of the near and the far leg of somebody who walks, at frame `t`; `period` is in frames."""
     swing = 0.5 * float(np.sin(2 * np.pi * t / period))
     return swing, -swing
 
@@ -99,16 +98,16 @@ def person(
     arms: tuple[float, float] = HANGING,
     lean: float = 0.0,
 ) -> Joints:
-    """Somebody who stands with the feet at (x, y).
+    """Draw a person with the feet at (x, y).
 
     Args:
         canvas: (H, W, 3) float32.
         x, y: between the feet, pixels.
         size: scale.
-        look: clothes.
-        side: where the person looks.
-        legs, arms: near and far; pi is straight up.
-        lean: of the trunk, forwards.
+        look: colours.
+        side: where the person looks, 1 right, -1 left.
+        legs, arms: angles of the near and the far one; pi is straight up.
+        lean: angle by which the trunk leans forwards.
     """
     hip = (x, y - LEG * size)
     for angle in legs:
@@ -128,7 +127,7 @@ def person(
 def vehicle(
     canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, *, side: int = 1, angle: float = 0.0
 ) -> None:
-    """A car seen from its side, its middle at (x, y), about 44 x 22, turned by `angle`."""
+    """Draw a car from its side, about 44 x 22, its middle at (x, y), turned by `angle`."""
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
 
     def part(kind: str, u: float, v: float, a: float, b: float, shade: Colour) -> None:
@@ -145,7 +144,7 @@ def vehicle(
 
 
 def cart(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, wheels: bool) -> None:
-    """A crate of 22 x 14 with its lower edge at y, on wheels or not."""
+    """Draw a crate of 22 x 14 with its lower edge at y, with or without wheels."""
     stamp(canvas, "box", x, y - 7 * size, 11 * size, 7 * size, colour)
     for dx in (-5.5, 5.5):
         stamp(canvas, "box", x + dx * size, y - 7 * size, 0.8 * size, 7 * size, darker(colour, 0.6))
@@ -155,13 +154,13 @@ def cart(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, wh
 
 
 def bag(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour) -> None:
-    """A handbag that hangs from (x, y)."""
+    """Draw a handbag that hangs from (x, y)."""
     stamp(canvas, "ring", x, y + 1.5 * size, 2.6 * size, 2.6 * size, (40, 34, 30))
     stamp(canvas, "box", x, y + 5 * size, 4 * size, 3.2 * size, colour)
 
 
 def dog(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, t: float, side: int) -> Point:
-    """A dog that trots, its feet at (x, y); returns its collar."""
+    """Draw a trotting dog with its feet at (x, y); returns where its collar is."""
     swing = 0.7 * float(np.sin(2 * np.pi * t / 5))
     for dx, angle in ((-5, swing), (-4, -swing), (5, -swing), (4, swing)):
         limb(canvas, (x + side * dx * size, y - 6 * size), angle, 6 * size, 1.8 * size, darker(colour, 0.7), side)
@@ -173,5 +172,5 @@ def dog(canvas: np.ndarray, x: float, y: float, size: float, colour: Colour, t: 
 
 
 def puff(canvas: np.ndarray, x: float, y: float, radius: float, opacity: float, shade: float = 205.0) -> None:
-    """A cloud of smoke or dust."""
+    """Draw a cloud of smoke or dust."""
     stamp(canvas, "disc", x, y, radius, radius * 0.85, (shade, shade, shade * 0.98), opacity=opacity)

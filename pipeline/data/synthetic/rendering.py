@@ -1,9 +1,8 @@
-"""Rendering of scripts to video files, in processes of their own: drawing with numpy holds the interpreter's lock most
-of the time.
+"""Rendering of scripts to video files.
 
-A renderer is a fresh interpreter that imports numpy, PyAV and `pipeline.data`, as a decoder is
-(`pipeline.data.decoding.pool`): it is not forked, does not import the caller's main module, and ends with the process
-that started it.
+Drawing with numpy holds the interpreter's lock most of the time, so it is done in several processes. A renderer is a
+fresh interpreter that imports numpy, PyAV and `pipeline.data`, like a decoder (`pipeline.data.decoding.pool`): it is
+not forked, does not import the caller's main module, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
@@ -24,50 +24,64 @@ from pipeline.data.decoding.following import end_with
 from pipeline.data.synthetic.script import Script
 from pipeline.errors import OutputError
 
-__all__ = ["Job", "render", "render_all"]
+__all__ = ["Rendering", "render", "render_all"]
 
 FRAMES_PER_RENDERER = 2000
-"""A process of its own does not pay for fewer."""
-
-Job = tuple[Script, Path, int, int]
-"""What to render: script, file, side of the picture in pixels, frames a second."""
+"""With fewer frames, starting a process takes longer than it saves."""
 
 
-def render(script: Script, path: Path, size: int, fps: int) -> None:
+@dataclass(frozen=True)
+class Rendering:
+    """A video to render.
+
+    Attributes:
+        script: what it shows.
+        path: the file.
+        size: side of the picture, pixels.
+        fps: frames per second.
+    """
+
+    script: Script
+    path: Path
+    size: int
+    fps: int
+
+
+def render(job: Rendering) -> None:
     """Write one H.264 file (yuv420p, one encoder thread, so the bytes repeat). It appears whole or not at all."""
-    reformatter = VideoReformatter()  # one a video: a frame's own reformat() sets the conversion up again every time
-    partial = path.with_name(f"{path.name}.partial")
+    reformatter = VideoReformatter()  # one for all frames: their own reformat() sets up the conversion every time
+    partial = job.path.with_name(f"{job.path.name}.partial")
     with av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width = stream.height = size
+        stream = container.add_stream("libx264", rate=job.fps)
+        stream.width = stream.height = job.size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
-        for image in script.pictures():
+        for image in job.script.pictures():
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(stream.encode(reformatter.reformat(frame, size, size, "yuv420p")))
+            container.mux(stream.encode(reformatter.reformat(frame, job.size, job.size, "yuv420p")))
         container.mux(stream.encode(None))
-    os.replace(partial, path)
+    os.replace(partial, job.path)
 
 
-def render_all(jobs: Sequence[Job], progress: Callable[[int], None], processes: int | None = None) -> None:
-    """Render every job; which process renders what makes no difference to the files.
+def render_all(jobs: Sequence[Rendering], progress: Callable[[int], None], processes: int | None = None) -> None:
+    """Render every job. The files do not depend on the number of processes.
 
     Args:
-        jobs: scripts and files.
+        jobs: the videos.
         progress: called with the number of files done.
-        processes: how many; None for as many as there are cores, at most 8, and none for little work.
+        processes: how many; None for one per core, at most 8, or for little work none but this one.
 
     Raises:
         OSError: a file cannot be written.
         OutputError: a renderer died.
     """
     if processes is None:
-        frames = sum(job[0].frames for job in jobs)
+        frames = sum(job.script.n_frames for job in jobs)
         processes = min(8, len(os.sched_getaffinity(0)), frames // FRAMES_PER_RENDERER)
     if processes < 2:
         for done, job in enumerate(jobs, start=1):
-            render(*job)
+            render(job)
             progress(done)
         return
     renderers = [_Renderer() for _ in range(processes)]
@@ -75,20 +89,20 @@ def render_all(jobs: Sequence[Job], progress: Callable[[int], None], processes: 
     for renderer in renderers:
         idle.put(renderer)
 
-    def work(job: Job) -> None:
+    def work(job: Rendering) -> None:
         renderer = idle.get()
         try:
             renderer.render(job)
         finally:
             idle.put(renderer)
 
-    pool = ThreadPoolExecutor(processes)  # a thread waits for each renderer
+    pool = ThreadPoolExecutor(processes)  # each thread waits for a renderer
     try:
         for done, _ in enumerate(pool.map(work, jobs), start=1):
             progress(done)
     finally:
         for renderer in renderers:
-            renderer.kill()  # a thread that waits for one is told so
+            renderer.kill()  # also wakes the thread that waits for it
         pool.shutdown(cancel_futures=True)
 
 
@@ -106,12 +120,13 @@ class _Renderer:
         )
         theirs.close()
 
-    def render(self, job: Job) -> None:
+    def render(self, job: Rendering) -> None:
+        """Render one video. Raises OSError, or OutputError if the process has died."""
         try:
             self._connection.send(job)
             refused = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise OutputError(f"{job[1]}: the renderer's process died (exit code {self._process.wait()})") from error
+            raise OutputError(f"{job.path}: the renderer's process died (exit code {self._process.wait()})") from error
         if refused:
             raise OSError(*refused)
 
@@ -121,16 +136,16 @@ class _Renderer:
 
 
 def _serve(descriptor: int) -> None:
-    """Render what comes through the pipe; answer None, or the system's error (errno, message, file)."""
+    """Render what comes through the pipe; answer None, or an OSError's number, message and file."""
     end_with(descriptor)
     connection = Connection(descriptor)
     while True:
-        job = connection.recv()
+        job: Rendering = connection.recv()
         try:
-            render(*job)
+            render(job)
             connection.send(None)
         except OSError as error:
-            connection.send((error.errno, error.strerror, error.filename or str(job[1])))
+            connection.send((error.errno, error.strerror, error.filename or str(job.path)))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,17 @@ __all__ = ["Script", "StreetScript", "SyntheticSpec", "street_scripts"]
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """How much of the fixture to render. Ranges are (shortest, longest) in frames; `size` is the side of the picture,
-    pixels.
+    """How much of the fixture to render. The defaults are those of configs/fixture.yaml.
 
-    The defaults are those of configs/fixture.yaml.
+    Attributes:
+        seed: of everything random.
+        classes: the anomaly classes to show.
+        train_normal: normal training videos.
+        train_per_class: training videos of each class.
+        test_normal, test_anomalous: test videos.
+        train_frames, test_frames: (shortest, longest) length of a video, frames.
+        size: side of the picture, pixels.
+        fps: frames per second.
     """
 
     seed: int = 0
@@ -41,7 +48,7 @@ class SyntheticSpec:
         check_classes(self.classes, CLASSES)
 
     def plan(self) -> list[tuple[str, str, int]]:
-        """(split, class or empty, number among its like) of every video."""
+        """(split, class or empty for a normal one, number among those of the same split and class) of every video."""
         plan = [("train", "", i) for i in range(self.train_normal)]
         plan += [("train", name, i) for name in self.classes for i in range(self.train_per_class)]
         plan += [("test", "", i) for i in range(self.test_normal)]
@@ -91,21 +98,31 @@ class SceneEvent(Protocol):
 
 @dataclass(frozen=True)
 class Script:
-    """One video before rendering; a kind of scene says how it looks."""
+    """One video before rendering; each kind of scene has a subclass that draws it.
+
+    Attributes:
+        video_id: unique name.
+        split: `train` or `test`.
+        n_frames: its length.
+        events: what happens in it.
+        seed: of everything random in it.
+        source: the camera that it is shot by.
+    """
 
     video_id: str
     split: str
-    frames: int
+    n_frames: int
     events: tuple[SceneEvent, ...]
     seed: int
     source: str
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """The anomaly classes that it shows, sorted."""
         return tuple(sorted({e.name for e in self.events if e.anomalous}))
 
     def pictures(self) -> Iterator[np.ndarray]:
-        """Its frames, (SIDE, SIDE, 3) uint8 RGB."""
+        """Draw its frames, (SIDE, SIDE, 3) uint8 RGB each."""
         raise NotImplementedError
 
 
@@ -116,7 +133,7 @@ class StreetScript(Script):
     def pictures(self) -> Iterator[np.ndarray]:
         rng = np.random.default_rng([self.seed, 2])
         background, walkers = street(rng), passers(rng)
-        for index in range(self.frames):
+        for index in range(self.n_frames):
             canvas = background.copy()
             for walker in walkers:
                 walker(canvas, index)

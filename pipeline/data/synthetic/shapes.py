@@ -30,18 +30,24 @@ class ShapeClip:
     """A clip and its labels.
 
     Attributes:
-        frames: (L, S, S, 3) uint8.
+        images: (L, S, S, 3) uint8.
         cells: (S / 32, S / 32, A) float32, 1 where a shape with that attribute covers a good part of the cell.
         clip: (A,) float32, 1 where the clip holds the attribute.
     """
 
-    frames: np.ndarray
+    images: np.ndarray
     cells: np.ndarray
     clip: np.ndarray
 
 
 def shape_clip(rng: np.random.Generator, frames: int = 6, size: int = 224) -> ShapeClip:
-    """Draw one random clip. The frames are 1 or 5 steps of motion apart, as test windows and training clips are."""
+    """Draw one random clip. Its frames are 1 or 5 steps of motion apart, as in test windows and training clips.
+
+    Args:
+        rng: source of everything random.
+        frames: frames of the clip, L.
+        size: side of the picture, S, pixels; a multiple of 32.
+    """
     step = float(rng.choice([1.0, 5.0]))
     background = _background(rng, size)
     shapes = [_Shape(rng, size) for _ in range(rng.integers(1, 6))]
@@ -62,7 +68,7 @@ def shape_clip(rng: np.random.Generator, frames: int = 6, size: int = 224) -> Sh
 
 
 class _Shape:
-    """One shape with its motion; speeds are in pixels (radians, shares) a step."""
+    """One shape with its motion; speeds are in pixels (or radians, or shares) per step."""
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
         kind, texture = rng.integers(len(KINDS)), rng.integers(len(TEXTURES))

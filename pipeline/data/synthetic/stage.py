@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.data.synthetic.drawing import Colour
 from pipeline.data.synthetic.people import CLOTHES, HANGING, PAINT, STANDING, Joints, Look, person
 
 __all__ = ["Stage"]
@@ -16,13 +17,13 @@ class Stage:
     """One frame of one event.
 
     Attributes:
-        canvas: (H, W, 3) float32.
-        x, y: the point that it stands on, pixels.
-        size: of people.
+        canvas: (H, W, 3) float32, 0 to 255.
+        x, y: the point that the event stands on, pixels.
+        size: scale of people.
         side: where it looks, 1 right, -1 left.
         t: frames since it began.
         length: frames from its beginning to its end.
-        seed: of everything about it that is drawn by lot.
+        seed: of everything random about it.
     """
 
     canvas: np.ndarray
@@ -36,28 +37,28 @@ class Stage:
 
     @property
     def lot(self) -> np.random.Generator:
-        """What is drawn by lot once an event."""
+        """Random numbers that are the same in every frame of the event."""
         return np.random.default_rng([self.seed, 0])
 
     @property
     def frame_lot(self) -> np.random.Generator:
-        """What is drawn by lot anew in every frame."""
+        """Random numbers that are new in every frame."""
         return np.random.default_rng([self.seed, 1, self.t])
 
     def at(self, before: float, above: float = 0.0) -> tuple[float, float]:
-        """The point so many pixels, at size 1, before and above the one it stands on."""
+        """The point so many pixels (at size 1) before and above the one that the event stands on."""
         return self.x + self.side * before * self.size, self.y - above * self.size
 
     def look(self, which: int = 0) -> Look:
-        """Clothes of the people of this event, by number."""
+        """The clothes of the event's people, by number."""
         return Look.draw(np.random.default_rng([self.seed, 2, which]))
 
-    def paint(self, which: int = 0) -> tuple[float, float, float]:
-        """Colours of the vehicles and things of this event, by number."""
+    def paint(self, which: int = 0) -> Colour:
+        """The colours of the event's vehicles and things, by number."""
         return PAINT[(int(self.lot.integers(len(PAINT))) + which) % len(PAINT)]
 
-    def bright(self, which: int) -> tuple[float, float, float]:
-        """Colours as strong as clothes, by number."""
+    def bright(self, which: int) -> Colour:
+        """Strong colours, those of clothes, by number."""
         return CLOTHES[(self.seed + which) % 6]
 
     def wave(self, period: float, phase: float = 0.0) -> float:

@@ -1,4 +1,4 @@
-"""The generated street scene: what stands, passes and happens in it, drawn on a canvas of SIDE x SIDE pixels.
+"""The generated street scene: its background, who passes, and what happens; on a canvas of SIDE x SIDE pixels.
 
 Anomaly classes, three of the paper's twelve, drawn schematically:
 
@@ -12,7 +12,7 @@ Normal footage holds distractors of the same size, colours and duration, as ofte
 - two people at close quarters who dance, swaying together smoothly, arms held (Dancing, against Fighting),
 - two vehicles side by side that shunt to and fro, upright (Shunting, against Accident).
 
-So brightness, area, activity or the mere presence of people and vehicles does not tell an anomaly.
+So an anomaly cannot be told by brightness, area, activity or the mere presence of people and vehicles.
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ PAINT = np.array([(190, 50, 45), (55, 95, 175), (200, 200, 205), (60, 60, 66), (
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens in [start, end): an anomaly class or a distractor, at (x, y) in scene coordinates."""
+    """Something that happens in the frames [start, end).
+
+    Attributes:
+        name: an anomaly class or a distractor.
+        start, end: frames, half-open.
+        x, y: its middle, pixels of the canvas.
+        seed: of everything random about it.
+    """
 
     name: str
     start: int
@@ -52,10 +59,11 @@ class Event:
 
     @property
     def anomalous(self) -> bool:
+        """Whether it is an anomaly."""
         return self.name in CLASSES
 
     def box_at(self, index: int) -> tuple[float, float, float, float]:
-        """What an anomaly covers at most, in whatever frame: x0, y0, x1, y1."""
+        """The box that holds an anomaly in every frame: x0, y0, x1, y1 in pixels of the canvas."""
         half_width, half_height = EXTENTS[self.name]
         return self.x - half_width, self.y - half_height, self.x + half_width, self.y + half_height
 
@@ -66,7 +74,7 @@ class Event:
 
 
 def street(rng: np.random.Generator) -> np.ndarray:
-    """Houses above, a pavement, a road below: still, different in every video."""
+    """Draw the background: houses above, a pavement, a road below; different in every video."""
     canvas = np.empty((SIDE, SIDE, 3), dtype=np.float32)
     canvas[:] = rng.uniform(120, 170, size=3)
     for _ in range(5):
@@ -84,7 +92,7 @@ def street(rng: np.random.Generator) -> np.ndarray:
 def _person(
     canvas: np.ndarray, x: float, y: float, colour: np.ndarray, lean: float = 0.0, reach: float = 0.0, size: float = 1.0
 ) -> None:
-    """A head, a body and, with `reach`, an outstretched arm; about 10 x 30 pixels at size 1."""
+    """Draw a head, a body and, with `reach`, an outstretched arm; about 10 x 30 pixels at size 1."""
     stamp(canvas, "box", x, y + 4 * size, 4.5 * size, 10 * size, rgb(colour), lean)
     stamp(canvas, "disc", x + 12 * lean * size, y - 11 * size, 4 * size, 4 * size, (205, 165, 140))
     stamp(canvas, "box", x, y + 17 * size, 3.5 * size, 6 * size, (50, 50, 60), lean)
@@ -93,7 +101,7 @@ def _person(
 
 
 def _vehicle(canvas: np.ndarray, x: float, y: float, colour: np.ndarray, angle: float = 0.0) -> None:
-    """A body with a window, about 44 x 20 pixels."""
+    """Draw a body with a window, about 44 x 20 pixels."""
     stamp(canvas, "box", x, y, 22, 10, rgb(colour), angle)
     stamp(canvas, "box", x, y, 9, 7, (60, 75, 90), angle)
 

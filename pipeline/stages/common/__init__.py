@@ -1,1 +1,1 @@
-"""What all stages share: where outputs lie, how they are written, and what was left out."""
+"""What all stages share: where outputs lie, how they are written, and which videos are left out."""

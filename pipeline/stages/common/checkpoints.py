@@ -1,10 +1,11 @@
-"""Checkpoints of a long training: written whole, the last few kept, and only where there is room for them."""
+"""Checkpoints of a long training: written whole or not at all, and only the last few are kept."""
 
 from __future__ import annotations
 
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,12 +17,13 @@ __all__ = ["latest_checkpoint", "save_checkpoint", "tensors_in", "unfit_checkpoi
 MARGIN_BYTES = 1 << 20
 
 
-def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> None:
-    """Write the state after a step, then remove all but the last `keep` checkpoints up to it.
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> None:
+    """Write the state after a step, then remove all but the last `keep` checkpoints.
 
-    Those of later steps go first: a training that saves an earlier step could not read them.
+    Checkpoints of later steps are removed too: a training that saves an earlier step could not use them.
 
-    Raises OutputError, before anything is written, when the disk has no room for it.
+    Raises:
+        OutputError: the disk has no room for it; nothing was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     check_space(folder, sum(tensor.nbytes for tensor in tensors_in(state)) + MARGIN_BYTES)
@@ -33,22 +35,24 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> None:
         old.unlink()
 
 
-def latest_checkpoint(folder: Path, device: torch.device) -> dict | None:
-    """The newest state that can be read, its tensors on the device; None where there is none."""
+def latest_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """The newest state that can be read, with its tensors on the device; None if there is none."""
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:
-            return torch.load(path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
             continue  # cut short by a crash of the machine: the one before it will do
+        return state
     return None
 
 
 def unfit_checkpoint(path: Path, error: Exception) -> PipelineError:
-    """Remove a checkpoint, or a folder of them, that this training cannot take up, as one of another version of the
-    code.
+    """Remove a checkpoint, or a folder of them, from which this training cannot go on.
+
+    It may be from another version of the code.
 
     Returns:
-        The error to raise: it says that the next run begins at the beginning.
+        The error to raise; it says that the next run starts from the beginning.
     """
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return PipelineError(

@@ -1,4 +1,4 @@
-"""The device of a run, and what depends on it: the batch and the precision."""
+"""The device of a run, and what depends on it: batch size and precision."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ __all__ = ["check_precision", "choose_batch", "choose_precision", "pick_device"]
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU.
+    """The device of a name; `auto` is the first CUDA device if there is one, else the CPU.
 
-    Raises ConfigError for a device that torch does not know, or that is not there.
+    Raises:
+        ConfigError: torch does not know the device, or it is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,12 +29,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def choose_batch(clips: int, device: torch.device) -> int:
-    """The clips of a batch, where 0 stands for 32 on a CUDA device and 8 elsewhere."""
+    """Clips per batch: as given, or for 0 the default of 32 on a CUDA device and 8 elsewhere."""
     return clips or (32 if device.type == "cuda" else 8)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """What `auto` is on a device: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU."""
+    """The precision; for `auto` bfloat16 on a CUDA device that has it, float16 on older ones, float32 on a CPU."""
     if precision != "auto":
         return precision
     if device.type != "cuda":
@@ -42,8 +43,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ConfigError for a precision that the device has no instructions for: it would be emulated, many times
-    slower."""
+    """Raise ConfigError if the device has no instructions for the precision: emulation is many times slower."""
     on_cpu = device.type == "cpu"
     supported = {
         "float32": lambda: True,

@@ -1,8 +1,7 @@
-"""How features were made, as far as a head depends on it: stored with a trained head, and compared before the head
-scores others.
+"""How features were made, as far as a head depends on it.
 
-Two splits of one experiment differ in their sampling on purpose: training clips and test windows. Backbone, weights and
-picture must be the same.
+It is stored with a trained head, and compared before the head scores other features. The two splits of an experiment
+differ in their sampling on purpose: training clips and test windows. Backbone, weights and picture must be the same.
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ from pipeline.models.fast_tpn import FastTPN
 __all__ = ["FeatureRecipe", "differences", "experiment_recipe", "recipe_of", "rounding_differences", "training_recipe"]
 
 SAMPLING = ("clip_frames", "interval_frames", "clips_per_segment")
-"""What a training feature is made of. The other settings of the section say which clips there are, and how many."""
+"""What makes up a training feature. The other settings of the section say which clips there are, and how many."""
 
 
 @dataclass(frozen=True)
 class FeatureRecipe:
-    """How the features of some videos were made. Imported features came with no such facts: all but their shape are
-    None.
+    """How the features of some videos were made.
+
+    Nothing is known of imported features but dtype and shape; the other attributes are None.
 
     Attributes:
-        backbone: name of the backbone; None for imported features.
-        weights_sha256: of its weight file, or `random-<seed>`.
-        precision: what the backbone computed in.
+        backbone: name of the backbone.
+        weights_sha256: SHA-256 of its weight file, or `random-<seed>`.
+        precision: number format in which the backbone computed.
         preprocess: that section of the configuration.
         sampling: the section `train_sampling` for training features, `test_sampling` for test features.
-        dtype: of the stored maps.
+        dtype: number format of the stored maps.
         map_shape: (H, W, D).
     """
 
@@ -51,31 +51,32 @@ class FeatureRecipe:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FeatureRecipe:
-        """The inverse of `to_json`. Raises KeyError or TypeError where `data` is something else."""
-        return cls(**{**data, "map_shape": tuple(data["map_shape"])})
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError if `data` is something else."""
+        rows, columns, channels = data["map_shape"]
+        return cls(**{**data, "map_shape": (rows, columns, channels)})
 
 
 def recipe_of(record: CommitRecord) -> FeatureRecipe:
     """The recipe of a video in the cache, from its commit record."""
-    facts, shape = record.provenance, tuple(record.shapes["features"][2:])
-    backbone = facts.get("backbone")
-    if not backbone:
-        return FeatureRecipe(None, None, None, None, None, record.dtype, shape)
+    _, _, rows, columns, channels = record.shapes["features"]
+    facts = record.provenance
+    backbone = facts.get("backbone") or {}
     return FeatureRecipe(
-        backbone.get("name"),
-        backbone.get("weights_sha256"),
-        backbone.get("precision"),
-        facts.get("preprocess"),
-        facts.get("sampling"),
-        record.dtype,
-        shape,
+        backbone=backbone.get("name"),
+        weights_sha256=backbone.get("weights_sha256"),
+        precision=backbone.get("precision"),
+        preprocess=facts.get("preprocess") if backbone else None,
+        sampling=facts.get("sampling") if backbone else None,
+        dtype=record.dtype,
+        map_shape=(rows, columns, channels),
     )
 
 
 def training_recipe(store: FeatureStore, namespace: str, video_ids: Sequence[str]) -> FeatureRecipe:
-    """The one recipe of the training videos.
+    """The recipe that all training videos share.
 
-    Raises FeatureMismatch where two videos differ: under the name of imported features anything can lie.
+    Raises:
+        FeatureMismatch: two videos differ, which is possible because anything can be imported under one name.
     """
     first, *others = sorted(video_ids)
     recipe = recipe_of(store.record(namespace, first))
@@ -95,27 +96,27 @@ def experiment_recipe(experiment: Experiment, network: FastTPN, precision: str) 
     Args:
         experiment: settings.
         network: its backbone, loaded.
-        precision: what that computes in, `auto` resolved.
+        precision: number format in which it computes, `auto` resolved.
     """
     cells = experiment.preprocess.crop // 32
     return FeatureRecipe(
-        network.name,
-        network.weights_sha256,
-        precision,
-        experiment.preprocess.model_dump(),
-        experiment.test_sampling.model_dump(),
-        experiment.storage.dtype,
-        (cells, cells, network.channels),
+        backbone=network.name,
+        weights_sha256=network.weights_sha256,
+        precision=precision,
+        preprocess=experiment.preprocess.model_dump(),
+        sampling=experiment.test_sampling.model_dump(),
+        dtype=experiment.storage.dtype,
+        map_shape=(cells, cells, network.channels),
     )
 
 
 def differences(trained: FeatureRecipe, at_hand: FeatureRecipe, experiment: Experiment) -> list[str]:
-    """What makes a head score features other than it should, one line per setting; empty where it fits.
+    """Differences because of which a head would score features wrongly, one line per setting; empty if it fits.
 
     Args:
         trained: recipe of the features that the head was trained on.
-        at_hand: that of the test features to score.
-        experiment: the configuration at hand; how it samples training clips must be how the head's were sampled.
+        at_hand: recipe of the test features to score.
+        experiment: the configuration; it must sample training clips as those of the head were sampled.
     """
     if (trained.backbone is None) != (at_hand.backbone is None):
         ours, theirs = (recipe.backbone or "imported features" for recipe in (trained, at_hand))
@@ -129,7 +130,7 @@ def differences(trained: FeatureRecipe, at_hand: FeatureRecipe, experiment: Expe
 
 
 def rounding_differences(trained: FeatureRecipe, at_hand: FeatureRecipe) -> list[str]:
-    """What only rounds the features, or is set on purpose, and should be known all the same, one line per setting."""
+    """Differences that are allowed but should be known: rounding and lengths of clips, one line per setting."""
     before: dict[str, object] = {"storage.dtype": trained.dtype}
     now: dict[str, object] = {"storage.dtype": at_hand.dtype}
     if trained.backbone and at_hand.backbone:

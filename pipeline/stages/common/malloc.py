@@ -1,4 +1,4 @@
-"""Large buffers of a model on a CPU that are not asked of the system anew for every layer."""
+"""Keeps the large buffers of a model on a CPU, instead of asking the system for them anew for every layer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 __all__ = ["heap_kept"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # mallopt(3)
-# glibc stops adapting its thresholds once one was set, so afterwards they get what adapting would have come to.
+# glibc stops adapting its thresholds once one is set, so afterwards they get the values that adapting ends with.
 AFTERWARDS = {TRIM_THRESHOLD: 64 * 2**20, MMAP_THRESHOLD: 32 * 2**20, MMAP_MAX: 65536}
 
 
 @contextmanager
 def heap_kept(device: torch.device) -> Iterator[None]:
-    """Within it a CPU's process keeps the memory it has freed; afterwards it is given back to the system.
+    """Let the process keep freed memory during the block, and give it back to the system afterwards.
 
-    The C library maps every block beyond 32 MiB for itself and unmaps it when it is freed. A layer's output is such a
-    block, and the kernel would clear its pages each time. Where there is no glibc, and for other devices, nothing is
-    done.
+    Otherwise the C library maps each block beyond 32 MiB anew and unmaps it when it is freed. A layer's output is such
+    a block, and the kernel would clear its pages each time. Does nothing without glibc, and for other devices than the
+    CPU.
     """
     library = ctypes.CDLL(None)
     if device.type != "cpu" or not hasattr(library, "mallopt"):

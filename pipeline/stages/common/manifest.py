@@ -1,4 +1,4 @@
-"""Stage 0: from a data set's own files to the manifest."""
+"""Stage 0: makes the manifest from a data set's own files."""
 
 from __future__ import annotations
 
@@ -36,22 +36,21 @@ def build_manifest(
     """Validate the data set and write its manifest to `folder`; a synthetic data set is rendered there first.
 
     Args:
-        experiment: whose data set.
-        folder: of the manifest.
+        experiment: settings.
+        folder: where the manifest goes.
         progress: told what goes on.
         say: told every warning; they are in manifest.json too.
-        test_only: leave the training videos out: such a manifest serves the evaluation of score tables alone.
+        test_only: leave the training videos out: such a manifest serves only to evaluate score tables.
 
     Raises:
         ManifestError: listing every problem of the annotation files at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    dataset, journal = experiment.dataset, _journal(folder.parent)
-    if isinstance(dataset, GeneratedDataset):
-        synthetic.generate(synthetic_spec(dataset), folder, _counted(progress, "rendering"))
-        files = {"root": folder, "annotations": Path("annotations.csv")}
-        dataset, journal = CsvDataset(adapter="csv", name=dataset.name, classes=dataset.classes, **files), None
-    manifest = _checked(experiment, dataset, journal, progress, say, test_only)
+    if isinstance(experiment.dataset, GeneratedDataset):
+        synthetic.generate(synthetic_spec(experiment.dataset), folder, _counted(progress, "rendering"))
+        manifest = _checked(experiment, _rendered(experiment.dataset, folder), None, progress, say, test_only)
+    else:
+        manifest = _checked(experiment, experiment.dataset, _journal(folder.parent), progress, say, test_only)
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
@@ -60,17 +59,18 @@ def build_manifest(
 def check_data_set(
     experiment: Experiment, folder: Path, progress: Progress | None = None, say: Say | None = None
 ) -> Manifest | None:
-    """Check all that `build_manifest` checks, and write nothing but the headers of the videos, which it then finds
-    there.
+    """Check all that `build_manifest` checks, without writing a manifest.
+
+    The headers of the videos are kept, so `build_manifest` need not read them again.
 
     Args:
-        experiment: whose data set.
+        experiment: settings.
         folder: where the experiment's manifests lie.
         progress: told what goes on.
         say: told every warning.
 
     Returns:
-        What the manifest will be; None for a data set that is generated.
+        What the manifest will be; None for a generated data set.
 
     Raises:
         ManifestError: as `build_manifest`.
@@ -83,7 +83,7 @@ def check_data_set(
 
 
 def check_validation(experiment: Experiment, videos: Sequence[VideoEntry]) -> None:
-    """Raise ManifestError where a run asks for a validation split that its training videos do not allow."""
+    """Raise ManifestError if a run asks for a validation split that its training videos do not allow."""
     problems = Problems()
     check_selections(videos, _selections(experiment), problems)
     problems.raise_any()
@@ -105,15 +105,23 @@ def _checked(
     )
     _check_keys(manifest)
     unreadable = sum(entry.packets == 0 for entry in manifest.videos)
-    if unreadable and say:
+    if say and unreadable:
         say(f"warning: {unreadable} of {len(manifest.videos)} videos cannot be read")
-    for warning in manifest.origin.warnings if say else ():
-        say(f"warning: {warning}")
+    if say:
+        for warning in manifest.origin.warnings:
+            say(f"warning: {warning}")
     return manifest
 
 
+def _rendered(dataset: GeneratedDataset, folder: Path) -> CsvDataset:
+    """A generated data set as the files that were rendered to `folder`."""
+    return CsvDataset(
+        adapter="csv", name=dataset.name, classes=dataset.classes, root=folder, annotations=Path("annotations.csv")
+    )
+
+
 def _journal(folder: Path) -> Path:
-    """Where headers are kept: outside of any manifest, so that a corrected annotation reads no video again."""
+    """Where headers are kept: outside of any manifest, so that no video is read again for a corrected annotation."""
     return folder / "headers.jsonl"
 
 
@@ -129,7 +137,8 @@ def _selections(experiment: Experiment) -> list[tuple[float, int]]:
 
 def _check_keys(manifest: Manifest) -> None:
     """Raise ManifestError for video ids that the cache could not tell apart."""
-    problems, keys = Problems(), {}
+    problems = Problems()
+    keys: dict[str, str] = {}
     for entry in manifest.videos:
         other = keys.setdefault(escape(entry.video_id), entry.video_id)
         if other != entry.video_id:
@@ -140,6 +149,12 @@ def _check_keys(manifest: Manifest) -> None:
 
 
 def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) -> Manifest:
-    """Read a manifest written by `build_manifest`; a synthetic data set lies beside it. `truth` as `manifest.load`."""
+    """Read a manifest written by `build_manifest`; a generated data set lies beside it.
+
+    Args:
+        experiment: settings.
+        folder: the manifest.
+        truth: read the annotated intervals too.
+    """
     manifest = load(folder, truth=truth)
     return replace(manifest, root=folder) if isinstance(experiment.dataset, GeneratedDataset) else manifest

@@ -27,15 +27,15 @@ _without_locks: set[Path] = set()
 def make_folder(final: Path, build: Callable[[Path], object], report: Say | None = None) -> None:
     """Fill a working folder beside `final` and rename it to that; nothing is done when `final` is there.
 
-    Only one process works on a folder: another one waits, and finds it done. After an error or a kill the working
-    folder, `<final>.partial`, stays with every file that is finished, and the next process goes on with it. `final`
-    carries the digest of its recipe, so what lies there was made by the same recipe.
+    Only one process works on a folder: another one waits, and then finds it done. After an error or a kill the working
+    folder, `<final>.partial`, stays with every finished file, and the next process continues with it. The name of
+    `final` contains the digest of its recipe, so whatever lies there was made by the same recipe.
 
     Args:
         final: the output.
-        build: called with the working folder. A file that it finds there and does not write anew must have been written
-            by `whole_file`, or in one step otherwise.
-        report: told whom this process waits for.
+        build: called with the working folder. Files that it reuses must be written by `whole_file`, or otherwise appear
+            in one step.
+        report: told which process this one waits for.
 
     Raises:
         OutputError: the disk is full, read-only, or the like.
@@ -47,7 +47,7 @@ def make_folder(final: Path, build: Callable[[Path], object], report: Say | None
 
 
 def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
-    """As `make_folder`, for a caller who holds the lock of `final`."""
+    """As `make_folder`, for a caller that holds the lock of `final`."""
     if final.is_dir():
         return  # another process made it meanwhile
     partial = final.with_name(f"{final.name}.partial")
@@ -66,14 +66,14 @@ def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
 
 
 def keep_if_made_from(folder: Path, inputs: str) -> None:
-    """Empty a working folder that was begun with other inputs than these, and note these.
+    """Empty a working folder that was begun with other inputs, and note these inputs.
 
-    For a stage that takes up finished files while an input can change under one recipe, such as a head that is trained
-    again.
+    For a stage that reuses finished files although an input can change under the same recipe, such as a head that is
+    trained again.
 
     Args:
-        folder: as `make_folder` gives it to `build`.
-        inputs: what the files are made from, such as a checksum.
+        folder: the working folder that `make_folder` gives to `build`.
+        inputs: identifies what the files are made from, such as a checksum.
     """
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / INPUTS
@@ -92,7 +92,7 @@ def _remove_half_written(folder: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing but folders and the note of its inputs."""
+    """Remove a folder that holds only folders and the note of its inputs."""
     if any(path.is_file() and path.name != INPUTS for path in folder.rglob("*")):
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,17 +121,17 @@ def check_space(folder: Path, needed_bytes: int) -> None:
 
 @contextmanager
 def locked(output: Path, report: Say | None = None, what: str | None = None) -> Iterator[None]:
-    """Hold the lock of an output; the system releases it when the process ends, however it does.
+    """Hold the lock of an output during the block; the system releases it when the process ends, however it does.
 
-    Where the file system has no locks nothing is held, and a warning says so.
+    On a file system without locks nothing is held, and a warning says so.
 
     Args:
-        output: whose lock.
-        report: told whom this process waits for.
-        what: what the one waited for is making, in words; else the path is said.
+        output: what the lock is for.
+        report: told which process this one waits for.
+        what: what that process is making, in words; by default the path.
 
     Raises:
-        OutputError: for every error of the system, also in the block.
+        OutputError: for every error of the system, also one in the block.
     """
     with _named(output), _lock(output, report, what, wait=True):
         yield
@@ -139,7 +139,7 @@ def locked(output: Path, report: Say | None = None, what: str | None = None) -> 
 
 @contextmanager
 def try_lock(output: Path) -> Iterator[bool]:
-    """As `locked`, without waiting: whether this process holds the lock now."""
+    """As `locked`, without waiting; gives whether this process holds the lock now."""
     with _named(output), _lock(output, None, None, wait=False) as held:
         yield held
 
@@ -159,14 +159,14 @@ def _lock(output: Path, report: Say | None, what: str | None, wait: bool) -> Ite
                     report(f"waiting for {lock.read().decode() or 'another process'}, which is making {what or output}")
                 _flock(lock, path.parent, report)
             if not _is_at(lock, path):
-                continue  # who held it before has removed it
+                continue  # the process that held it before has removed it
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             lock.flush()
             try:
                 yield True
             finally:
-                path.unlink(missing_ok=True)  # before it is released: who waited for it finds that it is gone
+                path.unlink(missing_ok=True)  # before it is released: a process that waited finds that it is gone
             return
 
 
@@ -178,7 +178,7 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
 
 
 def _flock(lock: IO[bytes], folder: Path, report: Say | None, options: int = 0) -> bool:
-    """Lock a file; whether it could be. On a file system without locks it always can, with one warning a folder."""
+    """Lock a file; returns whether that worked. Without locks in the file system it always does, with one warning."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | options)
     except BlockingIOError:
@@ -195,7 +195,7 @@ def _flock(lock: IO[bytes], folder: Path, report: Say | None, options: int = 0) 
 
 @contextmanager
 def _named(output: Path) -> Iterator[None]:
-    """Say which output a bare error of the system belongs to."""
+    """Turn an error of the system into an OutputError that names the output."""
     try:
         yield
     except (PipelineError, CacheError):

@@ -1,7 +1,7 @@
 """How far a stage is, how fast it goes and how long it will take.
 
-Progress is a state: whoever shows it may leave out what is soon replaced. What a person should know of, such as damage,
-quarantine or a warning, is an event and never comes this way: stages tell it to `say`, which drops nothing.
+Progress is a state, and who shows it may skip states that are soon replaced. Damage, quarantine and warnings are
+events: stages tell them to `say`, which drops nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Pace:
         self._start: float | None = None
 
     def __call__(self, done: int, total: int) -> str:
-        """Such as `120 of 4000 frames, 31.2 frames/s, 0:02:04 left`; no speed before there is one to tell."""
+        """Such as `120 of 4000 frames, 31.2 frames/s, 0:02:04 left`; without speed as long as it is not known."""
         now = self._clock()
-        # Counted from where the first step begins: what was done before, or loaded, says nothing of the speed.
+        # Counted from the first step on: what was done before, and loading, says nothing about the speed.
         if self._start is None or done < self._last or done == self._first:
             self._start, self._first = now, done
         self._last = done
@@ -44,13 +44,14 @@ class Pace:
 
 
 class VideoProgress:
-    """Work on videos, counted in frames, for videos differ in length by orders of magnitude; the message counts the
-    videos.
+    """Progress of work on videos.
+
+    It counts frames, because videos differ in length by orders of magnitude; the message counts videos.
 
     Args:
-        progress: told.
-        planned: frames of every video to be worked on, as its header has them, by id.
-        before: videos on which there is nothing to be done.
+        progress: told how far the work is.
+        planned: id -> frames according to the header, of every video to work on.
+        before: number of videos that are done already.
     """
 
     def __init__(self, progress: Progress | None, planned: Mapping[str, int], before: int) -> None:
@@ -60,17 +61,17 @@ class VideoProgress:
         self._total, self._done = sum(planned.values()), 0
 
     def note(self, message: str) -> None:
-        """Tell what goes on, beside how far it is."""
+        """Tell what goes on, together with how far the work is."""
         if self._progress:
             self._progress(self._done, self._total, f"{self._settled} of {self._videos} videos, {message}")
 
     def watch(self, video_id: str, frames: int) -> None:
-        """A video has come to its frame `frames`."""
+        """So many frames of a video are decoded."""
         self._count(video_id, min(frames, self._planned[video_id]))
         self.note(f"extracting {video_id}")
 
     def settled(self, video_id: str) -> None:
-        """A video is done: with all its planned frames, whatever became of it."""
+        """A video is done; all its planned frames count, even if it failed."""
         self._settled += 1
         self._count(video_id, self._planned[video_id])
 

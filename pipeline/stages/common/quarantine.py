@@ -1,8 +1,8 @@
-"""Videos that could not be read: a record each, so that a run finishes the rest and says what it left out.
+"""Videos that could not be read: one record each, so that a run finishes the rest and says what it left out.
 
 The folder belongs to one state of the video files and one `decoding` policy: when either changes, every video is tried
-again. Until then a video in quarantine is left alone; `gig quarantine clear` has it tried again. What is left out is
-part of the recipe digests of all that is made without it.
+again. Until then a video in quarantine is not touched, unless `gig quarantine clear` removes its record. The ids in
+quarantine are part of the digests of all outputs that are made without these videos.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cache.names import escape
-from pipeline.errors import PipelineError, QuarantineExceeded
+from pipeline.errors import DecodeError, PipelineError, QuarantineExceeded
 from pipeline.stages.common.outputs import locked, whole_file
 
 __all__ = ["Quarantine", "QuarantineRecord"]
@@ -25,10 +25,12 @@ class QuarantineRecord:
     """Why a video was left out.
 
     Attributes:
-        video_id, path, split: which video; the path as the manifest has it.
+        video_id: which video.
+        path: its path, as in the manifest.
+        split: `train` or `test`.
         reason: what went wrong.
-        frame: frames decoded before it; None where that is not known.
-        library: the decoding library's own words; None where it was not the library that failed.
+        frame: frames that were decoded before; None if that is not known.
+        library: the decoding library's own message; None if something else failed.
         time: ISO 8601, UTC.
     """
 
@@ -42,23 +44,27 @@ class QuarantineRecord:
 
 
 class Quarantine:
-    """The records in one folder."""
+    """The records in one folder.
+
+    Args:
+        folder: need not exist as long as no video is in quarantine.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def add(self, video_id: str, path: str, split: str, error: Exception) -> QuarantineRecord:
-        """Record why a video could not be read; replaces what was known of it."""
+        """Record why a video could not be read; replaces an earlier record."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        details = getattr(error, "frame", None), getattr(error, "library", None)
-        record = QuarantineRecord(video_id, path, split, str(error), *details, now)
+        frame, library = (error.frame, error.library) if isinstance(error, DecodeError) else (None, None)
+        record = QuarantineRecord(video_id, path, split, str(error), frame, library, now)
         final = self._path(video_id)
         with locked(final), whole_file(final) as partial:
             partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")
         return record
 
     def records(self, split: str | None = None) -> list[QuarantineRecord]:
-        """All records, or those of a split, by video id. Raises PipelineError for a damaged one."""
+        """All records, or those of a split, sorted by video id. Raises PipelineError for a damaged record."""
         found = []
         for path in self.folder.glob("*.json"):
             try:
@@ -80,8 +86,14 @@ class Quarantine:
         return [record.video_id for record in self.records(split)]
 
     def clear(self, video_ids: Iterable[str] | None = None) -> list[str]:
-        """Remove the records of some videos, or all; returns their ids. Raises PipelineError for an id that is not
-        there."""
+        """Remove the records of some videos, or of all, so that they are tried again.
+
+        Returns:
+            The ids of these videos.
+
+        Raises:
+            PipelineError: an id is not in quarantine.
+        """
         present = self.ids()
         chosen = present if video_ids is None else list(video_ids)
         for video_id in chosen:
@@ -92,12 +104,13 @@ class Quarantine:
         return chosen
 
     def check(self, most: int) -> None:
-        """Raise QuarantineExceeded, listing all, if more than `most` videos are in quarantine."""
+        """Raise QuarantineExceeded, which lists all records, if more than `most` videos are in quarantine."""
         records = self.records()
         if len(records) > most:
             lines = "\n".join(f"  {r.video_id} ({r.split}): {r.reason}" for r in records)
             raise QuarantineExceeded(
-                f"{len(records)} video(s) could not be read, machine.max_quarantined is {most}; everything else is done\n{lines}\n"
+                f"{len(records)} video(s) could not be read, machine.max_quarantined is {most}; "
+                f"everything else is done\n{lines}\n"
                 "Repair or remove them, have them tried again with `gig quarantine clear`, or accept them by raising "
                 "machine.max_quarantined."
             )

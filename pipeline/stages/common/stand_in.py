@@ -1,4 +1,4 @@
-"""Models that try the pipeline out: their scores of a real video look like any others and mean nothing."""
+"""Models that only try the pipeline out: their scores of a real video look like any others and mean nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ __all__ = ["stand_in_reasons"]
 
 
 def stand_in_reasons(recipes: Recipes) -> list[str]:
-    """Why a configuration's model has learnt nothing of real videos, one sentence each; empty for a model that may
-    have."""
-    if isinstance(recipes, FinetunedRecipes):  # its weights are a file; what they were made of, the frozen stage says
+    """Why a configuration's model has learnt nothing about real videos, one sentence each; empty if it may have."""
+    if isinstance(recipes, FinetunedRecipes):  # its weights are a file; the frozen stage says what they were made from
         return stand_in_reasons(recipes.frozen)
     backbone, dataset = recipes.experiment.backbone, recipes.experiment.dataset
     reasons = []

@@ -9,11 +9,14 @@ from pipeline.config import Evaluation
 from pipeline.data.manifest import Manifest
 from pipeline.metrics import DEFINITIONS, Estimate, estimate
 from pipeline.metrics.bootstrap import LEVEL
+from pipeline.metrics.events import GENERAL, VideoEvents
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.stages.evaluation.judged import Judged
 from pipeline.stages.scoring.tables import resolve_thresholds
 
 __all__ = ["as_json", "metrics_document"]
+
+EVENTS = "events/"
 
 
 def metrics_document(
@@ -40,7 +43,7 @@ def metrics_document(
     """
     seed, videos = evaluation.bootstrap_seed, len(judged.truth)
     found = estimate(judged.groups.values(), videos, resamples=evaluation.resamples, seed=seed, needs=judged.needs)
-    found |= {name: Estimate(None, reason=reason) for name, reason in judged.left_out.items()}
+    found |= {name: Estimate(None, reason=reason) for name, reason in judged.left_out.items() if name != "events"}
     thresholds = judged.tables.thresholds
     return {
         **facts,
@@ -58,7 +61,8 @@ def metrics_document(
         "threshold_from": "configuration" if thresholds is None else "validation",
         "mode": evaluation.mode,
         "false_alarm_threshold": FALSE_ALARM_THRESHOLD,
-        "figures": {name: as_json(value) for name, value in found.items()},
+        "figures": {name: as_json(value) for name, value in found.items() if not name.startswith(EVENTS)},
+        "events": _events(judged, found),
         "bootstrap": {"unit": "video", "level": LEVEL, "resamples": evaluation.resamples, "seed": seed},
         "definitions": DEFINITIONS,
         "config_digest": config_digest,
@@ -66,6 +70,30 @@ def metrics_document(
         "truth": {key: value for key, value in asdict(manifest.origin).items() if key != "warnings"},
         "lost_frames": dict(sorted(judged.tables.lost.items())),
         "warnings": [*manifest.origin.warnings, *judged.warnings],
+    }
+
+
+def _events(judged: Judged, found: Mapping[str, Estimate]) -> dict[str, object]:
+    """The event metrics: of anomaly in general, the mean over classes, and of every class; or why there are none."""
+    if judged.events is None:
+        return {"reason": judged.left_out.get("events", "not asked for")}
+
+    def metrics(prefix: str) -> dict[str, object]:
+        start = f"{EVENTS}{prefix}/"
+        return {name.removeprefix(start): as_json(value) for name, value in found.items() if name.startswith(start)}
+
+    def target(prefix: str, videos: Mapping[str, VideoEvents]) -> dict[str, object]:
+        true, hit = (sum(len(video.true) for video in videos.values()), sum(int(v.hit.sum()) for v in videos.values()))
+        events = sum(len(video.found) for video in videos.values())
+        counts = {"found_events": events, "true_intervals": true, "hit": hit, "missed": true - hit}
+        return {**counts, "metrics": metrics(prefix)}
+
+    own = judged.events.metrics
+    return {
+        **judged.events.facts(),
+        GENERAL: target(GENERAL, own.general),
+        "class_mean": {"metrics": metrics("class_mean")} if own.by_class else None,
+        "classes": {name: target(f"class/{name}", videos) for name, videos in own.by_class.items()},
     }
 
 

@@ -16,15 +16,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Evaluation, Experiment, GeneratedDataset, digest, to_yaml
+from pipeline.data.manifest import Manifest
 from pipeline.data.tables import safe_rows
-from pipeline.metrics import ClassScore, difference, frame_auc
+from pipeline.metrics import ClassScore, Estimate, difference, frame_auc
+from pipeline.metrics.events import GENERAL
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
+from pipeline.metrics.hysteresis import EventRule
 from pipeline.metrics.ranking import Ranking
 from pipeline.progress import Say
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.evaluation.document import as_json, metrics_document
 from pipeline.stages.evaluation.judged import Judged, judge, judge_folder
+from pipeline.stages.evaluation.judged_events import EVENT_COLUMNS, TRUE_EVENT_COLUMNS, EventOptions
 from pipeline.stages.evaluation.localisation import localisation
+from pipeline.stages.events.events import sources_of
 from pipeline.stages.scoring.tables import ScoreForm, end_with_videos, read_tables
 
 __all__ = ["Judged", "compare_tables", "evaluate_run", "evaluate_tables"]
@@ -43,8 +48,10 @@ def evaluate_run(
     quarantined: Sequence[str] = (),
     say: Say | None = None,
     stage: str = "frozen",
+    rules: Mapping[str, EventRule] | None = None,
 ) -> None:
-    """Write the metrics of one run: metrics.json, curves.parquet, per_class.csv, per_video.csv and config.yaml.
+    """Write the metrics of one run: metrics.json, the curves, the tables of classes, videos and events, and
+    config.yaml.
 
     Args:
         experiment: the experiment.
@@ -55,6 +62,8 @@ def evaluate_run(
         quarantined: ids of videos that could not be read; they are in no metric.
         say: told every warning; they are in metrics.json too.
         stage: frozen or finetuned, as metrics.json states it.
+        rules: by which events are found, by class and anomaly in general, where they were chosen on validation videos;
+            default: those of the configuration.
 
     Raises:
         LengthMismatch: scores and ground truth of a video differ in length.
@@ -64,14 +73,15 @@ def evaluate_run(
     manifest = load_manifest(experiment, manifest_folder, truth=True).without(quarantined)
     lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, lengths)
-    judged = judge(end_with_videos(tables, lengths) if experiment.features.test else tables, manifest, run.evaluation)
+    tables = end_with_videos(tables, lengths) if experiment.features.test else tables
+    judged = judge(scores_folder, tables, manifest, run.evaluation, EventOptions(experiment.events, rules))
     facts = {
         "run": run_name,
         "head": run.head.name,
         "backbone": experiment.features.test or experiment.backbone.name,
         "stage": stage,
     }
-    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs", "events"})
+    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
     if stage == "finetuned":
         del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
     identity = digest(settings, run, stage)
@@ -80,7 +90,7 @@ def evaluate_run(
     )
     if isinstance(experiment.dataset, GeneratedDataset):
         document |= localisation(experiment, manifest, scores_folder)
-    _write(folder, document, judged, to_yaml(run))
+    _write(folder, document, judged, manifest, to_yaml(run))
     if say:
         for warning in judged.warnings:
             say(f"warning: {warning}")
@@ -94,6 +104,7 @@ def evaluate_tables(
     *,
     form: ScoreForm | None = None,
     lengths: Mapping[str, int] | None = None,
+    events: EventOptions | None = None,
 ) -> list[str]:
     """Write the metrics of score tables of any system; the same files as `evaluate_run`.
 
@@ -104,6 +115,7 @@ def evaluate_tables(
         evaluation: settings.
         form: how files of other systems are read; see `pipeline.stages.scoring.tables.read_tables`.
         lengths: video id -> decoded frames, where they are known better than by the manifest's planned numbers.
+        events: by which rules events are found; default: those of the default configuration.
 
     Returns:
         Warnings.
@@ -112,7 +124,8 @@ def evaluate_tables(
         LengthMismatch: scores and ground truth of a video differ in length.
         PipelineError: a test video has no scores, or there are scores of a video that is not in the test split.
     """
-    manifest, judged = judge_folder(scores_folder, manifest_folder, evaluation, form, lengths)
+    events = events or EventOptions()
+    manifest, judged = judge_folder(scores_folder, manifest_folder, evaluation, form, lengths, events=events)
     form_facts = (form or ScoreForm()).facts()
     facts = {"run": scores_folder.name, **form_facts}
     document = metrics_document(
@@ -120,10 +133,10 @@ def evaluate_tables(
         judged,
         manifest,
         evaluation,
-        config_digest=digest(evaluation, form_facts),
+        config_digest=digest(evaluation, form_facts, events.settings),
         code_version=_code_version(),
     )
-    _write(folder, document, judged, to_yaml(evaluation))
+    _write(folder, document, judged, manifest, to_yaml(evaluation))
     return judged.warnings
 
 
@@ -135,6 +148,7 @@ def compare_tables(
     *,
     form: ScoreForm | None = None,
     lengths: Mapping[str, int] | None = None,
+    events: EventOptions | None = None,
 ) -> dict[str, dict[str, object]]:
     """First minus second of every metric that both have, with its paired interval.
 
@@ -145,6 +159,7 @@ def compare_tables(
         evaluation: settings.
         form: how the tables without an index are read.
         lengths: as of `evaluate_tables`.
+        events: as of `evaluate_tables`.
 
     Returns:
         Metric -> its value and interval, or why they are not defined.
@@ -155,7 +170,7 @@ def compare_tables(
 
     def judged(folder: Path) -> Judged:
         own = ScoreForm(clip_frames=form.clip_frames) if form and (folder / "index.json").is_file() else form
-        return judge_folder(folder, manifest_folder, evaluation, own, lengths)[1]
+        return judge_folder(folder, manifest_folder, evaluation, own, lengths, events=events or EventOptions())[1]
 
     one, other = judged(first), judged(second)
     shared = [name for name in one.groups if name in other.groups]
@@ -167,10 +182,13 @@ def compare_tables(
         seed=evaluation.bootstrap_seed,
         needs=one.needs,
     )
+    for side in (other, one):
+        if "events" in side.left_out:
+            found["events"] = Estimate(None, reason=side.left_out["events"])
     return {name: as_json(value) for name, value in found.items()}
 
 
-def _write(folder: Path, document: Mapping[str, object], judged: Judged, config: str) -> None:
+def _write(folder: Path, document: Mapping[str, object], judged: Judged, manifest: Manifest, config: str) -> None:
     """Write all files of an evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -180,6 +198,13 @@ def _write(folder: Path, document: Mapping[str, object], judged: Judged, config:
     _write_csv(folder / "per_class.csv", ("class", *CLASS_COLUMNS), map(_class_row, classes))
     rows = (_video_row(v, judged.tables.general[v], judged.anomalous[v]) for v in sorted(judged.truth))
     _write_csv(folder / "per_video.csv", VIDEO_COLUMNS, rows)
+    if judged.events is not None:
+        found = judged.events.found(judged.tables, manifest.classes, sources_of(manifest))
+        _write_csv(folder / "per_event.csv", EVENT_COLUMNS, found)
+        _write_csv(folder / "per_true_event.csv", TRUE_EVENT_COLUMNS, judged.events.true())
+        curve = judged.events.det.curve()
+        label = pa.array([GENERAL] * len(curve["threshold"]), pa.string())
+        pq.write_table(pa.table({"label": label, **curve}), folder / "det.parquet")
     (folder / "config.yaml").write_text(config, encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ from pipeline.config import Evaluation
 from pipeline.data.manifest import Manifest, load
 from pipeline.metrics import ClassMetrics, ClasswiseReport, DetectionMetrics, FrameMetrics
 from pipeline.metrics.bootstrap import MetricFunction
+from pipeline.stages.evaluation.judged_events import EventOptions, JudgedEvents, NoEventMetrics, judge_events
 from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, read_tables, resolve_thresholds
 
 __all__ = ["Judged", "judge", "judge_folder"]
@@ -28,7 +29,8 @@ class Judged:
         frame: metrics of the anomaly score.
         classwise: metrics of the class scores; None where the tables hold none.
         detection: metrics of class scores as intervals; None unless there are class scores, all from 0 to 1.
-        left_out: metrics that these tables do not allow -> why.
+        events: the events beside the true intervals; None unless they were asked for and the tables allow it.
+        left_out: metrics that these tables do not allow -> why; `events` stands for all event metrics.
         warnings: what was done to scores and ground truth, one sentence each.
     """
 
@@ -37,13 +39,20 @@ class Judged:
     frame: FrameMetrics
     classwise: ClassMetrics | None
     detection: DetectionMetrics | None
+    events: JudgedEvents | None
     left_out: dict[str, str]
     warnings: list[str]
 
     @property
     def groups(self) -> dict[str, MetricFunction]:
         """The groups that are there, by name, in the order in which they are reported."""
-        groups = {"frame": self.frame, "classwise": self.classwise, "detection": self.detection}
+        groups: dict[str, MetricFunction | None] = {
+            "frame": self.frame,
+            "classwise": self.classwise,
+            "detection": self.detection,
+        }
+        if self.events is not None:
+            groups |= {"events": self.events.metrics, "det": self.events.det}
         return {name: group for name, group in groups.items() if group is not None}
 
     @property
@@ -53,6 +62,8 @@ class Judged:
         for group in (self.classwise, self.detection):
             if group is not None:
                 needs |= group.needs
+        if self.events is not None:
+            needs |= self.events.metrics.needs | self.events.det.needs
         return needs
 
     @cached_property
@@ -73,6 +84,7 @@ def judge_folder(
     form: ScoreForm | None = None,
     lengths: Mapping[str, int] | None = None,
     imported: bool = False,
+    events: EventOptions | None = None,
 ) -> tuple[Manifest, Judged]:
     """The manifest of a folder with its ground truth, and a folder's scores beside it.
 
@@ -83,6 +95,7 @@ def judge_folder(
         form: how files of other systems are read; see `pipeline.stages.scoring.tables.read_tables`.
         lengths: video id -> decoded frames, where they are known better than by the manifest's planned numbers.
         imported: the scores come from features of whole clips, which need not end where the video ends.
+        events: by which rules events are found; None for no event metrics.
 
     Raises:
         LengthMismatch: scores and ground truth of a video differ in length.
@@ -91,11 +104,31 @@ def judge_folder(
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)
-    return manifest, judge(end_with_videos(tables, frames) if imported else tables, manifest, evaluation)
+    tables = end_with_videos(tables, frames) if imported else tables
+    return manifest, judge(scores_folder, tables, manifest, evaluation, events, form)
 
 
-def judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> Judged:
-    """Put the ground truth of `manifest` beside the scores and set up every group of metrics that they allow."""
+def judge(
+    source: Path,
+    tables: ScoreTables,
+    manifest: Manifest,
+    evaluation: Evaluation,
+    events: EventOptions | None = None,
+    form: ScoreForm | None = None,
+) -> Judged:
+    """Put the ground truth of `manifest` beside the scores and set up every group of metrics that they allow.
+
+    Args:
+        source: where the tables were read from.
+        tables: the scores.
+        manifest: with its ground truth.
+        evaluation: settings.
+        events: by which rules events are found; None for no event metrics.
+        form: how the tables were read.
+
+    Raises:
+        LengthMismatch, PipelineError: as `judge_folder`.
+    """
     counts = {video_id: len(scores) for video_id, scores in tables.general.items()}
     frames = counts | dict(tables.video_frames or {})
     truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
@@ -115,7 +148,14 @@ def judge(tables: ScoreTables, manifest: Manifest, evaluation: Evaluation) -> Ju
         else:
             left_out["detection_map"] = "the protocol is for scores from 0 to 1"
     frame = FrameMetrics(tables.general, _anomalous(truth))
-    return Judged(tables, truth, frame, classwise, detection, left_out, warnings)
+    found = None
+    if events is not None:
+        try:
+            found = judge_events(source, tables, truth, manifest, events, form)
+        except NoEventMetrics as error:
+            left_out["events"] = str(error)
+            warnings.append(f"no event metrics: {error}")
+    return Judged(tables, truth, frame, classwise, detection, found, left_out, warnings)
 
 
 def _anomalous(truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

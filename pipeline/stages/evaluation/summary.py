@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pipeline.config import Experiment, to_yaml
 from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
+from pipeline.stages.evaluation.text import HIT_RATE, WIDTH, aligned, said
 
 __all__ = ["Summary", "read_summary", "summary_table", "write_summary"]
 
 COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames")
 EXTRA = ("hit_rate", "hit_rate_chance")
+ESTIMATES = {
+    "auc": ("figures", "frame_auc"),
+    "ap": ("figures", "frame_ap"),
+    "video_auc": ("figures", "video_auc"),
+    "event_f1_0.5": ("events", "f1_0.5"),
+    "false_alarms_per_hour": ("events", "false_alarms_per_hour"),
+    "hit_at_least_once": ("events", "hit_at_least_once"),
+}
+"""Columns with an interval, each with the group and name of its metric; events are of anomaly in general."""
+
+Row = dict[str, str | float | None]
 
 
 class Summary(TypedDict):
@@ -23,12 +35,13 @@ class Summary(TypedDict):
 
     Attributes:
         experiment: its name.
-        runs: one line per run, by column; a column of `EXTRA` is missing where the metric was not computed.
+        runs: one line per run, by column. Those of `ESTIMATES` have `_low` and `_high` beside them, the 95 % interval
+            over videos; None is what is not defined. A column of `EXTRA` is missing where it was not computed.
         quarantined: ids of the videos that could not be read, sorted.
     """
 
     experiment: str
-    runs: list[dict[str, str | float | None]]
+    runs: list[Row]
     quarantined: list[str]
 
 
@@ -46,7 +59,7 @@ def write_summary(
     rows, classes = [], []
     for evaluation in evaluations:
         metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-        rows.append({key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in EXTRA if key in metrics})
+        rows.append(_row(metrics))
         with (evaluation / "per_class.csv").open(newline="", encoding="utf-8") as stream:
             found = [{name: read_cell(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
         classes += [{"run": metrics["run"], "stage": metrics["stage"]} | row for row in found]
@@ -74,20 +87,82 @@ def read_summary(folder: Path) -> Summary:
 
 
 def summary_table(folder: Path) -> str:
-    """summary.json as aligned text, and where the results lie."""
+    """summary.json for people, at most 100 columns wide, and where the results lie."""
     summary = read_summary(folder)
-    rows = summary["runs"]
-    header = [key for key in (*COLUMNS, *EXTRA) if key in rows[0]]
-    cells = [header] + [[_cell(row[key]) for key in header] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    runs = summary["runs"]
+    table = _rows(runs, inline=True)
+    if max(map(len, table)) > WIDTH:
+        table = _rows(runs, inline=False)
+    lines = [*_shared(runs), "", *table, "", *said(LEGEND)]
+    rates = [
+        f"hit rate of {_name(run)}: {_cell(run['hit_rate'])}, by chance {_cell(run['hit_rate_chance'])}"
+        for run in runs
+        if run.get("hit_rate") is not None
+    ]
+    if rates:
+        lines += ["", *rates, *said(HIT_RATE)]
     if left_out := summary["quarantined"]:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
     return "\n".join([*lines, "", f"results: {folder}"])
 
 
+LEGEND = (
+    "In brackets: 95 % intervals over videos. Of the events found of anomaly in general: F1 at a temporal IoU of 0.5, "
+    "false alarms per hour of normal footage, and the share of true intervals that are hit at least once. "
+    "-: not defined; metrics.json says why, and has all intervals."
+)
+HEADER = (
+    ("", "", "", "", "", "", "false", "hit at"),
+    ("", "", "", "video", "", "event", "alarms", "least"),
+    ("run", "AUC", "AP", "AUC", "MF1", "F1", "per h", "once"),
+)
+
+
+def _row(metrics: Mapping[str, Any]) -> Row:
+    """One line of summary.json from a metrics.json."""
+    row: Row = {key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in EXTRA if key in metrics}
+    groups = {"figures": metrics["figures"], "events": metrics["events"].get("anomaly", {}).get("metrics", {})}
+    for column, (group, name) in ESTIMATES.items():
+        found = groups[group].get(name, {})
+        row |= {column: found.get("value"), f"{column}_low": found.get("low"), f"{column}_high": found.get("high")}
+    return row
+
+
+def _shared(runs: Sequence[Row]) -> list[str]:
+    """What was evaluated, once where it is the same of all runs."""
+    lines = dict.fromkeys(f"{run['videos']} videos, {run['frames']} frames, backbone {run['backbone']}" for run in runs)
+    if len(lines) == 1:
+        return list(lines)
+    return [f"{_name(run)}: {run['videos']} videos, {run['frames']} frames, backbone {run['backbone']}" for run in runs]
+
+
+def _rows(runs: Sequence[Row], inline: bool) -> list[str]:
+    """The table; with names of runs in lines of their own unless `inline`."""
+    cells = [list(line) for line in HEADER]
+    for run in runs:
+        name = _name(run) if inline else ""
+        places = [_cell(run[key]) for key in ("video_auc", "mf1", "event_f1_0.5")]
+        alarms, hit = run["false_alarms_per_hour"], run["hit_at_least_once"]
+        hourly = f"{alarms:.1f}" if isinstance(alarms, float) else "-"
+        cells.append([name, _with_interval(run, "auc"), _with_interval(run, "ap"), *places, hourly, _cell(hit)])
+    lines = aligned(cells, headers=len(HEADER))
+    if inline:
+        return lines
+    head = len(HEADER) + 1
+    return lines[:head] + [line for run, row in zip(runs, lines[head:], strict=True) for line in (_name(run), row)]
+
+
+def _name(run: Row) -> str:
+    return str(run["run"]) if run["stage"] == "frozen" else f"{run['run']} ({run['stage']})"
+
+
+def _with_interval(run: Row, key: str) -> str:
+    low, high = run[f"{key}_low"], run[f"{key}_high"]
+    spread = f" [{low:.3f}, {high:.3f}]" if isinstance(low, float) and isinstance(high, float) else ""
+    return f"{_cell(run[key])}{spread}"
+
+
 def _cell(value: object) -> str:
     if value is None:
-        return "-"  # not defined on this ground truth; metrics.json says why
+        return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from pipeline.config import Experiment, to_yaml
 from pipeline.data.manifest import Manifest
+from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.events.operating_point import OperatingPoint, choose, configured, write_operating_point
+from pipeline.stages.events.choosing import choose
+from pipeline.stages.events.operating_point import OperatingPoint, configured, write_operating_point
 from pipeline.stages.events.videos import open_scores
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.scoring.score import score_videos
@@ -60,7 +62,9 @@ def choose_for_run(
         found = _chosen(experiment, run_name, manifest, video_ids, namespace, head_folder, folder, progress, say)
     for note in found.notes:
         say(f"operating point of {run_name}: {note}")
-    write_operating_point(folder, found, {"run": run_name, "stage": stage, "head": head_folder.name})
+    head = {"folder": head_folder.name, "sha256": file_sha256(head_folder / "head.safetensors")}
+    facts = {"run": run_name, "stage": stage, "head": head}
+    write_operating_point(folder, found, facts)
     (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
 
 

@@ -84,12 +84,14 @@ class ScoredVideos:
         count: how many videos there are.
         videos: goes through them once, by sorted id.
         notes: what was not read, a sentence each.
+        head_sha256: of the head that made the scores, where the tables say so.
     """
 
     classes: tuple[str, ...]
     count: int
     videos: Iterator[ScoredVideo]
     notes: tuple[str, ...] = ()
+    head_sha256: str | None = None
 
 
 def open_scores(
@@ -115,7 +117,9 @@ def open_scores(
             )
         index = _index(source / "index.json")
         names = tuple(index["classes"])
-        return ScoredVideos(names, len(index["videos"]), _indexed(source, names, index["videos"], known))
+        videos = _indexed(source, names, index["videos"], known)
+        head = index["made_with"].get("head", {}).get("sha256")
+        return ScoredVideos(names, len(index["videos"]), videos, head_sha256=head)
     names = tuple(classes)
     if source.is_dir():
         paths, notes = score_paths(source, known.frames, form)
@@ -142,7 +146,7 @@ def open_scores(
 def _index(path: Path) -> dict:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        return {"classes": index["classes"], "videos": index["videos"]}
+        return {key: index[key] for key in ("classes", "videos")} | {"made_with": index.get("made_with", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(f"{path}: not an index of score tables ({error!r})") from error
 

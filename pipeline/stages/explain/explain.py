@@ -1,41 +1,37 @@
-"""Seeing why: for the highest peaks of a video's score, where in the picture spatial reasoning looked, and the score
-over time.
+"""Why a score is high: for its highest peaks, where in the picture spatial reasoning looked, and the score over time.
 
-Nothing here is learnt or decided, and the truth is read only where it is asked for.
+Nothing here is learnt or decided, and ground truth is read only on request.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from scipy.signal import find_peaks
 
 from cache import FeatureStore
-from pipeline.config import Experiment, Preprocess
+from pipeline.config import Experiment
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import iter_raw_frames
-from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.data.decoding.opening import limit_pixels
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
-from pipeline.models.reduction import relation_map
-from pipeline.progress import Progress, Say
-from pipeline.stages.common.feature_recipe import experiment_recipe, recipe_of
+from pipeline.progress import Progress, Say, silent
+from pipeline.stages.common.feature_recipe import recipe_of
+from pipeline.stages.explain.peaks import choose_windows, middle_frames
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
+from pipeline.stages.explain.relations import cell_boxes, check_choice, relation_maps, why_no_overlay
 from pipeline.stages.scoring.score import VideoScores, score_video
-from pipeline.stages.training.reduce import video_cue
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
-__all__ = ["Request", "cell_boxes", "explain_cached", "explain_file", "pick_peaks", "relation_maps"]
+__all__ = ["Request", "explain_cached", "explain_file", "scratch_features"]
 
-PEAK_WIDTH_SIGMAS = 4
-"""Peaks lie at least so many sigmas of the smoothing apart: nearer ones are one peak that it has split."""
+Intervals = list[tuple[str, int, int]]
+"""Annotated intervals: label, first frame, frame after the last."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,9 @@ class Request:
 
     Attributes:
         experiment: settings.
-        run: name of a run.
-        head_folder: of its trained head.
-        windows: how many at most.
+        run: name of one of its runs.
+        head_folder: the run's trained head.
+        windows: how many windows to show, at most.
     """
 
     experiment: Experiment
@@ -56,7 +52,35 @@ class Request:
 
     @property
     def head_file(self) -> Path:
+        """The weights of the head."""
         return self.head_folder / "head.safetensors"
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What there is to show of a video.
+
+    Attributes:
+        head: the head that scored it.
+        scores: its scores.
+        windows: the n windows to show, highest peak first.
+        rows, columns: of a feature map.
+        relations: (n, H, W) relation maps of the windows; None where there are none.
+        missing: why there are none.
+    """
+
+    head: TrainedHead
+    scores: VideoScores
+    windows: list[int]
+    rows: int
+    columns: int
+    relations: np.ndarray | None
+    missing: str | None
+
+    @property
+    def shown_frames(self) -> list[int]:
+        """The middle frame of each window."""
+        return [int(frame) for frame in middle_frames(self.scores)[self.windows]]
 
 
 def explain_cached(
@@ -65,19 +89,28 @@ def explain_cached(
     namespace: str,
     video_id: str,
     folder: Path,
-    warn: Say = lambda message: None,
+    warn: Say = silent,
 ) -> list[Path]:
-    """Explain a cached test video; returns the pictures and index.json. A manifest read with its truth adds the
-    intervals.
+    """Explain a test video whose features are in the cache.
 
-    `warn` is told what the user should know.
+    Args:
+        request: what is to be explained.
+        manifest: the data set; when it was read with its ground truth, the annotated intervals are drawn too.
+        namespace: the part of the cache with the features.
+        video_id: which video.
+        folder: where the pictures and index.json go.
+        warn: told what the user should know.
+
+    Returns:
+        The files that were written.
     """
     store = FeatureStore.open(request.experiment.paths.cache)
     intervals = None
     if manifest.intervals is not None:
         count = len(store.reader(namespace, video_id).times())
         intervals = _runs(manifest.frame_labels(video_id, count), manifest.classes)
-    return _explain(request, store, namespace, video_id, manifest.video_path(video_id), intervals, folder, warn)
+    explained = _explain(request, store, namespace, video_id, warn)
+    return _write(request, explained, video_id, manifest.video_path(video_id), intervals, folder)
 
 
 def explain_file(
@@ -85,170 +118,97 @@ def explain_file(
     file: Path,
     folder: Path,
     progress: Progress | None = None,
-    warn: Say = lambda message: None,
+    warn: Say = silent,
 ) -> list[Path]:
-    """Explain any video file; its features are extracted and not kept. `warn` is told what the user should know, such
-    as damage.
+    """Explain any video file; its features are extracted and not kept.
+
+    Args:
+        request: what is to be explained.
+        file: a video file or folder of images.
+        folder: where the pictures and index.json go.
+        progress: told what goes on.
+        warn: told what the user should know, such as damage.
+
+    Returns:
+        The files that were written.
 
     Raises:
-        DecodeError: it cannot be read.
-        FeatureMismatch: the head was trained on other features than these.
+        DecodeError: the file cannot be read.
+        FeatureMismatch: the head was trained on features that were made in another way.
     """
-    from pipeline.stages.extraction.loop import Extractor
-    from pipeline.stages.extraction.sources import experiment_workers
+    with scratch_features(request.experiment, request.head_file, file, progress, warn) as (store, namespace):
+        explained = _explain(request, store, namespace, file.name, warn)
+    return _write(request, explained, file.name, file, None, folder)
 
-    def say(message: str) -> None:
+
+@contextmanager
+def scratch_features(
+    experiment: Experiment, head_file: Path, file: Path, progress: Progress | None, warn: Say
+) -> Iterator[tuple[FeatureStore, str]]:
+    """The features of any video file, under its name: a store and a namespace of it, gone when the block ends.
+
+    Raises:
+        DecodeError: the file cannot be read.
+        FeatureMismatch: the head was trained on features that were made in another way.
+    """
+    from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_store
+
+    def tell(message: str) -> None:
         if progress:
             progress(0, 1, message)
 
-    def watch(name: str, frames: int) -> None:
-        say(f"extracting {name}, frame {frames}")
-
-    say("loading the backbone")
-    extractor = Extractor(request.experiment, say=warn)
-    at_hand = experiment_recipe(request.experiment, extractor.engine.network, extractor.precision)
-    check_features(
-        load_head(request.head_file), request.head_file, at_hand, request.experiment
-    )  # before the video is decoded
-    with (
-        tempfile.TemporaryDirectory(prefix="gig-explain-") as scratch,
-        experiment_workers(request.experiment) as workers,
-    ):
-        store = FeatureStore.open(scratch)
-        for outcome in extractor.extract([(file.name, file)], "test", store, "scratch", workers, warn, watch):
+    extraction = ScratchExtraction(experiment, tell, warn)
+    check_features(load_head(head_file), head_file, extraction.recipe, experiment)  # before the video is decoded
+    with scratch_store(warn) as store:
+        for outcome in extraction.extract({file.name: file}, store):
             if outcome.error:
                 raise outcome.error
-        return _explain(request, store, "scratch", file.name, file, None, folder, warn)
+        yield store, extraction.namespace
 
 
-def pick_peaks(scores: np.ndarray, starts: np.ndarray, apart_frames: float, count: int) -> list[int]:
-    """The highest local maxima of a score over windows, highest first, none nearer than `apart_frames` to a higher one.
-
-    Args:
-        scores: (W,) float, higher is more anomalous.
-        starts: (W,) int, the windows' first frames, ascending.
-        apart_frames: least distance of two peaks, frames.
-        count: how many at most; there are fewer where the curve has fewer peaks, and always one.
-    """
-    # A maximum at either end counts: the curve is taken to fall beyond it.
-    padded = np.concatenate([[-np.inf], scores, [-np.inf]])
-    candidates = find_peaks(padded)[0] - 1
-    chosen: list[int] = []
-    for window in sorted(candidates.tolist(), key=lambda window: -scores[window]):
-        if len(chosen) < count and all(abs(starts[window] - starts[other]) >= apart_frames for other in chosen):
-            chosen.append(window)
-    return chosen
-
-
-def relation_maps(
-    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int]
-) -> np.ndarray:
-    """Eq. 5 of some windows of a cached video, (n, H, W) float32, as the head's spatial reasoning saw it."""
-    reader = store.reader(namespace, video_id)
-    cue = video_cue(reader.cue()[0], head.standardizer)
-    with torch.inference_mode():
-        scale = head.module.scale(cue)
-    seen = cue if scale is None else scale * cue
-    options = {"relation": head.settings.relation, "enhancement": head.settings.enhancement}
-    found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
-    for number, window in enumerate(windows):
-        maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
-        if head.standardizer:
-            maps = head.standardizer.maps(maps)
-        found[number] = relation_map(maps, seen, scale=scale, **options)[0, 0].numpy()
-    return found
-
-
-def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:
-    """Where the cells of a feature map lie in the source picture: (rows x columns, 4) float64, x0, y0, x1, y1 in its
-    pixels."""
-    geometry = crop_geometry(width, height, preprocess.short_side, preprocess.crop)
-    down, across = preprocess.crop / rows, preprocess.crop / columns
-    return np.array(
-        [
-            (
-                *geometry.from_crop(column * across, row * down),
-                *geometry.from_crop((column + 1) * across, (row + 1) * down),
-            )
-            for row in range(rows)
-            for column in range(columns)
-        ]
-    )
-
-
-def _explain(
-    request: Request,
-    store: FeatureStore,
-    namespace: str,
-    video_id: str,
-    path: Path,
-    intervals: list[tuple[str, int, int]] | None,
-    folder: Path,
-    warn: Say,
-) -> list[Path]:
+def _explain(request: Request, store: FeatureStore, namespace: str, video_id: str, warn: Say) -> _Explained:
+    """Score a video whose features are in the store, and find its peaks and what they rest on."""
     experiment, head = request.experiment, load_head(request.head_file)
     for warning in check_features(head, request.head_file, recipe_of(store.record(namespace, video_id)), experiment):
         warn(f"warning: {warning}")
     scoring = experiment.run(request.run).scoring
     scores = score_video(store, namespace, video_id, head, scoring)
-    middles = (scores.spans[:, 0] + scores.spans[:, 1]) // 2
-    ranking = scores.anomaly
-    unit = {"windows": experiment.test_sampling.stride_frames, "frames": 1, "none": 0}[scoring.smooth_on]
-    span = int((scores.spans[:, 1] - scores.spans[:, 0]).max()) + 1
-    apart = max(span, PEAK_WIDTH_SIGMAS * scoring.smooth_sigma * unit)
-    chosen = pick_peaks(ranking[middles], scores.spans[:, 0], apart, request.windows)
-    shape = store.reader(namespace, video_id).shape[2:4]
-    missing = _why_no_overlay(experiment, head, scores, shape)
-    relations = None if missing else relation_maps(store, namespace, video_id, head, chosen)
-    if relations is not None:
-        _check_choice(relations, scores.positions[chosen], video_id)
-    limit_pixels(experiment.decoding.max_pixels)
-    images = _pictures(path, [int(middles[window]) for window in chosen])
+    windows = choose_windows(scores, scoring, experiment.test_sampling, request.windows)
+    rows, columns = store.reader(namespace, video_id).shape[2:4]
+    missing = why_no_overlay(experiment, head, scores, rows, columns)
+    relations = None
+    if missing is None:
+        relations = relation_maps(store, namespace, video_id, head, windows)
+        check_choice(relations, scores.positions[windows], video_id)
+    return _Explained(head, scores, windows, rows, columns, relations, missing)
+
+
+def _write(
+    request: Request, explained: _Explained, video_id: str, path: Path, intervals: Intervals | None, folder: Path
+) -> list[Path]:
+    """Draw a picture per window and the curve, and write index.json."""
+    limit_pixels(request.experiment.decoding.max_pixels)
+    images = _pictures(path, explained.shown_frames)
     folder.mkdir(parents=True, exist_ok=True)
     files, entries = [], []
-    for rank, window in enumerate(chosen, start=1):
-        middle = int(middles[window])
-        classes = dict(zip(head.classes, scores.frames[middle].tolist(), strict=True))
-        label = max(classes, key=classes.get)
-        image, overlay, cells = images[middle], None, []
-        if relations is not None:
-            boxes = cell_boxes(image.shape[1], image.shape[0], experiment.preprocess, *shape)
-            cells = [boxes[position].round(2).tolist() for position in scores.positions[window]]
-            overlay = Overlay(relations[rank - 1], boxes, tuple(scores.positions[window].tolist()))
-        first, last = scores.spans[window].tolist()
-        view = WindowView(
-            video_id, rank, first, last, middle, float(scores.times_s[middle]), label, classes, image, overlay, missing
-        )
+    for rank in range(1, len(explained.windows) + 1):
+        view = _view(request.experiment, explained, video_id, rank, images)
         files.append(folder / f"window-{rank}.png")
         draw_window(view, files[-1])
-        entries.append(
-            {
-                "file": files[-1].name,
-                "first_frame": first,
-                "last_frame": last,
-                "shown_frame": middle,
-                "time_s": view.time_s,
-                "label": label,
-                "score": classes[label],
-                "class_scores": classes,
-                "positions": scores.positions[window].tolist(),
-                "cells": cells,
-                "relation": None if relations is None else relations[rank - 1].round(5).tolist(),
-            }
-        )
+        entries.append(_entry(view, explained.scores.positions[explained.windows[rank - 1]], files[-1].name))
     files.append(folder / "curve.png")
-    marks = tuple(int(middles[window]) for window in chosen)
-    draw_curve(Curve(video_id, head.classes, scores.times_s, scores.frames, marks, intervals), files[-1])
+    scores, marks = explained.scores, tuple(explained.shown_frames)
+    draw_curve(Curve(video_id, explained.head.classes, scores.times_s, scores.frames, marks, intervals), files[-1])
     files.append(folder / "index.json")
     document = {
         "video": video_id,
         "path": str(path),
         "run": request.run,
-        "head": head.settings.name,
+        "head": explained.head.settings.name,
         "frames": len(scores.frames),
         "curve": "curve.png",
         "windows": entries,
-        "not_available": {"relation_map": missing} if missing else {},
+        "not_available": {"relation_map": explained.missing} if explained.missing else {},
         "truth": None
         if intervals is None
         else [{"label": label, "start_frame": start, "end_frame": end} for label, start, end in intervals],
@@ -257,37 +217,60 @@ def _explain(
     return files
 
 
-def _runs(labels: np.ndarray, classes: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The intervals (label, first frame, frame after the last) of frame labels (N, C), in time."""
+def _view(
+    experiment: Experiment, explained: _Explained, video_id: str, rank: int, images: dict[int, np.ndarray]
+) -> WindowView:
+    """What is drawn of the window at the peak of this rank, from 1."""
+    scores, window = explained.scores, explained.windows[rank - 1]
+    frame = explained.shown_frames[rank - 1]
+    image, overlay = images[frame], None
+    if explained.relations is not None:
+        height, width = image.shape[:2]
+        boxes = cell_boxes(width, height, experiment.preprocess, explained.rows, explained.columns)
+        overlay = Overlay(explained.relations[rank - 1], boxes, tuple(scores.positions[window].tolist()))
+    classes: dict[str, float] = dict(zip(explained.head.classes, scores.frames[frame].tolist(), strict=True))
+    first, last = scores.spans[window].tolist()
+    return WindowView(
+        video_id=video_id,
+        rank=rank,
+        first_frame=first,
+        last_frame=last,
+        frame=frame,
+        time_s=float(scores.times_s[frame]),
+        label=max(classes, key=lambda label: classes[label]),
+        classes=classes,
+        image=image,
+        overlay=overlay,
+        missing=explained.missing,
+    )
+
+
+def _entry(view: WindowView, positions: np.ndarray, file: str) -> dict[str, object]:
+    """A window in index.json."""
+    overlay = view.overlay
+    return {
+        "file": file,
+        "first_frame": view.first_frame,
+        "last_frame": view.last_frame,
+        "shown_frame": view.frame,
+        "time_s": view.time_s,
+        "label": view.label,
+        "score": view.classes[view.label],
+        "class_scores": view.classes,
+        "positions": positions.tolist(),
+        "cells": [overlay.boxes[position].round(2).tolist() for position in overlay.chosen] if overlay else [],
+        "relation": overlay.relation.round(5).tolist() if overlay else None,
+    }
+
+
+def _runs(labels: np.ndarray, classes: Sequence[str]) -> Intervals:
+    """The intervals of frame labels (N, C), by time."""
     edges = np.diff(labels.astype(np.int8), axis=0, prepend=0, append=0)
-    found = []
+    found: Intervals = []
     for number, name in enumerate(classes):
         starts, ends = (np.flatnonzero(edges[:, number] == sign).tolist() for sign in (1, -1))
         found += [(name, start, end) for start, end in zip(starts, ends, strict=True)]
     return sorted(found, key=lambda run: run[1:])
-
-
-def _why_no_overlay(
-    experiment: Experiment, head: TrainedHead, scores: VideoScores, shape: tuple[int, int]
-) -> str | None:
-    """Why there is no relation map to lay over the picture; None where there is one."""
-    if scores.positions.shape[1] == 0:
-        return f"the head of this run ({head.settings.name}) has no spatial reasoning: it chooses no cells"
-    if shape == (1, 1):
-        return "the features have one position: they say nothing of where"
-    if experiment.features.test:
-        return "the features were imported: where their cells lie in the picture is not known"
-    return None
-
-
-def _check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) -> None:
-    """The cells that scoring chose must be the most related ones, or else the map shown is not the one it chose by."""
-    for relation, chosen in zip(relations.reshape(len(relations), -1), positions, strict=True):
-        others = np.delete(relation, chosen)
-        if len(others) and others.max() > relation[chosen].min() + 1e-4:
-            raise PipelineError(
-                f"{video_id}: expected the chosen cells to have the largest relations, got another choice"
-            )
 
 
 def _pictures(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:

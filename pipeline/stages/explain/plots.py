@@ -1,4 +1,4 @@
-"""The pictures of `pipeline.stages.explain.explain`."""
+"""Draws the pictures of `gig explain`: a window with its relation map, and the score over time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pipeline.stages.common.outputs import whole_file
 if TYPE_CHECKING:  # matplotlib takes long to import, and only this needs it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 __all__ = ["Curve", "Overlay", "WindowView", "curve_figure", "draw_curve", "draw_window", "window_figure"]
 
 DOTS_PER_INCH = 110
 CHOSEN = "#00e5ff"
 LEADING = 4
-"""Classes that are drawn boldly: those that reach the highest scores."""
+"""How many classes are drawn with bold lines: those with the highest scores."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ class Overlay:
 
 @dataclass(frozen=True)
 class WindowView:
-    """One window: what it is, what was scored, and the picture of its middle frame, (height, width, 3) uint8.
+    """One window of a video.
 
-    `missing` says why there is no overlay.
+    Attributes:
+        video_id: which video.
+        rank: of its peak, from 1.
+        first_frame, last_frame: of the window.
+        frame: the one that is shown, in the middle.
+        time_s: its presentation time, seconds.
+        label: the class with the highest score.
+        classes: class -> score of the frame.
+        image: the frame, (height, width, 3) uint8.
+        overlay: where spatial reasoning looked; None where that is not known.
+        missing: why there is no overlay.
     """
 
     video_id: str
@@ -62,12 +73,12 @@ class Curve:
     """Scores over time.
 
     Attributes:
-        video_id: of what.
+        video_id: which video.
         classes: C names.
         times_s: (N,) float64.
         scores: (N, C) float32 in [0, 1].
         marks: frames of the windows shown, by rank.
-        intervals: annotated (label, first frame, frame after the last); None where the truth was not asked for.
+        intervals: annotated (label, first frame, frame after the last); None when ground truth is not to be shown.
     """
 
     video_id: str
@@ -107,35 +118,44 @@ def window_figure(view: WindowView) -> Figure:
         axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     plain.set_title(f"frame {view.frame}", fontsize=11)
     if view.overlay:
-        _lay(figure, laid, view.overlay)
-        plain.add_patch(_box(_hull(view.overlay.boxes), edgecolor="white", linestyle="--", linewidth=1.2))
+        _draw_overlay(figure, laid, view.overlay)
+        plain.add_patch(_box(_hull(view.overlay.boxes), "white", 1.2, linestyle="--"))
         plain.set_xlabel("dashed: what the backbone sees", fontsize=9)
         laid.set_title(f"relation to the cue (eq. 5), the {len(view.overlay.chosen)} chosen cells", fontsize=11)
     else:
         laid.set_title("no relation map", fontsize=11)
         laid.images[0].set_alpha(0.25)
-        text = {"ha": "center", "va": "center", "wrap": True, "fontsize": 11}
-        laid.text(0.5, 0.5, f"not available:\n{view.missing}", transform=laid.transAxes, **text)
+        message = laid.text(0.5, 0.5, f"not available:\n{view.missing}", transform=laid.transAxes, fontsize=11)
+        message.set(ha="center", va="center", wrap=True)
     _bars(bars, view.classes)
     return figure
 
 
-def _lay(figure: Figure, axes: Axes, overlay: Overlay) -> None:
+def _draw_overlay(figure: Figure, axes: Axes, overlay: Overlay) -> None:
     x0, y0, x1, y1 = _hull(overlay.boxes) - 0.5  # a pixel's centre is its number, its edges half a pixel off
     shown = axes.imshow(
         overlay.relation, extent=(x0, x1, y1, y0), cmap="inferno", alpha=0.5, interpolation="bilinear", zorder=2
     )
     for position in overlay.chosen:
-        axes.add_patch(_box(overlay.boxes[position], edgecolor=CHOSEN, linewidth=1.8))
+        axes.add_patch(_box(overlay.boxes[position], CHOSEN, 1.8))
     bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0.0, 0.04, 1.0)))
     bar.ax.tick_params(labelsize=8)
 
 
-def _box(box: np.ndarray, **style: object):
+def _box(box: np.ndarray, colour: str, linewidth: float, linestyle: str = "-") -> Rectangle:
     from matplotlib.patches import Rectangle
 
-    x0, y0, x1, y1 = box
-    return Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, zorder=3, **style)
+    x0, y0, x1, y1 = box.tolist()
+    return Rectangle(
+        (x0 - 0.5, y0 - 0.5),
+        x1 - x0,
+        y1 - y0,
+        fill=False,
+        zorder=3,
+        edgecolor=colour,
+        linewidth=linewidth,
+        linestyle=linestyle,
+    )
 
 
 def _hull(boxes: np.ndarray) -> np.ndarray:
@@ -143,7 +163,7 @@ def _hull(boxes: np.ndarray) -> np.ndarray:
 
 
 def _bars(axes: Axes, classes: dict[str, float]) -> None:
-    names = sorted(classes, key=classes.get)
+    names = sorted(classes, key=lambda name: classes[name])
     axes.barh(names, [classes[name] for name in names], color=["#b0b6bd"] * (len(names) - 1) + ["#d1495b"])
     for row, name in enumerate(names):
         value = classes[name]
@@ -162,8 +182,7 @@ def _bars(axes: Axes, classes: dict[str, float]) -> None:
 
 
 def curve_figure(curve: Curve) -> Figure:
-    """All class scores over time, the windows shown marked by rank, and the annotated intervals where they were asked
-    for."""
+    """All class scores over time, the windows shown marked by rank, and the annotated intervals if there are any."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -174,37 +193,40 @@ def curve_figure(curve: Curve) -> Figure:
     order = np.argsort(-curve.scores.max(axis=0), kind="stable")
     for place, number in enumerate(order):
         name = curve.classes[number]
-        style = {"linewidth": 2.0, "zorder": 3} if place < LEADING else {"linewidth": 0.9, "alpha": 0.7, "zorder": 2}
-        axes.plot(curve.times_s, curve.scores[:, number], color=colours[name], label=name, **style)
+        (line,) = axes.plot(curve.times_s, curve.scores[:, number], color=colours[name], label=name, linewidth=2.0)
+        line.set_zorder(3)
+        if place >= LEADING:
+            line.set(linewidth=0.9, alpha=0.7, zorder=2)
     for label, start, end in curve.intervals or ():
-        last = min(end, len(curve.times_s)) - 1
-        axes.axvspan(
-            curve.times_s[start],
-            curve.times_s[last],
-            color=colours.get(label, "grey"),
-            alpha=0.18,
-            linewidth=0,
-            zorder=1,
-        )
-        middle = (curve.times_s[start] + curve.times_s[last]) / 2
-        where = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
-        axes.text(middle, 0.985, f"{label}\n(annotated)", fontsize=8, color="#333333", **where)
+        _mark_interval(axes, curve, label, start, end, colours.get(label, "grey"))
     for rank, frame in enumerate(curve.marks, start=1):
-        time, height = curve.times_s[frame], curve.scores[frame].max()
-        axes.axvline(time, color="black", linestyle=":", linewidth=0.9, zorder=1)
-        text = {"textcoords": "offset points", "ha": "center", "fontsize": 10, "fontweight": "bold"}
-        circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "black"}
-        axes.annotate(str(rank), (time, height), (0, 12), bbox=circle, zorder=5, **text)
-    about = {None: "", 0: "   (annotated: no anomaly)"}.get(
-        None if curve.intervals is None else len(curve.intervals), ""
-    )
-    axes.set_title(f"{curve.video_id}{about}", fontsize=13)
-    end = max(float(curve.times_s[-1]), 1e-3)
+        _mark_peak(axes, rank, float(curve.times_s[frame]), float(curve.scores[frame].max()))
+    without_anomaly = curve.intervals is not None and not curve.intervals
+    axes.set_title(f"{curve.video_id}{'   (annotated: no anomaly)' if without_anomaly else ''}", fontsize=13)
+    last = max(float(curve.times_s[-1]), 1e-3)
     top = float(np.clip(1.3 * curve.scores.max(), 0.2, 1))  # low curves are enlarged; the axis says how far
-    axes.set(xlim=(0, end), ylim=(0, top), xlabel="time, s", ylabel="class score")
+    axes.set(xlim=(0, last), ylim=(0, top), xlabel="time, s", ylabel="class score")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, title="by highest score", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _mark_interval(
+    axes: Axes, curve: Curve, label: str, start: int, end: int, colour: str | tuple[float, float, float, float]
+) -> None:
+    """Shade the frames [start, end) of an annotated interval."""
+    first, last = (float(curve.times_s[frame]) for frame in (start, min(end, len(curve.times_s)) - 1))
+    axes.axvspan(first, last, color=colour, alpha=0.18, linewidth=0, zorder=1)
+    name = axes.text((first + last) / 2, 0.985, f"{label}\n(annotated)", transform=axes.get_xaxis_transform())
+    name.set(fontsize=8, color="#333333", ha="center", va="top")
+
+
+def _mark_peak(axes: Axes, rank: int, time_s: float, score: float) -> None:
+    """A vertical line at a peak, and its rank in a circle."""
+    axes.axvline(time_s, color="black", linestyle=":", linewidth=0.9, zorder=1)
+    circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "black"}
+    number = axes.annotate(str(rank), (time_s, score), (0, 12), textcoords="offset points", bbox=circle)
+    number.set(ha="center", fontsize=10, fontweight="bold", zorder=5)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -40,7 +40,7 @@ class ShapeBatches(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray, np.nda
         rng = np.random.default_rng([self.seed, step])
         clips = [shape_clip(rng) for _ in range(self.batch)]
         return (
-            np.stack([each.frames for each in clips]),
+            np.stack([each.images for each in clips]),
             np.stack([each.cells for each in clips]),
             np.stack([each.clip for each in clips]),
         )

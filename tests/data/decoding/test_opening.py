@@ -112,7 +112,8 @@ def test_a_folder_of_images_of_any_name_opens(tmp_path, name):
 PLAYLISTS = {
     "a.m3u8": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:1.0,\n{ts}\n#EXT-X-ENDLIST\n",
     "c.mp4": "ffconcat version 1.0\nfile {ts}\n",
-    "d.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 50404 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "d.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 50404 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
 }
 
 

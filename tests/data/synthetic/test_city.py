@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from places import ROOT
+from small_dataset import entry
 
 from pipeline.config import SyntheticCityDataset, load_experiment, parse_experiment
 from pipeline.config.datasets import CITYSCENE_CLASSES
@@ -65,11 +66,11 @@ def test_training_videos_are_half_normal_and_trimmed_around_one_anomaly(scripts)
     train = of(scripts, "train")
     assert Counter(script.labels for script in train) == {(): 120} | {(name,): 10 for name in CITY_CLASSES}
     for script in train:
-        assert 72 <= script.frames <= 112
+        assert 72 <= script.n_frames <= 112
         first, *others = script.events
         assert first.anomalous == bool(script.labels)
         assert not any(event.anomalous for event in others)
-        assert 0.45 <= (first.end - first.start) / script.frames <= 0.8
+        assert 0.45 <= (first.end - first.start) / script.n_frames <= 0.8
     normal = Counter(script.events[0].name for script in train if not script.labels)
     assert normal == dict.fromkeys(CITY_DISTRACTORS, 10)  # as often as the anomalies that they resemble
 
@@ -80,13 +81,13 @@ def test_test_videos_are_untrimmed_with_one_or_two_anomalies_or_none(scripts):
     assert Counter(len(script.labels) for script in test) == {0: 12, 1: 24, 2: 12}
     assert Counter(label for script in test for label in script.labels).keys() == CITY_CLASSES.keys()
     for script in test:
-        assert 240 <= script.frames <= 480
+        assert 240 <= script.n_frames <= 480
         spans = sorted((event.start, event.end) for event in script.events)
         assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
-        assert (spans[0][0] >= 0, spans[-1][1] <= script.frames) == (True, True)
+        assert (spans[0][0] >= 0, spans[-1][1] <= script.n_frames) == (True, True)
         anomalous = sum(event.end - event.start for event in script.events if event.anomalous)
         assert bool(script.labels) == (anomalous > 0)
-        assert anomalous <= script.frames / 4
+        assert anomalous <= script.n_frames / 4
 
 
 def test_places_of_the_splits_differ_and_give_no_class_away(scripts):
@@ -104,15 +105,11 @@ def test_places_of_the_splits_differ_and_give_no_class_away(scripts):
     assert all(len(places) >= 3 for places in kinds.values())
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    video_id: str
-    labels: tuple[str, ...]
-    source: str
-
-
 def test_a_validation_split_holds_every_class_and_whole_cameras(scripts):
-    train = [Entry(script.video_id, script.labels, script.source) for script in of(scripts, "train")]
+    train = [
+        dataclasses.replace(entry(script.video_id, "train", *script.labels), source=script.source)
+        for script in of(scripts, "train")
+    ]
     chosen = set(carve_validation(train, 0.2, 0))
     assert Counter(label for entry in train if entry.video_id in chosen for label in entry.labels) == dict.fromkeys(
         CITY_CLASSES, 2

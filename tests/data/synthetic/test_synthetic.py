@@ -14,7 +14,7 @@ from pipeline.config import CsvDataset
 from pipeline.data.datasets import build
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.synthetic.generate import CLASSES, SyntheticSpec, generate
-from pipeline.data.synthetic.rendering import render_all
+from pipeline.data.synthetic.rendering import Rendering, render_all
 from pipeline.data.synthetic.script import StreetScript
 from pipeline.data.synthetic.shapes import ATTRIBUTES, shape_clip
 from pipeline.errors import ConfigError, OutputError
@@ -70,10 +70,10 @@ class Deadly(StreetScript):
 def test_a_renderer_that_cannot_write_or_dies_is_an_error(tmp_path):
     script = next(SMALL.scripts())
     with pytest.raises(FileNotFoundError):
-        render_all([(script, tmp_path / "missing" / "a.mp4", 256, 12)] * 2, lambda done: None, processes=2)
+        render_all([Rendering(script, tmp_path / "missing" / "a.mp4", 256, 12)] * 2, lambda done: None, processes=2)
     deadly = Deadly("v", "train", 3, (), 0, "camera")
     with pytest.raises(OutputError, match=r"a\.mp4: the renderer's process died \(exit code 7\)"):
-        render_all([(deadly, tmp_path / "a.mp4", 256, 12)] * 2, lambda done: None, processes=2)
+        render_all([Rendering(deadly, tmp_path / "a.mp4", 256, 12)] * 2, lambda done: None, processes=2)
     assert not list(tmp_path.iterdir())
 
 
@@ -142,7 +142,7 @@ def test_the_fixture_is_what_its_published_figures_were_measured_on():
     plan = hashlib.sha256()
     for s in scripts.values():
         events = [(e.name, e.start, e.end, round(e.x, 6), round(e.y, 6), e.seed) for e in s.events]
-        plan.update(repr((s.video_id, s.labels, s.frames, events)).encode())
+        plan.update(repr((s.video_id, s.labels, s.n_frames, events)).encode())
     assert plan.hexdigest()[:16] == "5ab37085d282ca87"
     for (video_id, index), golden in FIXTURE.items():
         picture = next(picture for i, picture in enumerate(scripts[video_id].pictures()) if i == index)
@@ -196,9 +196,9 @@ def test_unknown_classes_are_refused():
 def test_pretraining_shapes_name_no_anomaly_class():
     assert not {name.lower() for name in ATTRIBUTES} & {name.lower() for name in CLASSES}
     clip = shape_clip(np.random.default_rng(0))
-    assert clip.frames.shape == (6, 224, 224, 3)
+    assert clip.images.shape == (6, 224, 224, 3)
     np.testing.assert_array_equal(clip.cells.max(axis=(0, 1)), clip.clip)
-    np.testing.assert_array_equal(clip.frames, shape_clip(np.random.default_rng(0)).frames)
+    np.testing.assert_array_equal(clip.images, shape_clip(np.random.default_rng(0)).images)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from pipeline.config import digest, parse_experiment
 from pipeline.config.features import Decoding
 from pipeline.data.decoding.opening import MAX_PIXELS
-from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.common.recipes import VERSIONS, Recipes
 
 
 def digests(data: dict) -> dict[str, str]:
@@ -25,17 +25,21 @@ def digests(data: dict) -> dict[str, str]:
         "head": recipes.head_digest("gig"),
         "scores": recipes.scores_digest("gig"),
         "evaluation": recipes.evaluation_digest("gig"),
-        "summary": recipes.summary_digest(),
+        "summary": recipes.summary_digest,
+        "operating_point": recipes.operating_point_digest("gig"),
+        "events": recipes.events_digest("gig"),
     }
 
 
+LISTS = {"operating_point", "events"}
 DOWNSTREAM = {
-    "manifest": {"manifest", "train", "test", "head", "scores", "evaluation", "summary"},
-    "backbone": {"train", "test", "head", "scores", "evaluation", "summary"},
-    "train": {"train", "head", "scores", "evaluation", "summary"},
-    "test": {"test", "scores", "evaluation", "summary"},
-    "head": {"head", "scores", "evaluation", "summary"},
-    "scores": {"scores", "evaluation", "summary"},
+    "manifest": {"manifest", "train", "test", "head", "scores", "evaluation", "summary"} | LISTS,
+    "backbone": {"train", "test", "head", "scores", "evaluation", "summary"} | LISTS,
+    "train": {"train", "head", "scores", "evaluation", "summary"} | LISTS,
+    "test": {"test", "scores", "evaluation", "summary"} | LISTS,
+    "head": {"head", "scores", "evaluation", "summary"} | LISTS,
+    "scores": {"scores", "evaluation", "summary"} | LISTS,
+    "lists": {"evaluation", "summary"} | LISTS,  # event metrics are among the metrics
     "evaluation": {"evaluation", "summary"},
     "machine": set(),
 }
@@ -63,6 +67,8 @@ DOWNSTREAM = {
         ("training", "permute_labels_seed", 1, "head"),
         ("scoring", "smooth_sigma", 1.0, "scores"),
         ("evaluation", "threshold", 0.4, "evaluation"),
+        ("events", "false_alarms_per_hour", 2.0, "lists"),
+        ("events", "by_class", {"Fighting": {"upper": 0.9}}, "lists"),
         ("machine", "batch_clips", 4, "machine"),
         ("machine", "shards", 3, "machine"),
     ],
@@ -72,6 +78,21 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
     changed.setdefault(section, {})[key] = value
     before, after = digests(nano), digests(changed)
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
+
+
+def test_outputs_of_a_configuration_that_names_no_events_are_called_as_before_that_section_came(nano, monkeypatch):
+    """The digests are those that the version before the section computed for this configuration."""
+    versions = {"manifest": 4, "features": 3, "head": 3, "scores": 3}
+    for stage, version in versions.items():
+        monkeypatch.setitem(VERSIONS, stage, version)
+    found = digests(nano)
+    assert {name: found[name] for name in ("manifest", "train", "test", "head", "scores")} == {
+        "manifest": "248580f8",
+        "train": "9c588cd2",
+        "test": "f1d4071b",
+        "head": "3a819249",
+        "scores": "5af87b4e",
+    }
 
 
 def test_a_limit_on_pixels_moves_no_feature_but_has_refused_videos_tried_again(nano):
@@ -97,7 +118,7 @@ def test_a_finetune_setting_moves_the_tuned_results_only(nano):
         recipes = Recipes(parse_experiment(nano | {"finetune": {"enabled": True} | changes}))
         tuned = recipes.finetuned
         own = [
-            recipes.finetune_folder(),
+            recipes.finetune_folder,
             tuned.scores_folder("gig"),
             tuned.evaluation_folder("gig"),
             tuned.namespace("test"),
@@ -122,7 +143,7 @@ def _folders(nano: dict) -> list[Path]:
 
 def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(nano):
     tuned = nano | {"finetune": {"enabled": True}}
-    before = Recipes(parse_experiment(tuned)).finetune_digest()
+    before = Recipes(parse_experiment(tuned)).finetune_digest
     for section, key, value, moves in (
         ("train_sampling", "segments", 5, True),
         ("head", "k", 9, True),
@@ -132,7 +153,7 @@ def test_what_is_upstream_of_the_frozen_head_is_upstream_of_the_tuned_backbone(n
         ("machine", "finetune_bags", 4, False),
     ):
         changed = tuned | {section: {**tuned.get(section, {}), key: value}}
-        assert (Recipes(parse_experiment(changed)).finetune_digest() != before) == moves, section
+        assert (Recipes(parse_experiment(changed)).finetune_digest != before) == moves, section
 
 
 def test_random_weights_follow_their_seed(nano):

@@ -1,5 +1,4 @@
-"""`gig explain`: distinct peaks, an overlay that lies where the cells are, truth on request only, plain words where it
-cannot."""
+"""`gig explain`: distinct peaks, an overlay where the cells are, ground truth on request only, and what is missing."""
 
 from __future__ import annotations
 
@@ -28,8 +27,10 @@ from pipeline.data.synthetic.city.scene import camera
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.explain import explain
-from pipeline.stages.explain.explain import _check_choice, _runs, _why_no_overlay, cell_boxes, pick_peaks
+from pipeline.stages.explain.explain import _runs
+from pipeline.stages.explain.peaks import pick_peaks
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, curve_figure, window_figure
+from pipeline.stages.explain.relations import cell_boxes, check_choice, why_no_overlay
 
 SIZES = [(256, 256), (340, 256), (1920, 1080), (240, 426)]
 
@@ -148,20 +149,20 @@ def test_what_is_not_available_is_said():
     experiment = SimpleNamespace(features=SimpleNamespace(test=None))
     head = SimpleNamespace(settings=SimpleNamespace(name="rtfm"))
     chosen, none = SimpleNamespace(positions=np.zeros((4, 8))), SimpleNamespace(positions=np.zeros((4, 0)))
-    assert _why_no_overlay(experiment, head, chosen, (7, 7)) is None
-    assert "(rtfm) has no spatial reasoning" in _why_no_overlay(experiment, head, none, (7, 7))
-    assert "one position" in _why_no_overlay(experiment, head, chosen, (1, 1))
+    assert why_no_overlay(experiment, head, chosen, 7, 7) is None
+    assert "(rtfm) has no spatial reasoning" in why_no_overlay(experiment, head, none, 7, 7)
+    assert "single position" in why_no_overlay(experiment, head, chosen, 1, 1)
     imported = SimpleNamespace(features=SimpleNamespace(test="published"))
-    assert "imported" in _why_no_overlay(imported, head, chosen, (7, 7))
+    assert "imported" in why_no_overlay(imported, head, chosen, 7, 7)
     figure = window_figure(view(np.zeros((20, 30, 3), np.uint8), None, "the head has none"))
     assert figure.axes[1].texts[0].get_text() == "not available:\nthe head has none"
 
 
 def test_a_map_that_scoring_did_not_choose_by_is_an_error():
     relation = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
-    _check_choice(relation, np.array([[8, 7]]), "v")
+    check_choice(relation, np.array([[8, 7]]), "v")
     with pytest.raises(PipelineError, match="v: expected the chosen cells"):
-        _check_choice(relation, np.array([[8, 2]]), "v")
+        check_choice(relation, np.array([[8, 2]]), "v")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def made(out):
 def test_a_cached_video_is_explained_without_its_truth(explained):
     assert explained("test_Fighting_001", out="first")[0].exit_code == 0
     recipes = explained.recipes
-    truth = recipes.manifest_folder() / "truth"
+    truth = recipes.manifest_folder / "truth"
     hidden = truth.with_name("elsewhere")
     shutil.move(truth, hidden)
     try:
@@ -224,7 +225,7 @@ def test_the_truth_is_drawn_on_request(explained):
     assert result.exit_code == 0, result.output
     folder = made(out)
     found = json.loads((folder / "index.json").read_text())["truth"]
-    table = pq.read_table(explained.recipes.manifest_folder() / "truth" / "intervals.parquet").to_pylist()
+    table = pq.read_table(explained.recipes.manifest_folder / "truth" / "intervals.parquet").to_pylist()
     expected = [row for row in table if row["video_id"] == "test_Fighting_001"]
     frames = [{f for row in rows for f in range(row["start_frame"], row["end_frame"])} for rows in (found, expected)]
     assert frames[0] == frames[1] != set()
@@ -237,7 +238,7 @@ def test_the_truth_is_drawn_on_request(explained):
 @pytest.mark.slow
 def test_a_video_file_gives_what_the_cached_video_gives(explained):
     cached = explained("test_Fighting_001", out="cached")[1]
-    path = explained.recipes.manifest_folder() / "videos" / "test_Fighting_001.mp4"
+    path = explained.recipes.manifest_folder / "videos" / "test_Fighting_001.mp4"
     result, out = explained(str(path), out="file")
     assert result.exit_code == 0, result.output
     one, other = (json.loads((made(folder) / "index.json").read_text()) for folder in (cached, out))

@@ -23,8 +23,8 @@ from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.sampling import window_indices
 from pipeline.errors import ManifestError
 from pipeline.models.backbone import build_backbone
+from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.common.recipes import weights_identity
 from pipeline.stages.extraction.claims import Claims
 from pipeline.stages.extraction.feeding import ViewFeed
 from pipeline.stages.extraction.loop import Extractor

@@ -92,7 +92,7 @@ class TestNamesThatASpreadsheetWouldRun:
         write_summary(experiment, [tmp_path / "e"], tmp_path / "summary")
         export_submission(folder, tmp_path / "out", 0.5)
         files = [*tmp_path.glob("e/*.csv"), *tmp_path.glob("summary/*.csv"), *tmp_path.glob("out/*.csv")]
-        assert len(files) == 6
+        assert len(files) == 8
         cells = [cell for file in files for cell in self.cells(file)]
         assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
         assert {"'=a()", "'+n", "'=Fight", "'@Fire"} <= set(cells)

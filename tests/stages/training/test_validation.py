@@ -127,7 +127,7 @@ def test_training_selection_and_scoring_work_with_the_ground_truth_unreadable(se
     """A folder in the place of every file with ground truth makes it unreadable, for any user."""
     assert luigi.build([Manifest(config=str(selecting))], local_scheduler=True, log_level="ERROR")
     recipes = Recipes(load_experiment(selecting))
-    folder = recipes.manifest_folder()
+    folder = recipes.manifest_folder
     files = [*(folder / "truth").iterdir(), folder / "annotations.csv", folder / "boxes.csv", folder / "videos.csv"]
     kept = folder.parent / "kept"
     kept.mkdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.data.synthetic import people
-from pipeline.data.synthetic.drawing import stamp
+from pipeline.data.synthetic.drawing import Colour, stamp
 from pipeline.data.synthetic.people import limb, puff, vehicle, walking
 from pipeline.data.synthetic.stage import Stage
 
@@ -33,8 +33,8 @@ def _accident(stage: Stage) -> None:
         puff(stage.canvas, x, y, 4 + 0.25 * risen, 0.55 * (1 - risen / 24), 110)
 
 
-def crate(stage: Stage) -> tuple[float, float, float]:
-    """What is carried, or pulled."""
+def crate(stage: Stage) -> Colour:
+    """The colour of what is carried or pulled."""
     return (150, 108, 62) if stage.seed % 2 else (172, 168, 158)
 
 
@@ -74,7 +74,7 @@ def _explosion(stage: Stage) -> None:
 
 
 def pair(stage: Stage, phases: tuple[float, float]) -> None:
-    """Two people face to face, each in the pose of a phase of the same round of reaches, kicks and sways."""
+    """Draw two people face to face; each phase picks a pose from one cycle of reaches, kicks and sways."""
     for which, (sign, phase) in enumerate(zip((-1, 1), phases, strict=True)):
         swing, sway = np.sin(2 * np.pi * phase), np.cos(2 * np.pi * phase)
         stage.person(
@@ -88,7 +88,7 @@ def pair(stage: Stage, phases: tuple[float, float]) -> None:
 
 
 def brawl(rng: np.random.Generator) -> tuple[float, float]:
-    """Two phases by lot."""
+    """Two random phases."""
     return float(rng.random()), float(rng.random())
 
 
@@ -145,7 +145,7 @@ def _smoking(stage: Stage) -> None:
 
 
 def snatch(stage: Stage, share: float) -> None:
-    """Two people close together with a bag; `share` of the way it is with the second, to whom both lean."""
+    """Draw two people close together with a bag, which is `share` of the way to the second; both lean to it."""
     before, above = -8 + 16 * share, 15.0
     for which, sign in enumerate((-1, 1)):
         arm = float(np.arctan2(-sign * (before - 6 * sign), 10))
@@ -154,12 +154,12 @@ def snatch(stage: Stage, share: float) -> None:
 
 
 def _stealing(stage: Stage) -> None:
-    """Two people, a bag torn to and fro between them, by jerks. Small."""
+    """Two people tear a bag to and fro between them, in jerks. Small."""
     snatch(stage, float(np.random.default_rng([stage.seed, 3, stage.t // 2]).random()))
 
 
 def broom(stage: Stage, hand: tuple[float, float], angle: float) -> tuple[float, float]:
-    """A long stick held in the hand, with what is at its lower end left to the caller."""
+    """Draw a long stick held in the hand; returns its lower end."""
     limb(stage.canvas, hand, angle + np.pi, 7 * stage.size, 1.8 * stage.size, (196, 158, 96), stage.side)
     return limb(stage.canvas, hand, angle, 15 * stage.size, 1.8 * stage.size, (196, 158, 96), stage.side)
 
@@ -187,7 +187,7 @@ def _walking_dog(stage: Stage) -> None:
 
 
 def lead(stage: Stage, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """A thin line between two points."""
+    """Draw a thin line between two points."""
     dx, dy = stage.side * (end[0] - start[0]), end[1] - start[1]
     limb(stage.canvas, start, float(np.arctan2(dx, dy)), float(np.hypot(dx, dy)), 1.0, (40, 36, 34), stage.side)
 

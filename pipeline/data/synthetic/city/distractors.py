@@ -1,5 +1,7 @@
-"""How the normal counterparts of the twelve anomalies look: the same place, size, colours and duration, but
-harmless."""
+"""How the normal counterparts of the twelve anomalies look.
+
+Each has the place, size, colours and duration of its anomaly, but is harmless.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What happens in the generated city: twelve anomalies and, for each, a normal event that resembles it.
+"""What happens in the generated city: twelve anomalies, and for each a normal event that resembles it.
 
-The two of a pair have the same place, size, colours and duration; what tells them apart is in docs/synthetic_city.md
-and at the functions that draw them (`pipeline.data.synthetic.city.anomalies`,
-`pipeline.data.synthetic.city.distractors`).
+Both have the same place, size, colours and duration. How they differ is in docs/synthetic_city.md and with the
+functions that draw them (`pipeline.data.synthetic.city.anomalies`, `pipeline.data.synthetic.city.distractors`).
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ class Kind:
     """A class and its normal counterpart.
 
     Attributes:
-        distractor: the counterpart's name.
-        extent: what the anomaly covers at most at size 1: pixels behind, above, before and below the point it stands
-            on.
-        placing: `open` ground, at the `wall`, or within a `cell` of the feature map.
-        speed: of those that move along, pixels a frame at size 1.
+        distractor: name of the normal counterpart.
+        extent: how far the anomaly reaches at most, at size 1: pixels behind, above, before and below the point that it
+            stands on.
+        placing: `open` (anywhere on the ground), `wall` (at the wall) or `cell` (within a cell of the feature map).
+        speed: how fast it moves along, pixels per frame at size 1.
     """
 
     distractor: str
@@ -54,13 +53,21 @@ CITY_CLASSES = {
 CITY_DISTRACTORS = {kind.distractor: name for name, kind in CITY_CLASSES.items()}
 SMALL = tuple(name for name, kind in CITY_CLASSES.items() if kind.placing != "open")
 CELL, MARGIN = 32, 16
-"""Side of a cell of the feature map, and what the centre crop cuts off, pixels of the canvas."""
+"""Side of a cell of the feature map, and how much the centre crop cuts off at each side; pixels of the canvas."""
 
 
 @dataclass(frozen=True)
 class CityEvent:
-    """Something that happens in [start, end): an anomaly class or a counterpart, at (x, y), between the feet,
-    half-way."""
+    """Something that happens in the frames [start, end).
+
+    Attributes:
+        name: an anomaly class or a normal counterpart.
+        start, end: frames, half-open.
+        x, y: the point on the ground that it stands on, half-way through; pixels of the canvas.
+        size: scale.
+        side: where it looks, 1 right, -1 left.
+        seed: of everything random about it.
+    """
 
     name: str
     start: int
@@ -73,17 +80,19 @@ class CityEvent:
 
     @property
     def anomalous(self) -> bool:
+        """Whether it is an anomaly."""
         return self.name in CITY_CLASSES
 
     @property
     def kind(self) -> Kind:
+        """Its class; that of the anomaly, for a counterpart."""
         return CITY_CLASSES[CITY_DISTRACTORS.get(self.name, self.name)]
 
     def _x_at(self, index: int) -> float:
         return self.x + self.side * self.size * self.kind.speed * (index - (self.start + self.end) / 2)
 
     def box_at(self, index: int) -> tuple[float, float, float, float]:
-        """What it covers at most in a frame, pixels: x0, y0, x1, y1."""
+        """The box that holds it in frame `index`: x0, y0, x1, y1 in pixels of the canvas."""
         behind, above, before, below = (self.size * pixels for pixels in self.kind.extent)
         left, right = (behind, before) if self.side > 0 else (before, behind)
         x = self._x_at(index)
@@ -94,21 +103,30 @@ class CityEvent:
         if self.start <= index < self.end:
             stage = Stage(
                 canvas,
-                self._x_at(index),
-                self.y,
-                self.size,
-                self.side,
-                index - self.start,
-                self.end - self.start,
-                self.seed,
+                x=self._x_at(index),
+                y=self.y,
+                size=self.size,
+                side=self.side,
+                t=index - self.start,
+                length=self.end - self.start,
+                seed=self.seed,
             )
-            (anomalies.DRAW if self.anomalous else distractors.DRAW)[self.name](stage)
+            drawn = anomalies.DRAW if self.anomalous else distractors.DRAW
+            drawn[self.name](stage)
 
 
 def place_event(rng: np.random.Generator, name: str, start: int, end: int, place: Camera, left: bool) -> CityEvent:
-    """An event in one half of the picture that survives the crop, or, where it is too wide, across both.
+    """Place an event at random within the centre crop.
 
-    Small ones lie far back, and within a column of cells.
+    It lies in one half of the crop, or, if it is too wide, across both. A small one (`SMALL`) lies far back, and within
+    one column of cells of the feature map.
+
+    Args:
+        rng: source of everything random.
+        name: an anomaly class or a normal counterpart.
+        start, end: frames, half-open.
+        place: the camera's place.
+        left: the half of the picture.
     """
     event = CityEvent(name, start, end, 0.0, 0.0, place.size, int(rng.choice((-1, 1))), int(rng.integers(1 << 31)))
     if event.kind.placing == "open":
@@ -124,9 +142,8 @@ def place_event(rng: np.random.Generator, name: str, start: int, end: int, place
     x0, _, x1, y1 = event.box_at(start)
     column = int(rng.integers(0, 3) if left else rng.integers(4, 7))
     x = MARGIN + CELL * column + 0.5 - x0 + rng.uniform(0, CELL - 1 - (x1 - x0))
-    first = -(
-        -(place.wall + 2 - MARGIN) // CELL
-    )  # the first row of cells that begins on the ground, so that feet stand before it
+    # The first row of cells that begins on the ground, so that feet stand before the wall.
+    first = -(-(place.wall + 2 - MARGIN) // CELL)
     row = first if event.kind.placing == "wall" else int(rng.integers(first, first + 3))
     y = MARGIN + CELL * row - 0.5 - y1 - rng.uniform(0, 2)
     return replace(event, x=float(x), y=float(y))

@@ -1,7 +1,6 @@
-"""Where things happen in the generated city: cameras, each with a place of its own, and the people and vehicles that
-pass.
+"""The places of the generated city, each with its camera, and the people and vehicles that pass.
 
-Every place has a wall at the back, down to row `wall`, and ground before it on which anything may happen; so no place
+Every place has a wall at the back, down to row `wall`, and ground before it where anything may happen, so no place
 belongs to a class. Places differ in kind, colours, light, furniture and noise.
 """
 
@@ -21,6 +20,7 @@ __all__ = ["KINDS", "Camera", "camera", "city_passers"]
 KINDS = ("street", "square", "park", "shops", "yard", "underpass")
 ROADS = ("street", "shops", "yard")
 Walker = tuple[float, Callable[[np.ndarray, int], None]]
+"""The row of the feet, and a function that draws them on a canvas as in the frame of that number."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Camera:
     """A fixed camera.
 
     Attributes:
-        kind: of place.
-        background: (SIDE, SIDE, 3) float32, nobody in it.
-        wall: the row, pixels, where the ground begins.
-        size: of people at the wall, see `pipeline.data.synthetic.people`.
-        light: (3,) float32, by which all colours are multiplied.
-        noise: standard deviation, grey levels.
+        kind: of its place, one of KINDS.
+        background: (SIDE, SIDE, 3) float32, without people.
+        wall: the row where the ground begins, pixels.
+        size: scale of people at the wall, see `pipeline.data.synthetic.people`.
+        light: (3,) float32, factors of the three colours.
+        noise: standard deviation of the noise, grey levels.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class Camera:
     noise: float
 
     def size_at(self, y: float) -> float:
-        """The size of people whose feet are at row y: the nearer, the larger."""
+        """The scale of people whose feet are at row y: the nearer, the larger."""
         return self.size * (1 + 0.6 * (y - self.wall) / (SIDE - self.wall))
 
 
 def camera(seed: int, split: str, number: int) -> Camera:
-    """The camera of a number; those of the two splits are different ones."""
+    """The camera of a number. The two splits have different cameras."""
     rng = np.random.default_rng([seed, 3, ("train", "test").index(split), number])
     kind = KINDS[number % len(KINDS)]
     wall = int(rng.integers(98, 109))
@@ -74,7 +74,7 @@ def _tone(rng: np.random.Generator, low: float, high: float, spread: float = 14.
 
 
 def _back(canvas: np.ndarray, rng: np.random.Generator, kind: str, wall: int) -> None:
-    """What stands behind the ground, down to row `wall`."""
+    """Draw what stands behind the ground, down to row `wall`."""
     canvas[:wall] = _tone(rng, 125, 185)
     if kind in ("street", "square", "yard"):
         _houses(canvas, rng, wall)
@@ -149,7 +149,7 @@ def _stain(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
 
 
 def _furniture(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
-    """Lamps, benches, planters and bins."""
+    """Draw lamps, benches, planters and bins."""
     for _ in range(rng.integers(2, 6)):
         x, y = rng.uniform(0, SIDE), rng.uniform(wall + 6, SIDE - 6)
         kind = rng.integers(4)
@@ -169,8 +169,11 @@ def _furniture(canvas: np.ndarray, rng: np.random.Generator, wall: int) -> None:
 
 
 def city_passers(rng: np.random.Generator, place: Camera) -> list[Walker]:
-    """People and vehicles that go straight through the picture, each with the row of its feet, from the back to the
-    front."""
+    """People and vehicles that cross the picture in a straight line.
+
+    Returns:
+        (row of the feet, drawing function) of each, from the back to the front.
+    """
     found: list[Walker] = []
     for _ in range(rng.integers(1, 5)):
         found.append(_pedestrian(rng, place))

@@ -22,11 +22,15 @@ cached_camera = lru_cache(maxsize=64)(camera)
 
 @dataclass(frozen=True)
 class CitySpec(SyntheticSpec):
-    """How much of the city to render; see SyntheticSpec. The defaults are those of configs/synthetic_city.yaml.
+    """How much of the city to render. The defaults are those of configs/synthetic_city.yaml.
 
-    Every training camera sees as many normal as anomalous videos, and the anomalies of one in `GROUPS` classes: so
-    neither the place tells an anomaly, nor have two cameras of a group different labels, by which a validation split
-    could not be shared out.
+    Every training camera sees as many normal as anomalous videos, so the place does not tell an anomaly. The cameras
+    form `GROUPS` groups, each of which sees the anomalies of its own classes. All cameras of a group thus have the same
+    labels, so that a validation split can be carved from them.
+
+    Attributes:
+        train_cameras, test_cameras: number of cameras of each split.
+        others: as in SyntheticSpec.
     """
 
     classes: tuple[str, ...] = tuple(CITY_CLASSES)
@@ -55,7 +59,8 @@ class CitySpec(SyntheticSpec):
             else:
                 events = _untrimmed(rng, frames, self._anomalies(rng, name, i), self.classes, place)
             video_id = f"{split}_{name or 'Normal'}_{i:03d}"
-            yield CityScript(video_id, split, frames, events, seed, f"{split}-camera-{shot_by:02d}", self.seed, shot_by)
+            source = f"{split}-camera-{shot_by:02d}"
+            yield CityScript(video_id, split, frames, events, seed, source, city=self.seed, shot_by=shot_by)
 
     def _counterpart(self, i: int) -> str:
         return CITY_CLASSES[self.classes[i % len(self.classes)]].distractor
@@ -68,13 +73,12 @@ class CitySpec(SyntheticSpec):
         if split == "test":
             return (i + i // len(self.classes)) % self.test_cameras
         group = number % GROUPS if self.train_cameras >= GROUPS else 0
-        members = (
-            range(group, self.train_cameras, GROUPS) if self.train_cameras >= GROUPS else range(self.train_cameras)
-        )
+        step = GROUPS if self.train_cameras >= GROUPS else 1
+        members = range(group, self.train_cameras, step)
         return members[i % len(members)]
 
     def _anomalies(self, rng: np.random.Generator, name: str, i: int) -> list[str]:
-        """Those of a test video: none, one or two of its class, or, in one of three, one of another class as well."""
+        """The anomalies of a test video: none, one or two of its class, or, in every third, one each of two classes."""
         if not name:
             return []
         others = [other for other in self.classes if other != name]
@@ -85,7 +89,12 @@ class CitySpec(SyntheticSpec):
 
 @dataclass(frozen=True)
 class CityScript(Script):
-    """A video of the city, shot by camera `shot_by` of its split."""
+    """A video of the city.
+
+    Attributes:
+        city: seed of the cameras.
+        shot_by: number of its camera among those of its split.
+    """
 
     city: int
     shot_by: int
@@ -96,7 +105,7 @@ class CityScript(Script):
         light = place.light * np.float32(rng.uniform(0.92, 1.08))  # the hour of the day
         walkers = city_passers(rng, place)
         events = sorted(self.events, key=lambda event: event.y)
-        for index in range(self.frames):
+        for index in range(self.n_frames):
             canvas = place.background.copy()
             for _, walk in walkers:
                 walk(canvas, index)
@@ -108,7 +117,7 @@ class CityScript(Script):
 
 
 def _trimmed(rng: np.random.Generator, frames: int, name: str, place: Camera) -> tuple[CityEvent, ...]:
-    """One event over 50 to 80 % of the video; half of the videos hold a normal one beside it as well."""
+    """One event over 50 to 80 % of the video; in half of the videos a normal one happens beside it."""
     length = max(1, int(frames * rng.uniform(0.5, 0.8)))
     start = int(rng.integers(0, frames - length + 1))
     left = bool(rng.integers(2))
@@ -123,7 +132,7 @@ def _trimmed(rng: np.random.Generator, frames: int, name: str, place: Camera) ->
 def _untrimmed(
     rng: np.random.Generator, frames: int, anomalies: list[str], classes: tuple[str, ...], place: Camera
 ) -> tuple[CityEvent, ...]:
-    """Slots of an eighth of the video, an event within each: anomalies, normal counterparts, in one of five nothing."""
+    """Eight slots with an event each: the anomalies, and else a normal counterpart or, in one of five, nothing."""
     edges = np.linspace(0, frames, SLOTS + 1)
     slots = dict(zip(rng.choice(SLOTS, size=len(anomalies), replace=False).tolist(), anomalies, strict=True))
     events = []

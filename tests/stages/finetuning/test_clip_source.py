@@ -28,7 +28,7 @@ SAMPLING = {"segments": 4, "clip_frames": 6, "interval_frames": 5, "clips_per_se
 def source(nano):
     """Makes a ClipSource on rendered videos, with some number of decoders."""
     nano["train_sampling"]["views"] = 2
-    folder = Recipes(parse_experiment(nano)).manifest_folder()
+    folder = Recipes(parse_experiment(nano)).manifest_folder
     build_manifest(parse_experiment(nano), folder)
 
     def make(count: int = 2, **changes: object):

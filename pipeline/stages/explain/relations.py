@@ -1,0 +1,132 @@
+"""Where spatial reasoning looked: the relation of every cell to the cue, and the place of a cell in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache import FeatureStore
+from pipeline.config import Experiment, Preprocess
+from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.errors import PipelineError
+from pipeline.models.reduction import relation_map
+from pipeline.stages.common.feature_recipe import recipe_of
+from pipeline.stages.scoring.score import VideoScores, score_video
+from pipeline.stages.training.reduce import video_cue
+from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
+
+__all__ = ["VideoMaps", "cell_boxes", "check_choice", "relation_maps", "video_maps", "why_no_overlay"]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoMaps:
+    """The relation maps of all W windows of a video.
+
+    Attributes:
+        maps: (W, rows, columns) float32.
+        middles: (W,) int64, the frame in the middle of each window.
+    """
+
+    maps: np.ndarray
+    middles: np.ndarray
+
+
+def video_maps(
+    store: FeatureStore, namespace: str, video_id: str, experiment: Experiment, run: str, head_file: Path
+) -> VideoMaps:
+    """Eq. 5 of all windows of a cached video.
+
+    Raises:
+        FeatureMismatch: the head was trained on other features.
+        PipelineError: the head, or the features, have no maps; the message says why.
+    """
+    head = load_head(head_file)
+    check_features(head, head_file, recipe_of(store.record(namespace, video_id)), experiment)
+    scores = score_video(store, namespace, video_id, head, experiment.run(run).scoring)
+    rows, columns = store.reader(namespace, video_id).shape[2:4]
+    if missing := why_no_overlay(experiment, head, scores, rows, columns):
+        raise PipelineError(f"{video_id}: there are no relation maps: {missing}")
+    maps = relation_maps(store, namespace, video_id, head, range(len(scores.spans)))
+    return VideoMaps(maps, scores.spans.sum(axis=1) // 2)
+
+
+def relation_maps(
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int]
+) -> np.ndarray:
+    """Eq. 5 of n windows of a cached video, (n, H, W) float32, as the head's spatial reasoning computed it."""
+    reader = store.reader(namespace, video_id)
+    cue = video_cue(reader.cue()[0], head.standardizer)
+    with torch.inference_mode():
+        scale = head.module.scale(cue)
+    scaled_cue = cue if scale is None else scale * cue
+    found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
+    for number, window in enumerate(windows):
+        maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
+        if head.standardizer:
+            maps = head.standardizer.maps(maps)
+        relation = relation_map(
+            maps,
+            scaled_cue,
+            relation=head.settings.relation,
+            enhancement=head.settings.enhancement,
+            scale=scale,
+        )
+        found[number] = relation[0, 0].numpy()
+    return found
+
+
+def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:
+    """Where the cells of a feature map lie in the source picture.
+
+    Args:
+        width, height: of the picture, pixels.
+        preprocess: how it was scaled and cropped.
+        rows, columns: of the feature map.
+
+    Returns:
+        (rows x columns, 4) float64: x0, y0, x1, y1 in pixels of the picture.
+    """
+    geometry = crop_geometry(width, height, preprocess.short_side, preprocess.crop)
+    down, across = preprocess.crop / rows, preprocess.crop / columns
+    boxes = []
+    for row in range(rows):
+        for column in range(columns):
+            x0, y0 = geometry.from_crop(column * across, row * down)
+            x1, y1 = geometry.from_crop((column + 1) * across, (row + 1) * down)
+            boxes.append((x0, y0, x1, y1))
+    return np.array(boxes)
+
+
+def why_no_overlay(
+    experiment: Experiment, head: TrainedHead, scores: VideoScores, rows: int, columns: int
+) -> str | None:
+    """Why no relation map can be laid over the picture; None where it can."""
+    if scores.positions.shape[1] == 0:
+        return f"the head of this run ({head.settings.name}) has no spatial reasoning: it chooses no cells"
+    if (rows, columns) == (1, 1):
+        return "the features have a single position: they do not say where"
+    if experiment.features.test:
+        return "the features were imported: where their cells lie in the picture is not known"
+    return None
+
+
+def check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) -> None:
+    """Raise PipelineError unless the cells that scoring chose are the most related ones.
+
+    If they are not, the map shown is not the one that scoring chose by.
+
+    Args:
+        relations: (n, H, W).
+        positions: (n, k), the chosen cells of each map.
+        video_id: for the message.
+    """
+    for relation, chosen in zip(relations.reshape(len(relations), -1), positions, strict=True):
+        others = np.delete(relation, chosen)
+        if len(others) and others.max() > relation[chosen].min() + 1e-4:
+            raise PipelineError(
+                f"{video_id}: expected the chosen cells to have the largest relations, got another choice"
+            )

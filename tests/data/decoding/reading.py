@@ -1,0 +1,55 @@
+"""What the tests of decoding processes share: workers for small pictures, and ways to read their streams."""
+
+from __future__ import annotations
+
+from pipeline.data.decoding.pool import DecodeWorkers
+from pipeline.errors import DecodeError
+
+
+def small_workers(decoder: str, count: int = 1, timeout_s: float = 60.0) -> DecodeWorkers:
+    """Workers with one of the decoders in the folder `decoders`; pictures are 8 x 8."""
+    return DecodeWorkers(count, timeout_s, crop=8, short_side=8, decoder=f"decoders.{decoder}")
+
+
+class Frames:
+    """Keeps the value of every picture that it is given, and how often it was told to begin."""
+
+    def __init__(self) -> None:
+        self.values: list[int | None] = []
+        self.begun = 0
+
+    def begin(self):
+        self.values, self.begun = [], self.begun + 1
+
+    def take(self, times_s, pictured, pictures):
+        assert len(pictured) == len(pictures)
+        values = dict(zip(pictured, pictures[:, 0, 0, 0].tolist(), strict=True))
+        self.values += [values.get(position) for position in range(len(times_s))]
+
+
+def read_together(workers, jobs, most=8) -> list[list[int | None] | str]:
+    """What becomes of every job when all streams are read as they can be."""
+    received, errors = {}, {}
+    for number, stream in workers.readable(jobs):
+        try:
+            stream.advance(received.setdefault(number, Frames()), most)
+        except DecodeError as error:
+            errors[number] = str(error)
+    return [errors.get(number) or received[number].values for number in sorted(received)]
+
+
+def outcome(stream) -> int | str:
+    """The number of frames of a stream, or the error."""
+    try:
+        times, _ = stream.collect()
+    except DecodeError as error:
+        return str(error)
+    return len(times)
+
+
+def last_frame(n_frames: int) -> list[int]:
+    return [n_frames - 1]
+
+
+def every_third(n_frames: int) -> list[int]:
+    return list(range(0, n_frames, 3))
