@@ -130,6 +130,12 @@ SYNTHETIC = {
     "evaluation.threshold": Case(0.1, EVALUATION, "evaluation"),
     "evaluation.resamples": Case(50, EVALUATION, "evaluation"),
     "evaluation.bootstrap_seed": Case(1, EVALUATION, "evaluation"),
+    "events.upper": Case(0.01, EVALUATION, "evaluation"),
+    "events.lower_share": Case(0.9, EVALUATION),
+    "events.merge_gap_s": Case(5.0, EVALUATION),
+    "events.min_length_s": Case(1000.0, EVALUATION, "evaluation", base={"events": {"upper": 0.01}}),
+    "events.false_alarms_per_hour": Case(None, EVALUATION),
+    "events.by_class": Case({"anomaly": {"upper": 0.01}}, EVALUATION, "evaluation"),
     "selection.validation_share": Case(0.5, HEAD, "head", base=MORE_VIDEOS),
     "selection.seed": Case(1, HEAD, "selection", base=MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
     "runs": Case({"gig": {"head": {"lambda1": 0.3}}}, HEAD, "head"),
@@ -283,8 +289,8 @@ def content(recipes: Recipes, what: str) -> str:
     else:
         folder = recipes.evaluation_folder("gig")
         facts = json.loads((folder / "metrics.json").read_text())
-        figures = {key: facts[key] for key in ("auc", "ap", "mf1", "anomalous_frames", "figures")}
-        parts += [json.dumps(figures).encode(), (folder / "per_class.csv").read_bytes()]
+        metrics = {key: facts[key] for key in ("auc", "ap", "mf1", "anomalous_frames", "figures", "events")}
+        parts += [json.dumps(metrics).encode(), (folder / "per_class.csv").read_bytes()]
     assert parts
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
