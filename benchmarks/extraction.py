@@ -44,7 +44,7 @@ from cache import FeatureStore
 from pipeline.config import parse_experiment
 from pipeline.data.decoding.decode import iter_frames, iter_raw_frames, read_header
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.sampling import WindowAssembler, window_indices
+from pipeline.data.windows import WindowAssembler, window_indices
 from pipeline.models import backbone as backbone_module
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Maps

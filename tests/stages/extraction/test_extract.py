@@ -20,11 +20,11 @@ from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import parse_experiment
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.sampling import window_indices
+from pipeline.data.windows import window_indices
 from pipeline.errors import ManifestError
 from pipeline.models.backbone import build_backbone
-from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.digests import weights_identity
+from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.extraction.claims import Claims
 from pipeline.stages.extraction.feeding import ViewFeed
 from pipeline.stages.extraction.loop import Extractor
