@@ -1,9 +1,8 @@
-"""How long does the bootstrap over videos take, beside resampling by concatenation with scikit-learn?
+"""How long does the bootstrap over videos take, compared with resampling by concatenation with scikit-learn?
 
-Two sizes in one run. At the small one both ways are timed on the same draws and must agree; at the large one, the size
-of UCF-Crime's test split (290 videos, 1.1 million frames), only ours. Scores are random and all different, the worst
-case: real ones are smooth. The areas of one ranking are ROC AUC and both average precisions; `general` are all figures
-of one score a frame.
+At a small size both ways are timed on the same draws and must agree. At the size of UCF-Crime's test split (290 videos,
+1.1 million frames) only ours is timed. Scores are random and all different, which is the worst case: real ones are
+smooth. The small size computes ROC AUC and both average precisions, the large one all metrics of the anomaly score.
 
     python benchmarks/bootstrap.py
 """
@@ -12,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -23,11 +20,12 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import machine, write_result
 from pipeline.metrics import FrameMetrics, draw_weights, estimate
 
 
 def make(videos: int, frames: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Random scores of `frames` frames in all; half of the videos hold an anomaly over 15 % of their length."""
+    """Random scores of `frames` frames in total; half of the videos have an anomaly over 15 % of their length."""
     generator = np.random.default_rng(0)
     lengths = generator.multinomial(frames - videos, generator.dirichlet(np.ones(videos))) + 1
     scores, labels = {}, {}
@@ -41,7 +39,7 @@ def make(videos: int, frames: int) -> tuple[dict[str, np.ndarray], dict[str, np.
 
 
 def by_concatenation(scores: dict, labels: dict, weights: np.ndarray) -> np.ndarray:
-    """ROC AUC and both average precisions of every resample, (R, 3), as they are usually written."""
+    """ROC AUC and both average precisions of every resample, (R, 3), computed as they usually are."""
     names, rows = sorted(scores), []
     for column in weights.T:
         drawn = [name for name, count in zip(names, column, strict=True) for _ in range(int(count))]
@@ -70,10 +68,10 @@ def main() -> None:
 
     scores, labels = make(290, 1_100_000)
     start = time.monotonic()
-    figures = FrameMetrics(scores, labels)
-    estimate([figures], 290, resamples=1000, seed=0, needs=figures.NEEDS)
+    metrics = FrameMetrics(scores, labels)
+    estimate([metrics], 290, resamples=1000, seed=0, needs=metrics.NEEDS)
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        "machine": machine(),
         "small": {
             "videos": 100,
             "frames": 100_000,
@@ -90,8 +88,7 @@ def main() -> None:
             "general_s": round(time.monotonic() - start, 1),
         },
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, result)
     print(json.dumps(result, indent=1))
 
 

@@ -1,20 +1,19 @@
-"""How fast and how small is the cache, on feature maps that the real backbones made of real frames?
+"""How fast and how small is the cache, on feature maps that the real backbones make from real frames?
 
-Feature maps of TPN-R50 and tpn_tiny are made once of the same clips, then written and read in turns by this cache,
-zarr-python with its defaults, `.npy` and h5py (`cache.bench`). Ratios are within one turn. Also: the time to open a
-namespace of many videos lazily.
+Feature maps of TPN-R50 and tpn_tiny are made once from the same clips, then written and read alternately by this cache,
+zarr-python with its defaults, `.npy` and h5py (`cache.bench`). Ratios are within one round. The time to open a
+namespace of many videos lazily is measured too.
 
     python benchmarks/cache.py [--videos FOLDER] [--formats]
 
 Without a folder the clips are of the generated street scene. The weights of TPN-R50 are random unless a checkpoint is
-given: the share of zeros, which decides size and speed, then differs from that of trained weights, so it is reported
-beside the results.
+given. The share of zeros, on which size and speed depend, then differs from that of trained weights, so it is reported
+with the results.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -32,6 +31,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import write_result
 from cache import FeatureStore
 from cache.bench import Way, compare
 from pipeline.config import Preprocess, load_experiment
@@ -43,7 +43,7 @@ WINDOW, STRIDE = 6, 3  # of the test windows
 
 
 class FormatWay(Way):
-    """One choice of chunk, shard, order in a chunk and codec, by zarr-python, written in one assignment."""
+    """One choice of chunk, shard, order within a chunk and codec, written by zarr-python in one assignment."""
 
     def __init__(
         self, path: Path, chunk: int, codec: object, channel_first: bool = False, shard: int | None = None
@@ -52,7 +52,7 @@ class FormatWay(Way):
         self.chunk, self.shard, self.codec, self.channel_first = chunk, shard, codec, channel_first
 
     def write(self, maps: np.ndarray) -> None:
-        """Keep the maps."""
+        """Write the maps."""
         zarr.create_array(
             self.path,
             shape=maps.shape,
@@ -64,7 +64,7 @@ class FormatWay(Way):
         )[...] = maps
 
     def read(self) -> np.ndarray:
-        """All of them."""
+        """Read all maps."""
         return zarr.open_array(self.path, mode="r")[...]
 
 
@@ -84,7 +84,7 @@ FORMATS = {
 
 
 def fixture_videos(folder: Path) -> list[Path]:
-    """Videos of the default experiment, rendered."""
+    """The test videos of the default experiment, rendered."""
     experiment = load_experiment("configs/fixture.yaml")
     build_manifest(experiment, folder)
     manifest = load_manifest(experiment, folder)
@@ -92,7 +92,7 @@ def fixture_videos(folder: Path) -> list[Path]:
 
 
 def windows(videos: list[Path], count: int) -> np.ndarray:
-    """(count, 6, 224, 224, 3) uint8: consecutive windows, as many of every video."""
+    """Consecutive windows, the same number from each video, (count, 6, 224, 224, 3) uint8."""
     shape, clips = Preprocess(), []
     each = -(-count // min(4, len(videos)))
     for video in videos:
@@ -108,7 +108,7 @@ def windows(videos: list[Path], count: int) -> np.ndarray:
 
 
 def feature_maps(clips: np.ndarray, backbone: str, weights: str) -> np.ndarray:
-    """(T, 7, 7, 2048) float16."""
+    """The maps of T clips, (T, 7, 7, 2048) float16."""
     module = build_backbone(backbone, weights, seed=0)
     with torch.inference_mode():
         parts = [module(torch.from_numpy(clips[start : start + 8])).numpy() for start in range(0, len(clips), 8)]
@@ -116,7 +116,7 @@ def feature_maps(clips: np.ndarray, backbone: str, weights: str) -> np.ndarray:
 
 
 def seconds_to_open(videos: int) -> float:
-    """A lazy stack of so many small videos, from listing to array."""
+    """How long a lazy stack of so many small videos takes, from listing to array."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore.open(folder)
         for number in range(videos):
@@ -168,18 +168,15 @@ def main() -> None:
         }
         result["maps"][backbone] = facts
         print(f"{backbone}, {facts['weights']} weights, {facts['zeros']:.0%} zeros")
-        print(
-            "| way | write MB/s | read MB/s | bytes a clip | of raw | files | write | read |\n|---|---|---|---|---|---|---|---|"
-        )
+        print("| way | write MB/s | read MB/s | bytes per clip | of raw | files | write | read |")
+        print("|---|---|---|---|---|---|---|---|")
         for row in rows:
-            print(
-                f"| {row.way} | {row.write_mb_s:.0f} | {row.read_mb_s:.0f} | {row.bytes_per_clip:,} | {row.share_of_raw:.2f} | "
-                f"{row.files} | {row.write_ratio:.2f} | {row.read_ratio:.2f} |"
-            )
+            cells = [row.way, f"{row.write_mb_s:.0f}", f"{row.read_mb_s:.0f}", f"{row.bytes_per_clip:,}"]
+            cells += [f"{row.share_of_raw:.2f}", str(row.files), f"{row.write_ratio:.2f}", f"{row.read_ratio:.2f}"]
+            print(f"| {' | '.join(cells)} |")
     result["lazy"] = {"videos": options.lazy_videos, "seconds_to_open": round(seconds_to_open(options.lazy_videos), 2)}
     print(f"a namespace of {options.lazy_videos} videos is opened lazily in {result['lazy']['seconds_to_open']} s")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, result)
     print(f"written to {options.out}")
 
 

@@ -1,26 +1,27 @@
-"""How fast does the end-to-end stage train, against a plain loop? Both alternate in one run, on the same generated
-videos.
+"""How fast does the end-to-end stage train, compared with a plain loop?
 
-plain: mmaction2's module, the equations written out (X~ made, cosines of it), float32, videos decoded in the loop.
+Both run alternately on the same generated videos:
+
+plain: mmaction2's module, the equations written out (X~ in full and its cosines), float32, videos decoded in the loop.
 ours:  what `gig finetune` runs: fast form, reduction without X~, decoding ahead in worker processes.
 
     python benchmarks/finetune.py --backbone tpn_tiny --bags 16 --repeats 3
 
 writes benchmarks/results/finetune_<backbone>_<device>.json. --checkpointing adds ours with activations computed twice.
-On a GPU there is also the peak of each way's memory, its weights and optimiser's state included and those of the others
-not.
+On a GPU the peak memory of each way is reported too, with its own weights and optimiser state but not those of the
+other ways.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +31,10 @@ from torch.nn.functional import binary_cross_entropy, cosine_similarity
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.config import Run, parse_experiment
+from benchmarks.results_file import command_line, write_result
+from pipeline.config import Experiment, Run, parse_experiment
 from pipeline.data.decoding.decode import iter_frames
+from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips
 from pipeline.models.backbone import build_backbone
@@ -43,7 +46,7 @@ from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.finetuning.clips import Ahead, ClipSource
 from pipeline.stages.finetuning.optimisation import accumulate, make_optimizer
 
-CLASSES = 3
+CLASSES, CLIPS = 3, 8  # clips per bag
 
 
 def plain_loss(maps: torch.Tensor, head: torch.nn.Module, label: torch.Tensor, run: Run) -> torch.Tensor:
@@ -66,9 +69,11 @@ def plain_loss(maps: torch.Tensor, head: torch.nn.Module, label: torch.Tensor, r
 
 
 class Plain:
-    """The loop that one would write first."""
+    """The straightforward loop."""
 
-    def __init__(self, experiment, manifest: Manifest, labels: dict[str, torch.Tensor], device: torch.device) -> None:
+    def __init__(
+        self, experiment: Experiment, manifest: Manifest, labels: dict[str, torch.Tensor], device: torch.device
+    ) -> None:
         self.experiment, self.manifest, self.labels, self.device = experiment, manifest, labels, device
         settings = experiment.backbone
         self.network = build_backbone(settings.name, settings.weights)
@@ -98,15 +103,15 @@ class Plain:
 
 
 class Ours:
-    """The same passes by the parts that `gig finetune` is made of."""
+    """The same passes with the parts of `gig finetune`."""
 
     def __init__(
         self,
-        experiment,
+        experiment: Experiment,
         manifest: Manifest,
         labels: dict[str, torch.Tensor],
         device: torch.device,
-        workers,
+        workers: DecodeWorkers,
         checkpointing: bool,
     ) -> None:
         self.experiment, self.labels = experiment, labels
@@ -141,73 +146,90 @@ class Ours:
 
 
 def allocated(device: torch.device) -> int:
-    """Bytes of a GPU in use, from where its peak is counted from now on; 0 for a CPU."""
+    """Bytes of a GPU in use, from which its peak counts anew; 0 for a CPU."""
     if device.type != "cuda":
         return 0
     torch.cuda.reset_peak_memory_stats(device)
     return torch.cuda.memory_allocated(device)
 
 
-def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
-    """Clips per second of both ways, alternating, the first pass of each not counted."""
-    weights = "bundled" if arguments.backbone == "tpn_tiny" else "random"
+def settings(arguments: argparse.Namespace, unfrozen: str) -> Experiment:
+    """An experiment that fine-tunes these parts of the backbone on generated videos."""
     dataset = {
         "adapter": "synthetic",
         "name": "bench",
         "classes": ["Explosion", "Fighting", "Accident"],
-        "test_normal": 1,
-    }
-    dataset |= {
         "train_normal": arguments.bags - 3,
         "train_per_class": 1,
+        "test_normal": 1,
         "test_anomalous": 1,
         "train_frames": [60, 80],
         "test_frames": [20, 20],
     }
-    data = {"experiment": "bench", "dataset": dataset, "backbone": {"name": arguments.backbone, "weights": weights}}
-    data["finetune"] = {
+    finetune = {
         "enabled": True,
         "unfreeze": unfrozen,
         "precision": arguments.precision,
         "backbone_learning_rate": 1e-5,
     }
-    data["machine"] = {"device": arguments.device, "finetune_bags": arguments.bags_at_once}
-    experiment, device = parse_experiment(data), pick_device(arguments.device)
+    weights = "bundled" if arguments.backbone == "tpn_tiny" else "random"
+    return parse_experiment(
+        {
+            "experiment": "bench",
+            "dataset": dataset,
+            "backbone": {"name": arguments.backbone, "weights": weights},
+            "finetune": finetune,
+            "machine": {"device": arguments.device, "finetune_bags": arguments.bags_at_once},
+        }
+    )
+
+
+def time_epochs(
+    makers: dict[str, Callable[[], Plain | Ours]], video_ids: list[str], repeats: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Clips per second of every repeated epoch, and peak bytes on a GPU, of each way; the first epoch is a warm-up."""
+    ways, resident, peaks = {}, {}, {}
+    for name, make in makers.items():
+        before = allocated(device)
+        ways[name] = make()
+        resident[name] = allocated(device) - before
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats + 1):
+        for name, way in ways.items():
+            others = allocated(device) - resident[name]
+            started = time.perf_counter()
+            way.epoch(video_ids, number)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+                peaks[name] = torch.cuda.max_memory_allocated(device) - others
+            if number:
+                rates[name].append(len(video_ids) * CLIPS / (time.perf_counter() - started))
+    return rates, peaks
+
+
+def measure(arguments: argparse.Namespace, unfrozen: str, folder: Path) -> dict:
+    """The speed of all ways with these parts of the backbone trained."""
+    experiment, device = settings(arguments, unfrozen), pick_device(arguments.device)
     if not (folder / "manifest").is_dir():
         build_manifest(experiment, folder / "manifest")
     manifest = load_manifest(experiment, folder / "manifest")
     entries = manifest.split("train")
     labels = {v.video_id: torch.from_numpy(manifest.video_labels(v)) for v in entries}
-    video_ids = [v.video_id for v in entries]
     with experiment_workers(experiment) as workers:
         ours = partial(Ours, experiment, manifest, labels, device, workers)
-        makers = {
+        makers: dict[str, Callable[[], Plain | Ours]] = {
             "plain": partial(Plain, experiment, manifest, labels, device),
             "ours": partial(ours, checkpointing=False),
         }
-        makers |= {"ours_checkpointing": partial(ours, checkpointing=True)} if arguments.checkpointing else {}
-        ways, resident, peaks = {}, {}, {}
-        for name, make in makers.items():
-            before = allocated(device)
-            ways[name] = make()
-            resident[name] = allocated(device) - before
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(arguments.repeats + 1):
-            for name, way in ways.items():
-                others = allocated(device) - resident[name]
-                started = time.perf_counter()
-                way.epoch(video_ids, number)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                    peaks[name] = torch.cuda.max_memory_allocated(device) - others
-                if number:
-                    rates[name].append(len(video_ids) * 8 / (time.perf_counter() - started))
-    batch = experiment.finetune.batch_bags
+        if arguments.checkpointing:
+            makers["ours_checkpointing"] = partial(ours, checkpointing=True)
+        rates, peaks = time_epochs(makers, [v.video_id for v in entries], arguments.repeats, device)
+    clips_per_step = CLIPS * experiment.finetune.batch_bags
     ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["plain"], strict=True)]
     return {
         "unfreeze": unfrozen,
         "clips_per_s": {name: round(statistics.median(values), 3) for name, values in rates.items()},
-        "steps_per_s": {name: round(statistics.median(values) / (8 * batch), 4) for name, values in rates.items()},
+        "steps_per_s": {name: round(statistics.median(values) / clips_per_step, 4) for name, values in rates.items()},
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(value, 3) for value in ratios],
         "peak_gpu_bytes": peaks or None,
@@ -234,20 +256,18 @@ def main() -> None:
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
     )
     result = {
-        "command": f"python benchmarks/finetune.py {' '.join(sys.argv[1:])}".strip(),
+        "command": command_line(),
         "machine": machine,
         "torch": torch.__version__,
         "backbone": arguments.backbone,
         "bags": arguments.bags,
-    }
-    result |= {
         "precision": arguments.precision,
         "bags_at_once": arguments.bags_at_once,
         "checkpointing": arguments.checkpointing,
+        "lines": lines,
     }
     out = arguments.out or Path(__file__).parent / "results" / f"finetune_{arguments.backbone}_{device.type}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result | {"lines": lines}, indent=1) + "\n", encoding="utf-8")
+    write_result(out, result)
     print(out.read_text(encoding="utf-8"))
 
 

@@ -1,10 +1,9 @@
-"""Does the GIG + SR head find anomalies on data seeds that played no part in making anything, and does fine-tuning
-help?
+"""Does the GIG + SR head find anomalies on data seeds not used during development, and does fine-tuning help?
 
-For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks, beside two controls:
-the head trained on permuted video labels (chance is 0.5), and the untrained score, the length of the pattern vector.
-Where the configuration fine-tunes, its figures stand beside those of the frozen stage. Prints a line a seed and writes
-all as JSON.
+For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks. There are two
+controls: the head trained on permuted video labels (chance is 0.5), and the score of nothing trained, the length of the
+pattern vector. Where the configuration fine-tunes, there are also the metrics of the fine-tuned stage. Prints one line
+per seed and writes all as JSON.
 
     python benchmarks/fixture_seeds.py --seeds 101 102 103 --permutations 10
     python benchmarks/fixture_seeds.py --config configs/fixture_finetune.yaml --permutations 0 --out <file>
@@ -25,6 +24,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import write_result
 from pipeline.config import load_experiment
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.evaluation.summary import read_summary
@@ -32,7 +32,7 @@ from tasks import EvaluateAll
 
 
 def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str, dict]:
-    """All runs of one data seed: {run: line of the summary}."""
+    """All runs of one data seed: run -> its line of the summary."""
     data = base | {
         "experiment": f"{base['experiment']}-seed-{seed}",
         "dataset": base["dataset"] | {"seed": seed},
@@ -90,8 +90,7 @@ def main() -> None:
     }
     if all("auc_finetuned" in line for line in lines):
         result["auc_mean_finetuned"] = statistics.mean(line["auc_finetuned"] for line in lines)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, result)
     print(f"mean AUC {result['auc_mean']:.3f}, lowest {result['auc_min']:.3f}; written to {options.out}")
 
 

@@ -1,4 +1,4 @@
-"""What a CUDA GPU could do, and what it does."""
+"""The speed that a CUDA GPU can reach, and what it spends its time on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a matrix product (8192, 8192, 8192): what the card gives in a precision."""
+    """FLOP/s of a matrix product (8192, 8192, 8192), about the most that the GPU reaches in a precision."""
     side, repeats = 8192, 10
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
@@ -24,10 +24,11 @@ def ceiling(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def kernels(run: Callable[[], object]) -> dict:
-    """Where the time of a call goes on a GPU: the kernels' time over the call's, and of it every kernel's share, the
-    largest 20.
+    """Where the time of a call goes on a GPU.
 
-    Kernels that ran side by side count each, so `busy_share` can be above 1.
+    Returns:
+        busy_share, the kernels' time over that of the call; share_by_kernel, of the 20 kernels with the largest shares;
+        and the number of calls. Kernels that run side by side count each, so `busy_share` can be above 1.
     """
     activities = [torch.profiler.ProfilerActivity.CUDA]
     start = time.monotonic()

@@ -1,19 +1,19 @@
 """How much is saved by training a frozen head on reduced bags?
 
-Two ways to train the GIG head on one cache of maps (videos x 2 views x 8 segments x 7 x 7 x 2048, float16, synthetic
+Three ways to train the GIG head on one cache of maps (videos x 2 views x 8 segments x 7 x 7 x 2048, float16, synthetic
 values):
 
-- plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ made in
-  full), forward and backward;
+- plain: every step reads the maps of its bags from the cache and computes the literal equations on them (X~ in full),
+  forward and backward;
 - reduced: `reduce_bags` once, then `fit_head`, as the pipeline does for one run; the runs of an ablation share the
   reduction;
-- stacked: `reduce_bags` once, then `fit_jointly` of 32 settings of the lambdas, as `gig ablate` does; a run's share is
-  a 32nd.
+- stacked: `reduce_bags` once, then `fit_jointly` of 32 settings of the lambdas, as `gig ablate` does; each run is
+  charged a 32nd.
 
-The ways alternate, each in a process of its own on one thread, whose peak memory is noted, and medians over the repeats
-are given. Times are CPU seconds of that process, so that other work on the machine counts as little as it can, from the
-moment torch's optimisers are imported. The plain way is measured over some steps and multiplied to all steps of the
-epochs; the others are run in full. `benchmarks/sweep.py` times `gig ablate` as a whole.
+The ways alternate, each in a separate process on one thread, and medians over the repeats are reported, with the peak
+memory. Times are CPU seconds of that process after torch's optimisers are imported, so that other work on the machine
+matters little. The plain way is measured over some steps and extrapolated to all steps of the epochs; the others run in
+full. `benchmarks/sweep.py` times `gig ablate` as a whole.
 
     python benchmarks/head_training.py --videos 128 --epochs 100 --plain-steps 16 --repeats 5
 """
@@ -37,6 +37,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import write_result
 from cache import FeatureStore
 from pipeline.config import Run
 from pipeline.models.heads.gig import GIGHead
@@ -49,7 +50,7 @@ STACK = 32
 
 
 def fill(folder: Path, videos: int) -> None:
-    """A cache of half-sparse maps."""
+    """Write a cache of maps of which half of the values are zero."""
     store, generator = FeatureStore.open(folder), np.random.default_rng(0)
     for number in range(videos):
         shape = {"views": VIEWS, "rows": SIDE, "columns": SIDE, "channels": CHANNELS, "frames_per_clip": 6}
@@ -61,7 +62,7 @@ def fill(folder: Path, videos: int) -> None:
 
 
 def labels_of(videos: int) -> torch.Tensor:
-    """Half of the videos normal, the others of the classes in turn."""
+    """Labels (videos, 1 + C): half of the videos are normal, the others of the classes in turn."""
     labels = torch.zeros(videos, 1 + CLASSES)
     for i in range(videos):
         labels[i, 0 if i % 2 == 0 else 1 + (i // 2) % CLASSES] = 1
@@ -69,7 +70,7 @@ def labels_of(videos: int) -> torch.Tensor:
 
 
 def plain(folder: Path, steps: int) -> dict:
-    """Seconds of a step of the literal equations on maps read from the cache."""
+    """Seconds per step of the literal equations on maps read from the cache."""
     store, generator = FeatureStore.open(folder), torch.Generator().manual_seed(0)
     ids = sorted(store.video_ids("maps"))
     labels, head = labels_of(len(ids)), GIGHead(CHANNELS, CLASSES).train()
@@ -96,7 +97,7 @@ def plain(folder: Path, steps: int) -> dict:
 
 
 def reduced(folder: Path, epochs: int) -> dict:
-    """Seconds of the pipeline's way, in full."""
+    """Seconds of the pipeline's way for one run."""
     store = FeatureStore.open(folder)
     ids = sorted(store.video_ids("maps"))
     run = Run.model_validate({"head": {"k": K}, "training": {"epochs": epochs}})
@@ -109,7 +110,7 @@ def reduced(folder: Path, epochs: int) -> dict:
 
 
 def stacked(folder: Path, epochs: int) -> dict:
-    """Seconds of many settings trained as one, and of a run of them."""
+    """Seconds of many settings trained jointly."""
     store = FeatureStore.open(folder)
     ids = sorted(store.video_ids("maps"))
     runs = [
@@ -171,14 +172,9 @@ def main() -> None:
         "run_with_its_reduction": plain_s / (alone_["reduction_s"] + alone_["epochs_s"]),
         "run_of_a_stack_with_its_share_of_the_reduction": plain_s * STACK / (stack["reduction_s"] + stack["epochs_s"]),
     }
-    document |= {
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-    }
-    document["load_before"] = os.getloadavg()[0]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    document["machine"] = platform.processor() or platform.machine()
+    document |= {"cores": os.cpu_count(), "torch": torch.__version__, "load_before": os.getloadavg()[0]}
+    write_result(options.out, document)
     print(json.dumps(document, indent=1))
 
 

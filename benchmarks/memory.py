@@ -1,10 +1,10 @@
-"""How much memory does a long video take, from the file to its scores, besides the model?
+"""How much memory does a long video need, from the file to its scores, in addition to the model?
 
-A stub stands in for the backbone (its frames are corners of the pictures, its maps of full size, 7 x 7 x 2048), so that
-what is measured is decoding, resizing, batching, writing and scoring. For every length a process of its own extracts
-one H.264 video at the paper's windows (6 frames, every 3) and scores it. A long video is a short one many times over:
-the packets repeated, their times shifted. What counts is the peak of the process above what it held before the video
-was opened, and the whole of the decoders' processes beside it.
+A stub replaces the backbone (it keeps the corners of the pictures, and its maps have the full size, 7 x 7 x 2048), so
+the measurement covers decoding, resizing, batching, writing and scoring. For every length a separate process extracts
+one H.264 video with the paper's windows (6 frames, every 3) and scores it. A long video is a short one repeated: the
+same packets with shifted times. Reported are the peak of the process above what it held before the video was opened,
+and all memory of the decoders' processes.
 
     python benchmarks/memory.py --size 1920x1080 --frames 10000 100000
 """
@@ -41,7 +41,7 @@ CLASSES, SHORT_FRAMES, BITS_PER_PIXEL = ("a", "b", "c"), 250, 0.13
 
 
 class Stub(torch.nn.Module):
-    """In place of a backbone: maps of full size whose level follows the frames."""
+    """Replaces a backbone: maps of full size whose level follows the frames."""
 
     name, channels, weights_sha256 = "stub", 2048, "stub"
 
@@ -60,14 +60,14 @@ class Stub(torch.nn.Module):
 
 
 def experiment(folder: Path) -> Experiment:
-    """Windows of the paper on a CPU, everything in the folder."""
+    """The paper's windows on a CPU, with all outputs in the folder."""
     paths = Paths(output=str(folder / "out"), cache=str(folder / "cache"))
     fixture = load_experiment(Path(__file__).parent.parent / "configs/fixture.yaml")
     return fixture.model_copy(update={"paths": paths, "test_sampling": TestSampling()})
 
 
 def long_video(path: Path, width: int, height: int, frames: int) -> None:
-    """A video of so many frames, of which every `SHORT_FRAMES` are the same."""
+    """Write a video of so many frames that repeats after `SHORT_FRAMES`."""
     short = path.with_name(f"short-{path.name}")
     make_video(short, width, height, min(frames, SHORT_FRAMES), BITS_PER_PIXEL)
     with av.open(str(short)) as source, av.open(str(path), "w") as target:
@@ -86,12 +86,12 @@ def long_video(path: Path, width: int, height: int, frames: int) -> None:
 
 
 def peak(process: int | str = "self") -> int:
-    """The most bytes that a process has held."""
+    """Peak memory of a process, bytes."""
     return int(re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())[1]) * 1024
 
 
 def one(video: Path, folder: Path) -> dict:
-    """Extract and score a video in this process; what it took."""
+    """Extract and score a video in this process; returns the memory and time that it took."""
     settings = experiment(folder)
     store, extractor = FeatureStore.open(settings.paths.cache), Extractor(settings, Stub())
     before, started = peak(), time.monotonic()
@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="1920x1080", help="Width x height.")
     parser.add_argument("--frames", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--video", type=Path, help="For the processes of their own.")
+    parser.add_argument("--video", type=Path, help="Measure this one video in this process.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/memory.json"))
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))

@@ -1,18 +1,17 @@
-"""How far are features from float32's, and how long do they take, by precision and with plain or fused kernels?
+"""How far are features from those in float32, and how long do they take, by precision and kind of kernel?
 
-Features of mmaction2's module in float32 on the same device are the reference; weights are random, pictures are coarse
+The reference are features of mmaction2's module in float32 on the same device. Weights are random, pictures are coarse
 noise.
 
     python benchmarks/precision.py --device cuda
 
-prints and writes benchmarks/results/precision_<device>.json. Fused kernels exist on CUDA alone; half precisions on a
-CPU may be emulated, which is slow.
+prints and writes benchmarks/results/precision_<device>.json. Fused kernels exist only on CUDA. Half precisions on a CPU
+may be emulated, which is slow.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from torch.nn.functional import cosine_similarity
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import command_line, write_result
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_convolution import FastConvolution
 from pipeline.models.fast_tpn import FastTPN
@@ -33,17 +33,17 @@ from pipeline.stages.extraction.engine import _exact
 
 
 def everywhere(convolution: FastConvolution, maps: torch.Tensor) -> bool:
-    """Fused kernels in every precision; extraction has them in bfloat16 alone."""
+    """Use fused kernels in every precision; extraction uses them only in bfloat16."""
     return convolution.groups == 1
 
 
 def nowhere(convolution: FastConvolution, maps: torch.Tensor) -> bool:
-    """Plain kernels."""
+    """Use plain kernels."""
     return False
 
 
 def milliseconds(call: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor, repeats: int) -> float:
-    """The median of some calls after two that warm up."""
+    """The median time of some calls, after two warm-up calls."""
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
@@ -59,7 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="tpn_slowonly_r50", choices=["tpn_slowonly_r50", "tpn_tiny"])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--clips", type=int, default=32, help="Of consecutive frames; three times as many frames.")
+    parser.add_argument(
+        "--clips", type=int, default=32, help="Clips of consecutive frames; there are three times as many frames."
+    )
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16", "float16"])
     options = parser.parse_args()
@@ -92,7 +94,7 @@ def main() -> None:
                     )
                     print(lines[-1], flush=True)
     document = {
-        "command": f"python benchmarks/precision.py {' '.join(sys.argv[1:])}".strip(),
+        "command": command_line(),
         "backbone": options.backbone,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
@@ -101,7 +103,7 @@ def main() -> None:
         "lines": lines,
     }
     out = Path(__file__).parent / "results" / f"precision_{device.type}.json"
-    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_result(out, document)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What could a head see? A linear probe with strong labels, on what each reduction of an ablation keeps.
+"""What could a head see? A linear probe with strong labels, on the vectors that each reduction of an ablation keeps.
 
 Weakly supervised heads know the labels of whole training videos. This probe (ridge regression on standardized vectors)
-is fitted to the same training videos but told which of their segments show the anomaly, from `boxes.csv`, and judged on
-the windows of the test videos. Its penalty is chosen on held-out training cameras. Where it is near 0.5, the features
-say little of the anomaly that a linear layer could use. For the reductions that choose cells, the share of test windows
-whose anomaly lies in a chosen cell is given for every class.
+is fitted to the same training videos, but knows from `boxes.csv` which of their segments show the anomaly. It is judged
+on the windows of the test videos, and its penalty is chosen on held-out training cameras. Where its AUC is near 0.5,
+the features say little about the anomaly that a linear layer could use. For reductions that choose cells, the share of
+test windows whose anomaly lies in a chosen cell is given for every class.
 
     python benchmarks/probe.py --config configs/ablations/synthetic_city.yaml
 
-after `gig ablate` with the same file, whose reduced features it reads. It is a diagnosis with the truth and chooses
-nothing for the heads.
+runs after `gig ablate` with the same file, whose reduced features it reads. It is a diagnosis that uses the ground
+truth, and chooses nothing for the heads.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import write_result
 from cache import FeatureStore
 from pipeline.config.ablation import Setting, load_ablation
 from pipeline.data.manifest import Manifest
@@ -43,19 +44,25 @@ ALPHAS = (1e2, 1e3, 1e4, 1e5)
 
 @dataclass(frozen=True)
 class Windows:
-    """Vectors (N, D), the truth (N, C) bool, and the videos' ids (N,)."""
+    """N windows.
+
+    Attributes:
+        vectors: (N, D).
+        truth: (N, C) bool, the classes that each shows.
+        videos: (N,) ids of their videos.
+    """
 
     vectors: np.ndarray
     truth: np.ndarray
     videos: np.ndarray
 
     def of(self, chosen: np.ndarray) -> Windows:
-        """Some of them, (N,) bool."""
+        """The windows where `chosen`, (N,) bool, is true."""
         return Windows(self.vectors[chosen], self.truth[chosen], self.videos[chosen])
 
 
 def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> Windows:
-    """The segments of all views of the training videos; one is anomalous where any of its frames has a box."""
+    """The segments of all views of the training videos; one is anomalous if any of its frames has a box."""
     store, namespace = FeatureStore.open(setting.experiment.paths.cache), recipes.namespace("train")
     boxes: dict[str, dict[int, str]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
@@ -76,7 +83,7 @@ def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> 
 
 
 def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tuple[Windows, dict[str, list[bool]]]:
-    """The windows of the test videos with the truth at their middle frames; and hits of the chosen cells by class."""
+    """The windows of the test videos with the classes of their middle frames, and class -> hits of chosen cells."""
     store, namespace = FeatureStore.open(setting.experiment.paths.cache), recipes.namespace("test")
     folder = recipes.reduced_folder(setting.runs[0], "test")
     cells = anomaly_cells(setting.experiment, manifest)
@@ -98,13 +105,12 @@ def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tupl
 
 
 def probe(training: Windows, test: Windows, cameras: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """AUC of the test windows: an anomaly or not; and every class, by a probe of its own, against windows without an
-    anomaly."""
+    """AUC on the test windows: of anomaly in general, and of each class, by its own probe, against normal windows."""
     found = {"auc": _judged(training, test, cameras, training.truth.any(axis=1), test.truth.any(axis=1))}
     for c, label in enumerate(classes):
-        kept = [windows.truth[:, c] | ~windows.truth.any(axis=1) for windows in (training, test)]
-        parts = training.of(kept[0]), test.of(kept[1])
-        found[label] = _judged(*parts, cameras[kept[0]], *(part.truth[:, c] for part in parts))
+        kept_training, kept_test = (windows.truth[:, c] | ~windows.truth.any(axis=1) for windows in (training, test))
+        some, unseen = training.of(kept_training), test.of(kept_test)
+        found[label] = _judged(some, unseen, cameras[kept_training], some.truth[:, c], unseen.truth[:, c])
     return {name: round(value, 3) for name, value in found.items()}
 
 
@@ -144,7 +150,7 @@ def main() -> None:
         lines[setting.name] = line
         print(setting.name, json.dumps(line), flush=True)
     document = {"command": f"python benchmarks/probe.py --config {options.config}", "reductions": lines}
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, document)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long does it take to see that everything is extracted already?
+"""How long does it take to find out that everything is extracted already?
 
 Two thousand copies of a tiny video are listed in a CSV data set, and their features (of the smallest shape there is)
-are put into the cache, with records as the extraction writes them. Then the clock runs, in a fresh process each time:
-for Luigi's question, whether the shard of the features is complete, and for the extraction itself, which compares every
-record with its file.
+are put into the cache, with records like those of the extraction. Then two things are timed, each in a fresh process:
+Luigi's question whether the features' shard is complete, and the extraction itself, which compares every record with
+its file.
 
     python benchmarks/recognise.py
 
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -31,6 +29,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import command_line, machine, write_result
 from cache import FeatureStore
 from pipeline.config import load_experiment
 from pipeline.data.decoding.decode import content_sha256
@@ -55,15 +54,17 @@ if question == "task":
 else:
     recipes = Recipes(load_experiment(config))
     manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
-    facts = manifest.split("test"), recipes.namespace("test"), recipes.quarantine
-    report = pipeline.stages.extraction.extract.extract_split(recipes.experiment, manifest, "test", *facts)
-    assert len(report.cached) == len(manifest.split("test")), report
+    videos, namespace = manifest.split("test"), recipes.namespace("test")
+    report = pipeline.stages.extraction.extract.extract_split(
+        recipes.experiment, manifest, "test", videos, namespace, recipes.quarantine
+    )
+    assert len(report.cached) == len(videos), report
 print(time.monotonic() - start)
 """
 
 
 def make_data_set(folder: Path, videos: int) -> Path:
-    """A CSV data set of copies of one video, and its configuration's path."""
+    """Write a CSV data set of copies of one video; returns the path of its configuration."""
     (folder / "data").mkdir()
     first = folder / "data" / "v0000.mp4"
     with av.open(str(first), "w") as container:
@@ -101,7 +102,7 @@ def make_data_set(folder: Path, videos: int) -> Path:
 
 
 def commit(config: Path, namespace: str, weights: str, sha256: str, video_id: str) -> None:
-    """Put features of one window into the cache, as if they had been extracted."""
+    """Put the features of one window into the cache, as if they had been extracted."""
     experiment = load_experiment(config)
     facts = (experiment.dataset.root / f"{video_id}.mp4").stat()
     source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "sha256": sha256, "decoded_frames": 6}
@@ -114,7 +115,7 @@ def commit(config: Path, namespace: str, weights: str, sha256: str, video_id: st
 
 
 def main() -> None:
-    """Build, ask, write."""
+    """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -140,13 +141,13 @@ def main() -> None:
             ]
             seconds[question] = [round(float(run.stdout.split()[-1]), 3) for run in runs]
     document = {
-        "command": f"python benchmarks/recognise.py {' '.join(sys.argv[1:])}".strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "command": command_line(),
+        "machine": machine(),
         "videos": options.videos,
         "seconds": seconds,
         "median_s": {question: statistics.median(values) for question, values in seconds.items()},
     }
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, document)
     print(json.dumps(document, indent=1))
 
 

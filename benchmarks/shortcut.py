@@ -1,9 +1,8 @@
-"""Frozen and fine-tuned, on real clips, beside what the files alone give away: a forest that sees width, height, fps
-and bytes.
+"""Frozen and fine-tuned heads on real clips, compared with a forest that sees only width, height, fps and bytes.
 
-Clips collected from the web differ in format by class, so a figure means something only above that of the forest. DATA
-is a folder with a videos.csv (docs/own-videos.md) whose test videos carry labels of whole videos; its split should be
-by source.
+Clips collected from the web differ in format by class, so a metric means something only above that of the forest. DATA
+is a folder with a videos.csv (docs/own-videos.md) whose test videos have labels of whole videos; it should be split by
+source.
 
     python benchmarks/shortcut.py DATA --classes Fighting --seeds 0 1 2
 
@@ -19,6 +18,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import luigi
@@ -30,21 +30,24 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.results_file import write_result
 from pipeline.config import load_experiment
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
 from tasks import EvaluateAll
 
 
 def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[float]]:
-    """AUC of whole videos of forests on the files' properties: on the test split, and over five folds by source of all
-    videos."""
+    """Video-level AUC of forests on the properties of the files, one value per draw.
 
-    def table(entries) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([[v.width, v.height, v.fps, v.bytes] for v in entries]), np.array(
-            [bool(v.labels) for v in entries]
-        )
+    Returns:
+        The AUCs on the test split, and those over five folds of all videos, split by source.
+    """
+
+    def table(entries: Sequence[VideoEntry]) -> tuple[np.ndarray, np.ndarray]:
+        properties = np.array([[v.width, v.height, v.fps, v.bytes] for v in entries])
+        return properties, np.array([bool(v.labels) for v in entries])
 
     features, labels = table(manifest.split("train"))
     unseen, truth = table(manifest.split("test"))
@@ -66,8 +69,7 @@ def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[
 
 
 def run_seed(arguments: argparse.Namespace, seed: int) -> tuple[dict, Manifest]:
-    """MetricFunction of one seed of training and fine-tuning, by stage, and the manifest with the labels of whole test
-    videos."""
+    """Metrics of one seed of training and fine-tuning by stage, and the manifest with ground truth of whole videos."""
     base = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
     dataset = {"adapter": "csv", "name": arguments.data.name, "root": str(arguments.data), "classes": arguments.classes}
     data = base | {"experiment": f"shortcut-{seed}", "dataset": dataset | {"whole_video_anomalous": True}}
@@ -85,8 +87,8 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> tuple[dict, Manifest]:
     recipes = Recipes(load_experiment(config))
     line: dict = {"seed": seed}
     for run, of_stage in recipes.lines:
-        figures = json.loads((of_stage.evaluation_folder(run) / "metrics.json").read_text(encoding="utf-8"))["figures"]
-        line[of_stage.stage] = {name: figures[name] for name in ("video_auc", "frame_auc")}
+        metrics = json.loads((of_stage.evaluation_folder(run) / "metrics.json").read_text(encoding="utf-8"))["figures"]
+        line[of_stage.stage] = {name: metrics[name] for name in ("video_auc", "frame_auc")}
     line["finetune"] = json.loads((recipes.finetune_folder / "facts.json").read_text(encoding="utf-8"))
     return line, load_manifest(recipes.experiment, recipes.manifest_folder, truth=True)
 
@@ -96,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--classes", nargs="+", required=True)
-    parser.add_argument("--config", default="configs/fixture_finetune.yaml", help="Everything but the data set.")
-    parser.add_argument("--epochs", type=int, help="Of the fine-tuning, in place of the configuration's.")
+    parser.add_argument("--config", default="configs/fixture_finetune.yaml", help="All settings but the data set.")
+    parser.add_argument("--epochs", type=int, help="Epochs of the fine-tuning, instead of those of the configuration.")
     parser.add_argument("--validation-share", type=float, default=0.2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("var/shortcut"))
@@ -122,7 +124,7 @@ def main() -> None:
         "video_auc_forest_over_folds_by_source": statistics.mean(on_folds),
         "seeds": lines,
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     print(json.dumps({key: value for key, value in result.items() if key != "seeds"}, indent=1))
 
 

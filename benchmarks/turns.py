@@ -1,8 +1,8 @@
-"""Several ways to do one thing, timed so that whatever slows the machine down meanwhile slows all of them.
+"""Times several ways to do one thing so that whatever slows the machine down slows all of them.
 
-`alternate` runs one after the other. `Turns` gives each a process, of which one runs for a moment while the others
-stand still: on a machine whose speed wavers, ratios of such times are steadier by far. Not for a GPU, which would go on
-by itself.
+`alternate` runs one after the other. `Turns` gives each a process of its own; one runs for a short slice while the
+others are paused. On a machine whose speed varies, ratios of such times are much steadier. It is not for a GPU, which
+cannot be paused.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["Lap", "Turns", "alternate", "serve"]
+__all__ = ["Lap", "Turns", "Way", "alternate", "serve"]
 
 Lap = tuple[float, int, int]
-"""Seconds, what the way returned, and the most memory its process has had, MiB."""
+"""Seconds, what the way returned, and the peak memory of its process in MiB."""
 
 PATIENCE_S = 20
 
 Way = Callable[[Path], int]
+"""Works on a video and returns how many windows there were."""
 
 
 def alternate(ways: dict[str, Way], video: Path) -> dict[str, Lap]:
-    """One after the other in this process. A way returns when all its work is done."""
+    """Run the ways one after the other in this process. A way returns when all its work is done."""
     laps = {}
     for name, way in ways.items():
         start = time.monotonic()
@@ -38,18 +39,18 @@ def alternate(ways: dict[str, Way], video: Path) -> dict[str, Lap]:
 
 
 def serve(way: Way) -> None:
-    """The other end of Turns: run `way` on every video that is named on standard input."""
+    """What a process of `Turns` does: run `way` on every video that is named on standard input."""
     print("ready", flush=True)
     for line in sys.stdin:
         print("done", way(Path(line.rstrip("\n"))), _peak(), flush=True)
 
 
 class Turns:
-    """Processes that take turns. Use it in a `with` block.
+    """Processes that run in alternating slices of time. Use it in a `with` block.
 
     Args:
-        commands: by name, each of which calls `serve`.
-        turn_s: seconds a turn.
+        commands: name -> command that calls `serve`.
+        turn_s: length of a slice, seconds.
     """
 
     def __init__(self, commands: dict[str, Sequence[str]], turn_s: float) -> None:
@@ -73,12 +74,12 @@ class Turns:
         for process in self._processes.values():
             try:
                 process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:  # it was at work
+            except subprocess.TimeoutExpired:  # it is still working
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
     def __call__(self, video: Path) -> dict[str, Lap]:
-        """All ways on one video, with the seconds for which each ran."""
+        """Run all ways on one video; the seconds are those for which each ran."""
         seconds, laps = dict.fromkeys(self._processes, 0.0), {}
         for process in self._processes.values():
             os.killpg(process.pid, signal.SIGSTOP)

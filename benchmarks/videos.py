@@ -1,4 +1,4 @@
-"""Videos made for measurements."""
+"""Generated videos for measurements."""
 
 from __future__ import annotations
 

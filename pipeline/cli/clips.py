@@ -44,11 +44,12 @@ def clips(
     max_pixels = load_experiment(config).decoding.max_pixels if config else MAX_PIXELS
     reports: list[ClipReport] = []
     with bar("clips", "events") as progress:
-        options = {"margin_s": margin, "max_pixels": max_pixels}
-        make(
-            final,
-            lambda folder: reports.append(make_clips(found, files, folder, **options, progress=progress, say=say)),
-        )
+
+        def build(folder: Path) -> None:
+            made = make_clips(found, files, folder, margin_s=margin, max_pixels=max_pixels, progress=progress, say=say)
+            reports.append(made)
+
+        make(final, build)
     (report,) = reports
     click.echo(f"{len(report.clips)} clip(s) of {len(found)} event(s): {final}")
     for path in sorted(final.glob("*.*")):

@@ -1,4 +1,4 @@
-"""The step that makes the page of an experiment, after its summary; what fails in it loses none of the figures."""
+"""The step that makes the page of an experiment, after its summary; if it fails, no metrics are lost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.steps import Report, Step
 from pipeline.workflow.results import EvaluateAll
 
 if TYPE_CHECKING:
+    from pipeline.stages.report.report import Extras
     from pipeline.stages.report.results import Results
 
 __all__ = ["HtmlReport"]
@@ -30,12 +31,10 @@ class HtmlReport(Step):
         return (EvaluateAll(self.recipes),)
 
     def build(self, folder: Path, report: Report) -> None:
-        from pipeline.stages.report.report import write_report
-
-        write_report(results_of(self.recipes), folder, None, report.progress, report.say)
+        _write(self.recipes, folder, report, None)
 
     def remake(self, report: Report, all_pictures: bool, proxies: bool, relations: bool) -> Path:
-        """Write the pages once more, with what takes longer; what was made of that before is kept.
+        """Write the pages, also where they are there, with what takes longer; what was made of that before is kept.
 
         Args:
             report: who is told.
@@ -43,16 +42,22 @@ class HtmlReport(Step):
             proxies: copies that browsers play, of videos that they do not.
             relations: relation maps of the videos that the index shows first.
         """
-        from pipeline.stages.report.report import Extras, write_report
+        from pipeline.stages.report.report import Extras
 
-        extras = Extras(
-            all_pictures,
-            self.recipes.proxies_folder if proxies else None,
-            _Maps(self.recipes, report) if relations else None,
-        )
+        recipes = self.recipes
+        maps = _Maps(recipes, report) if relations else None
+        extras = Extras(all_pictures, recipes.proxies_folder if proxies else None, maps)
+        if not self.complete():
+            return self.make(report, lambda folder, told: _write(recipes, folder, told, extras))
         with locked(self.output(), report.say):
-            write_report(results_of(self.recipes), self.output(), extras, report.progress, report.say)
+            _write(recipes, self.output(), report, extras)
         return self.output()
+
+
+def _write(recipes: Recipes, folder: Path, report: Report, extras: Extras | None) -> None:
+    from pipeline.stages.report.report import write_report
+
+    write_report(results_of(recipes), folder, extras, report.progress, report.say)
 
 
 def results_of(recipes: Recipes) -> Results:

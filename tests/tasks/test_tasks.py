@@ -153,6 +153,69 @@ def test_gig_report_prints_the_summary(finished):
     assert str(recipes.summary_folder) in result.output
 
 
+def test_the_page_is_made_with_the_summary(finished):
+    _, recipes, process = finished
+    folder = recipes.report_folder
+    assert f"page: {folder / 'index.html'}" in process.stdout
+    assert len(list((folder / "videos").iterdir())) == 4
+    assert list((folder / "pictures").iterdir())
+
+
+def test_a_page_that_fails_loses_no_figure_and_is_tried_again(finished, monkeypatch):
+    import shutil
+
+    import luigi
+
+    from pipeline.errors import PipelineError
+    from pipeline.stages.report import report
+
+    path, recipes, _ = finished
+    shutil.rmtree(recipes.report_folder)
+
+    def fail(*arguments: object) -> None:
+        raise PipelineError("no page today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "write_report", fail)
+        assert not luigi.build([tasks.EvaluateAll(config=str(path))], local_scheduler=True, log_level="ERROR")
+    assert (recipes.summary_folder / "summary.json").is_file()
+    assert not recipes.report_folder.exists()
+    assert luigi.build([tasks.EvaluateAll(config=str(path))], local_scheduler=True, log_level="ERROR")
+    assert (recipes.report_folder / "index.html").is_file()
+
+
+def test_gig_report_writes_the_page_and_what_takes_longer(finished):
+    from click.testing import CliRunner
+
+    from pipeline.cli.main import main
+
+    path, recipes, _ = finished
+    folder = recipes.report_folder
+    result = CliRunner().invoke(main, ["report", "--config", str(path), "--html"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == f"page: {folder / 'index.html'}"
+    assert not (folder / "maps").exists()
+    result = CliRunner().invoke(main, ["report", "--config", str(path), "--html", "--all-pictures", "--relations"])
+    assert result.exit_code == 0, result.output
+    assert {path.name.rpartition("-")[0] for path in (folder / "pictures").iterdir()} == {
+        path.stem for path in (folder / "videos").iterdir()
+    }
+    maps = list((folder / "maps").glob("*/window-1.png"))
+    assert maps
+    page = folder / "videos" / f"{maps[0].parent.name}.html"
+    assert f"../maps/{maps[0].parent.name.replace('=', '%3D')}/window-1.png" in page.read_text()
+
+
+def test_what_goes_with_the_page_is_refused_without_it(finished):
+    from click.testing import CliRunner
+
+    from pipeline.cli.main import main
+
+    result = CliRunner().invoke(main, ["report", "--config", str(finished[0]), "--proxies"])
+    assert result.exit_code == 1
+    assert "go with --html" in result.output
+
+
 @pytest.mark.parametrize("frames", [1, 5, 13])
 def test_gig_score_takes_any_video(finished, make_video, tmp_path, frames):
     from click.testing import CliRunner

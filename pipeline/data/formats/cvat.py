@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 from pipeline.data.events import Event
-from pipeline.data.formats.facts import VideoFacts, by_video, need
+from pipeline.data.formats.facts import VideoFacts, by_video, check_ends, need
 
 __all__ = ["video_annotations"]
 
@@ -31,6 +31,7 @@ def video_annotations(video_id: str, events: Sequence[Event], facts: VideoFacts,
         PipelineError: one of the facts is missing.
     """
     need({video_id: facts}, video_id, "frames", "width", "height")
+    check_ends(events, facts)
     root = ElementTree.Element("annotations")
     _add(root, "version", "1.1")
     task = _add(_add(root, "meta"), "task")

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.events import ANOMALY, Event
 from pipeline.errors import PipelineError
 
-__all__ = ["Numbering", "VideoFacts", "by_video", "need", "of_classes"]
+__all__ = ["Numbering", "VideoFacts", "by_video", "check_ends", "need", "of_classes"]
 
 FINEST_RATE = 1000
 """Frames a second, at most, of a numbering for a video of variable frame rate: times in files are rarely finer."""
@@ -143,3 +143,13 @@ def need(facts: Mapping[str, VideoFacts], video_id: str, *names: str) -> VideoFa
     if missing:
         raise PipelineError(f"{video_id}: expected to know its {', '.join(missing)}, got nothing that says so")
     return known
+
+
+def check_ends(events: Sequence[Event], facts: VideoFacts) -> None:
+    """Raise PipelineError for an event of a video that ends past the frames which the video is known to have."""
+    for event in events:
+        if facts.frames and event.end_frame > facts.frames:
+            raise PipelineError(
+                f"{event.video_id}: an event of frames [{event.start_frame}, {event.end_frame}), the video has "
+                f"{facts.frames} frames"
+            )

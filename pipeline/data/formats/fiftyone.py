@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.data.events import Event
-from pipeline.data.formats.facts import VideoFacts, by_video, need
+from pipeline.data.formats.facts import VideoFacts, by_video, check_ends, need
 
 __all__ = ["data", "labels"]
 
@@ -18,6 +18,8 @@ __all__ = ["data", "labels"]
 def labels(events: Sequence[Event], facts: Mapping[str, VideoFacts]) -> dict[str, Any]:
     """labels.json: an entry for every video that is known or has an event."""
     found = by_video(events)
+    for video_id, of_video in found.items():
+        check_ends(of_video, facts.get(video_id, VideoFacts()))
     classes = list(dict.fromkeys(event.class_name for group in found.values() for event in group))
     return {
         "classes": classes,

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipeline.data.events import Event
-from pipeline.data.formats.facts import Numbering, VideoFacts, by_video, need
+from pipeline.data.formats.facts import Numbering, VideoFacts, by_video, check_ends, need
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_text
 from pipeline.errors import PipelineError
@@ -101,6 +101,7 @@ def tasks(
         about = need(facts, video_id, "path", "fps")
         numbering = Numbering.of(about)
         of_video = found.get(video_id, [])
+        check_ends(of_video, about)
         if about.times_s is None:
             _check_rate(of_video, about.fps)
         address = f"{prefix}{quote(_below(about.path, base))}" if prefix else about.path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -51,14 +52,15 @@ class Movie:
         self.frames = 0
         self._ticks, self._last, self._sampled = TICKS[encoder], -1, 0
         self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
-        self._video = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
+        video = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
+        self._video = cast(av.VideoStream, video)
         self._video.width, self._video.height, self._video.pix_fmt = even(width), even(height), "yuv420p"
         context = self._video.codec_context
         context.time_base = Fraction(1, self._ticks)
         context.options = OPTIONS[encoder]
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = 1  # 16 to 235
-        self._audio = None
+        self._audio: av.AudioStream | None = None
         if sound:
             self._rate, channels = sound
             self._layout = "stereo" if channels == 2 else "mono"
@@ -115,7 +117,7 @@ class Movie:
             samples -= 64 * CHUNK
 
     def _add(self, samples: np.ndarray) -> None:
-        if samples.shape[1] == 0:
+        if samples.shape[1] == 0 or self._audio is None:
             return
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sampled, Fraction(1, self._rate)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import av
 import numpy as np
@@ -89,7 +89,7 @@ class Sound:
         if path.is_dir():
             return
         container, _ = self._stack.enter_context(opened(path))
-        stream = container.streams.best("audio")
+        stream = cast(av.AudioStream | None, container.streams.best("audio"))
         if stream is None or stream.codec_context is None or not stream.rate:
             return
         self.rate = stream.rate if stream.rate in AAC_RATES else 48000
@@ -104,7 +104,7 @@ class Sound:
 
     def until(self, time_s: float) -> list[Piece]:
         """What has not been taken of the sound before `time_s`, seconds from the video's first frame on."""
-        found = []
+        found: list[Piece] = []
         while True:
             held = self._held
             if held.samples.shape[1] == 0:

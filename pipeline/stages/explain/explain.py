@@ -6,7 +6,8 @@ Nothing here is learnt or decided, and ground truth is read only on request.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from pipeline.stages.explain.relations import cell_boxes, check_choice, relation
 from pipeline.stages.scoring.score import VideoScores, score_video
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
-__all__ = ["Request", "explain_cached", "explain_file"]
+__all__ = ["Request", "explain_cached", "explain_file", "scratch_features"]
 
 Intervals = list[tuple[str, int, int]]
 """Annotated intervals: label, first frame, frame after the last."""
@@ -135,21 +136,34 @@ def explain_file(
         DecodeError: the file cannot be read.
         FeatureMismatch: the head was trained on features that were made in another way.
     """
+    with scratch_features(request.experiment, request.head_file, file, progress, warn) as (store, namespace):
+        explained = _explain(request, store, namespace, file.name, warn)
+    return _write(request, explained, file.name, file, None, folder)
+
+
+@contextmanager
+def scratch_features(
+    experiment: Experiment, head_file: Path, file: Path, progress: Progress | None, warn: Say
+) -> Iterator[tuple[FeatureStore, str]]:
+    """The features of any video file, under its name: a store and a namespace of it, gone when the block ends.
+
+    Raises:
+        DecodeError: the file cannot be read.
+        FeatureMismatch: the head was trained on features that were made in another way.
+    """
     from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_store
 
     def tell(message: str) -> None:
         if progress:
             progress(0, 1, message)
 
-    extraction = ScratchExtraction(request.experiment, tell, warn)
-    head = load_head(request.head_file)
-    check_features(head, request.head_file, extraction.recipe, request.experiment)  # before the video is decoded
+    extraction = ScratchExtraction(experiment, tell, warn)
+    check_features(load_head(head_file), head_file, extraction.recipe, experiment)  # before the video is decoded
     with scratch_store(warn) as store:
         for outcome in extraction.extract({file.name: file}, store):
             if outcome.error:
                 raise outcome.error
-        explained = _explain(request, store, extraction.namespace, file.name, warn)
-    return _write(request, explained, file.name, file, None, folder)
+        yield store, extraction.namespace
 
 
 def _explain(request: Request, store: FeatureStore, namespace: str, video_id: str, warn: Say) -> _Explained:

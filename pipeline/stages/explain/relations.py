@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +14,44 @@ from pipeline.config import Experiment, Preprocess
 from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import relation_map
-from pipeline.stages.scoring.score import VideoScores
+from pipeline.stages.common.feature_recipe import recipe_of
+from pipeline.stages.scoring.score import VideoScores, score_video
 from pipeline.stages.training.reduce import video_cue
-from pipeline.stages.training.saved_heads import TrainedHead
+from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
-__all__ = ["cell_boxes", "check_choice", "relation_maps", "why_no_overlay"]
+__all__ = ["VideoMaps", "cell_boxes", "check_choice", "relation_maps", "video_maps", "why_no_overlay"]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoMaps:
+    """The relation maps of all W windows of a video.
+
+    Attributes:
+        maps: (W, rows, columns) float32.
+        middles: (W,) int64, the frame in the middle of each window.
+    """
+
+    maps: np.ndarray
+    middles: np.ndarray
+
+
+def video_maps(
+    store: FeatureStore, namespace: str, video_id: str, experiment: Experiment, run: str, head_file: Path
+) -> VideoMaps:
+    """Eq. 5 of all windows of a cached video.
+
+    Raises:
+        FeatureMismatch: the head was trained on other features.
+        PipelineError: the head, or the features, have no maps; the message says why.
+    """
+    head = load_head(head_file)
+    check_features(head, head_file, recipe_of(store.record(namespace, video_id)), experiment)
+    scores = score_video(store, namespace, video_id, head, experiment.run(run).scoring)
+    rows, columns = store.reader(namespace, video_id).shape[2:4]
+    if missing := why_no_overlay(experiment, head, scores, rows, columns):
+        raise PipelineError(f"{video_id}: there are no relation maps: {missing}")
+    maps = relation_maps(store, namespace, video_id, head, range(len(scores.spans)))
+    return VideoMaps(maps, scores.spans.sum(axis=1) // 2)
 
 
 def relation_maps(

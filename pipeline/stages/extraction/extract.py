@@ -10,10 +10,10 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
+from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.extraction.claims import Claims
 from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import ExtractReport, experiment_workers, find_imported, is_current

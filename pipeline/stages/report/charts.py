@@ -71,8 +71,8 @@ def make_charts(
         curves: of each run, (n, 3): true-positive rate, false-positive rate, precision; without points where undefined.
         trade_offs: of each run, (n, 2): false alarms per hour and miss rate of events; None where not measured.
     """
-    share = Axis("recall: share of anomalous frames found", 0, 1)
-    alarms = "false-alarm rate: share of other frames raised"
+    share = Axis("recall (anomalous frames found)", 0, 1)
+    alarms = "false-alarm rate (other frames raised)"
 
     roc = [(np.append(0, c[:, 1]), np.append(0, c[:, 0])) for c in curves]
     charts = [
@@ -86,7 +86,7 @@ def make_charts(
         _chart(
             "Precision and recall",
             "How much of what is raised is anomalous, against how much is found. Nearer to the upper right is better.",
-            (share, Axis("precision: share of raised frames that are anomalous", 0, 1)),
+            (share, Axis("precision (of raised frames)", 0, 1)),
             titles,
             [(c[:, 0], c[:, 2]) if len(c) else None for c in curves],
         ),
@@ -100,7 +100,7 @@ def make_charts(
         return [*charts, _chart("DET", meaning, axes, titles, found)]
     axes = (
         Axis(alarms, 1e-4, 1, logarithmic=True),
-        Axis("miss rate: share of anomalous frames missed", 1e-2, 1, logarithmic=True),
+        Axis("miss rate (anomalous frames)", 1e-2, 1, logarithmic=True),
     )
     meaning = (
         "Frames missed against frames falsely raised, on logarithmic axes, which show few alarms best. Lower is better."

@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = ["HEADLINES", "Cell", "Row", "metric_rows"]
 
+EVENTS = "events/anomaly/metrics/"
 MEANINGS = {
     "frame_auc": ("Frame AUC", "area under the ROC curve of all frames; 0.5 is chance"),
     "frame_ap": ("Frame AP", "average precision of all frames; chance is the share of anomalous frames"),
@@ -20,6 +21,16 @@ MEANINGS = {
     ),
     "mf1": ("Mean F1", "mean over the classes of the F1 of their frames"),
     "mean_class_ap": ("Mean class AP", "mean over the classes of the average precision of their frames"),
+    f"{EVENTS}hit_at_least_once": ("Anomalies found", "share of the annotated intervals that some event overlaps"),
+    f"{EVENTS}false_alarms_per_hour": (
+        "False alarms per hour",
+        "events per hour of normal footage that overlap nothing annotated; lower is better",
+    ),
+    f"{EVENTS}f1_0.5": ("Event F1 at overlap 0.5", "events matched one to one with annotated intervals"),
+    f"{EVENTS}delay_median_s": (
+        "Delay, median",
+        "seconds from the start of an annotated interval to the first alarm in it",
+    ),
     "detection_map": (
         "Detection mAP",
         "are anomalies found as intervals of their class; mean over overlaps of 0.1 to 0.5",
@@ -27,7 +38,16 @@ MEANINGS = {
 }
 """Titles and meanings of the metrics that docs/evaluation.md defines; others are shown under their own name."""
 
-HEADLINES = ("frame_auc", "frame_ap", "mf1", "video_auc", "false_alarm_rate")
+HEADLINES = (
+    "frame_auc",
+    "frame_ap",
+    "mf1",
+    f"{EVENTS}hit_at_least_once",
+    f"{EVENTS}false_alarms_per_hour",
+    "video_auc",
+    "false_alarm_rate",
+)
+"""The metrics that come first, largest, where a run has them."""
 GROUPS = ("figures", "events")
 OF_CLASS = ("class_ap/", "events/classes/")
 

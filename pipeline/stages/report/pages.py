@@ -55,6 +55,7 @@ def write_page(path: Path, kind: str, facts: Mapping[str, object], data: object)
         partial.write_bytes(text.encode("utf-8", "replace"))  # names of files need not be Unicode
 
 
+@functools.cache
 def _policy(style: str, script: str) -> str:
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src 'self' file:; "
@@ -77,6 +78,7 @@ def _asset(name: str) -> str:
     return (HERE / "assets" / name).read_text(encoding="utf-8")
 
 
+@functools.cache
 def _version() -> str:
     try:
         return importlib.metadata.version("gig-vad")

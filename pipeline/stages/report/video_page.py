@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 
 from cache.names import escape
 from pipeline.data.events import ANOMALY, Event
-from pipeline.metrics.hysteresis import frame_ends
 from pipeline.metrics.temporal import runs as maximal_runs
 from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.judging import Verdict
@@ -28,7 +28,7 @@ __all__ = ["page_name", "write_video_page"]
 PAGE_BINS = 1000
 CLASS_BINS = 400
 CLASSES_SHOWN = 4
-HINT = "`gig report --html --proxies` makes small copies that browsers play."
+HINT = "The command gig report --html --proxies makes small copies that browsers play."
 
 
 def page_name(video_id: str) -> str:
@@ -125,8 +125,7 @@ def _track(
 
 def _rows(results: Results, judged: Judged) -> list[dict[str, Any]]:
     """Annotated intervals, and events of anomaly in general with their strongest class, in time."""
-    times = judged.scores[0].times_s
-    ends, classes = frame_ends(times), results.manifest.classes
+    times, ends, classes = judged.scores[0].times_s, judged.ends_s, results.manifest.classes
     rows = []
     for number, name in enumerate(classes):
         for start, stop in maximal_runs(judged.truth[:, number]).tolist():
@@ -184,9 +183,14 @@ def _pictures(folder: Path, results: Results, judged: Judged) -> list[dict[str, 
 
 
 def _maps(folder: Path, results: Results, video_id: str) -> dict[str, Any] | None:
+    """The relation maps that were drawn of the first run, or why there are none to draw."""
     own = folder / "maps" / escape(video_id)
+    if not (own / "index.json").is_file():
+        return None
+    document = json.loads((own / "index.json").read_text(encoding="utf-8"))
     urls = [f"../maps/{quote(own.name)}/{quote(path.name)}" for path in sorted(own.glob("window-*.png"))]
-    return {"run": results.runs[0].title, "urls": urls} if urls else None
+    reason = document.get("not_available", {}).get("relation_map")
+    return {"run": results.runs[0].title, "urls": [] if reason else urls, "reason": reason}
 
 
 def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, str]]:

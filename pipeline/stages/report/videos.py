@@ -27,6 +27,7 @@ class Judged:
     Attributes:
         entry: of the manifest.
         truth: (N, C) bool, what is annotated.
+        ends_s: (N,) float64, when each frame ends.
         duration_s: seconds.
         scores: of each run; its times are those of the frames.
         events: of each run, of anomaly in general and of the classes.
@@ -36,6 +37,7 @@ class Judged:
 
     entry: VideoEntry
     truth: np.ndarray
+    ends_s: np.ndarray
     duration_s: float
     scores: tuple[VideoScores, ...]
     events: tuple[list[Event], ...]
@@ -58,8 +60,7 @@ class Judged:
 
     def seconds(self, marks: np.ndarray) -> list[list[float]]:
         """The maximal runs of marked frames, (N,) bool, as seconds."""
-        times = self.scores[0].times_s
-        ends = frame_ends(times)
+        times, ends = self.scores[0].times_s, self.ends_s
         return [[round(float(times[a]), 2), round(float(ends[b - 1]), 2)] for a, b in maximal_runs(marks).tolist()]
 
 
@@ -83,7 +84,7 @@ def judge_video(results: Results, entry: VideoEntry) -> Judged:
         verdicts.append(judge(entry.video_id, one.general, times, ends, np.asarray(truth.any(axis=1)), found))
     duration = max(float(ends[-1] - times[0]), 0.001)
     lost = results.runs[0].lost_frames(entry.video_id)
-    return Judged(entry, truth, duration, scores, tuple(events), tuple(verdicts), lost)
+    return Judged(entry, truth, ends, duration, scores, tuple(events), tuple(verdicts), lost)
 
 
 def telling_frames(judged: Judged) -> list[Highlight]:

@@ -17,9 +17,9 @@ from pipeline.errors import DecodeError, PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.device import choose_precision, pick_device
+from pipeline.stages.common.digests import VERSIONS, weights_identity
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.common.digests import VERSIONS, weights_identity
 from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head

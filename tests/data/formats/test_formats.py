@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.events import ANOMALY, Event
-from pipeline.data.formats import activitynet, cityscene, cvat, fiftyone, webvtt
+from pipeline.data.formats import activitynet, cityscene, cvat, fiftyone, label_studio, webvtt
 from pipeline.data.formats.facts import Numbering, VideoFacts, of_classes
 from pipeline.errors import PipelineError
 
@@ -161,6 +161,17 @@ class TestWebVtt:
             ("00:00:00.133", "00:00:06.673"),
         ]
         assert html.unescape(cues[0].text) == "A & B <i> 0.90"
+
+
+def test_an_event_past_the_end_of_its_video_is_an_error():
+    for write in (
+        lambda late: fiftyone.labels(late, {"v": steady()}),
+        lambda late: cvat.video_annotations("v", late, steady(), []),
+        lambda late: label_studio.tasks(late, {"v": steady()}),
+    ):
+        write([event(end=40)])
+        with pytest.raises(PipelineError, match=r"v: an event of frames \[3, 41\), the video has 40 frames"):
+            write([event(end=41)])
 
 
 def test_cityscene_has_frames_and_the_mean_score():

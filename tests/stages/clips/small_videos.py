@@ -36,14 +36,15 @@ def write_video(
         size: (width, height) before rotation.
         rotation: degrees, in the file's display matrix.
         begin_s: what the container's clock says at time 0.
-        codec: of the pictures.
+        codec: of the pictures: libx264, or mjpeg, at 25 frames a second whatever the times.
     """
     width, height = size
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 60_000)
-        video.options = {"qscale": "2"} if codec == "mpeg4" else {"crf": "10"}
+        video.width, video.height, video.pix_fmt = width, height, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if codec != "mjpeg":
+            video.codec_context.time_base = Fraction(1, 60_000)
+            video.options = {"crf": "10"}
         if rotation:
             video.set_display_rotation(rotation)
         sound = None
@@ -54,7 +55,8 @@ def write_video(
             image = np.full((height, width, 3), level(number), np.uint8)
             image[height // 2 :] //= 2
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round((begin_s + time_s) * 60_000), Fraction(1, 60_000)
+            if codec != "mjpeg":
+                frame.pts, frame.time_base = round((begin_s + time_s) * 60_000), Fraction(1, 60_000)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound is not None:

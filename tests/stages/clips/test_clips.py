@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
-from small_videos import first_click_s, write_video
+from small_videos import first_click_s, level, write_video
 
 from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event
@@ -96,15 +97,19 @@ class TestFrames:
         assert frames(path)[0].image.shape == (48, 64, 3)
 
     def test_a_damaged_frame_keeps_its_place(self, tmp_path):
-        source = write_video(tmp_path / "v.avi", STEADY, codec="mpeg4")
-        data = bytearray(source.read_bytes())
-        place = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][20]  # a frame's packet
-        data[place + 8 : place + 60] = b"\0" * 52
-        source.write_bytes(data)
+        source = write_video(tmp_path / "v.avi", STEADY, codec="mjpeg")
+        with av.open(str(source)) as container:
+            packet = [packet for packet in container.demux(video=0) if packet.size][20]
+            begin, end = packet.pos + 8, packet.pos + packet.size - 8
+        data = source.read_bytes()
+        source.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
         notes = []
-        made = cut(CutJob(source, (window(tmp_path, 10, 30, STEADY),), 10**7), lambda kind, text: notes.append(text))
-        assert [(one.first_frame, one.frames) for one in made] == [(10, 20)]
+        made = cut(CutJob(source, (window(tmp_path, 18, 24, STEADY),), 10**7), lambda kind, text: notes.append(text))
+        assert [(one.first_frame, one.frames) for one in made] == [(18, 6)]
         assert any("is damaged; frames that were lost keep their places" in str(note) for note in notes)
+        brightness = [frame.image[:32].mean() for frame in frames(made[0].clip)]
+        expected = [level(number) for number in (18, 19, 19, 21, 22, 23)]  # the one before stands in for it
+        np.testing.assert_allclose(brightness, expected, atol=8)
 
     def test_an_event_past_the_end_has_no_clip(self, tmp_path):
         source = write_video(tmp_path / "v.mp4", STEADY[:10])

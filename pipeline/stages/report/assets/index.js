@@ -87,7 +87,7 @@
     if (facts[CLASSES].length) for (const number of facts[CLASSES]) truth.append(element("span", { class: "badge truth" }, data.classes[number]), " ");
     else truth.textContent = "normal";
     made.append(name, truth, element("td", { class: "wide" }, clock(facts[DURATION])));
-    made.append(element("td", {}, shown(scores[PEAK])), element("td", { class: "wide" }, shown(scores[OUTSIDE])));
+    made.append(element("td", { class: "wide" }, shown(scores[PEAK])), element("td", { class: "wide" }, shown(scores[OUTSIDE])));
     made.append(element("td", { class: "wide" }, shown(scores[AUC])));
     made.append(element("td", {}, facts[TRUTH].length ? `${scores[HITS]} of ${facts[TRUTH].length}` : "\u2013"));
     made.append(element("td", {}, String(scores[FALSE_ALARMS])), element("td", { class: "wide" }, shown(scores[ERROR])));

@@ -53,7 +53,7 @@ def test_thresholds_rest_on_the_validation_videos_alone_scored_in_every_frame(fi
     assert all(video_id.startswith("train_") for video_id in selection["validation_videos"])
     assert (document["normal_videos"], document["anomalous_videos"]) == (2, 3)
     lengths = {
-        entry.video_id: entry.packets for entry in load_manifest(recipes.experiment, recipes.manifest_folder()).videos
+        entry.video_id: entry.packets for entry in load_manifest(recipes.experiment, recipes.manifest_folder).videos
     }
     assert [len(video.general) for video in scored] == [lengths[video.video_id] for video in scored]
     assert all(choice["chosen_on"] == "validation" for choice in document["classes"].values())
@@ -136,7 +136,7 @@ def test_other_settings_of_events_make_new_events_and_nothing_before_them(finish
 
 def test_a_validation_video_that_cannot_be_read_whole_is_left_out_and_stays_a_training_video(finished, tmp_path):
     path, recipes = finished
-    manifest = load_manifest(recipes.experiment, recipes.manifest_folder())
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
     bad = json.loads((recipes.head_folder("gig") / "selection.json").read_text())["validation_videos"][0]
     file = manifest.video_path(bad)
     content = file.read_bytes()
@@ -152,7 +152,7 @@ def test_a_validation_video_that_cannot_be_read_whole_is_left_out_and_stays_a_tr
     document = json.loads(result.stdout)
     assert list(document["left_out"]) == [bad]
     assert any(note.startswith(f"{bad} cannot be read whole and is left out: ") for note in document["notes"])
-    assert document["head"]["folder"] == recipes.head_folder("gig").name
+    assert document["head"] == recipes.head_folder("gig").name
     assert recipes.quarantine.ids() == []
     assert not list(recipes.folder.rglob("unreadable"))
 

@@ -1,0 +1,131 @@
+"""Rendered videos: their frames, times, sound and what is drawn; the strip and the relation maps by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_videos import first_click_s, write_video
+
+from pipeline.data.decoding.decode import iter_raw_frames
+from pipeline.data.events import Event
+from pipeline.stages.clips.heat import Heat, HeatMaps
+from pipeline.stages.clips.render import RenderJob, render, render_video
+from pipeline.stages.clips.strip import INK, Scores, Strip, _kept
+from pipeline.stages.clips.text import font, line
+
+VARIABLE = np.array([0, 0.04, 0.08, 0.5, 0.52, 0.56, 1.2, 1.24, 1.28, 1.32])
+FIGHT = Event("v", "", "Fighting", 0.08, 0.52, 2, 5, 0.1, 0.9, 0.5)
+
+
+def scores(frames: int, classes: tuple[str, ...] = ("Fighting", "Fire")) -> Scores:
+    general = np.linspace(0, 1, frames)
+    return Scores(classes, general, np.outer(general, np.linspace(1, 0.5, len(classes))))
+
+
+def job(path: Path, frames: int, **options: object) -> RenderJob:
+    values = {"scores": scores(frames), "events": (FIGHT,), "heat": None, "over": False, "max_pixels": 10**7}
+    return RenderJob(path, path.with_name("out.mp4"), **(values | options))
+
+
+def rendered(path: Path, frames: int, **options: object):
+    made, notes = job(path, frames, **options), []
+    assert render(made, lambda kind, value: notes.append(value) if kind == "note" else None) == frames
+    return list(iter_raw_frames(made.out)), notes
+
+
+class TestRender:
+    def test_every_frame_keeps_its_time_and_the_sound_its_place(self, tmp_path):
+        source = write_video(tmp_path / "v.mp4", VARIABLE, clicks_s=[0.5], size=(352, 288))
+        frames, notes = rendered(source, 10)
+        np.testing.assert_allclose([frame.time_s for frame in frames], VARIABLE, atol=1e-4)
+        assert first_click_s(tmp_path / "out.mp4") == pytest.approx(0.5, abs=0.02)
+        assert notes == []
+
+    @pytest.mark.parametrize("over", [False, True])
+    def test_the_picture_is_the_source_s_upright(self, tmp_path, over):
+        source = write_video(tmp_path / "v.mp4", VARIABLE, size=(288, 352), rotation=90)
+        frames, _ = rendered(source, 10, over=over)
+        strip = Strip(352, scores(10), [FIGHT])
+        assert frames[0].image.shape == (288 + (0 if over else strip.height), 352, 3)
+        for ours, theirs in zip(frames, iter_raw_frames(source), strict=True):
+            free = 288 - strip.height if over else 288
+            assert np.abs(ours.image[:free].astype(int) - theirs.image[:free]).mean() < 4
+
+    def test_a_narrow_picture_gets_a_border(self, tmp_path):
+        frames, _ = rendered(write_video(tmp_path / "v.mp4", VARIABLE), 10)
+        assert frames[0].image.shape[1] == 320
+        assert frames[0].image[:64, :100].max() < 20
+
+    def test_scores_of_another_number_are_told(self, tmp_path):
+        source = write_video(tmp_path / "v.mp4", VARIABLE)
+        made, notes = job(source, 7), []
+        assert render(made, lambda kind, value: notes.append(value) if kind == "note" else None) == 10
+        assert "7 scores for 10 frames" in notes[0]
+
+    def test_in_a_process_of_its_own(self, tmp_path):
+        steps: list[tuple] = []
+        made = job(write_video(tmp_path / "v.mp4", VARIABLE), 10)
+        assert render_video(made, lambda *step: steps.append(step)) == 10
+        assert steps == [(8, 10, "v.mp4")]
+        assert made.out.stat().st_size > 0
+
+
+class TestStrip:
+    def test_the_line_goes_from_one_edge_to_the_other(self):
+        strip = Strip(640, scores(100), [])
+        row = strip.height - 3
+        places = [np.flatnonzero((strip.at(index, 0.0)[row] == INK).all(axis=1)).mean() for index in (0, 50, 99, 500)]
+        assert places[0] < 10
+        assert places[1] == pytest.approx(320, abs=8)
+        assert places[2] > 630
+        assert places[3] == places[2]  # past the last score
+
+    def test_bars_are_as_long_as_their_events(self):
+        bare, strip = (
+            Strip(640, scores(100), []),
+            Strip(640, scores(100), [Event(*("v", "", "Fire"), 0, 1, 25, 75, 0, 1, 1)]),
+        )
+        bar = strip.at(0, 0.0)[bare.height + 1]
+        assert np.flatnonzero((bar > 60).any(axis=1))[10:-1].mean() == pytest.approx(320, abs=10)
+        assert len(np.flatnonzero((bar > 60).any(axis=1))) == pytest.approx(314, abs=12)
+
+    def test_it_says_an_alarm_during_an_event_alone(self):
+        strip = Strip(640, scores(10), [FIGHT])
+        red = [
+            (strip.at(index, 0.0)[: strip.height // 3, :200].astype(int) @ (1, -1, 0) > 100).any()
+            for index in range(10)
+        ]
+        assert np.flatnonzero(red).tolist() == [2, 3, 4]
+
+    def test_scores_without_classes_and_of_one_frame(self):
+        assert Strip(320, scores(1, ()), []).at(0, 0.0).shape[1:] == (320, 3)
+
+    def test_no_peak_is_lost_of_a_long_curve(self):
+        values = np.zeros(100_000)
+        values[77_777] = 1
+        kept = _kept(values, 1000)
+        assert 77_777 in kept
+        assert len(kept) < 1100
+
+
+def test_text_is_one_line_within_its_room():
+    assert line("a\nb\x00", 14, 500) == "a b�"
+    cut = line("long " * 100, 14, 200)
+    assert cut.endswith("…")
+    assert font(14).getlength(cut) <= 200
+
+
+def test_the_nearest_window_s_map_lies_where_the_backbone_looks():
+    maps = np.zeros((2, 2, 2), np.float32)
+    maps[0, 0, 0] = maps[1, 1, 1] = 1  # first the upper left, then the lower right
+    heat = Heat(HeatMaps(maps, np.array([4, 12]), 64, 64), 128, 64)  # the middle square of a wide picture
+    image = np.full((64, 128, 3), 50, np.uint8)
+    first, second = heat.over(image, 0).astype(int), heat.over(image, 9).astype(int)
+    np.testing.assert_array_equal(first[:, :32], 50)
+    np.testing.assert_array_equal(first[:, 96:], 50)
+    assert first[8, 40].sum() > first[56, 88].sum() + 200
+    assert second[56, 88].sum() > second[8, 40].sum() + 200
+    np.testing.assert_array_equal(heat.over(image, 8), first)  # frame 8 is as near to the first
+    assert (image == 50).all()

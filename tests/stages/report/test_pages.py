@@ -1,0 +1,295 @@
+"""The pages as files: what they say, and that no name in them is more than a name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from made_up import bump, entry, make_results, make_run
+
+from pipeline.data.manifest import Interval
+from pipeline.stages.report.pages import safe_json
+from pipeline.stages.report.playing import find_media, link, write_proxy
+from pipeline.stages.report.report import Extras, write_report
+from pipeline.stages.report.results import Results
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    '"><script>alert(2)</script>',
+    "</script><script>alert(3)</script>",
+    "' onmouseover='alert(4)",
+    "javascript:alert(5)",
+    "<!--<script>",
+)
+CLASSES = ("__proto__", '<b onclick="alert(6)">')
+VOID = {"meta", "link", "input", "img", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """A page as elements; every element must be closed in order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.open and self.open[-1] == "script" else self.words).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def find(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def hostile(tmp_path) -> Results:
+    """Videos and classes whose names are markup; two runs."""
+    videos = [entry(name, *([CLASSES[number % 2]] if number % 3 else [])) for number, name in enumerate(HOSTILE)]
+    intervals = [Interval(video.video_id, video.labels[0], 40, 60) for video in videos if video.labels]
+    runs = [
+        make_run(tmp_path, name, CLASSES, {video.video_id: bump(100, height, 45, 55) for video in videos})
+        for name, height in (("gig", 0.9), ("other", 0.3))
+    ]
+    return make_results(tmp_path, CLASSES, videos, intervals, runs, [("<i>gone</i>", "<u>broken</u>")])
+
+
+@pytest.fixture
+def pages(hostile, tmp_path) -> list[Page]:
+    write_report(hostile, tmp_path / "report")
+    return [Page(path) for path in sorted((tmp_path / "report").rglob("*.html"))]
+
+
+def test_there_is_an_index_and_a_page_for_every_video(pages):
+    assert len(pages) == 1 + len(HOSTILE)
+
+
+def test_names_are_text_and_nothing_else(pages):
+    allowed = {"script": 2, "style": 1, "meta": 3}
+    for page in pages:
+        assert {name: len(page.find(name)) for name in allowed} == allowed
+        assert [name for name in ("b", "i", "u") if page.find(name)] == []
+        assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
+        assert not [
+            attributes["href"] for attributes in page.find("a") if re.match(r"\s*\w+:", attributes["href"] or "")
+        ]
+        assert "style" not in {key for _, attributes in page.elements for key in attributes}
+    headings = {page.text for page in pages}
+    for name in HOSTILE:
+        assert any(name in text for text in headings), name
+
+
+def test_the_policy_allows_the_scripts_that_are_shipped_and_no_others(pages):
+    for page in pages:
+        policy = next(m["content"] for m in page.find("meta") if m.get("http-equiv") == "Content-Security-Policy")
+        hashed = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
+        assert f"script-src 'sha256-{hashed}';" in policy
+        assert policy.startswith("default-src 'none';")
+        assert "unsafe" not in policy
+        assert "http" not in policy
+
+
+def test_every_link_leads_to_a_file(pages, tmp_path):
+    from urllib.parse import unquote
+
+    folder = tmp_path / "report"
+    for path in folder.rglob("*.html"):
+        for attributes in Page(path).find("a"):
+            target = unquote((attributes["href"] or "").partition("#")[0])
+            assert target == "" or (path.parent / target).is_file(), target
+
+
+def test_data_in_a_script_element_ends_where_it_should():
+    text = safe_json({"name": "</script><!--<script>&\u2028", "__proto__": ["'\""]})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"name": "</script><!--<script>&\u2028", "__proto__": ["'\""]}
+    with pytest.raises(ValueError, match="JSON"):
+        safe_json(float("nan"))
+
+
+def test_the_index_says_what_was_run_and_what_was_left_out(pages):
+    text = pages[0].text
+    for said in (
+        "6 test videos of mine, 4 with an annotated anomaly",
+        "1 unreadable video(s)",
+        "<u>broken</u>",
+        "one <b>warning</b>",
+        "0.800",
+        "0.700 to 0.900",
+        "no class",
+        "experiment: x",
+    ):
+        assert said in text
+    assert text.index("Worst misses") > text.index("Worst false alarms")
+
+
+def test_a_run_that_names_its_rules_is_judged_by_them(tmp_path):
+    videos = [entry("v")]
+    scores = {"v": bump(100, 0.6, 40, 50)}
+    rule = {"upper": 0.7, "lower": 0.2, "merge_gap_s": 0.0, "min_length_s": 0.0}
+    strict = make_run(tmp_path, "strict", ("A",), scores, events={"rules": {"anomaly": rule, "A": rule}})
+    plain = make_run(tmp_path, "plain", ("A",), scores)
+    write_report(make_results(tmp_path, ("A",), videos, [], [strict, plain]), tmp_path / "report")
+    text = Page(tmp_path / "report" / "videos" / "v.html").text
+    assert "strict: no false alarm" in text
+    assert "plain: 1 false alarm" in text
+    assert "strict: An event begins where the score reaches 0.7" in text
+
+
+def test_metrics_of_any_group_are_shown(tmp_path):
+    events = {"anomaly": {"found_events": 3, "metrics": {"f1_0.5": {"value": 0.625, "low": 0.5, "high": 0.75}}}}
+    run = make_run(tmp_path, "gig", ("A",), {"v": bump(100, 0.6, 40, 50)}, events=events)
+    write_report(make_results(tmp_path, ("A",), [entry("v")], [], [run]), tmp_path / "report")
+    text = Page(tmp_path / "report" / "index.html").text
+    assert "Event F1 at overlap 0.5" in text
+    assert "0.625 0.500 to 0.750" in text
+
+
+def test_what_cannot_be_shown_is_said_once(hostile, tmp_path):
+    said = []
+    write_report(hostile, tmp_path / "report", Extras(all_pictures=True), say=said.append)
+    assert len(said) == 1
+    assert "no pictures of 6 video(s)" in said[0]
+
+
+def test_pictures_are_of_the_frames_at_the_peaks_and_made_once(tmp_path, make_video):
+    make_video("v.mp4", frames=100)
+    run = make_run(tmp_path, "gig", ("A",), {"v": bump(100, 0.9, 40, 50)})
+    results = make_results(tmp_path, ("A",), [entry("v", path="v.mp4")], [], [run])
+    write_report(results, tmp_path / "report")
+    picture = tmp_path / "report" / "pictures" / "v-40.jpg"
+    with av.open(str(picture)) as container:
+        image = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert image.mean() == pytest.approx(10 + 15 * (40 % 16), abs=4)  # as `make_video` paints frame 40
+    made = picture.stat().st_mtime_ns
+    write_report(results, tmp_path / "report", Extras(all_pictures=True))
+    assert picture.stat().st_mtime_ns == made
+    page = Page(tmp_path / "report" / "videos" / "v.html")
+    assert [image["src"] for image in page.find("img")] == ["../pictures/v-40.jpg"]
+    assert [video["src"] for video in page.find("video")] == ["../../v.mp4"]
+
+
+def test_a_video_that_browsers_do_not_play_gets_a_copy_with_its_times(tmp_path):
+    times = [0, 1, 2, 9, 10]
+    with av.open(str(tmp_path / "v.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 720, "yuv420p"
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((720, 96, 3), 20 * time, np.uint8), format="rgb24")
+            frame.pts = time
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = tmp_path / "v.mkv"
+    assert not find_media(source).playable
+    run = make_run(tmp_path, "gig", ("A",), {"v": bump(5, 0.9, 3, 5)})
+    results = make_results(tmp_path, ("A",), [entry("v", frames=5, path="v.mkv")], [], [run])
+    write_report(results, tmp_path / "report")
+    page = Page(tmp_path / "report" / "videos" / "v.html")
+    assert page.find("video") == []
+    assert "browsers do not play mpeg4" in page.text
+    write_report(results, tmp_path / "report", Extras(proxies=tmp_path / "kept"))
+    proxy = tmp_path / "report" / "proxies" / "v.mp4"
+    assert [video["src"] for video in Page(tmp_path / "report" / "videos" / "v.html").find("video")] == [
+        "../proxies/v.mp4"
+    ]
+    assert find_media(proxy).playable
+    with av.open(str(proxy)) as container:
+        frames = list(container.decode(video=0))
+    assert [round(frame.time * 10) for frame in frames] == times
+    assert (frames[0].width, frames[0].height) == (48, 360)
+    kept = tmp_path / "kept" / "v.mp4"
+    made = kept.stat().st_mtime_ns
+    write_report(results, tmp_path / "another", Extras(proxies=tmp_path / "kept"))
+    assert kept.stat().st_mtime_ns == made
+    assert (tmp_path / "another" / "proxies" / "v.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "pixels", "played"),
+    [
+        ("v.mp4", "libx264", "yuv420p", True),
+        ("v.mov", "libx264", "yuv420p", True),
+        ("v.mp4", "libx264", "yuv444p", False),
+        ("v.mkv", "libx264", "yuv420p", False),
+        ("v.mp4", "mpeg4", "yuv420p", False),
+        ("v.webm", "libvpx", "yuv420p", True),
+        ("v.mp4", "libsvtav1", "yuv420p", True),
+    ],
+)
+def test_what_browsers_play(tmp_path, name, encoder, pixels, played):
+    if encoder not in av.codecs_available:
+        pytest.skip(f"FFmpeg has no {encoder} here")
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(encoder, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    media = find_media(tmp_path / name)
+    assert (media.playable, media.reason == "") == (played, played)
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "folder", "text.mp4"])
+def test_what_is_no_video_file_is_told_as_such(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    media = find_media(tmp_path / name)
+    assert not media.playable
+    assert media.reason
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(tmp_path):
+    from pipeline.errors import DecodeError
+
+    broken = tmp_path / "v.mkv"
+    broken.write_bytes(b"no video")
+    with pytest.raises(DecodeError):
+        write_proxy(broken, tmp_path / "kept" / "v.mp4")
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_video_beside_the_page_is_linked_relatively_and_another_by_its_whole_path(tmp_path):
+    page = tmp_path / "out" / "report" / "videos"
+    assert link(tmp_path / "out" / "clips" / "a #1%.mp4", page, tmp_path / "out") == "../../clips/a%20%231%25.mp4"
+    assert link(tmp_path / "other" / "a.mp4", page, tmp_path / "out") == f"file://{tmp_path}/other/a.mp4"
+
+
+def test_scores_of_runs_that_differ_in_length_are_an_error(tmp_path):
+    from pipeline.errors import LengthMismatch
+
+    runs = [make_run(tmp_path, f"r{n}", ("A",), {"v": bump(n, 0.9, 3, 5)}) for n in (100, 99)]
+    with pytest.raises(LengthMismatch, match="v: expected 100 scores as of r100, got others of r99"):
+        write_report(make_results(tmp_path, ("A",), [entry("v")], [], runs), tmp_path / "report")
+
+
+def test_scores_that_end_before_the_video_are_shown_as_far_as_they_go(tmp_path):
+    run = make_run(tmp_path, "gig", ("A",), {"v": bump(80, 0.9, 40, 50)})
+    results = make_results(tmp_path, ("A",), [entry("v", "A")], [Interval("v", "A", 40, 95)], [run])
+    write_report(replace(results, may_be_short=True), tmp_path / "report")
+    assert "80 frames" in Page(tmp_path / "report" / "videos" / "v.html").text
