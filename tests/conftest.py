@@ -1,4 +1,4 @@
-"""Shared fixtures: a nano experiment that runs end to end in seconds, and small videos made on the spot."""
+"""Shared fixtures: a nano experiment that runs end to end in seconds, and small videos that are made when needed."""
 
 from __future__ import annotations
 

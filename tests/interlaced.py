@@ -1,5 +1,4 @@
-"""A small encoder of H.264 whose two fields are coded apart, which libx264 does not write: every macroblock is raw
-(I_PCM)."""
+"""A small encoder of H.264 with separately coded fields, which libx264 cannot write. Macroblocks are raw (I_PCM)."""
 
 from __future__ import annotations
 

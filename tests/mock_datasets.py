@@ -1,5 +1,4 @@
-"""Mocks of the published data sets: tiny videos under official names and folders, and annotation files in the official
-forms."""
+"""Mocks of the published data sets: tiny videos and annotation files with official names, folders and formats."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ def write_video(path: Path, frames: int = FRAMES) -> None:
 
 
 def write_images(folder: Path, frames: int = FRAMES) -> None:
-    """A folder of images, 000.jpg and on."""
+    """A folder of images, 000.jpg, 001.jpg and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(frames):
         with av.open(str(folder / f"{index:03d}.jpg"), "w", format="image2", options={"update": "1"}) as container:
@@ -48,8 +47,7 @@ def put(root: Path, *names: str) -> None:
 
 
 def ucf_crime(root: Path) -> dict:
-    """Two classes; archives as unpacked; two blanks, tabs, and a frame count in the annotation; an end past the last
-    frame."""
+    """UCF-Crime: two classes, unpacked archives, and annotations with double blanks, tabs and an end past the video."""
     put(
         root,
         "Anomaly-Videos-Part-1/Abuse/Abuse001_x264.mp4",
@@ -78,7 +76,7 @@ XD_TEST = "Bad.Boys.1995__#01-11-55_01-12-40_label_G-B2-B6"
 
 
 def xd_violence(root: Path) -> dict:
-    """Several labels a video; names with `#` and `=`; one listed with its suffix; overlapping intervals."""
+    """XD-Violence: several labels per video; names with `#` and `=`; one listed with suffix; overlapping intervals."""
     put(
         root,
         "train/1-1004/v=9k1__#1_label_G-0-0.mp4",
@@ -97,7 +95,7 @@ def xd_violence(root: Path) -> dict:
 
 
 def shanghaitech(root: Path) -> dict:
-    """Videos of the original training part, folders of images of the test part, in both splits."""
+    """ShanghaiTech: videos of the original training part and image folders of the test part, in both splits."""
     put(root, "training/videos/01_001.avi", "training/videos/01_002.avi", "training/videos/13_003.avi")
     for name in ("01_0014", "01_0015", "13_0007"):
         write_images(root / "testing/frames" / name)
@@ -113,7 +111,7 @@ def shanghaitech(root: Path) -> dict:
 
 
 def cityscene(root: Path) -> dict:
-    """A folder a class, one of two classes, and an interval table."""
+    """CitySCENE: one folder per class, one folder of two classes, and a table of intervals."""
     names = ("Fighting/f1", "Robbery/r1", "Fighting;Robbery/fr1", "Normal/n1", "Normal/n2")
     put(root, *(f"train/{name}.mp4" for name in names), "test/t1.mp4", "test/deeper/t2.mp4")
     (root / "annotations.csv").write_text("video_id,label,start_frame,end_frame\nt1,Robbery,2,9\nt1,Fighting,5,24\n")

@@ -1,4 +1,4 @@
-"""Where things lie."""
+"""Paths that tests use."""
 
 from pathlib import Path
 

@@ -191,7 +191,7 @@ def _of_tables(
     if missing := [name for name in event_names(scored.classes) if name not in thresholds] if point else []:
         raise PipelineError(f"{point}: expected a threshold of each class, got none of {', '.join(missing)}")
     notes = _notes(changes, document)
-    made_for = document.get("head", {}).get("sha256")
+    made_for = document.get("head_sha256")
     if scored.head_sha256 and made_for and made_for != scored.head_sha256:
         notes = (*notes, f"the thresholds of {point} were chosen for another head than that of these scores")
     rules = make_rules(settings, scored.classes, thresholds, changes)

@@ -13,7 +13,7 @@ import click
 from cache.names import escape
 from pipeline import workflow
 from pipeline.cli.shared import FOLDER, ensure, make, say
-from pipeline.cli.videos import EVENTS, decoded, known_videos, with_videos
+from pipeline.cli.videos import EVENTS, class_names, decoded, known_videos, with_videos
 from pipeline.config import load_experiment
 from pipeline.data.events import Event, read_events
 from pipeline.data.formats.facts import VideoFacts, by_video, of_classes
@@ -76,7 +76,8 @@ def export(
             facts = decoded(facts)
         elif form == "label-studio":
             say("frame rates are taken to be steady: the videos are not decoded")
-    make(final, lambda folder: _write(folder, form, found, facts, prefix, base, truth))
+    names = class_names(found, config if form in ("label-studio", "cvat") else None)
+    make(final, lambda folder: _write(folder, form, found, facts, names, prefix, base, truth))
     for path in sorted(final.iterdir()):
         click.echo(path)
 
@@ -86,6 +87,7 @@ def _write(
     form: str,
     events: Sequence[Event],
     facts: Mapping[str, VideoFacts],
+    classes: Sequence[str],
     prefix: str,
     base: Path | None,
     truth: bool,
@@ -93,7 +95,6 @@ def _write(
     from pipeline.data.formats import activitynet, cityscene, cvat, fiftyone, label_studio, webvtt
 
     groups = by_video(events)
-    classes = sorted({event.class_name for event in events})
     if form == "label-studio":
         _json(folder / "tasks.json", label_studio.tasks(events, facts, prefix, base))
         (folder / "config.xml").write_text(label_studio.labelling_config(classes), encoding="utf-8")

@@ -24,7 +24,7 @@ from pipeline.errors import DecodeError, PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import frozen, usable_manifest
 
-__all__ = ["EVENTS", "decoded", "known_videos", "with_videos"]
+__all__ = ["EVENTS", "class_names", "decoded", "existing", "known_videos", "with_videos"]
 
 EVENTS = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -78,6 +78,16 @@ def known_videos(
     if missing := [video_id for video_id in wanted if video_id not in found]:
         raise PipelineError(f"{', '.join(missing[:5])}: no such video among {where}; {len(missing)} missing in all")
     return found
+
+
+def class_names(events: Sequence[Event], config: Path | None) -> list[str]:
+    """Classes that a person may choose from: those of the experiment, where one is given, and those of the events."""
+    known: list[str] = []
+    if config:
+        recipes = Recipes(load_experiment(config))
+        ensure(workflow.Manifest(frozen(recipes)))
+        known = list(usable_manifest(recipes).classes)
+    return list(dict.fromkeys([*known, *sorted({event.class_name for event in events})]))
 
 
 def decoded(facts: Mapping[str, VideoFacts]) -> dict[str, VideoFacts]:

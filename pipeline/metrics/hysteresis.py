@@ -73,9 +73,9 @@ def find_spans(scores: np.ndarray, times_s: np.ndarray, rule: EventRule) -> np.n
         raise ValueError(f"expected one time per score, got {len(scores)} scores and {len(times_s)} times")
     ends = frame_ends(times_s)
     spans: list[list[int]] = []
-    for start, end in runs(scores >= rule.lower):
-        if scores[start:end].max() < rule.upper:
-            continue
+    reaching = runs(scores >= rule.lower)
+    highest = np.maximum.reduceat(scores, reaching[:, 0])  # up to the next run, for what lies between is lower
+    for start, end in reaching[highest >= rule.upper]:
         if spans and times_s[start] - ends[spans[-1][1] - 1] <= rule.merge_gap_s:
             spans[-1][1] = int(end)
         else:

@@ -1,4 +1,4 @@
-"""The step that makes the page of an experiment, after its summary; what fails in it loses none of the figures."""
+"""The step that makes the page of an experiment, after its summary; if it fails, no metrics are lost."""
 
 from __future__ import annotations
 

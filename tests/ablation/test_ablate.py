@@ -1,4 +1,4 @@
-"""Ablations: what the file may hold, stacked training against single training, and the table."""
+"""Ablations: what the file may contain, joint training against single training, and the table."""
 
 from __future__ import annotations
 
@@ -188,10 +188,10 @@ class TestJointTraining:
             {"selection": {"validation_share": 0.2}},
         ],
     )
-    def test_runs_of_another_course_are_not_stacked(self, change):
+    def test_runs_of_another_course_are_not_trained_jointly(self, change):
         assert joint_key(Run.model_validate(change)) != joint_key(Run())
 
-    def test_only_gig_with_adagrad_is_stacked(self):
+    def test_only_gig_with_adagrad_is_trained_jointly(self):
         assert joint_key(Run.model_validate({"head": {"name": "rtfm"}})) is None
         assert joint_key(Run.model_validate({"training": {"optimizer": "adam"}})) is None
 

@@ -1,4 +1,4 @@
-"""Files from others: nothing outside of them is read, and no memory is asked for on the word of a header."""
+"""Files of other origin: nothing outside of them is read, and no memory is allocated because a header asks for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def committed(store) -> FeatureStore:
 
 
 def spoil(path: Path, how: str) -> None:
-    """An HDF5 file that reaches out of itself or declares what it does not hold."""
+    """An HDF5 file that refers to other files or declares values that it does not hold."""
     rows = np.ones((3, 8), np.float32)
     with h5py.File(path.with_name("other.h5"), "w") as other:
         other["secret"] = rows

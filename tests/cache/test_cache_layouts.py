@@ -1,4 +1,4 @@
-"""Arrays of published features: what is told apart by names, shapes and frame counts, and what must be told."""
+"""Arrays of published features: what names, shapes and frame counts tell, and what a setting must say."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Integrity: nothing that is not as it was written goes unseen, and repair takes out what is damaged and nothing
-else."""
+"""Integrity: every change of what was written is found, and repair withdraws damaged videos and nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ def store(tmp_path) -> FeatureStore:
 
 
 def files_of(store: FeatureStore, video_id: str) -> dict[str, Path]:
-    """Every file of a video: what it belongs to -> path."""
+    """The path of every file of a video, by what it belongs to."""
     folder = Path(store.url) / "ns"
     payload = folder / store.record("ns", video_id).payload
     files = {str(path.relative_to(payload)): path for path in payload.rglob("*") if path.is_file()}
@@ -62,8 +61,7 @@ def files_of(store: FeatureStore, video_id: str) -> dict[str, Path]:
 
 
 def owner(name: str) -> str:
-    """The array that a file of a payload belongs to; the record and the payload's own metadata are named as they
-    are."""
+    """The array that a file of a payload belongs to; for the record and the payload's own metadata, their names."""
     return name.split("/")[0]
 
 

@@ -127,7 +127,7 @@ def test_thresholds_of_another_head_are_said_to_be_that(scores, tmp_path):
     (scores / "index.json").write_text(json.dumps(index))
     for head, said in (("1", False), ("2", True)):
         point = tmp_path / f"{head}.json"
-        facts = {"thresholds": {"anomaly": 0.5, "Fight": 0.5}, "notes": [], "head": {"sha256": head}}
+        facts = {"thresholds": {"anomaly": 0.5, "Fight": 0.5}, "head_sha256": head}
         point.write_text(json.dumps(facts))
         result = gig("events", "--scores", scores, "--operating-point", point, "--out", tmp_path / f"out{head}")
         assert result.exit_code == 0, result.output

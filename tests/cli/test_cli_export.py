@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 import yaml
@@ -28,11 +29,16 @@ def events(tmp_path):
 @pytest.fixture
 def config(tmp_path, write_config, nano):
     """A data set of the csv adapter whose videos lie in tmp_path/videos."""
-    rows = ["n,n.mp4,train,Normal", "f,f.mp4,train,Fighting", "t1,t1.mp4,test,Normal", "t2,t2.mp4,test,Normal"]
+    rows = ["n,n.mp4,train,Normal", "f,f.mp4,train,Fighting;Robbery", "t1,t1.mp4,test,Normal", "t2,t2.mp4,test,Normal"]
     for row in rows:
         write_video(tmp_path / "videos" / row.split(",")[1])
     (tmp_path / "videos" / "videos.csv").write_text("\n".join(["video_id,path,split,label", *rows]))
-    nano["dataset"] = {"adapter": "csv", "name": "m", "root": str(tmp_path / "videos"), "classes": ["Fighting"]}
+    nano["dataset"] = {
+        "adapter": "csv",
+        "name": "m",
+        "root": str(tmp_path / "videos"),
+        "classes": ["Robbery", "Fighting"],
+    }
     return write_config(nano)
 
 
@@ -76,6 +82,8 @@ def test_corrections_come_back_as_a_data_set_that_is_accepted(events, config, tm
     assert gig("export", events, "--to", "label-studio", "--config", config, "--out", made).exit_code == 0
     exported = json.loads((made / "tasks.json").read_text())
     assert [task["data"]["video_id"] for task in exported] == ["t1", "t2"]
+    names = [label.get("value") for label in ElementTree.parse(made / "config.xml").iter("Label")]
+    assert names == ["Robbery", "Fighting"]  # a reviewer can choose a class that no event has
     for task in exported:
         task["annotations"] = [{"result": task.pop("predictions")[0]["result"], "was_cancelled": False}]
     exported[0]["annotations"][0]["result"][0]["value"]["ranges"] = [{"start": 5, "end": 8}]

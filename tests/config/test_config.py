@@ -141,7 +141,7 @@ def test_problems_are_said_in_plain_words(nano, section, value, expected):
 
 
 def test_every_kind_of_error_that_the_models_raise_has_its_words():
-    """A new type or limit of a field asks for a line in `pipeline.config.wording`."""
+    """A new type or limit of a field needs a line in `pipeline.config.wording`."""
     limits = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}
     limits |= {"multiple_of": "multiple_of", "pattern": "string_pattern_mismatch", "min_length": "too_short"}
     limits |= {"max_length": "too_long"}

@@ -152,7 +152,7 @@ def test_a_validation_video_that_cannot_be_read_whole_is_left_out_and_stays_a_tr
     document = json.loads(result.stdout)
     assert list(document["left_out"]) == [bad]
     assert any(note.startswith(f"{bad} cannot be read whole and is left out: ") for note in document["notes"])
-    assert document["head"]["folder"] == recipes.head_folder("gig").name
+    assert document["head"] == recipes.head_folder("gig").name
     assert recipes.quarantine.ids() == []
     assert not list(recipes.folder.rglob("unreadable"))
 

@@ -1,4 +1,4 @@
-"""The bootstrap: exactly what resampling by concatenation gives, and intervals that mean what they say."""
+"""The bootstrap: equal to resampling by concatenation, and intervals that cover as often as they claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MetricFunction against scikit-learn, hand-computed cases, ties and truth on which they are not defined."""
+"""Metrics against scikit-learn, hand-computed cases, ties, and ground truth on which they are not defined."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Every shipped configuration of a published data set runs on a mock of it: official folders, names and files, tiny
-videos."""
+"""Every shipped configuration of a published data set runs on a mock with official names, folders and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends an ablation: it says so in a line, and leaves no process that holds its locks."""
+"""Ctrl-C ends an ablation with a message of one line and leaves no process that holds its locks."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def assert_nothing_is_left(process: subprocess.Popen) -> None:
 
 @pytest.fixture
 def started():
-    """As `start`; whatever a test leaves is killed after it."""
+    """Start a command as `start` does; processes that a test leaves are killed after it."""
     processes = []
 
     def begin(*command: str) -> subprocess.Popen:

@@ -1,5 +1,7 @@
-"""Changing one setting reruns exactly the tasks that depend on it, and changes what they write. Every field has its
-case."""
+"""Changing one setting reruns exactly the tasks that depend on it, and changes what they write.
+
+There is a case for every field.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,8 @@ FINETUNE = TEST | {"FineTune"}
 class Case:
     """A field's other value, the tasks that must then rerun, and which output must then differ.
 
-    `base` are settings of both runs, without which the field would have nothing to decide; `also` are settings that
-    only the second run has, without which it would be refused.
+    `base` are settings of both runs, without which the field would have no effect; `also` are settings of the second
+    run only, without which it would be refused.
     """
 
     value: object

@@ -1,4 +1,4 @@
-"""Kills at any moment, and two commands at once: the next run goes on, and the result is that of an unbroken run."""
+"""Kills at any moment, and two commands at once: the next run continues, with the result of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def unbroken(tmp_path_factory) -> Recipes:
 
 
 def results(recipes: Recipes) -> tuple[bytes, bytes, bytes]:
-    """What must not depend on what happened on the way."""
+    """Results that must not depend on interruptions."""
     return (
         (recipes.summary_folder / "summary.json").read_bytes(),
         (recipes.head_folder("gig") / "head.safetensors").read_bytes(),

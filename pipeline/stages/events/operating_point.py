@@ -126,6 +126,7 @@ def read_thresholds(path: Path) -> tuple[dict[str, float], dict]:
     file = path / FILE if path.is_dir() else path
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        return {str(name): float(value) for name, value in document["thresholds"].items()}, document
+        thresholds = {str(name): float(value) for name, value in document["thresholds"].items()}
+        return thresholds, {"notes": []} | document
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(f"{file}: not an operating point ({error!r})") from error

@@ -62,8 +62,8 @@ def choose_for_run(
         found = _chosen(experiment, run_name, manifest, video_ids, namespace, head_folder, folder, progress, say)
     for note in found.notes:
         say(f"operating point of {run_name}: {note}")
-    head = {"folder": head_folder.name, "sha256": file_sha256(head_folder / "head.safetensors")}
-    facts = {"run": run_name, "stage": stage, "head": head}
+    head_sha256 = file_sha256(head_folder / "head.safetensors")
+    facts = {"run": run_name, "stage": stage, "head": head_folder.name, "head_sha256": head_sha256}
     write_operating_point(folder, found, facts)
     (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
 

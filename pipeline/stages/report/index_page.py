@@ -49,7 +49,7 @@ class Index:
         videos: of each video: id, page, classes, duration, lost frames, annotated spans.
         scores: of each run, of each video: timeline, events and numbers.
         verdicts: of each run, of each video.
-        seconds: of all videos.
+        seconds, frames: of all videos.
         damaged: videos with lost frames.
     """
 
@@ -58,6 +58,7 @@ class Index:
     scores: list[list[list[Any]]] = field(default_factory=list)
     verdicts: list[list[Verdict]] = field(default_factory=list)
     seconds: float = 0.0
+    frames: int = 0
     damaged: int = 0
 
     def __post_init__(self) -> None:
@@ -94,6 +95,7 @@ class Index:
             )
             self.verdicts[number].append(verdict)
         self.seconds += judged.duration_s
+        self.frames += len(judged.truth)
         self.damaged += bool(judged.lost_frames)
 
 
@@ -117,7 +119,7 @@ def write_index(folder: Path, index: Index, highlights: Sequence[Highlights]) ->
         "facts": {
             "videos": len(index.videos),
             "anomalous": sum(bool(video[5]) for video in index.videos),
-            "frames": first.get("frames", "?"),
+            "frames": index.frames,
             "footage": clock(index.seconds),
             "damaged": index.damaged,
         },

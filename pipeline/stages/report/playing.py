@@ -53,7 +53,10 @@ def find_media(path: Path) -> Media:
         return Media("", False, "the file is not where it was")
     try:
         with opened(path) as (container, stream):
-            codec, pixels = stream.codec_context.name, stream.codec_context.pix_fmt or "unknown pictures"
+            codec, pixels = (
+                stream.codec_context.codec.canonical_name,
+                stream.codec_context.pix_fmt or "unknown pictures",
+            )
             kind = next((k for k, names in SUFFIXES.items() if path.suffix.lower() in names), container.format.name)
     except (DecodeError, OSError) as error:
         return Media("", False, str(error))

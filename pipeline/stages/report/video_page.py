@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ __all__ = ["page_name", "write_video_page"]
 PAGE_BINS = 1000
 CLASS_BINS = 400
 CLASSES_SHOWN = 4
-HINT = "`gig report --html --proxies` makes small copies that browsers play."
+HINT = "The command gig report --html --proxies makes small copies that browsers play."
 
 
 def page_name(video_id: str) -> str:
@@ -182,9 +183,14 @@ def _pictures(folder: Path, results: Results, judged: Judged) -> list[dict[str, 
 
 
 def _maps(folder: Path, results: Results, video_id: str) -> dict[str, Any] | None:
+    """The relation maps that were drawn of the first run, or why there are none to draw."""
     own = folder / "maps" / escape(video_id)
+    if not (own / "index.json").is_file():
+        return None
+    document = json.loads((own / "index.json").read_text(encoding="utf-8"))
     urls = [f"../maps/{quote(own.name)}/{quote(path.name)}" for path in sorted(own.glob("window-*.png"))]
-    return {"run": results.runs[0].title, "urls": urls} if urls else None
+    reason = document.get("not_available", {}).get("relation_map")
+    return {"run": results.runs[0].title, "urls": [] if reason else urls, "reason": reason}
 
 
 def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, str]]:

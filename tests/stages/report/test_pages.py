@@ -231,6 +231,39 @@ def test_a_video_that_browsers_do_not_play_gets_a_copy_with_its_times(tmp_path):
     assert (tmp_path / "another" / "proxies" / "v.mp4").is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "encoder", "pixels", "played"),
+    [
+        ("v.mp4", "libx264", "yuv420p", True),
+        ("v.mov", "libx264", "yuv420p", True),
+        ("v.mp4", "libx264", "yuv444p", False),
+        ("v.mkv", "libx264", "yuv420p", False),
+        ("v.mp4", "mpeg4", "yuv420p", False),
+        ("v.webm", "libvpx", "yuv420p", True),
+        ("v.mp4", "libsvtav1", "yuv420p", True),
+    ],
+)
+def test_what_browsers_play(tmp_path, name, encoder, pixels, played):
+    if encoder not in av.codecs_available:
+        pytest.skip(f"FFmpeg has no {encoder} here")
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(encoder, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    media = find_media(tmp_path / name)
+    assert (media.playable, media.reason == "") == (played, played)
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "folder", "text.mp4"])
+def test_what_is_no_video_file_is_told_as_such(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    media = find_media(tmp_path / name)
+    assert not media.playable
+    assert media.reason
+
+
 def test_a_copy_that_fails_leaves_nothing_behind(tmp_path):
     from pipeline.errors import DecodeError
 
