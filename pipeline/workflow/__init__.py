@@ -9,12 +9,11 @@ Stages are imported when a step is made, so that asking for outputs loads neithe
 """
 
 from pipeline.steps import SILENT, Report, Step, ensure
-from pipeline.workflow.events import Events, OperatingPoint
 from pipeline.workflow.features_and_heads import ExtractFeatures, ExtractShard, FineTune, TrainHead, model
 from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
 from pipeline.workflow.reductions import ReduceTest, ReduceTraining
 from pipeline.workflow.report import HtmlReport
-from pipeline.workflow.results import Evaluate, EvaluateAll, ScoreVideos
+from pipeline.workflow.results import Evaluate, EvaluateAll, Events, OperatingPoint, ScoreVideos
 
 __all__ = [
     "Evaluate",

@@ -1,4 +1,4 @@
-"""Results: score tables, evaluations and the summary."""
+"""Results: score tables, the operating point, events, evaluations and the summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.steps import Report, Step
 from pipeline.workflow.features_and_heads import ExtractFeatures, model
 from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
 
-__all__ = ["Evaluate", "EvaluateAll", "ScoreVideos"]
+__all__ = ["Evaluate", "EvaluateAll", "Events", "OperatingPoint", "ScoreVideos"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,60 @@ class ScoreVideos(Step):
 
 
 @dataclass(frozen=True)
+class OperatingPoint(Step):
+    """Choose the thresholds of events on the run's validation videos, for the accepted false alarms per hour."""
+
+    run_name: str
+    uses_device: ClassVar[bool] = True
+    staged: ClassVar[bool] = True
+
+    def output(self) -> Path:
+        return self.recipes.operating_point_folder(self.run_name)
+
+    def needs(self) -> Sequence[Step]:
+        return Manifest(frozen(self.recipes)), model(self.recipes, self.run_name)
+
+    def build(self, folder: Path, report: Report) -> None:
+        from pipeline.stages.events.validation_scores import choose_for_run
+
+        recipes = self.recipes
+        imported = recipes.experiment.features.train  # then there is no backbone to extract with, and nothing is chosen
+        choose_for_run(
+            recipes.experiment,
+            self.run_name,
+            usable_manifest(recipes),
+            "" if imported else recipes.namespace("validation"),
+            recipes.head_folder(self.run_name),
+            folder,
+            report.progress,
+            report.say,
+            recipes.stage,
+        )
+
+
+@dataclass(frozen=True)
+class Events(Step):
+    """List the events of the test videos, of every class and of anomaly in general."""
+
+    run_name: str
+    staged: ClassVar[bool] = True
+
+    def output(self) -> Path:
+        return self.recipes.events_folder(self.run_name)
+
+    def needs(self) -> Sequence[Step]:
+        scores, point = ScoreVideos(self.recipes, self.run_name), OperatingPoint(self.recipes, self.run_name)
+        return Manifest(frozen(self.recipes)), scores, point
+
+    def build(self, folder: Path, report: Report) -> None:
+        from pipeline.stages.events.events import write_run_events
+
+        recipes, run = self.recipes, self.run_name
+        scores, point = recipes.scores_folder(run), recipes.operating_point_folder(run)
+        write_run_events(recipes.experiment, usable_manifest(recipes), scores, point, folder, report.progress)
+
+
+@dataclass(frozen=True)
 class Evaluate(Step):
     """Compare the score tables with the annotated intervals."""
 
@@ -49,18 +103,21 @@ class Evaluate(Step):
         return self.recipes.evaluation_folder(self.run_name)
 
     def needs(self) -> Sequence[Step]:
-        return Manifest(frozen(self.recipes)), ScoreVideos(self.recipes, self.run_name)
+        scores, point = ScoreVideos(self.recipes, self.run_name), OperatingPoint(self.recipes, self.run_name)
+        return Manifest(frozen(self.recipes)), scores, point
 
     def build(self, folder: Path, report: Report) -> None:
         from pipeline.stages.evaluation.evaluate import evaluate_run
+        from pipeline.stages.events.operating_point import read_chosen
 
-        recipes, scores = self.recipes, self.recipes.scores_folder(self.run_name)
+        recipes = self.recipes
         evaluate_run(
             recipes.experiment,
             self.run_name,
             recipes.manifest_folder,
-            scores,
+            recipes.scores_folder(self.run_name),
             folder,
+            thresholds=read_chosen(recipes.operating_point_folder(self.run_name)),
             quarantined=recipes.quarantine.ids(),
             say=report.say,
             stage=recipes.stage,

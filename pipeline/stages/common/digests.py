@@ -178,12 +178,13 @@ class Digests:
 
     def evaluation_digest(self, run: str) -> str:
         """Of a run's metrics."""
-        evaluation, events = self.experiment.run(run).evaluation, self.experiment.events
-        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation, events)
+        evaluation, point = self.experiment.run(run).evaluation, self.operating_point_digest(run)
+        return digest(VERSIONS["evaluation"], self.scores_digest(run), self.manifest_digest, evaluation, point)
 
     def operating_point_digest(self, run: str) -> str:
         """Of a run's thresholds for events."""
-        scoring, namespace = self.experiment.run(run).scoring, self.namespace("validation")
+        scoring = self.experiment.run(run).scoring
+        namespace = None if self.experiment.features.train else self.namespace("validation")
         return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, self.experiment.events)
 
     def events_digest(self, run: str) -> str:

@@ -21,7 +21,6 @@ from pipeline.data.tables import safe_rows
 from pipeline.metrics import ClassScore, Estimate, difference, frame_auc
 from pipeline.metrics.events import GENERAL
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
-from pipeline.metrics.hysteresis import EventRule
 from pipeline.metrics.ranking import Ranking
 from pipeline.progress import Say
 from pipeline.stages.common.manifest import load_manifest
@@ -30,6 +29,7 @@ from pipeline.stages.evaluation.judged import Judged, judge, judge_folder
 from pipeline.stages.evaluation.judged_events import EVENT_COLUMNS, TRUE_EVENT_COLUMNS, EventOptions
 from pipeline.stages.evaluation.localisation import localisation
 from pipeline.stages.events.events import sources_of
+from pipeline.stages.events.rules import make_rules
 from pipeline.stages.scoring.tables import ScoreForm, end_with_videos, read_tables
 
 __all__ = ["Judged", "compare_tables", "evaluate_run", "evaluate_tables"]
@@ -48,7 +48,7 @@ def evaluate_run(
     quarantined: Sequence[str] = (),
     say: Say | None = None,
     stage: str = "frozen",
-    rules: Mapping[str, EventRule] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Write the metrics of one run: metrics.json, the curves, the tables of classes, videos and events, and
     config.yaml.
@@ -62,8 +62,8 @@ def evaluate_run(
         quarantined: ids of videos that could not be read; they are in no metric.
         say: told every warning; they are in metrics.json too.
         stage: frozen or finetuned, as metrics.json states it.
-        rules: by which events are found, by class and anomaly in general, where they were chosen on validation videos;
-            default: those of the configuration.
+        thresholds: upper thresholds of events, by class and anomaly in general, as far as they were chosen on
+            validation videos; default: those of the configuration.
 
     Raises:
         LengthMismatch: scores and ground truth of a video differ in length.
@@ -74,6 +74,7 @@ def evaluate_run(
     lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, lengths)
     tables = end_with_videos(tables, lengths) if experiment.features.test else tables
+    rules = make_rules(experiment.events, manifest.classes, thresholds) if thresholds else None
     judged = judge(scores_folder, tables, manifest, run.evaluation, EventOptions(experiment.events, rules))
     facts = {
         "run": run_name,

@@ -11,7 +11,7 @@ from pipeline.config.events import Events
 from pipeline.errors import PipelineError
 from pipeline.stages.events.rules import event_names
 
-__all__ = ["Choice", "OperatingPoint", "Point", "configured", "read_thresholds", "write_operating_point"]
+__all__ = ["Choice", "OperatingPoint", "Point", "configured", "read_chosen", "read_thresholds", "write_operating_point"]
 
 FILE = "operating_point.json"
 
@@ -130,3 +130,9 @@ def read_thresholds(path: Path) -> tuple[dict[str, float], dict]:
         return thresholds, {"notes": []} | document
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(f"{file}: not an operating point ({error!r})") from error
+
+
+def read_chosen(path: Path) -> dict[str, float]:
+    """The thresholds by class that were chosen on validation videos, as `read_thresholds`; none where none was."""
+    thresholds, document = read_thresholds(path)
+    return {name: value for name, value in thresholds.items() if document["classes"][name]["chosen_on"] == "validation"}
