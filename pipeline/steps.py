@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.progress import Progress, Say, silent
+from pipeline.progress import Progress, Say, counting_warnings, silent
 from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.recipes import Recipes
 
@@ -30,6 +30,12 @@ class Report:
 
     progress: Progress
     say: Say
+
+    @contextmanager
+    def counting_warnings(self) -> Iterator[Report]:
+        """A report to use in the block; at the end it says how many warnings it received, if any."""
+        with counting_warnings(self.say) as say:
+            yield replace(self, say=say)
 
 
 SILENT = Report(silent, silent)
@@ -93,11 +99,12 @@ class Step(ABC):
         """Make the output if it is missing, and return it; waits if another process is making it.
 
         Args:
-            report: receives progress and messages.
+            report: receives progress and messages, and at the end how many of these were warnings.
             build: another way to fill the folder with the same content.
         """
         final = self.output()
-        make_folder(final, lambda folder: (build or self.build)(folder, report), report.say)
+        with report.counting_warnings() as told:
+            make_folder(final, lambda folder: (build or self.build)(folder, told), told.say)
         return final
 
 

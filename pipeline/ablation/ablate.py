@@ -12,7 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -24,8 +24,9 @@ from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
+from pipeline.hashing import file_sha256
 from pipeline.stages.common.digests import VERSIONS
-from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.outputs import keep_if_made_from, make_folder
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import SILENT, ExtractFeatures, ReduceTest, ReduceTraining, Report, ensure
 
@@ -60,9 +61,7 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
     """
     from pipeline.ablation.table import write_setting, write_table
 
-    recipes = {}
-    for experiment in plan.experiments:
-        recipes[id(experiment)] = _features(experiment, report)
+    recipes = {id(experiment): _features(experiment, report) for experiment in plan.experiments}
     final = ablation_folder(plan)
     if final.is_dir():
         return final
@@ -84,6 +83,7 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
         _do_all(pool, heads, report, "groups of heads")
 
         def build(folder: Path) -> None:
+            keep_if_made_from(folder, _inputs(plan, recipes))
             paths = [folder / "figures" / f"{number}.json" for number in range(len(plan.settings))]
             jobs = [partial(write_setting, setting, path) for setting, path in zip(plan.settings, paths, strict=True)]
             _do_all(pool, jobs, report, "metrics of settings")
@@ -91,6 +91,16 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
 
         make_folder(final, build, report.say)
     return final
+
+
+def _inputs(plan: Plan, recipes: Mapping[int, Recipes]) -> str:
+    """Identifies the score tables and the validation results from which the metrics of all settings are made."""
+    files = []
+    for setting in plan.settings:
+        own = recipes[id(setting.experiment)]
+        for run in setting.runs:
+            files += [own.scores_folder(run) / "index.json", own.head_folder(run) / "selection.json"]
+    return digest([file_sha256(file) if file.exists() else None for file in files])
 
 
 def _features(experiment: Experiment, report: Report) -> Recipes:

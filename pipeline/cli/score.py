@@ -8,6 +8,7 @@ import click
 
 from pipeline.cli.shared import FOLDER, bar, ensure, say, warn_of_stand_in, with_config, with_run, with_stage
 from pipeline.errors import PipelineError
+from pipeline.progress import counting_warnings
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import model
 
@@ -34,9 +35,9 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
 
     reasons = warn_of_stand_in(recipes)
     head = head or ensure(model(recipes, run))
-    with bar("score") as progress:
+    with bar("score") as progress, counting_warnings(say) as told:
         report = score_files(
-            recipes.experiment, run, head, videos, out, as_csv=as_csv, progress=progress, say=say, warnings=reasons
+            recipes.experiment, run, head, videos, out, as_csv=as_csv, progress=progress, say=told, warnings=reasons
         )
     for path in report.tables:
         click.echo(path)

@@ -68,7 +68,8 @@ class ExtractShard(Step):
     def make(self, report: Report, build: Callable[[Path, Report], None] | None = None) -> Path:
         """Make the output and return it. Processes that make it at the same time share the videos."""
         final = self.output()
-        (build or self.build)(final, report)
+        with report.counting_warnings() as told:
+            (build or self.build)(final, told)
         return final
 
     def build(self, folder: Path, report: Report) -> None:

@@ -275,6 +275,14 @@ class TestRun:
         assert run_ablation(plan, 1) == folder
         assert before == {file: file.stat().st_mtime_ns for file in before}
 
+        # metrics that an interrupted run made from other score tables
+        unfinished = folder.with_name(f"{folder.name}.partial")
+        folder.rename(unfinished)
+        (unfinished / ".made-from").write_text("other tables")
+        (unfinished / "figures" / "0.json").write_text(json.dumps(table["settings"][0] | {"setting": "stale"}))
+        run_ablation(plan, 1)
+        assert json.loads((folder / "results.json").read_text()) == table
+
         # two commands at once on heads and tables that are not there
         for gone in [*own_heads(plan), *folder.parent.glob("scores-*")]:
             shutil.rmtree(gone)

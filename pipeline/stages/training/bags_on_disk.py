@@ -19,9 +19,10 @@ from cache.names import escape
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
+from pipeline.hashing import file_sha256
 from pipeline.models.reduction import Standardizer
 from pipeline.progress import Progress
-from pipeline.stages.common.outputs import whole_file
+from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.reduce import ReducedWindows, reduce_bags, reduce_windows
 from pipeline.stages.training.training_set import held_out_videos, training_standardizer
@@ -79,12 +80,13 @@ def write_test(
 ) -> None:
     """Reduce the test videos as a run needs them, and write one file per video to `folder`.
 
-    Files that exist already are kept. `training` is the folder of the same reduction's training videos.
+    Files that an interrupted run left are kept if they were made with the same training videos' statistics. `training`
+    is the folder of the same reduction's training videos.
     """
     run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
     _, standardizer = read_training(training, run.head.standardize_offset)
     videos = manifest.split("test")
-    folder.mkdir(parents=True, exist_ok=True)
+    keep_if_made_from(folder, file_sha256(training / FILE))
     for number, entry in enumerate(videos):
         path = folder / f"{escape(entry.video_id)}.safetensors"
         if progress:
