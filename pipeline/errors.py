@@ -5,6 +5,7 @@ __all__ = [
     "DecodeError",
     "DecoderKilled",
     "DegenerateTruth",
+    "DetectorError",
     "FeatureMismatch",
     "LengthMismatch",
     "ManifestError",
@@ -46,6 +47,10 @@ class DecoderKilled(DecodeError):
 
 class WeightsError(PipelineError, ValueError):
     """Weights that are missing, have another shape, or fail their check."""
+
+
+class DetectorError(PipelineError, ValueError):
+    """A detector file that cannot be used: damaged, cut, of a newer version, or not one at all."""
 
 
 class FeatureMismatch(PipelineError, ValueError):

@@ -18,6 +18,7 @@ import click
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
+from pipeline.cli.detector import detector
 from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics, settings
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
@@ -64,6 +65,7 @@ main.add_command(ablate)
 main.add_command(cache)
 main.add_command(clips)
 main.add_command(compare)
+main.add_command(detector)
 main.add_command(events)
 main.add_command(explain)
 main.add_command(export)

@@ -38,6 +38,7 @@ __all__ = [
     "make",
     "name_config",
     "say",
+    "warn_of",
     "warn_of_stand_in",
     "with_config",
     "with_json",
@@ -109,7 +110,11 @@ def warn_of_stand_in(recipes: Recipes) -> list[str]:
 
     Returns the reasons; none for a model that was trained on real videos.
     """
-    reasons = stand_in_reasons(recipes)
+    return warn_of(stand_in_reasons(recipes))
+
+
+def warn_of(reasons: list[str]) -> list[str]:
+    """Print the banner of a stand-in model with these reasons, if there are any; returns them."""
     if reasons:
         remedy = (
             "They show that the pipeline runs. For scores that mean something: `gig weights fetch weights`, and a "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import nn
 from pipeline.errors import WeightsError
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
-__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint"]
+__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint", "restore_backbone"]
 
 CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
 MEAN = (123.675, 116.28, 103.53)
@@ -107,11 +107,33 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         check_suffix(path, sha256)
         _load_strictly(recognizer, read_checkpoint(path), path, name)
     whole = recognizer.state_dict()
+    network = _without_heads(recognizer, name, sha256)
+    network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
+    return network
+
+
+def restore_backbone(name: str, state: Mapping[str, torch.Tensor], weights_sha256: str, where: Path) -> Backbone:
+    """The backbone of a `Backbone.state_dict()`, which has no heads of the recogniser and so none in `dropped`.
+
+    Args:
+        name: as of `build_backbone`.
+        state: the state dictionary.
+        weights_sha256: what its attribute of that name said.
+        where: the state is from, for errors.
+
+    Raises:
+        WeightsError: the state is of another network.
+    """
+    network = _without_heads(_build_recognizer(name), name, weights_sha256)
+    _load_strictly(network, state, where, name)
+    return network
+
+
+def _without_heads(recognizer: nn.Module, name: str, sha256: str) -> Backbone:
     backbone, neck = recognizer.get_submodule("backbone"), recognizer.get_submodule("neck")
     if "aux_head" in dict(neck.named_children()):
         neck.register_module("aux_head", None)
     network = Backbone(name, backbone, neck, sha256)
-    network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
     network.requires_grad_(False)
     network.eval()  # not chained: mmaction2's ResNet3d.train() returns None
     return network
@@ -179,7 +201,7 @@ def _history_statistic(owner: object, name: str) -> object:
     return getattr(HistoryBuffer, name)
 
 
-def _load_strictly(recognizer: nn.Module, state: dict[str, torch.Tensor], path: Path, name: str) -> None:
+def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
     own = recognizer.state_dict()
     problems = [  # the most telling ones first: a file of the same network with other sizes misses nothing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
@@ -15,7 +15,12 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wm
 MOST_NESTED = 64
 
 
-def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -> list[Path]:
+def video_files(
+    folder: Path,
+    problems: Problems,
+    ignored: Sequence[str] = (),
+    passed_over: Callable[[Path], object] | None = None,
+) -> list[Path]:
     """Video files and folders of images below a folder, sorted.
 
     Links are followed, except those back to a folder on the way: its videos are found already.
@@ -24,6 +29,7 @@ def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -
         folder: where to look.
         problems: told of a folder that is missing, cannot be read or lies very deep.
         ignored: names of folders to pass over, like those of hidden folders.
+        passed_over: told every file that is no part of a video, and every folder that is not looked into.
     """
 
     def unreadable(error: OSError) -> None:
@@ -32,14 +38,22 @@ def video_files(folder: Path, problems: Problems, ignored: Sequence[str] = ()) -
     found = []
     for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         names = [name for name in folders if not name.startswith(".") and name not in ignored]
-        folders[:] = sorted(name for name in names if not _loops(Path(place, name), folder))
+        kept = sorted(name for name in names if not _loops(Path(place, name), folder))
+        left_out = [name for name in folders if name not in kept]
+        folders[:] = kept
         if folders and len(Path(place).relative_to(folder).parts) == MOST_NESTED:
             problems.add(place, f"expected folders nested at most {MOST_NESTED} deep below {folder}")
             folders.clear()
         visible = [name for name in files if not name.startswith(".")]
         found += [Path(place, name) for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
-        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder:
+        of_images = any(name.lower().endswith(IMAGE_SUFFIXES) for name in visible) and Path(place) != folder
+        if of_images:
             found.append(Path(place))
+        if passed_over:
+            taken = (*VIDEO_SUFFIXES, *(IMAGE_SUFFIXES if of_images else ()))
+            left_out += [name for name in files if name.startswith(".") or not name.lower().endswith(taken)]
+            for name in left_out:
+                passed_over(Path(place, name))
     return sorted(found)
 
 

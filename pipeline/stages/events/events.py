@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ def write_found(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in formats:
-        write_events(folder / f"events{suffix}", found.events)
+        partial = folder / f".events.partial{suffix}"  # the ending says which form
+        write_events(partial, found.events)
+        os.replace(partial, folder / f"events{suffix}")
     with whole_file(folder / "facts.json") as partial:
         text = json.dumps({**facts, **found.facts()}, indent=1, ensure_ascii=False, allow_nan=False)
         partial.write_text(text, encoding="utf-8")

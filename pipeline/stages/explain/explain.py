@@ -160,7 +160,7 @@ def scratch_features(
     extraction = ScratchExtraction(experiment, tell, warn)
     check_features(load_head(head_file), head_file, extraction.recipe, experiment)  # before the video is decoded
     with scratch_store(warn) as store:
-        for outcome in extraction.extract({file.name: file}, store):
+        for outcome in extraction.extract([(file.name, file)], store):
             if outcome.error:
                 raise outcome.error
         yield store, extraction.namespace

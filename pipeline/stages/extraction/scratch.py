@@ -5,19 +5,23 @@ from __future__ import annotations
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from cache import FeatureStore
 from cache.objects import NO_LOCKS
 from pipeline.config import Experiment
+from pipeline.models.backbone import Backbone
+from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say
 from pipeline.stages.common.feature_recipe import FeatureRecipe, experiment_recipe
 from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import experiment_workers
 
-__all__ = ["ScratchExtraction", "scratch_store"]
+__all__ = ["ScratchExtraction", "scratch_folder", "scratch_store"]
 
 PREFIX, LOCK = "gig-scratch-", "lock"
 
@@ -29,6 +33,7 @@ class ScratchExtraction:
         experiment: settings.
         tell: told what goes on.
         say: told what the user should know, such as damage.
+        backbone: used instead of the experiment's; then the experiment's precision is not `auto`.
 
     Attributes:
         recipe: how the features are made.
@@ -41,19 +46,24 @@ class ScratchExtraction:
 
     namespace = "scratch"
 
-    def __init__(self, experiment: Experiment, tell: Say, say: Say) -> None:
+    def __init__(self, experiment: Experiment, tell: Say, say: Say, backbone: Backbone | None = None) -> None:
         tell("loading the backbone")
         self._experiment, self._tell, self._say = experiment, tell, say
-        self._extractor = Extractor(experiment, say=say)
+        network = None
+        if backbone is not None:
+            network = FastTPN(backbone)
+            network.set_precision(getattr(torch, experiment.backbone.precision))
+        self._extractor = Extractor(experiment, network, say)
         self.recipe: FeatureRecipe = experiment_recipe(
             experiment, self._extractor.engine.network, self._extractor.precision
         )
 
-    def extract(self, files: Mapping[str, Path], store: FeatureStore) -> Iterator[Outcome]:
+    def extract(self, files: Iterable[tuple[str, Path]], store: FeatureStore) -> Iterator[Outcome]:
         """Extract every file as a test video.
 
         Args:
-            files: video id -> video file or folder of images.
+            files: video id, and video file or folder of images; each is asked for when a decoder is free, and is read
+                until its outcome is known.
             store: an empty one, see `scratch_store`.
 
         Yields:
@@ -64,13 +74,19 @@ class ScratchExtraction:
             self._tell(f"extracting {name}, frame {frames}")
 
         with experiment_workers(self._experiment) as workers:
-            videos = list(files.items())
-            yield from self._extractor.extract(videos, "test", store, self.namespace, workers, self._say, watch)
+            yield from self._extractor.extract(files, "test", store, self.namespace, workers, self._say, watch)
 
 
 @contextmanager
 def scratch_store(say: Say) -> Iterator[FeatureStore]:
-    """An empty cache in a temporary folder, which is removed when the block ends.
+    """An empty cache in a `scratch_folder`."""
+    with scratch_folder(say) as folder:
+        yield FeatureStore.open(folder / "cache")
+
+
+@contextmanager
+def scratch_folder(say: Say) -> Iterator[Path]:
+    """A temporary folder for folders, which is removed when the block ends.
 
     A killed process cannot remove its folder, so folders of processes that have ended are removed first. A process
     holds the lock of its folder as long as it lives, on whichever machine that shares the folder it is.
@@ -85,7 +101,7 @@ def scratch_store(say: Say) -> Iterator[FeatureStore]:
         with new.open("wb") as lock:
             if _lock(lock.fileno()):
                 new.rename(folder / LOCK)  # so a lock under this name was held from the start
-            yield FeatureStore.open(folder / "cache")
+            yield folder
 
 
 def _remove_abandoned(parent: Path, say: Say) -> None:

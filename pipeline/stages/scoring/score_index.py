@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import OutputError
 from pipeline.hashing import file_sha256
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.scoring.score import table_facts, table_path
+from pipeline.stages.scoring.sources import Video
 
 __all__ = ["ScoreIndex"]
 
@@ -60,12 +60,15 @@ class ScoreIndex:
             {video_id: entry for video_id, entry in videos.items() if _lies_there(folder, entry)},
         )
 
-    def check(self, video_id: str, file: Path) -> bool:
+    def check(self, video_id: str, video: Video) -> bool:
         """Whether the table of a file is there already and holds what scoring the file again would give.
+
+        Of a file that lies elsewhere the version is compared, where the storage states one, for its content is not
+        known before it is copied.
 
         Args:
             video_id: names the table.
-            file: the video.
+            video: the video.
 
         Raises:
             OutputError: the table is that of another file, or of other settings.
@@ -79,15 +82,25 @@ class ScoreIndex:
             raise OutputError(
                 f"{path} is there already and does not say of which file; remove it or give another --out"
             )
-        source, content = facts["source"], content_sha256(file)
-        if source["path"] != str(file.resolve()) and source["sha256"] != content:
+        source, same = facts["source"], video.unchanged(facts["source"])
+        if source["path"] != video.place and not same:
             raise OutputError(
-                f"{path} is the score table of {source['path']}, not of {file.resolve()}; give another --out"
+                f"{path} is the score table of {source['path']}, not of {video.place}; give another --out"
             )
         _check_same(path, facts["made_with"], self.made_with)
-        entry = self.videos.get(video_id)
+        return same and self._whole(video_id)
+
+    def holds(self, video_id: str, content: str) -> bool:
+        """Whether the table of a video is there already and was made from this content, by its SHA-256."""
+        path = table_path(self.folder, video_id)
+        facts = table_facts(path) if path.exists() else None
+        return facts is not None and facts["source"]["sha256"] == content and self._whole(video_id)
+
+    def _whole(self, video_id: str) -> bool:
+        """Whether the tables of a video are as they were written, as far as that is known."""
+        path, entry = table_path(self.folder, video_id), self.videos.get(video_id)
         damaged = entry is not None and entry["sha256"] != file_sha256(path)
-        return source["sha256"] == content and not damaged and (self.folder / "windows" / path.name).exists()
+        return not damaged and (self.folder / "windows" / path.name).exists()
 
     def add(self, video_id: str) -> None:
         """Enter a table, which was just written or found good by `check`, into index.json."""

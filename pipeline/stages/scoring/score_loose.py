@@ -1,4 +1,4 @@
-"""`gig score`: score tables of any video files, without a list of videos or labels.
+"""`gig score`: score tables of any video files, without a list of videos or labels, by a run's head or a detector.
 
 A file that cannot be read costs its own table and no other. Each file's features are dropped as soon as it is scored,
 and a repeated run keeps the tables of files that have not changed.
@@ -7,14 +7,15 @@ and a repeated run keeps the tables of files that have not changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache import CacheError, FeatureStore
-from pipeline.config import Experiment
+from pipeline.config import Experiment, Scoring
 from pipeline.errors import DecodeError, PipelineError
 from pipeline.hashing import file_sha256
+from pipeline.models.backbone import Backbone
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.digests import VERSIONS, weights_identity
@@ -22,10 +23,34 @@ from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
+from pipeline.stages.scoring.sources import LocalVideo, Video
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
 
-__all__ = ["ScoreReport", "quarantine_of", "score_files"]
+__all__ = ["ScoreReport", "Scorer", "quarantine_of", "run_scorer", "score_files", "score_sources", "settings_of"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores files.
+
+    Attributes:
+        experiment: settings of decoding and features.
+        scoring: from window scores to frame scores.
+        head: the trained head.
+        where: its file, for messages.
+        made_with: what decides the scores besides the video: section -> setting -> value.
+        about: further entries of index.json.
+        backbone: loads the backbone; None for that of the experiment.
+    """
+
+    experiment: Experiment
+    scoring: Scoring
+    head: TrainedHead
+    where: Path
+    made_with: Mapping[str, Mapping[str, object]]
+    about: Mapping[str, object]
+    backbone: Callable[[], Backbone] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,13 @@ def score_files(
         PipelineError: two files have the same name.
         CacheError: the temporary folder cannot be written. Tables finished before it are kept.
     """
-    named = _named(files, say)
+    scorer = run_scorer(experiment, run_name, head_folder, warnings)
+    videos = [LocalVideo(Path(os.path.abspath(file)).name, file) for file in files]
+    return score_sources(scorer, videos, folder, as_csv=as_csv, progress=progress, say=say)
+
+
+def run_scorer(experiment: Experiment, run_name: str, head_folder: Path, warnings: Sequence[str] = ()) -> Scorer:
+    """What scores with a run's head; arguments as of `score_files`."""
     path = head_folder / "head.safetensors"
     head = load_head(path)
     about: dict[str, object] = {"classes": list(head.classes)}
@@ -97,80 +128,133 @@ def score_files(
         "head": {"path": str(path.resolve()), "name": head.settings.name, "run": run_name},
         "warnings": list(warnings),
     }
+    made_with: dict[str, Mapping[str, object]] = {
+        "head": {"sha256": file_sha256(path)},
+        **_made_with(experiment, run_name),
+    }
+    return Scorer(experiment, experiment.run(run_name).scoring, head, path, made_with, about)
+
+
+def score_sources(
+    scorer: Scorer,
+    videos: Sequence[Video],
+    folder: Path,
+    *,
+    as_csv: bool = False,
+    progress: Progress | None = None,
+    say: Say = silent,
+    done: Callable[[], object] | None = None,
+) -> ScoreReport:
+    """As `score_files`, with anything that scores, of videos that lie here or elsewhere.
+
+    Args:
+        scorer: what scores.
+        videos: each with the name of its table.
+        folder, as_csv, progress, say: as of `score_files`.
+        done: called when all tables are written, while no other process writes to the folder.
+
+    Raises:
+        OutputError, FeatureMismatch, PipelineError, CacheError: as `score_files`.
+    """
+    named = _named(videos, say)
     with locked(folder / "index.json", say):
-        index = ScoreIndex.open(folder, _made_with(experiment, run_name, path), about)
-        scoring = _Scoring(experiment, run_name, head, index, quarantine_of(folder), as_csv, say)
+        index = ScoreIndex.open(folder, scorer.made_with, scorer.about)
+        scoring = _Scoring(scorer, index, quarantine_of(folder), as_csv, say)
         todo = scoring.sort_out(named)
         if todo:
-            scoring.extract_and_score(todo, path, progress)
+            scoring.extract_and_score(todo, progress)
+        if done:
+            done()
     return scoring.report(list(named))
 
 
 class _Scoring:
     """One call's work: what became of each file so far."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        run_name: str,
-        head: TrainedHead,
-        index: ScoreIndex,
-        quarantine: Quarantine,
-        as_csv: bool,
-        say: Say,
-    ) -> None:
-        self._experiment, self._scoring, self._head = experiment, experiment.run(run_name).scoring, head
+    def __init__(self, scorer: Scorer, index: ScoreIndex, quarantine: Quarantine, as_csv: bool, say: Say) -> None:
+        self._scorer = scorer
         self._index, self._quarantine, self._as_csv, self._say = index, quarantine, as_csv, say
         self._failed_before = set(quarantine.ids("test"))
         self._scored: list[str] = []
         self._kept: list[str] = []
         self._failed: dict[str, str] = {}
 
-    def sort_out(self, named: dict[str, Path]) -> dict[str, Path]:
+    def sort_out(self, named: dict[str, Video]) -> dict[str, Video]:
         """The files to score; the tables of the others are kept. Raises OutputError before any work is done."""
         todo = {}
-        for name, file in named.items():
+        for name, video in named.items():
             try:
-                there = self._index.check(name, file)
+                there = self._index.check(name, video)
             except (PipelineError, CacheError) as error:
                 if not isinstance(error, DecodeError):
                     raise
-                self._fail(name, file, error)
+                self._fail(video, error)
                 continue
             except OSError as error:
-                self._fail(name, file, DecodeError(f"{file}: cannot be read ({error.strerror or error})"))
+                self._fail(video, DecodeError(f"{video.place}: cannot be read ({error.strerror or error})"))
                 continue
             if there:
                 continue
-            todo[name] = file
-            if table_path(self._index.folder, name).exists():
+            todo[name] = video
+            if isinstance(video, LocalVideo) and table_path(self._index.folder, name).exists():
                 self._say(f"{name} is scored again: the file, or its table, has changed since")
         for name in named:
             if name not in todo and name not in self._failed:
-                self._settle(name)
-                self._kept.append(name)
+                self._keep(name)
         if self._kept:
             self._say(f"not scored again, for file, head and settings are the same: {', '.join(self._kept)}")
         return todo
 
-    def extract_and_score(self, todo: dict[str, Path], head_path: Path, progress: Progress | None) -> None:
-        """Score each file as soon as its features are extracted, into a temporary folder."""
-        from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_store
+    def extract_and_score(self, todo: dict[str, Video], progress: Progress | None) -> None:
+        """Score each file as soon as its features are extracted, into a temporary folder.
+
+        A file that lies elsewhere is copied there when a decoder is free, and its copy removed when it is scored.
+        """
+        from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_folder
 
         def tell(message: str) -> None:
             if progress:
-                progress(len(self._scored) + len(self._failed), len(todo), message)
+                settled = [name for name in todo if name in self._failed or name in self._kept]
+                progress(len(self._scored) + len(settled), len(todo), message)
 
-        extraction = ScratchExtraction(self._experiment, tell, self._say)
-        for warning in check_features(self._head, head_path, extraction.recipe, self._experiment):
+        scorer = self._scorer
+        backbone = scorer.backbone() if scorer.backbone else None
+        extraction = ScratchExtraction(scorer.experiment, tell, self._say, backbone)
+        for warning in check_features(scorer.head, scorer.where, extraction.recipe, scorer.experiment):
             self._say(f"warning: {warning}")
-        with scratch_store(self._say) as store:
-            for outcome in extraction.extract(todo, store):
+        with scratch_folder(self._say) as folder:
+            store = FeatureStore.open(folder / "cache")
+            copies = folder / "copies"
+            for outcome in extraction.extract(self._at_hand(todo, copies, tell), store):
+                video = todo[outcome.video_id]
                 if outcome.error:
-                    self._fail(outcome.video_id, todo[outcome.video_id], outcome.error)
+                    self._fail(video, outcome.error)
                 else:
-                    self._score(store, extraction.namespace, outcome.video_id, todo[outcome.video_id])
+                    self._score(store, extraction.namespace, video)
+                video.let_go(copies)
         tell("scored")
+
+    def _at_hand(self, todo: dict[str, Video], copies: Path, tell: Say) -> Iterator[tuple[str, Path]]:
+        """Name and file of every video, copied here where it lies elsewhere.
+
+        One whose content turns out to be that of its table is not scored again.
+        """
+        for name, video in todo.items():
+            if isinstance(video, LocalVideo):
+                yield name, video.file
+                continue
+            tell(f"copying {name}")
+            try:
+                path = video.fetch(copies)
+            except OSError as error:
+                self._fail(video, error if isinstance(error, DecodeError) else DecodeError(f"{video.place}: {error}"))
+                continue
+            if self._index.holds(name, file_sha256(path)):
+                video.let_go(copies)
+                self._keep(name)
+                self._say(f"not scored again, for its content is the same: {name}")
+                continue
+            yield name, path
 
     def report(self, names: Sequence[str]) -> ScoreReport:
         """What was done, in the order of the names."""
@@ -182,19 +266,24 @@ class _Scoring:
         scored = tuple(name for name in names if name in self._scored)
         return ScoreReport(tuple(tables), scored, tuple(self._kept), damaged, self._failed)
 
-    def _score(self, store: FeatureStore, namespace: str, name: str, file: Path) -> None:
+    def _score(self, store: FeatureStore, namespace: str, video: Video) -> None:
+        name = video.name
         origin = store.record(namespace, name).provenance["source"]
-        scores = score_video(store, namespace, name, self._head, self._scoring)
+        scores = score_video(store, namespace, name, self._scorer.head, self._scorer.scoring)
         store.discard(namespace, name)
         facts = {
             "made_with": self._index.made_with,
-            "source": {"path": str(file.resolve()), "bytes": origin["bytes"], "sha256": origin["sha256"]},
+            "source": {"path": video.place, "bytes": origin["bytes"], "sha256": origin["sha256"]} | video.facts(),
             "decoded_frames": len(scores.frames),
             "damage": origin["damage"],
         }
-        write_scores(self._index.folder, name, scores, self._head.classes, facts)
+        write_scores(self._index.folder, name, scores, self._scorer.head.classes, facts)
         self._settle(name)
         self._scored.append(name)
+
+    def _keep(self, name: str) -> None:
+        self._settle(name)
+        self._kept.append(name)
 
     def _settle(self, name: str) -> None:
         """The table of a file is there: enter it, and forget that the file could not be read before."""
@@ -204,40 +293,47 @@ class _Scoring:
         if name in self._failed_before:
             self._quarantine.clear([name])
 
-    def _fail(self, name: str, file: Path, error: Exception) -> None:
-        self._quarantine.add(name, str(file.resolve()), "test", error)
-        self._failed[name] = str(error)
-        self._say(f"{name} cannot be scored: {error}")
+    def _fail(self, video: Video, error: Exception) -> None:
+        self._quarantine.add(video.name, video.place, "test", error)
+        self._failed[video.name] = str(error)
+        self._say(f"{video.name} cannot be scored: {error}")
 
 
-def _named(files: Sequence[Path], say: Say) -> dict[str, Path]:
-    """Table name -> file. Raises PipelineError when two files have the same name."""
-    named: dict[str, Path] = {}
-    for file in files:
-        name = Path(os.path.abspath(file)).name
-        before = named.get(name)
-        if before and before.resolve() != file.resolve():
+def _named(videos: Sequence[Video], say: Say) -> dict[str, Video]:
+    """The videos by name. Raises PipelineError when two have the same name."""
+    named: dict[str, Video] = {}
+    for video in videos:
+        before = named.get(video.name)
+        if before and before.place != video.place:
             raise PipelineError(
-                f"{before} and {file}: two videos of the same name would share a score table; "
+                f"{before.given} and {video.given}: two videos of the same name would share a score table; "
                 "score them into different --out folders"
             )
         if before:
-            say(f"{file} was given twice; it is scored once")
-        named[name] = file
+            say(f"{video.given} was given twice; it is scored once")
+        named[video.name] = video
     return named
 
 
-def _made_with(experiment: Experiment, run_name: str, head_path: Path) -> dict[str, dict[str, object]]:
-    """What decides the scores besides the video."""
+def _made_with(experiment: Experiment, run_name: str) -> dict[str, dict[str, object]]:
+    """What decides the scores besides the video and the head."""
     backbone = experiment.backbone
     precision = choose_precision(backbone.precision, pick_device(experiment.machine.device))
+    facts: dict[str, object] = {
+        "name": backbone.name,
+        "weights_sha256": weights_identity(backbone),
+        "precision": precision,
+    }
+    return {"backbone": facts, **settings_of(experiment, experiment.run(run_name).scoring)}
+
+
+def settings_of(experiment: Experiment, scoring: Scoring) -> dict[str, dict[str, object]]:
+    """The settings that decide scores besides backbone, head and video."""
     return {
-        "head": {"sha256": file_sha256(head_path)},
-        "backbone": {"name": backbone.name, "weights_sha256": weights_identity(backbone), "precision": precision},
         "decoding": experiment.decoding.deciding(),
         "preprocess": experiment.preprocess.model_dump(),
         "test_sampling": experiment.test_sampling.model_dump(),
         "storage": experiment.storage.model_dump(),
-        "scoring": experiment.run(run_name).scoring.model_dump(),
+        "scoring": scoring.model_dump(),
         "version": {"features": VERSIONS["features"], "scores": VERSIONS["scores"]},
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -17,7 +19,7 @@ from pipeline.models.heads import HeadModule, build_head
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.common.feature_recipe import FeatureRecipe, differences, rounding_differences
 
-__all__ = ["TrainedHead", "check_features", "load_head", "make_head", "save_head"]
+__all__ = ["TrainedHead", "build_trained", "check_features", "load_head", "make_head", "read_head", "save_head"]
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,31 @@ def save_head(
 
 def load_head(path: Path) -> TrainedHead:
     """Read a head written by `save_head`. Raises WeightsError when it is missing or not one."""
+    facts, tensors = read_head(path)
+    return build_trained(facts, tensors, path)
+
+
+def read_head(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What the file of a head holds: its facts and its tensors, as `build_trained` takes them. Raises WeightsError."""
     try:
         with safe_open(path, framework="pt") as stream:
-            facts = json.loads(stream.metadata()["head"])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
+            facts: dict[str, Any] = json.loads(stream.metadata()["head"])
+            return facts, {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
+    except Exception as error:
+        raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
+
+
+def build_trained(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], path: Path) -> TrainedHead:
+    """The head of the facts and tensors of a file, which `path` names in errors. Raises WeightsError."""
+    try:
         settings, classes = parse_head(facts["settings"]), tuple(facts["classes"])
         features = FeatureRecipe.from_json(facts["features"]) if facts.get("features") else None
     except Exception as error:
         raise WeightsError(f"{path}: not a trained head of this system ({error})") from error
     standardizer = None
     if settings.standardize:
-        standardizer = Standardizer(
-            tensors.pop("standardizer.mean"), tensors.pop("standardizer.std"), settings.standardize_offset
-        )
+        mean, std = tensors["standardizer.mean"], tensors["standardizer.std"]
+        standardizer = Standardizer(mean, std, settings.standardize_offset)
     state = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     module = make_head(settings, Training(), facts["channels"], len(classes))
     module.load_state_dict(state, strict=True)

@@ -1,0 +1,1 @@
+"""A trained detector as one file: packed, read, described, and used."""
