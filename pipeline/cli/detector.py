@@ -56,8 +56,9 @@ def detector() -> None:
 @click.option("--without-metrics", is_flag=True, help="Score and evaluate no test videos.")
 def pack(recipes: Recipes, run: str, out: Path, without_backbone: bool, without_metrics: bool) -> None:
     """Pack a run's model and all that determines its scores into one file, making what is missing first."""
-    from pipeline.stages.detector.packing import RunOutputs, pack_detector
+    from pipeline.stages.detector.packing import RunOutputs, check_packable, pack_detector
 
+    check_packable(recipes.experiment, out, not without_backbone)
     head, point = ensure(model(recipes, run)), ensure(OperatingPoint(recipes, run))
     evaluation = None if without_metrics else ensure(Evaluate(recipes, run))
     origin = frozen(recipes)

@@ -50,7 +50,6 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
     "--out", type=FOLDER, default="scores", show_default=True, help="Folder of the score tables and their index."
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Also write CSV.")
-@click.option("--list", "lists", multiple=True, type=click.Path(), help="A file with one PATH per line; as @FILE.")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 def score(
     config: Path,
@@ -62,7 +61,6 @@ def score(
     machine: tuple[str, ...],
     out: Path,
     as_csv: bool,
-    lists: tuple[str, ...],
     paths: tuple[str, ...],
 ) -> None:
     """Score videos, of any length from one frame, and print the paths of their score tables.
@@ -76,8 +74,7 @@ def score(
     """
     from pipeline.stages.scoring.inputs import find_videos
 
-    named = [*paths, *(f"@{name}" for name in lists)]
-    if not named:
+    if not paths:
         raise click.UsageError("Missing argument '[PATH]...': expected videos, folders or lists.")
     for text in paths:
         if not text.startswith("@") and not url_scheme(text) and not Path(text).exists():
@@ -86,24 +83,26 @@ def score(
         _refuse_with_detector()
     elif weights or machine:
         raise PipelineError("--weights and --machine go with --detector; an experiment says both itself")
-    inputs = find_videos(named, out)
+    inputs = find_videos(paths, out)
     _say_passed_over(inputs)
-    with bar("score") as progress, counting_warnings(say) as told:
-        if detector:
-            from pipeline.stages.detector.detector import Detector
-            from pipeline.stages.detector.scoring import score_with_detector
+    if detector:
+        from pipeline.stages.detector.detector import Detector
+        from pipeline.stages.detector.scoring import score_with_detector
 
-            loaded = Detector.load(detector, weights=weights, machine=machine_of(machine))
-            reasons = warn_of(list(loaded.document.warnings))
+        loaded = Detector.load(detector, weights=weights, machine=machine_of(machine))
+        reasons = warn_of(list(loaded.document.warnings))
+        with bar("score") as progress, counting_warnings(say) as told:
             report = score_with_detector(loaded, inputs.videos, out, as_csv=as_csv, progress=progress, say=told)
-        else:
-            from pipeline.stages.scoring.score_loose import run_scorer, score_sources
+    else:
+        from pipeline.stages.scoring.score_loose import score_sources
+        from pipeline.stages.scoring.scorer import run_scorer
 
-            name_config(config)
-            recipes = Recipes(load_experiment(config))
-            recipes = recipes.finetuned if finetuned else recipes
-            reasons = warn_of_stand_in(recipes)
-            scorer = run_scorer(recipes.experiment, run, head or ensure(model(recipes, run)), reasons)
+        name_config(config)
+        recipes = Recipes(load_experiment(config))
+        recipes = recipes.finetuned if finetuned else recipes
+        reasons = warn_of_stand_in(recipes)
+        scorer = run_scorer(recipes.experiment, run, head or ensure(model(recipes, run)), reasons)
+        with bar("score") as progress, counting_warnings(say) as told:
             report = score_sources(scorer, inputs.videos, out, as_csv=as_csv, progress=progress, say=told)
     _tell(report, inputs, out, bool(reasons))
 

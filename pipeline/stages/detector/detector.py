@@ -35,7 +35,7 @@ from pipeline.stages.events.rules import make_rules
 from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_folder
 from pipeline.stages.scoring.inputs import find_videos
 from pipeline.stages.scoring.score import score_video
-from pipeline.stages.scoring.score_loose import Scorer, settings_of
+from pipeline.stages.scoring.scorer import Scorer, settings_of
 from pipeline.stages.training.saved_heads import TrainedHead, build_trained, check_features
 
 __all__ = ["BACKBONE", "Detector", "ScoredFile"]
@@ -95,7 +95,9 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, *, weights: str | Path | None = None, machine: Machine | None = None) -> Detector:
-        """Read a detector from its file, all of which is checked. Nothing in the file is executed.
+        """Read a detector from its file, whose seal is checked. Nothing in the file is executed.
+
+        The backbone is built from its tensors when the first video is scored.
 
         Args:
             path: of the file.

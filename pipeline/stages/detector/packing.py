@@ -23,7 +23,7 @@ from pipeline.stages.events.operating_point import read_chosen, read_thresholds
 from pipeline.stages.training.saved_heads import read_head
 from pipeline.stages.training.validation import read_thresholds as read_class_thresholds
 
-__all__ = ["RunOutputs", "pack_detector"]
+__all__ = ["RunOutputs", "check_packable", "pack_detector"]
 
 FIGURE = ("value", "low", "high", "reason")
 
@@ -61,6 +61,20 @@ class RunOutputs:
     warnings: tuple[str, ...]
 
 
+def check_packable(experiment: Experiment, path: Path, with_backbone: bool) -> None:
+    """Raise DetectorError where the settings alone say that no detector can be packed; for arguments see
+    `pack_detector`."""
+    if path.suffix != ".safetensors":
+        raise DetectorError(f"{path}: expected a name that ends in .safetensors")
+    if experiment.features.train or experiment.features.test:
+        raise DetectorError(
+            f"{experiment.experiment}: a detector needs the backbone that made its head's features, and `features` "
+            "names imported ones"
+        )
+    if not with_backbone and experiment.backbone.weights == "random":
+        raise DetectorError(f"{path}: the backbone's weights are random, no file holds them: pack them into it")
+
+
 def pack_detector(outputs: RunOutputs, path: Path, *, with_backbone: bool = True) -> Detector:
     """Write a detector file and return the detector.
 
@@ -74,21 +88,15 @@ def pack_detector(outputs: RunOutputs, path: Path, *, with_backbone: bool = True
             not say how its features were made, or random weights that are not packed.
         OutputError: the file cannot be written.
     """
-    if path.suffix != ".safetensors":
-        raise DetectorError(f"{path}: expected a name that ends in .safetensors")
     experiment = outputs.experiment
+    check_packable(experiment, path, with_backbone)
     facts, tensors = read_head(outputs.head / "head.safetensors")
-    recipe = facts.get("features")
-    if not recipe or not recipe.get("backbone"):
+    if not facts.get("features"):
         raise DetectorError(
-            f"{outputs.head}: a detector needs the backbone that made the features of its head, but the head was "
-            "trained on imported features, or by a version that did not record how they were made"
+            f"{outputs.head}: the head was trained by a version that did not record how its features were made; train "
+            "it again"
         )
     network = build_backbone(experiment.backbone.name, experiment.backbone.weights, seed=experiment.backbone.seed)
-    if not with_backbone and network.weights_sha256.startswith("random-"):
-        raise DetectorError(
-            f"{path}: the backbone's weights are random, no file holds them: pack them into the detector"
-        )
     tensors.pop("empty", None)
     if with_backbone:
         tensors |= {f"{BACKBONE}{name}": value.contiguous() for name, value in network.state_dict().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.data.events import ANOMALY
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.events.events import find_events, write_found
@@ -38,6 +39,11 @@ def score_with_detector(
         found = find_events(open_scores(folder, detector.classes), detector.rules, progress, point.notes)
         facts = {"detector": {"name": detector.document.name, "seal": detector.seal}}
         write_found(folder, found, facts)
+        general = found.counts()[ANOMALY]
+        several = len(found.events) - general
+        say(
+            f"{general} event(s) of anomaly in general and {several} of classes, in {found.videos} video(s) of {folder}"
+        )
 
     scorer = detector.scorer()
     return score_sources(scorer, videos, folder, as_csv=as_csv, progress=progress, say=say, done=list_events)

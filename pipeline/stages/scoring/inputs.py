@@ -22,6 +22,7 @@ __all__ = ["Inputs", "find_videos"]
 
 LIST = "@"
 COMMENT = "#"
+FILE = "file://"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def find_videos(named: Sequence[str], out: Path | None = None) -> Inputs:
             videos += found
             passed += left
             continue
-        path = Path(text.removeprefix("file://"))
+        path = Path(text.removeprefix(FILE))
         if not path.is_dir():
             videos.append(LocalVideo(path.absolute().name, path))
             continue

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from cache.names import escape
 from pipeline.data.datasets.video_files import VIDEO_SUFFIXES
@@ -18,7 +18,7 @@ from pipeline.stages.common.outputs import check_space
 
 __all__ = ["LocalVideo", "RemoteVideo", "Video", "remote_videos"]
 
-WEB = ("http", "https")
+WEB = ("http://", "https://")
 VERSIONS = ("ETag", "etag", "md5Hash", "version_id", "LastModified", "last_modified", "updated", "mtime", "created")
 """By what storages say that an object has changed; the first that is there counts."""
 
@@ -121,9 +121,13 @@ class RemoteVideo:
         path = self._copy(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         check_space(path.parent, self.bytes or 0)
-        with _reaching(self.place):
-            file_system, remote = _file_system(self.url)
-            file_system.get_file(remote, str(path))
+        try:
+            with _reaching(self.place):
+                file_system, remote = _file_system(self.url)
+                file_system.get_file(remote, str(path))
+        except PipelineError:
+            self.let_go(folder)
+            raise
         return path
 
     def let_go(self, folder: Path) -> None:
@@ -141,11 +145,13 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
     Raises PipelineError for a storage that fsspec does not know or that cannot be reached, DecodeError for a URL where
     nothing lies.
     """
+    if "://" not in url or "::" in url:
+        raise PipelineError(f"{url.split('?')[0]}: expected a URL such as s3://bucket/folder, and no chain of several")
     place = _public(url)
     with _reaching(place):
         file_system, root = _file_system(url)
-        if urlsplit(url).scheme in WEB or not file_system.isdir(root):
-            return [_video(Path(urlsplit(place).path).name, url, file_system.info(root))], []
+        if _is_web(url) or not file_system.isdir(root):
+            return [_video(place.rstrip("/").rsplit("/", 1)[-1], url, file_system.info(root))], []
         root = root.rstrip("/")
         start, found, passed = url.rstrip("/"), [], []
         for path, info in sorted(file_system.find(root, detail=True).items()):
@@ -173,9 +179,15 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def _public(url: str) -> str:
     """A URL without user, password and, on the web, its query, which can be a signature."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="" if parts.scheme in WEB else parts.query, fragment="").geturl()
+    scheme, rest = url.split("://", 1)
+    host, slash, path = rest.partition("/")
+    if _is_web(url):  # elsewhere ? and # can be part of a name
+        path = re.split("[?#]", path, maxsplit=1)[0]
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _is_web(url: str) -> bool:
+    return url.lower().startswith(WEB)
 
 
 @contextmanager

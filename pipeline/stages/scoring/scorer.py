@@ -1,0 +1,82 @@
+"""What scores loose files, a run's head or a detector, with all that decides its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Experiment, Scoring
+from pipeline.hashing import file_sha256
+from pipeline.models.backbone import Backbone
+from pipeline.stages.common.device import choose_precision, pick_device
+from pipeline.stages.common.digests import VERSIONS, weights_identity
+from pipeline.stages.training.saved_heads import TrainedHead, load_head
+from pipeline.stages.training.validation import read_thresholds
+
+__all__ = ["Scorer", "run_scorer", "settings_of"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores files.
+
+    Attributes:
+        experiment: settings of decoding and features.
+        scoring: from window scores to frame scores.
+        head: the trained head.
+        where: its file, for messages.
+        made_with: what decides the scores besides the video: section -> setting -> value.
+        about: further entries of index.json.
+        backbone: loads the backbone; None for that of the experiment.
+    """
+
+    experiment: Experiment
+    scoring: Scoring
+    head: TrainedHead
+    where: Path
+    made_with: Mapping[str, Mapping[str, object]]
+    about: Mapping[str, object]
+    backbone: Callable[[], Backbone] | None = None
+
+
+def run_scorer(experiment: Experiment, run_name: str, head_folder: Path, warnings: Sequence[str] = ()) -> Scorer:
+    """What scores with a run's head; arguments as of `score_files`."""
+    path = head_folder / "head.safetensors"
+    head = load_head(path)
+    about: dict[str, object] = {"classes": list(head.classes)}
+    if thresholds := read_thresholds(head_folder, head.classes):
+        about["thresholds"] = thresholds
+    about |= {
+        "head": {"path": str(path.resolve()), "name": head.settings.name, "run": run_name},
+        "warnings": list(warnings),
+    }
+    made_with: dict[str, Mapping[str, object]] = {
+        "head": {"sha256": file_sha256(path)},
+        **_made_with(experiment, run_name),
+    }
+    return Scorer(experiment, experiment.run(run_name).scoring, head, path, made_with, about)
+
+
+def _made_with(experiment: Experiment, run_name: str) -> dict[str, dict[str, object]]:
+    """What decides the scores besides the video and the head."""
+    backbone = experiment.backbone
+    precision = choose_precision(backbone.precision, pick_device(experiment.machine.device))
+    facts: dict[str, object] = {
+        "name": backbone.name,
+        "weights_sha256": weights_identity(backbone),
+        "precision": precision,
+    }
+    return {"backbone": facts, **settings_of(experiment, experiment.run(run_name).scoring)}
+
+
+def settings_of(experiment: Experiment, scoring: Scoring) -> dict[str, dict[str, object]]:
+    """The settings that decide scores besides backbone, head and video."""
+    return {
+        "decoding": experiment.decoding.deciding(),
+        "preprocess": experiment.preprocess.model_dump(),
+        "test_sampling": experiment.test_sampling.model_dump(),
+        "storage": experiment.storage.model_dump(),
+        "scoring": scoring.model_dump(),
+        "version": {"features": VERSIONS["features"], "scores": VERSIONS["scores"]},
+    }
