@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +73,7 @@ class Detector:
         document: all that is known of it.
         seal: SHA-256 over all of it, 64 hex digits: the identity of the detector.
         head: the trained head.
+        rules: by which events are found, by class and for anomaly in general.
     """
 
     def __init__(
@@ -91,7 +91,9 @@ class Detector:
         self._backbone = {n.removeprefix(BACKBONE): t for n, t in tensors.items() if n.startswith(BACKBONE)}
         facts = document.head.model_dump(mode="json")
         self.head: TrainedHead = build_trained(facts, own, where)
+        self.rules = self._make_rules()
         self._extraction: ScratchExtraction | None = None
+        self._say: Say = silent
 
     @classmethod
     def load(cls, path: str | Path, *, weights: str | Path | None = None, machine: Machine | None = None) -> Detector:
@@ -121,13 +123,6 @@ class Detector:
     def classes(self) -> tuple[str, ...]:
         """The anomaly classes, one column of the scores each."""
         return self.head.classes
-
-    @cached_property
-    def rules(self) -> dict[str, EventRule]:
-        """By which events are found, by class and for anomaly in general."""
-        point, settings = self.document.operating_point, self.document.events
-        chosen = {name: point.thresholds[name] for name in point.chosen}
-        return make_rules(settings, self.classes, chosen)
 
     def notes(self) -> list[str]:
         """What a person should know before scores are used, a sentence each."""
@@ -205,9 +200,17 @@ class Detector:
                 )
         raise AssertionError("one video has one outcome")
 
+    def _make_rules(self) -> dict[str, EventRule]:
+        point, settings = self.document.operating_point, self.document.events
+        try:
+            return make_rules(settings, self.classes, {name: point.thresholds[name] for name in point.chosen})
+        except (KeyError, PipelineError) as error:
+            raise DetectorError(f"{self._where}: its thresholds make no rules for events: {error}") from error
+
     def _loaded(self, say: Say) -> ScratchExtraction:
+        self._say = say
         if self._extraction is None:
-            extraction = ScratchExtraction(self.experiment, silent, say, self.backbone())
+            extraction = ScratchExtraction(self.experiment, silent, lambda text: self._say(text), self.backbone())
             for warning in [*self.notes(), *check_features(self.head, self._where, extraction.recipe, self.experiment)]:
                 say(f"warning: {warning}")
             self._extraction = extraction

@@ -78,6 +78,7 @@ def changed(night: Path, path: Path, tensors: dict | None = None, **entries: obj
 def test_the_file_gives_the_scores_of_its_run_bit_for_bit(night, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     detector = pipeline.Detector.load(night)
+    broken, said = tmp_path / "broken.mp4", []
     for name, frames in (("one.mp4", 30), ("two.mp4", 7)):
         found = detector.score(night.parent / "inbox" / name)
         table = pq.read_table(night.parent / "scores" / "frames" / f"{name}.parquet")
@@ -93,6 +94,12 @@ def test_the_file_gives_the_scores_of_its_run_bit_for_bit(night, tmp_path, monke
     assert detector.rules["Fighting"].upper == 0.5
     with pytest.raises(DecodeError):
         detector.score(tmp_path / "missing.mp4")
+    content = (night.parent / "inbox" / "one.mp4").read_bytes()
+    middle = content.index(b"mdat") + 12_000
+    broken.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
+    damage = detector.score(broken, say=said.append).damage
+    assert damage is not None
+    assert any("broken.mp4 is damaged and kept" in text for text in said)
     with pytest.raises(PipelineError, match="expected one video: got 2 videos"):
         detector.score(night.parent / "inbox")
 
@@ -227,6 +234,8 @@ def test_another_way_of_computing_is_told(night, tmp_path):
     ("entries", "message"),
     [
         ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"operating_point": {"thresholds": {"anomaly": 1.5}, "chosen": ["anomaly"]}}, "make no rules for events"),
+        ({"operating_point": {"thresholds": {}, "chosen": ["anomaly"]}}, "make no rules for events"),
         ({"backbone": None}, "backbone: Input should be"),
         ({"scoring": {"smooth_sigma": 1e12}}, "smooth_sigma: expected at most"),
         ({"preprocess": {"short_side": 10**9, "crop": 10**9}}, "preprocess.short_side"),
