@@ -41,7 +41,7 @@ from benchmarks.videos import make_video
 from pipeline.config import Experiment, parse_experiment
 from pipeline.data.decoding.decode import iter_frames, read_header
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.sampling import window_indices
+from pipeline.data.windows import window_indices
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache import FeatureStore
 from pipeline.data.decoding.decode import iter_frames, iter_raw_frames
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.sampling import WindowAssembler
+from pipeline.data.windows import WindowAssembler
 from pipeline.models import backbone as backbone_module
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Maps

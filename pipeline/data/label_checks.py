@@ -95,12 +95,14 @@ def check_labels(rows: Iterable[tuple[str, str]], rules: Rules) -> None:
 
 
 def with_meant_labels(video: PlacedVideo, rules: Rules) -> PlacedVideo:
+    """The video with the anomaly classes that its labels mean, each in its known spelling."""
     meant = [rules.meant(label) for label in video.entry.known_labels]
     labels = tuple(label for label in meant if label != rules.normal_label)
     return replace(video, entry=replace(video.entry, labels=labels))
 
 
 def with_meant_label(annotation: PlacedInterval, rules: Rules) -> PlacedInterval:
+    """The interval with the class that its label means, in its known spelling."""
     interval = annotation.interval
     return replace(annotation, interval=replace(interval, label=rules.meant(interval.label)))
 

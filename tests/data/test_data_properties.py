@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.manifest import Interval, Manifest, VideoEntry
-from pipeline.data.sampling import (
-    WindowAssembler,
-    segment_bounds,
-    view_generator,
-    view_indices,
-    window_indices,
-    windows_to_frames,
-)
+from pipeline.data.sampling import segment_bounds, view_generator, view_indices
+from pipeline.data.windows import WindowAssembler, window_indices, windows_to_frames
 
 FRAMES = st.integers(1, 300)
 

@@ -1,4 +1,4 @@
-"""Headers are read once: a journal keeps them while a file stays as it is."""
+"""Headers are read once: a journal keeps them as long as a file is unchanged."""
 
 from __future__ import annotations
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.sampling import (
-    WindowAssembler,
-    segment_bounds,
-    view_generator,
-    view_indices,
-    window_indices,
-    windows_to_frames,
-)
+from pipeline.data.sampling import segment_bounds, view_generator, view_indices
+from pipeline.data.windows import WindowAssembler, window_indices, windows_to_frames
 
 
 def views(n_frames: int, seed: int = 0, **changes: int) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""CSV as other programs write it: read, or refused with its place and what to do; and cells that no spreadsheet
-runs."""
+"""CSV as other programs write it is read, or refused with a remedy; cells written here run in no spreadsheet."""
 
 from __future__ import annotations
 

@@ -31,7 +31,10 @@ from pipeline.stages.evaluation.judged import judge_folder
 from pipeline.stages.extraction.extract import extract_split
 
 OFFICIAL = SHARED / "data" / "annotations"
-VIDEOS = "video_id,split,label,frames,fps\nn1,train,Normal,100,25\nf1,train,Fight,90,25\nt1,test,Fight,100,25\nt2,test,Normal,50,25\n"
+VIDEOS = (
+    "video_id,split,label,frames,fps\n"
+    "n1,train,Normal,100,25\nf1,train,Fight,90,25\nt1,test,Fight,100,25\nt2,test,Normal,50,25\n"
+)
 INTERVALS = "video_id,label,start_frame,end_frame\nt1,Fight,60,100\n"
 
 

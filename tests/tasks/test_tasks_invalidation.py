@@ -37,7 +37,8 @@ from tasks import EvaluateAll, ExtractFeatures
 NONE: frozenset[str] = frozenset()
 MANIFEST = frozenset({"Manifest"})
 EVALUATION = frozenset({"Evaluate", "EvaluateAll"})
-SCORES = EVALUATION | {"ScoreVideos"}
+EVENTS = EVALUATION | {"OperatingPoint"}
+SCORES = EVENTS | {"ScoreVideos"}
 HEAD = SCORES | {"TrainHead"}
 TEST = SCORES | {"ExtractFeatures test", "ExtractShard test"}
 TRAIN = HEAD | {"ExtractFeatures train", "ExtractShard train"}
@@ -119,6 +120,12 @@ SYNTHETIC = {
     "training.permute_labels_seed": Case(1, HEAD, "head"),
     "scoring.smooth_sigma": Case(1.0, SCORES, "scores"),
     "scoring.smooth_on": Case("frames", SCORES, "scores"),
+    "events.upper": Case(0.6, EVENTS, "events"),
+    "events.lower_share": Case(0.9, EVENTS, "events"),
+    "events.merge_gap_s": Case(0.0, EVENTS, "events"),
+    "events.min_length_s": Case(0.5, EVENTS, "events"),
+    "events.false_alarms_per_hour": Case(2.0, EVENTS, "events"),
+    "events.by_class": Case({"Fighting": {"upper": 0.7}}, EVENTS, "events"),
     "evaluation.mode": Case("argmax", EVALUATION, "evaluation", base={"evaluation": {"threshold": 0.0}}),
     "evaluation.threshold": Case(0.1, EVALUATION, "evaluation"),
     "evaluation.resamples": Case(50, EVALUATION, "evaluation"),
@@ -269,11 +276,15 @@ def content(recipes: Recipes, what: str) -> str:
     elif what == "scores":
         for path in sorted((recipes.scores_folder("gig") / "frames").iterdir()):
             parts += [path.name.encode(), str(pq.read_table(path).to_pydict()).encode()]
+    elif what == "events":
+        parts.append((recipes.operating_point_folder("gig") / "config.yaml").read_bytes())
+        facts = json.loads((recipes.evaluation_folder("gig") / "metrics.json").read_text())
+        parts.append(json.dumps(facts["events"]).encode())
     else:
         folder = recipes.evaluation_folder("gig")
         facts = json.loads((folder / "metrics.json").read_text())
-        figures = {key: facts[key] for key in ("auc", "ap", "mf1", "anomalous_frames", "figures")}
-        parts += [json.dumps(figures).encode(), (folder / "per_class.csv").read_bytes()]
+        metrics = {key: facts[key] for key in ("auc", "ap", "mf1", "anomalous_frames", "figures", "events")}
+        parts += [json.dumps(metrics).encode(), (folder / "per_class.csv").read_bytes()]
     assert parts
     return hashlib.sha256(b"".join(parts)).hexdigest()
 

@@ -71,6 +71,7 @@ class _Sender:
         self._since = 0.0
 
     def next_job(self) -> Job:
+        """Wait for a job. Raises EOFError when the socket closes."""
         while True:
             message = self._connection.recv()
             if isinstance(message, Job):
@@ -78,14 +79,17 @@ class _Sender:
                 return message
 
     def send(self, message: Message) -> None:
+        """Send the frames that wait, then a message."""
         self._send_frames()
         self._connection.send(message)
 
     def begin(self, planned: int) -> None:
+        """Report that the frames follow, from the first on."""
         self.send(Begun(planned))
         self._counter[0] = 0
 
     def frame(self, time_s: float, image: np.ndarray | None) -> None:
+        """Add a frame, and its picture if it has one; send some frames if there are enough."""
         self._counter[0] += 1
         if image is not None:
             if self._used == len(self._ring):

@@ -104,7 +104,7 @@ class Ended:
 
     Attributes:
         count: frames decoded; of a job for the header alone, those that the header plans.
-        damage: what was passed over.
+        damage: errors that were counted, and frames that were lost.
     """
 
     count: int

@@ -225,7 +225,7 @@ class _Ear:
     def __enter__(self) -> list[tuple[int, str, str]]:
         self._before = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_level(av.logging.WARNING)
-        av.logging.set_skip_repeated(False)  # else what was said of another file before would not be said again
+        av.logging.set_skip_repeated(False)  # else messages repeated from another file would not come
         return self._capture.__enter__()
 
     def __exit__(self, *error: object) -> None:

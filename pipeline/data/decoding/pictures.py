@@ -120,6 +120,7 @@ class _Bits:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
 
     def read(self, count: int) -> int:
+        """The next bits as a number."""
         self._left -= count
         if self._left < 0:
             raise ValueError("the bits end")
@@ -180,7 +181,7 @@ def _skip_scaling(bits: _Bits, size: int) -> None:
 
 
 def _units(data: bytes, length_bytes: int) -> Iterator[bytes]:
-    """The NAL units of a packet, behind start codes or, where `length_bytes` is not 0, their lengths."""
+    """The NAL units of a packet. Each follows a start code, or its length in `length_bytes` bytes if that is not 0."""
     if not length_bytes:
         yield from data.split(b"\0\0\1")[1:]
         return

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class DecodeWorkers:
-    """Worker processes that decode videos, each one video at a time. Use it in a `with` block.
+    """Processes that decode videos, each one video at a time. Use it in a `with` block.
 
     Args:
         count: processes; as many videos are decoded at once. 0 stands for one per core, at most 16.
@@ -154,7 +154,7 @@ class DecodeWorkers:
         return self._tried_twice(stream, VideoStream.collect)
 
     def _tried_twice(self, stream: VideoStream, read: Callable[[VideoStream], Result]) -> Result:
-        """Read a stream; if its decoder is killed, as the system does for want of memory, decode it again alone.
+        """Read a stream; if the system kills its decoder, as it does when memory runs out, decode it again alone.
 
         The streams ahead, of which nothing has been read, are stopped meanwhile and begin anew afterwards.
         """

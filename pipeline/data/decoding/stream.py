@@ -73,7 +73,7 @@ class VideoStream:
         untouched: whether nothing of it has been read yet.
         finished: whether the worker has reported the end, or an error.
         closed: whether there is nothing more to be read: finished, failed, or given up by its reader.
-        damage: what was passed over; known at the end.
+        damage: errors that were counted, and frames that were lost; known at the end.
     """
 
     def __init__(self, job: Job, worker: Worker, timeout_s: float) -> None:

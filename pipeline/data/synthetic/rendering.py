@@ -131,6 +131,7 @@ class _Renderer:
             raise OSError(*refused)
 
     def kill(self) -> None:
+        """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
 

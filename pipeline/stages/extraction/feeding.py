@@ -9,7 +9,8 @@ import torch
 
 from pipeline.config import TestSampling, TrainSampling
 from pipeline.data.decoding.stream import Collected
-from pipeline.data.sampling import WindowAssembler, plan_views
+from pipeline.data.sampling import plan_views
+from pipeline.data.windows import WindowAssembler
 from pipeline.stages.extraction.engine import Clip, Engine
 
 __all__ = ["ViewFeed", "WindowFeed"]

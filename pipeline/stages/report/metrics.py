@@ -45,7 +45,6 @@ HEADLINES = (
     f"{EVENTS}hit_at_least_once",
     f"{EVENTS}false_alarms_per_hour",
     "video_auc",
-    "false_alarm_rate",
 )
 """The metrics that come first, largest, where a run has them."""
 GROUPS = ("figures", "events")

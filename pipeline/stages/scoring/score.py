@@ -19,8 +19,8 @@ from cache import FeatureStore
 from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest, VideoEntry
-from pipeline.data.sampling import windows_to_frames
 from pipeline.data.tables import safe_row
+from pipeline.data.windows import windows_to_frames
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.progress import Progress

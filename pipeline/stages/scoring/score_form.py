@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.sampling import segment_bounds, windows_to_frames
+from pipeline.data.sampling import segment_bounds
+from pipeline.data.windows import windows_to_frames
 from pipeline.errors import LengthMismatch, PipelineError
 
 __all__ = ["TAILS", "ScoreForm", "per_frame"]

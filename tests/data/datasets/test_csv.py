@@ -1,4 +1,4 @@
-"""The CSV adapter: what it accepts, and that it says everything that is wrong."""
+"""The CSV adapter: what it accepts, and that it reports every problem."""
 
 from __future__ import annotations
 
@@ -169,7 +169,8 @@ def test_a_row_with_a_bad_frame_number_is_one_problem(root):
 def test_a_missing_column_is_named_with_the_header_found(root):
     (root / "videos.csv").write_text(VIDEOS.replace("split", "part", 1))
     assert problems(root) == [
-        "videos.csv, row 1: no column split: expected video_id, path, split, label, got video_id, path, part, label, source, remark"
+        "videos.csv, row 1: no column split: expected video_id, path, split, label, "
+        "got video_id, path, part, label, source, remark"
     ]
 
 

@@ -1,5 +1,4 @@
-"""The adapters of the published data sets: what they read from official forms, and that they say everything that is
-wrong."""
+"""The adapters of the published data sets: what they read from official files, and that they report every problem."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
 
 OFFICIAL = SHARED / "data" / "annotations"
-needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not at hand")
+needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not here")
 
 
 def problems(dataset) -> str:
@@ -135,11 +134,11 @@ class TestUcfCrime:
             "row 1: Abuse001_x264.mp4: lies in several places: Anomaly-Videos-Part-1/Abuse/Abuse001_x264.mp4, extra/",
             "Anomaly_Train.txt, row 3: Vandalism001_x264.mp4: its name says Vandalism, its folder on disk Abuse",
             "Anomaly-Videos-Part-1/Abuse/Abuse050_x264.mp4: is in neither list",
-            "Temporal_Anomaly_Annotation.txt, row 4: Abuse030_x264.mp4: no such file",
-            "Temporal_Anomaly_Annotation.txt, row 5: expected name, [frames,] class, start, end, start, end, got 'Abuse031",
-            "Temporal_Anomaly_Annotation.txt, row 6: Abuse028_x264.mp4: its name says Abuse, its label column Vandalism",
-            "Temporal_Anomaly_Annotation.txt, row 6: Abuse028_x264: the interval [30, 41) ends past the video's 24 frames",
-            "Temporal_Anomaly_Annotation.txt, row 7: Normal_Videos_003_x264 is Normal and has the interval 5 to 9",
+            "Annotation.txt, row 4: Abuse030_x264.mp4: no such file",
+            "Annotation.txt, row 5: expected name, [frames,] class, start, end, start, end, got 'Abuse031",
+            "Annotation.txt, row 6: Abuse028_x264.mp4: its name says Abuse, its label column Vandalism",
+            "Annotation.txt, row 6: Abuse028_x264: the interval [30, 41) ends past the video's 24 frames",
+            "Annotation.txt, row 7: Normal_Videos_003_x264 is Normal and has the interval 5 to 9",
         ):
             assert expected in found
 
@@ -203,8 +202,8 @@ class TestXdViolence:
             "annotations.txt, row 3: v=odd__#1_label_B1-0-0: expected name and pairs of start and end, got '3 4 5'",
             "annotations.txt, row 4: v=solo__#1_label_G-0-0 is not in annotations_multiclasses.txt",
             "annotations.txt, row 2: v=OOj__#1_label_B6-0-0: no such video",
-            f"annotations_multiclasses.txt, row 1: {XD_TEST}: 3 anomalous frames of annotations.txt are of no class, the first 8",
-            f"annotations_multiclasses.txt, row 1: {XD_TEST} is labelled Explosion, Shooting, CarAccident, its interval 'Fighting'",
+            f"multiclasses.txt, row 1: {XD_TEST}: 3 anomalous frames of annotations.txt are of no class, the first 8",
+            f"multiclasses.txt, row 1: {XD_TEST} is labelled Explosion, Shooting, CarAccident, its interval 'Fighting'",
             "v=new__#1_label_B4-0-0 is a test video of Riot without an interval of it",
         ):
             assert expected in found

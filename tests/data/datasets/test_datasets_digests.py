@@ -1,4 +1,4 @@
-"""What of a published data set decides which digest, and which files the listing follows."""
+"""Which parts of a published data set each digest depends on, and which files the listing follows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_field_of_the_published_data_sets_has_its_case():
 
 @pytest.mark.parametrize(("adapter", "field"), FIELDS)
 def test_a_field_moves_exactly_what_depends_on_it(mock, nano, adapter, field):
-    """Features depend on files only, heads on the labels of training videos too, figures on everything."""
+    """Features depend on files only, heads on the labels of training videos too, metrics on everything."""
     dataset = mock(adapter)
     (dataset.root / "elsewhere").mkdir()
     (dataset.root / "changed.txt").write_text((dataset.root / LISTS[adapter]).read_text() + "\n")

@@ -1,4 +1,4 @@
-"""Lists of videos as people write them: what is wrong is said before anything long begins, in one line each."""
+"""Lists of videos as people write them: every problem is reported before anything long begins, in one line."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ class TestSameContent:
         for name in ("f1", "t1"):
             (root / f"{name}.mp4").write_bytes((root / "n1.mp4").read_bytes())
         assert warnings(root) == [
-            "videos.csv, row 2: the same content under several names: n1, f1 (train) and t1 (test): the test shows what was "
-            "trained on; their labels differ"
+            "videos.csv, row 2: the same content under several names: n1, f1 (train) and t1 (test): "
+            "the test shows what was trained on; their labels differ"
         ]
 
     def test_files_of_one_size_are_told_apart_by_any_byte(self, tmp_path):

@@ -28,7 +28,7 @@ class Frames:
 
 
 def read_together(workers, jobs, most=8) -> list[list[int | None] | str]:
-    """What becomes of every job when all streams are read as they can be."""
+    """The values or the error of every job, if streams are read as soon as they can be."""
     received, errors = {}, {}
     for number, stream in workers.readable(jobs):
         try:

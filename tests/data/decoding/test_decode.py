@@ -1,4 +1,4 @@
-"""Frames of videos and folders of images, and what an unreadable file says."""
+"""Frames of videos and folders of images, and the errors of unreadable files."""
 
 from __future__ import annotations
 

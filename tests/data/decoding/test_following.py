@@ -1,4 +1,4 @@
-"""Processes that end with the one that made them, and are deaf to its Ctrl-C."""
+"""Processes that end with the one that made them, and ignore its Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Opening files of others: any name opens, nothing but the file is read, EXIF is understood, and pictures have a
-limit."""
+"""Opening files of others: any name opens, only the file is read, EXIF is understood, large pictures are refused."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_frames_begin_again_when_the_decoder_yields_another_number():
 
 
 def test_decoders_of_several_videos_work_at_the_same_time(tmp_path):
-    """Read one after the other, the second would stop at a full ring, and the first would wait for it for ever."""
+    """Read one after the other, the second would stop at a full ring, and the first would wait for it forever."""
     assert SLOTS < 75
     with small_workers("meeting", 2, 30) as workers:
         found = read_together(workers, [Job(tmp_path / "a.mp4"), Job(tmp_path / "b.mp4")])
@@ -118,7 +118,7 @@ def test_a_decoder_does_not_run_ahead_of_its_reader_by_more_than_its_ring(tmp_pa
 
 
 def test_the_oldest_video_is_read_first():
-    """So that videos are finished one after the other where the reader is the slow one."""
+    """So videos are finished one after the other if the reader is the slow part."""
     order = []
     with small_workers("failing", 3) as workers:
         for number, stream in workers.readable(Job(Path(f"{n}.mp4")) for n in range(3)):

@@ -44,7 +44,7 @@ def test_a_failing_decoder_among_several_costs_one_video(name):
 
 
 def test_a_slow_decoder_is_not_taken_for_one_that_hangs():
-    """Its frames are sent before there are as many as are sent at once otherwise."""
+    """Its frames are sent early, before there are as many as are usually sent at once."""
     with small_workers("slow", timeout_s=2.5) as workers:
         assert read_together(workers, [Job(Path("9.mp4"))]) == [list(range(9))]
 

@@ -20,7 +20,7 @@ from pipeline.stages.common.manifest import build_manifest
 from pipeline.stages.extraction.sources import check_damage
 
 FRAMES = 60
-LEVELS = 30 + 3 * np.arange(FRAMES)  # every frame is told by its brightness
+LEVELS = 30 + 3 * np.arange(FRAMES)  # every frame has its own brightness
 INTRA = {"g": "1", "bf": "0"}
 
 
@@ -192,7 +192,7 @@ def test_a_file_of_which_the_end_is_missing_is_not_whole(tmp_path, name, codec, 
     kept = int(len(data) * 0.4)
     path.write_bytes(data[:kept] + bytes(len(data) - kept if how == "zeros" else 0))
     header, (seen, _, damage) = read_header(path), watch(path)
-    if (name, how) == ("a.ts", "cut"):  # which says nowhere how long it is; what was cut in two is told
+    if (name, how) == ("a.ts", "cut"):  # it does not state its length; only the packet cut in two shows
         assert "corrupt" in check_damage(header, len(seen), damage, policy())
         return
     assert max(header.declared, header.packets) == pytest.approx(FRAMES, abs=3)

@@ -35,7 +35,7 @@ def encode(
     container: dict | None = None,
     stream: dict | None = None,
 ) -> Path:
-    """A video whose frames are told by their brightness."""
+    """A video whose frames each have their own brightness."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=container or {}) as output:
         video = output.add_stream(codec, rate=25)

@@ -1,5 +1,4 @@
-"""The generated city: balanced, its truth consistent, its classes visible, some small, and no class given away by a
-place."""
+"""The generated city: balanced, with consistent ground truth; classes are visible, and no place reveals one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated street scene: repeatable, its truth consistent, and not given away by brightness or activity."""
+"""The generated street scene: repeatable, with consistent ground truth that brightness and activity do not reveal."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ FIXTURE = {  # means of the quarters of a frame, red, green and blue: upper left
 }
 
 
-def test_the_fixture_is_what_its_published_figures_were_measured_on():
+def test_the_fixture_is_what_its_published_metrics_were_measured_on():
     scripts = {script.video_id: script for script in SyntheticSpec().scripts()}
     plan = hashlib.sha256()
     for s in scripts.values():

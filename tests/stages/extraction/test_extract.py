@@ -20,7 +20,7 @@ from cache import FeatureStore, NonFiniteFeatures
 from pipeline.config import parse_experiment
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.sampling import window_indices
+from pipeline.data.windows import window_indices
 from pipeline.errors import ManifestError
 from pipeline.models.backbone import build_backbone
 from pipeline.stages.common.digests import weights_identity

@@ -9,7 +9,7 @@ import torch
 from cache import FeatureStore
 from pipeline.config import parse_experiment
 from pipeline.data.manifest import Manifest
-from pipeline.data.sampling import windows_to_frames
+from pipeline.data.windows import windows_to_frames
 from pipeline.errors import LengthMismatch
 from pipeline.models.reduction import global_pattern_cue, spatial_patterns
 from pipeline.stages.scoring.score import score_video, smooth

@@ -158,6 +158,7 @@ def test_only_the_evaluation_asks_for_the_ground_truth():
                 k.arg == "truth" and getattr(k.value, "value", None) is True for k in node.keywords
             ):
                 asking.add(path.relative_to(ROOT).as_posix())
-    # gig explain draws annotated intervals into a picture, and only with --truth.
+    # The page shows the ground truth; gig explain draws it and gig export writes it, both only with --truth.
     evaluation = {f"pipeline/stages/evaluation/{name}.py" for name in ("evaluate", "judged")}
-    assert asking == {*evaluation, "pipeline/cli/explain.py"}
+    shown = {"pipeline/workflow/report.py", "pipeline/cli/explain.py", "pipeline/cli/export.py"}
+    assert asking == evaluation | shown
