@@ -277,7 +277,7 @@ class TestExtraction:
         np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=2e-3 * expected.max())
 
     def test_features_do_not_depend_on_the_videos_before(self, experiment, manifest):
-        """A batch holds clips of several videos: neither they nor a restart between them may change the second video."""
+        """A batch holds clips of several videos: neither these nor a restart may change the second video."""
         videos = manifest.split("test")
         extract(experiment, manifest, "test", videos, "together")
         for video in reversed(videos):

@@ -56,7 +56,7 @@ def test_a_submission_by_hand(tmp_path):
 
 
 class TestNamesThatASpreadsheetWouldRun:
-    """Names of videos and classes may come from others; a CSV file holds them as text, and they are read back unchanged."""
+    """Names of videos and classes may come from others; a CSV file holds them as text, read back unchanged."""
 
     CLASSES = ("=Fight", "@Fire")
     LENGTHS = {"=a()": 8, "+n": 6}
