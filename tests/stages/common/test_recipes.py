@@ -1,4 +1,4 @@
-"""A setting's change moves the outputs that depend on it, and no others."""
+"""A changed setting changes the names of the outputs that depend on it, and of no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gig score`: one bad file costs its own table, tables are never mixed up, and what is done is not done again."""
+"""`gig score`: one bad file costs only its own table, tables are never mixed up, and nothing is done twice."""
 
 from __future__ import annotations
 
