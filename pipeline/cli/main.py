@@ -24,6 +24,7 @@ from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
 from pipeline.cli.operating_point import operating_point
+from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
@@ -71,6 +72,7 @@ main.add_command(export_submission)
 main.add_command(labels)
 main.add_command(manifest)
 main.add_command(operating_point)
+main.add_command(plan)
 main.add_command(render)
 main.add_command(report)
 main.add_command(score)
