@@ -68,7 +68,16 @@ SCHEMA = pa.schema(
 
 def write_events(path: Path, events: Sequence[Event]) -> None:
     """Write events in the form that the file's ending names: .parquet, .csv or .jsonl. Raises PipelineError for another
-    one."""
+    one.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> event = Event("v1", "v1.mp4", "Fighting", 2.0, 4.0, 50, 100, 3.0, 0.9, 0.7)
+        >>> with TemporaryDirectory() as folder:
+        ...     write_events(Path(folder) / "events.csv", [event])
+        ...     read_events(Path(folder) / "events.csv") == [event]
+        True
+    """
     rows = [tuple(asdict(event).values()) for event in events]
     if path.suffix == ".parquet":
         columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)

@@ -28,6 +28,11 @@ class EventRule:
 
     Raises:
         ValueError: a value is not finite or out of its range.
+
+    Examples:
+        >>> EventRule(upper=0.3, lower=0.6)
+        Traceback (most recent call last):
+        ValueError: expected 0 <= lower <= upper <= 1, got lower 0.6 and upper 0.3
     """
 
     upper: float
@@ -68,6 +73,24 @@ def find_spans(scores: np.ndarray, times_s: np.ndarray, rule: EventRule) -> np.n
 
     Raises:
         ValueError: there are not as many times as scores.
+
+    Examples:
+        Frames 2 and 3 reach the upper threshold, and the event spreads to frames 1 and 4, which reach the lower one.
+        Frames 6 and 7 reach the lower one alone, and are no event.
+
+        >>> import numpy as np
+        >>> scores = np.array([0.1, 0.3, 0.7, 0.9, 0.4, 0.2, 0.5, 0.5, 0.1, 0.0])
+        >>> times_s = np.arange(10) / 10
+        >>> find_spans(scores, times_s, EventRule(upper=0.6, lower=0.3))
+        array([[1, 5]])
+
+        A rule with one threshold finds two events; gaps of up to a second make them one.
+
+        >>> find_spans(scores, times_s, EventRule(upper=0.5, lower=0.5))
+        array([[2, 4],
+               [6, 8]])
+        >>> find_spans(scores, times_s, EventRule(upper=0.5, lower=0.5, merge_gap_s=1.0))
+        array([[2, 8]])
     """
     if len(scores) != len(times_s):
         raise ValueError(f"expected one time per score, got {len(scores)} scores and {len(times_s)} times")

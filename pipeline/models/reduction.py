@@ -65,6 +65,16 @@ def relation_map(
 
     Returns:
         (B, T, H, W), in [-1, 1] for the cosine.
+
+    Examples:
+        The vector that is like the cue has the higher cosine; a zero vector has 0.
+
+        >>> maps = torch.tensor([[3.0, 1.0], [0.0, 4.0], [0.0, 0.0]]).reshape(1, 1, 1, 3, 2)
+        >>> cue = global_pattern_cue(maps)
+        >>> cue
+        tensor([[3., 4.]])
+        >>> relation_map(maps, cue, enhancement=False)
+        tensor([[[[0.8222, 0.8000, 0.0000]]]])
     """
     _check(maps, cue)
     gain = _gain(cue, enhancement, scale)

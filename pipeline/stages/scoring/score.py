@@ -71,7 +71,13 @@ class VideoScores:
 
 
 def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian filter along axis 0 with the edges repeated, (n, C) -> (n, C); a sigma of 0 changes nothing."""
+    """Gaussian filter along axis 0 with the edges repeated, (n, C) -> (n, C); a sigma of 0 changes nothing.
+
+    Examples:
+        >>> import numpy as np
+        >>> smooth(np.array([[0.0], [0.0], [1.0], [0.0], [0.0]]), sigma=1.0).ravel().round(2)
+        array([0.05, 0.24, 0.4 , 0.24, 0.05])
+    """
     return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
 
 
