@@ -184,7 +184,8 @@ class Digests:
     def operating_point_digest(self, run: str) -> str:
         """Of a run's thresholds for events."""
         scoring = self.experiment.run(run).scoring
-        namespace = None if self.experiment.features.train else self.namespace("validation")
+        features = self.experiment.features
+        namespace = None if features.train or features.test else self.namespace("validation")  # then nothing is chosen
         return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, self.experiment.events)
 
     def events_digest(self, run: str) -> str:
