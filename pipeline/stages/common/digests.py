@@ -31,9 +31,9 @@ VERSIONS = {
     "head": 3,
     "finetune": 2,
     "scores": 3,
-    "operating_point": 1,
-    "events": 1,
-    "evaluation": 5,
+    "operating_point": 2,
+    "events": 2,
+    "evaluation": 6,
     "summary": 4,
     "report": 1,
     "ablation": 2,
@@ -184,7 +184,8 @@ class Digests:
     def operating_point_digest(self, run: str) -> str:
         """Of a run's thresholds for events."""
         scoring = self.experiment.run(run).scoring
-        namespace = None if self.experiment.features.train else self.namespace("validation")
+        features = self.experiment.features
+        namespace = None if features.train or features.test else self.namespace("validation")  # then nothing is chosen
         return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, self.experiment.events)
 
     def events_digest(self, run: str) -> str:

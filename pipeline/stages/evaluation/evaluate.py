@@ -217,7 +217,8 @@ def _video_row(video_id: str, scores: np.ndarray, anomalous: np.ndarray) -> list
     one_kind = anomalous.all() or not anomalous.any()
     auc = None if one_kind else frame_auc({video_id: scores}, {video_id: anomalous})
     alarms = int((scores >= FALSE_ALARM_THRESHOLD).sum())
-    return [video_id, len(scores), int(anomalous.sum()), alarms, float(scores.max()), float(scores.mean()), auc]
+    highest, mean = (float(scores.max()), float(scores.mean())) if len(scores) else (None, None)
+    return [video_id, len(scores), int(anomalous.sum()), alarms, highest, mean, auc]
 
 
 def _curves(judged: Judged) -> pa.Table:

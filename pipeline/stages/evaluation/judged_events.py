@@ -13,7 +13,7 @@ from pipeline.data.events import ANOMALY, COLUMNS, Event
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.metrics import DetMetrics, EventMetrics
-from pipeline.metrics.events import VideoEvents
+from pipeline.metrics.events import VideoEvents, check_times
 from pipeline.metrics.hysteresis import EventRule, frame_ends
 from pipeline.stages.events.detect import events_of_video
 from pipeline.stages.events.rules import event_names, make_rules
@@ -123,7 +123,7 @@ def judge_events(
         form: how files of other systems are read.
 
     Raises:
-        NoEventMetrics: scores are not from 0 to 1, or nothing says when frames are shown.
+        NoEventMetrics: scores are not from 0 to 1, or nothing says when frames are shown, or it cannot be so.
     """
     general, classwise = tables.general, tables.classwise
     if not (_are_shares(general) and _are_shares(classwise or {})):
@@ -134,6 +134,7 @@ def judge_events(
         if missing := [name for name in event_names(names) if name not in rules]:
             raise PipelineError(f"expected a rule for each class, got none for {', '.join(missing)}")
         times = _frame_times(source, tables, manifest, form)
+        check_times(times, {video_id: len(scores) for video_id, scores in general.items()})
     except PipelineError as error:
         raise NoEventMetrics(str(error)) from error
     anomalous = {video_id: np.asarray(labels.any(axis=1)) for video_id, labels in truth.items()}

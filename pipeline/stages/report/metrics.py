@@ -105,7 +105,7 @@ def _leaves(prefix: str, group: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]
         key = f"{prefix}/{name}" if prefix else name
         if not isinstance(value, dict):
             continue
-        if "value" in value:
+        if "value" in value and not isinstance(value["value"], dict):  # a class may be called so
             yield key, Cell(value["value"], value.get("low"), value.get("high"), value.get("reason"))
         else:
             yield from _leaves(key, value)

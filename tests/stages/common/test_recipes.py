@@ -80,6 +80,13 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_thresholds_that_imported_features_keep_fixed_are_not_those_chosen_on_extracted_ones(nano, tmp_path, split):
+    nano["paths"] = {"cache": str(tmp_path / "cache")}
+    extracted, imported = (parse_experiment(nano | {"features": named}) for named in ({}, {split: "elsewhere"}))
+    assert Recipes(extracted).operating_point_digest("gig") != Recipes(imported).operating_point_digest("gig")
+
+
 def test_outputs_of_a_configuration_that_names_no_events_are_called_as_before_that_section_came(nano, monkeypatch):
     """The digests are those that the version before the section computed for this configuration."""
     versions = {"manifest": 4, "features": 3, "head": 3, "scores": 3}
