@@ -10,6 +10,7 @@ from pipeline.models.reduction import (
     Standardizer,
     global_pattern_cue,
     relation_map,
+    running_cues,
     spatial_patterns,
 )
 

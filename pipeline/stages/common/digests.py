@@ -174,7 +174,7 @@ class Digests:
     def scores_digest(self, run: str) -> str:
         """Of a run's score tables."""
         scoring = self.experiment.run(run).scoring
-        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring)
+        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring.deciding())
 
     def evaluation_digest(self, run: str) -> str:
         """Of a run's metrics."""
@@ -185,7 +185,9 @@ class Digests:
         """Of a run's thresholds for events."""
         scoring = self.experiment.run(run).scoring
         namespace = None if self.experiment.features.train else self.namespace("validation")
-        return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, self.experiment.events)
+        return digest(
+            VERSIONS["operating_point"], self.head_digest(run), namespace, scoring.deciding(), self.experiment.events
+        )
 
     def events_digest(self, run: str) -> str:
         """Of a run's events."""
