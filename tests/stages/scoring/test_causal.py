@@ -41,9 +41,8 @@ def untrained(settings: dict) -> TrainedHead:
     """A head that has learnt nothing; its scores move with what it sees all the same."""
     head = parse_head(settings)
     module = make_head(head, Training(seed=1), 2048, 2).eval()
-    if attention := getattr(module, "attention", None):
-        if isinstance(attention.excite, torch.nn.Linear):
-            torch.nn.init.normal_(attention.excite.weight, std=0.05)
+    if head.name == "gig" and head.channel_attention:
+        torch.nn.init.normal_(module.attention.excite.weight, std=0.05)
     statistics = Standardizer(torch.full((2048,), 0.1), torch.full((2048,), 0.3), 0.5) if head.standardize else None
     return TrainedHead(module, head, statistics, ("Fighting", "Robbery"))
 
