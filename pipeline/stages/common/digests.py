@@ -174,7 +174,7 @@ class Digests:
     def scores_digest(self, run: str) -> str:
         """Of a run's score tables."""
         scoring = self.experiment.run(run).scoring
-        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring)
+        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring.deciding())
 
     def evaluation_digest(self, run: str) -> str:
         """Of a run's metrics."""
@@ -183,10 +183,11 @@ class Digests:
 
     def operating_point_digest(self, run: str) -> str:
         """Of a run's thresholds for events."""
-        scoring = self.experiment.run(run).scoring
+        scoring = self.experiment.run(run).scoring.deciding()
         features = self.experiment.features
         namespace = None if features.train or features.test else self.namespace("validation")  # then nothing is chosen
-        return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, self.experiment.events)
+        events = self.experiment.events
+        return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, events)
 
     def events_digest(self, run: str) -> str:
         """Of a run's events."""
