@@ -16,7 +16,8 @@ from pipeline.progress import Progress, Say
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.movie import ENCODER, Movie, even
 from pipeline.stages.clips.process import in_process
-from pipeline.stages.clips.source import Shown, Sound, shown_frames
+from pipeline.stages.clips.sound import Sound
+from pipeline.stages.clips.source import Shown, shown_frames
 from pipeline.stages.clips.strip import Scores, Strip
 
 __all__ = ["RenderJob", "render", "render_video"]
@@ -80,8 +81,7 @@ def render(job: RenderJob, tell: Callable[[str, object], None]) -> int:
     try:
         with Sound(job.path) as sound:
             for shown in shown_frames(job.path, damage):
-                if shown.index <= 1:  # the second frame knows better where the first one's stamp was wrong
-                    sound.origin_s = shown.origin_s or 0.0
+                sound.origins.see(shown.index, shown.origin_s)
                 if canvas is None or movie is None:
                     canvas = _Canvas(job, *shown.size())
                     track = (sound.rate, sound.channels) if sound.rate else None
