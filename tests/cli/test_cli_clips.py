@@ -69,6 +69,12 @@ def test_render_with_a_score_table(events, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".mp4") == ["v-scores.mp4"]
 
 
+def test_render_refuses_times_that_do_not_rise(events, tmp_path):
+    pq.write_table(pa.table({"score": [0.5, 0.6], "time_s": [0.1, 0.1]}), tmp_path / "v.parquet")
+    result = gig("render", tmp_path / "videos" / "v.mp4", "--scores", tmp_path / "v.parquet")
+    assert (result.exit_code, "expected times that rise in the column time_s" in result.stderr) == (1, True)
+
+
 def test_a_video_that_cannot_be_rendered_leaves_nothing(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"nothing")
     pq.write_table(pa.table({"score": [0.5]}), tmp_path / "v.parquet")
@@ -79,6 +85,7 @@ def test_a_video_that_cannot_be_rendered_leaves_nothing(tmp_path):
 
 def test_render_needs_scores_from_somewhere(tmp_path):
     assert "expected --config" in gig("render", "v.mp4").stderr
+    assert "--finetuned goes with --config" in gig("render", "v.mp4", "--finetuned", "--scores", tmp_path).stderr
 
 
 @pytest.mark.slow
@@ -95,3 +102,9 @@ def test_render_lays_the_relation_maps_of_a_run_over_its_test_video(nano, write_
     assert result.exit_code == 0, result.output
     pairs = zip(iter_raw_frames(plain), iter_raw_frames(laid), strict=True)
     assert min(np.abs(a.image.astype(int) - b.image).mean() for a, b in pairs) > 3
+    config = write_config(nano | {"finetune": {"enabled": True, "epochs": 1, "batch_bags": 2}})
+    tuned = tmp_path / "tuned.mp4"
+    result = gig("render", "--config", config, "--finetuned", "--relation-maps", "--out", tuned, video)
+    assert result.exit_code == 0, result.output
+    pairs = zip(iter_raw_frames(laid), iter_raw_frames(tuned), strict=True)
+    assert max(np.abs(a.image.astype(int) - b.image).mean() for a, b in pairs) > 0  # another head, other scores

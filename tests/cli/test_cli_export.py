@@ -67,6 +67,8 @@ def test_lengths_come_from_a_table_too(events, tmp_path):
     arguments = ("export", events, "--to", "activitynet", "--truth", "--out", tmp_path / "out")
     assert gig(*arguments, "--frame-counts", tmp_path / "counts.csv").exit_code == 0
     assert set(json.loads((tmp_path / "out" / "truth.json").read_text())["database"]) == {"t1", "quiet"}
+    result = gig("export", events, "--to", "fiftyone", "--frame-counts", tmp_path / "counts.csv")
+    assert (result.exit_code, "fiftyone needs the files" in result.stderr) == (1, True)
 
 
 def test_a_video_that_is_not_there_is_an_error(events, tmp_path):
