@@ -210,11 +210,12 @@ def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, st
         length += f", {results.wording.length(judged.duration_s, 1)}"
         length += f", {entry.fps:.4g} frames per second by the file" if entry.fps else ""
     damage = ", ".join(f"{a} to {b - 1}" if b - a > 1 else str(a) for a, b in judged.lost)
-    size = f"{entry.width} x {entry.height} pixels" if entry.width else "not known"
+    size = [f"{entry.width} x {entry.height} pixels"] if entry.width else []
+    size += [f"{entry.bytes / 2**20:.1f} MiB"] if entry.bytes else []
     facts = [
         ("File", str(results.video_path(entry.video_id) or "not known")),
-        ("Format", media.codec or media.reason),
-        ("Size", f"{size}, {entry.bytes / 2**20:.1f} MiB" if entry.bytes else size),
+        ("Format", media.codec or "not known"),
+        ("Size", ", ".join(size) or "not known"),
         ("Length", length),
         ("Source", entry.source or "not known"),
         ("Damage", f"{judged.lost_frames} frames could not be decoded: {damage}" if damage else "none"),
