@@ -8,25 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, say, with_json
-from pipeline.cli.tables import SCORES, with_tables
-from pipeline.config import Evaluation, Events, load_experiment
+from pipeline.cli.shared import FOLDER, with_json
+from pipeline.cli.tables import SCORES, settings, with_tables
+from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import make_folder
 
 if TYPE_CHECKING:
     from pipeline.stages.scoring.tables import ScoreForm
 
-__all__ = ["compare", "evaluate_folder", "export_submission", "print_metrics", "settings"]
-
-
-def settings(config: Path | None, run: str) -> tuple[Evaluation, Events]:
-    """The section `evaluation` of a configuration's run and its section `events`, or the defaults."""
-    if config is None:
-        say("no --config given: working with the default settings of evaluation and events")
-        return Evaluation(), Events()
-    experiment = load_experiment(config)
-    return experiment.run(run).evaluation, experiment.events
+__all__ = ["compare", "evaluate_folder", "export_submission", "print_metrics"]
 
 
 def print_metrics(folder: Path, as_json: bool) -> None:

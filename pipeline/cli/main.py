@@ -18,7 +18,7 @@ import click
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
-from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics, settings
+from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
@@ -41,7 +41,7 @@ from pipeline.cli.shared import (
     with_json,
     with_run,
 )
-from pipeline.cli.tables import SCORES, with_tables
+from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.config.doubts import training_warnings
 from pipeline.errors import PipelineError
