@@ -110,7 +110,7 @@ class DetMetrics:
     @property
     def needs(self) -> dict[str, str]:
         """What each metric is not defined without."""
-        return {_name(rate): f"a true interval, and {1 / rate:g} h of normal footage or more" for rate in HOURLY}
+        return {_name(rate): f"a true interval and at least {1 / rate:g} h of normal footage" for rate in HOURLY}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The lowest miss rate with at most so many false alarms per hour at that or any higher threshold, of each of R

@@ -40,7 +40,7 @@ def test_hand_made_sweep():
     found = estimate([made], 3, resamples=0, seed=0, needs=made.needs)
     rates = {name.rsplit("_at_")[1]: value for name, value in found.items()}
     assert rates["0.1_per_hour"].value is None
-    assert rates["0.1_per_hour"].reason == "not defined without a true interval, and 10 h of normal footage or more"
+    assert rates["0.1_per_hour"].reason == "not defined without a true interval and at least 10 h of normal footage"
     assert rates["1_per_hour"].value == pytest.approx(1 / 3)  # at most two in these two hours: down to 0.7
     assert rates["10_per_hour"].value == rates["60_per_hour"].value == 0
 

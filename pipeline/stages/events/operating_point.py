@@ -85,7 +85,7 @@ class OperatingPoint:
 
     @property
     def smallest_per_hour(self) -> float | None:
-        """One event in all of the normal footage, per hour: no smaller load can be told from none."""
+        """One event in all of the normal footage, per hour: no lower rate can be measured."""
         return 1 / self.normal_hours if self.normal_hours else None
 
     def to_json(self) -> dict[str, object]:

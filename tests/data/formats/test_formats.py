@@ -68,7 +68,8 @@ class TestClasses:
     def test_events_in_general_are_left_out_where_classes_have_some(self):
         kept, notes = of_classes([event(), event(name=ANOMALY)])
         assert [e.class_name for e in kept] == ["Fighting"]
-        assert "1 of anomaly" in notes[0]
+        assert "1 event(s) of anomaly" in notes[0]
+        assert "--class anomaly" in notes[0]
 
     def test_they_are_all_there_is_of_a_table_without_classes(self):
         assert of_classes([event(name=ANOMALY)]) == ([event(name=ANOMALY)], [])
