@@ -142,7 +142,7 @@ def import_labels(form: str, export_file: Path, config: Path | None, truth: Path
     the section `dataset` that reads them.
     """
     from pipeline.data.formats.corrections import correct, write_csv
-    from pipeline.data.formats.label_studio import read_export
+    from pipeline.data.formats.label_studio_export import read_export
     from pipeline.data.manifest import load
     from pipeline.data.problems import Problems
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from cache.names import escape
 from pipeline.cli.main import main
 from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event, write_events
@@ -37,6 +39,32 @@ def test_clips_of_a_folder_of_videos(events, tmp_path):
     assert len(list(iter_raw_frames(out / row["clip"]))) == 9
     assert (out / "sheet-1.png").exists()
     assert "is there already" in gig("clips", events, "--videos", tmp_path / "videos", "--out", out).stderr
+
+
+def test_from_the_folder_of_gig_score_to_clips_and_a_rendered_video_without_a_configuration(tmp_path, make_video):
+    """Its index says where the videos lie, events carry that on, and names are as they are."""
+    name = "Kamera 1 \N{EN DASH} Tür, =2.mp4"
+    video = make_video(f"videos/{name}", frames=20)
+    scores = np.zeros(20)
+    scores[5:12] = 0.9
+    table = tmp_path / "scores" / "frames" / f"{escape(name)}.parquet"
+    table.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"frame": np.arange(20), "time_s": np.arange(20) / 10, "score": scores}), table)
+    entry = {"file": table.name, "decoded_frames": 20, "source": {"path": str(video), "sha256": ""}, "damage": None}
+    index = {"classes": [], "videos": {name: entry}, "made_with": {"head": {"sha256": "1"}}}
+    (tmp_path / "scores" / "index.json").write_text(json.dumps(index))
+    result = gig("events", "--scores", tmp_path / "scores", "--out", tmp_path / "events", "--min-length", 0)
+    assert result.exit_code == 0, result.output
+    found = tmp_path / "events" / "events.parquet"
+    result = gig("clips", found, "--margin", 0, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "out" / "clips.csv").read_text()))
+    assert (row["video_id"], row["first_frame"], row["frames"]) == (name, "5", "7")
+    arguments = ("--scores", tmp_path / "scores", "--events", found, "--out", tmp_path / "o.mp4")
+    result = gig("render", name, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "20 frames" in result.stdout
+    assert "no event" not in result.stderr
 
 
 def test_a_video_that_cannot_be_read_is_said_and_fails_the_command(events, tmp_path):

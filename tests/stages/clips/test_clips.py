@@ -17,7 +17,7 @@ from pipeline.errors import DecodeError
 from pipeline.stages.clips.clips import make_clips
 from pipeline.stages.clips.cut import CutJob, Window, cut, in_passes
 from pipeline.stages.clips.movie import Movie
-from pipeline.stages.clips.process import in_process
+from pipeline.stages.clips.process import in_process, in_processes
 from pipeline.stages.clips.sound import Origins
 
 VARIABLE = np.array([0, 0.04, 0.08, 0.5, 0.52, 0.56, 1.2, 1.24, 1.28, 1.32, 1.4, 1.44])
@@ -215,6 +215,8 @@ def test_a_table_of_events_becomes_clips_a_table_and_a_sheet(tmp_path):
     assert list(report.failed) == ["broken"]
     assert any("broken: no clips:" in text for text in said)
     assert steps[-1] == (4, 4, "cut")
+    assert [step[0] for step in steps] == sorted(step[0] for step in steps)
+    assert len(list((tmp_path / "out" / "thumbnails").iterdir())) == 3
     assert len(report.clips) == 3
     assert all(path.parent == tmp_path / "out" / "clips" for path in report.clips)
     with (tmp_path / "out" / "clips.csv").open(newline="") as stream:
@@ -243,3 +245,46 @@ class TestProcess:
         job = CutJob(tmp_path / "v.mp4", (), 10**6)
         with pytest.raises(DecodeError, match="gave no sign of life for 0.5 s"):
             in_process("hang:work", job.path, job, lambda frames: None, print, timeout_s=0.5)
+
+    def test_several_at_once_have_an_outcome_each(self, tmp_path, monkeypatch):
+        """Each waits until all have begun, so that one after the other would hang."""
+        (tmp_path / "meet.py").write_text(
+            "import pathlib, time\n"
+            "from pipeline.errors import DecodeError\n"
+            "def work(job, tell):\n"
+            "    place = pathlib.Path(__file__).parent\n"
+            "    (place / f'{job.path.name}.here').touch()\n"
+            "    while len(list(place.glob('*.here'))) < 3:\n"
+            "        time.sleep(0.01)\n"
+            "    tell('progress', 7)\n"
+            "    if job.path.name == 'b':\n"
+            "        raise DecodeError('b is bad')\n"
+            "    return job.path.name\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        seen = []
+        jobs = [(Path(name), CutJob(Path(name), (), 10**6)) for name in "abc"]
+        found = dict(in_processes("meet:work", jobs, 3, lambda *step: seen.append(step), print, timeout_s=60))
+        assert sorted(seen) == [(0, 7), (1, 7), (2, 7)]
+        assert (found[0], str(found[1]), found[2]) == ("a", "b is bad", "c")
+
+    def test_the_others_end_where_the_reader_stops(self, tmp_path, monkeypatch):
+        (tmp_path / "one.py").write_text(
+            "import os, pathlib, time\n"
+            "def work(job, tell):\n"
+            "    if job.path.name == 'b':\n"
+            "        return 'b'\n"
+            "    tell('note', str(os.getpid()))\n"
+            "    time.sleep(600)\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        pids: list[int] = []
+        jobs = [(Path(name), CutJob(Path(name), (), 10**6)) for name in "ab"]
+
+        def note(pid: str) -> None:
+            pids.append(int(pid))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            list(in_processes("one:work", jobs, 2, lambda *step: None, note, timeout_s=60))
+        assert not Path(f"/proc/{pids[0]}").exists()
