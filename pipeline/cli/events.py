@@ -144,10 +144,10 @@ def settings(config: Path | None) -> EventSettings:
 
 def _of_run(recipes: Recipes, run: str, changes: RuleChanges, wanted: _Wanted) -> None:
     """The run's own events; or, with other rules, tables or another place, those, from the same scores."""
-    from pipeline.stages.events.events import find_events, read_found, sources_of
+    from pipeline.stages.events.events import find_events, known_videos, read_found
     from pipeline.stages.events.operating_point import read_thresholds
     from pipeline.stages.events.rules import make_rules
-    from pipeline.stages.events.videos import KnownVideos, open_scores
+    from pipeline.stages.events.videos import open_scores
 
     if not changes and wanted.folder is None and tuple(wanted.formats) == SUFFIXES:
         folder = ensure(Events(recipes, run))
@@ -159,7 +159,7 @@ def _of_run(recipes: Recipes, run: str, changes: RuleChanges, wanted: _Wanted) -
         thresholds, document = read_thresholds(point)
         manifest = usable_manifest(frozen(recipes))
         rules = make_rules(recipes.experiment.events, manifest.classes, thresholds, changes)
-        scored = open_scores(scores, manifest.classes, KnownVideos(sources=sources_of(manifest)))
+        scored = open_scores(scores, manifest.classes, known_videos(recipes.experiment, manifest))
         with bar("events", "videos") as progress:
             found = find_events(scored, rules, progress, _notes(changes, document))
         _finish(found, {"scores": str(scores), "operating_point": str(point)}, replace(wanted, folder=folder))
