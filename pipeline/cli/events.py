@@ -181,7 +181,7 @@ def _of_tables(
 ) -> None:
     """Events of score tables of any system."""
     from pipeline.stages.events.events import find_events
-    from pipeline.stages.events.operating_point import read_thresholds
+    from pipeline.stages.events.operating_point import for_another_head, read_thresholds
     from pipeline.stages.events.rules import event_names, make_rules
     from pipeline.stages.events.videos import open_scores
 
@@ -191,9 +191,8 @@ def _of_tables(
     if missing := [name for name in event_names(scored.classes) if name not in thresholds] if point else []:
         raise PipelineError(f"{point}: expected a threshold of each class, got none of {', '.join(missing)}")
     notes = _notes(changes, document)
-    made_for = document.get("head_sha256")
-    if scored.head_sha256 and made_for and made_for != scored.head_sha256:
-        notes = (*notes, f"the thresholds of {point} were chosen for another head than that of these scores")
+    if point:
+        notes = (*notes, *for_another_head(point, document, scored.head_sha256))
     rules = make_rules(settings, scored.classes, thresholds, changes)
     with bar("events", "videos") as progress:
         found = find_events(scored, rules, progress, notes)
