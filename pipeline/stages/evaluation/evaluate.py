@@ -134,11 +134,16 @@ def evaluate_tables(
         judged,
         manifest,
         evaluation,
-        config_digest=digest(evaluation, form_facts, events.settings),
+        config_digest=digest(evaluation, form_facts, events.settings, *_thresholds(events)),
         code_version=_code_version(),
     )
     _write(folder, document, judged, manifest, to_yaml(evaluation))
     return judged.warnings
+
+
+def _thresholds(events: EventOptions) -> list[dict[str, float]]:
+    """Upper thresholds by class, where they are not those of the settings."""
+    return [{name: rule.upper for name, rule in events.rules.items()}] if events.rules else []
 
 
 def compare_tables(

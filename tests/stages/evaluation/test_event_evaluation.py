@@ -213,6 +213,49 @@ def test_commands_print_tables_for_people_and_json_for_machines(tables, truth, t
         assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 100
 
 
+def point_file(path: Path, thresholds: dict[str, float]) -> Path:
+    classes = {name: {"chosen_on": "validation"} for name in thresholds}
+    path.write_text(json.dumps({"thresholds": thresholds, "classes": classes, "notes": [], "head_sha256": "a" * 64}))
+    return path
+
+
+def test_scores_of_any_system_are_evaluated_at_an_operating_point(tables, truth, tmp_path):
+    point = point_file(tmp_path / "point.json", {"anomaly": 0.95, "Fight": 0.8, "Fire": 0.01})
+    options = ("--truth", truth, "--operating-point", point)
+    assert gig("evaluate", "--scores", tables, "--out", tmp_path / "out", *options).exit_code == 0
+    events = metrics(tmp_path / "out")["events"]
+    assert (events["rules_from"], events["rules"]["Fight"]["lower"]) == ("validation", 0.4)
+    counts = [events["anomaly"]["found_events"], *(events["classes"][name]["found_events"] for name in CLASSES)]
+    assert counts == [0, 2, 2]
+    compared = gig("compare", tables, tables, *options, "--json")
+    assert json.loads(compared.stdout)["events/anomaly/precision_0.5"]["value"] is None  # no event reaches 0.95
+    gig("evaluate", "--scores", tables, "--out", tmp_path / "plain", "--truth", truth)
+    assert metrics(tmp_path / "plain")["config_digest"] != metrics(tmp_path / "out")["config_digest"]
+
+
+def test_an_operating_point_that_does_not_fit_the_scores_is_an_error_or_said(tables, truth, tmp_path):
+    point = point_file(tmp_path / "point.json", {"anomaly": 0.95, "Fight": 0.8})
+    failed = gig("evaluate", "--scores", tables, "--truth", truth, "--operating-point", point)
+    assert failed.exit_code == 1
+    assert "expected a threshold for events of each class, got none for Fire" in failed.stderr
+    alone = gig("evaluate", "--operating-point", point)
+    assert "go with --scores" in alone.stderr
+    own = tmp_path / "own"
+    own.mkdir()
+    tables.rename(own / "frames")
+    index = {"classes": CLASSES, "made_with": {"head": {"sha256": "b" * 64}}}
+    index["videos"] = {v: {"file": f"{v}.parquet", "decoded_frames": n} for v, n in FRAMES.items()}
+    (own / "index.json").write_text(json.dumps(index))
+    point = point_file(tmp_path / "point.json", {"anomaly": 0.95, "Fight": 0.8, "Fire": 0.5})
+    options = ("--truth", truth, "--operating-point", point)
+    for shown in (
+        gig("evaluate", "--scores", own, "--out", tmp_path / "out", *options),
+        gig("compare", own, own, *options),
+    ):
+        assert shown.exit_code == 0, shown.output
+        assert shown.stderr.count("were chosen for another head than that of these scores") == 1
+
+
 @pytest.mark.parametrize("name", ["gig", "a_run_with_a_rather_long_name_of_its_own"])
 def test_the_summary_has_one_row_a_run_within_100_columns(tmp_path, name):
     run = {"run": name, "head": "gig", "backbone": "tpn_tiny", "stage": "finetuned", "mf1": None}
