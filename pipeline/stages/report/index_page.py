@@ -149,7 +149,10 @@ def write_index(folder: Path, index: Index, highlights: Sequence[Highlights]) ->
         "runs": titles,
         "headlines": sorted((r for r in rows if r.key in HEADLINES), key=lambda r: HEADLINES.index(r.key)),
         "level": first.get("bootstrap", {}).get("level", 0.95),
-        "moments": [_moments(folder, index, numbers, own) for own in highlights],
+        "moments": [
+            _moments(folder, index, numbers, own, verdicts)
+            for own, verdicts in zip(highlights, index.verdicts, strict=True)
+        ],
         "rules": [rule_in_words(rules, results.with_truth) for rules in results.rules],
         "classes": results.manifest.classes,
         "columns": COLUMNS if results.with_truth else FOUND_COLUMNS,
@@ -177,10 +180,11 @@ def write_index(folder: Path, index: Index, highlights: Sequence[Highlights]) ->
 
 
 def _moments(
-    folder: Path, index: Index, numbers: dict[str, int], own: Highlights
+    folder: Path, index: Index, numbers: dict[str, int], own: Highlights, verdicts: Sequence[Verdict]
 ) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """The lists: heading, what to say where there is none, and the moments."""
     words = index.results.wording
+    raised = {verdict.video_id for verdict in verdicts if verdict.false_alarms}
 
     def told(moment: Highlight, what: str) -> dict[str, Any]:
         number = numbers[moment.video_id]
@@ -195,7 +199,8 @@ def _moments(
         }
 
     if not index.results.with_truth:
-        return [("Highest moments", "There are no videos.", [told(m, "highest score") for m in own.highest])]
+        highest = [told(m, "event, score" if m.video_id in raised else "no event, at most") for m in own.highest]
+        return [("Highest moments", "There are no videos.", highest)]
     return [
         (
             "Worst false alarms",

@@ -121,8 +121,8 @@ def _tracks(results: Results, judged: Judged) -> list[list[dict[str, Any]]]:
     for scores, events in zip(judged.scores, judged.events, strict=True):
         own = [_track(ANOMALY, scores.general, judged, judged.spans_s, events, PAGE_BINS)]
         several = np.zeros((len(marks), 0)) if scores.classwise is None else scores.classwise
-        peaks = several.max(axis=0) + marks.any(axis=0)[: several.shape[1]]  # annotated ones first
-        for number in np.argsort(-np.asarray(peaks), kind="stable")[:CLASSES_SHOWN].tolist():
+        peaks = several.max(axis=0) + np.asarray(marks.any(axis=0))[: several.shape[1]]  # annotated ones first
+        for number in np.argsort(-peaks, kind="stable")[:CLASSES_SHOWN].tolist():
             spans = judged.seconds(marks[:, number])
             own.append(_track(classes[number], several[:, number], judged, spans, events, CLASS_BINS))
         found.append(own)
@@ -210,11 +210,12 @@ def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, st
         length += f", {results.wording.length(judged.duration_s, 1)}"
         length += f", {entry.fps:.4g} frames per second by the file" if entry.fps else ""
     damage = ", ".join(f"{a} to {b - 1}" if b - a > 1 else str(a) for a, b in judged.lost)
-    size = f"{entry.width} x {entry.height} pixels" if entry.width else "not known"
+    size = [f"{entry.width} x {entry.height} pixels"] if entry.width else []
+    size += [f"{entry.bytes / 2**20:.1f} MiB"] if entry.bytes else []
     facts = [
         ("File", str(results.video_path(entry.video_id) or "not known")),
-        ("Format", media.codec or media.reason),
-        ("Size", f"{size}, {entry.bytes / 2**20:.1f} MiB" if entry.bytes else size),
+        ("Format", media.codec or "not known"),
+        ("Size", ", ".join(size) or "not known"),
         ("Length", length),
         ("Source", entry.source or "not known"),
         ("Damage", f"{judged.lost_frames} frames could not be decoded: {damage}" if damage else "none"),
