@@ -121,9 +121,8 @@ def _tracks(results: Results, judged: Judged) -> list[list[dict[str, Any]]]:
     for scores, events in zip(judged.scores, judged.events, strict=True):
         own = [_track(ANOMALY, scores.general, judged, judged.spans_s, events, PAGE_BINS)]
         several = np.zeros((len(marks), 0)) if scores.classwise is None else scores.classwise
-        annotated = np.atleast_1d(marks.any(axis=0))[: several.shape[1]]
-        peaks = several.max(axis=0) + annotated  # annotated ones first
-        for number in np.argsort(-np.asarray(peaks), kind="stable")[:CLASSES_SHOWN].tolist():
+        peaks = several.max(axis=0) + np.asarray(marks.any(axis=0))[: several.shape[1]]  # annotated ones first
+        for number in np.argsort(-peaks, kind="stable")[:CLASSES_SHOWN].tolist():
             spans = judged.seconds(marks[:, number])
             own.append(_track(classes[number], several[:, number], judged, spans, events, CLASS_BINS))
         found.append(own)
