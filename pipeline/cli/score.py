@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -44,6 +45,8 @@ def score(recipes: Recipes, run: str, head: Path | None, out: Path, as_csv: bool
     say(f"{len(report.scored)} scored, {len(report.kept)} kept from before, {len(report.failed)} could not be scored")
     if report.damaged:
         say(f"{len(report.damaged)} damaged in part and scored without what is lost: {', '.join(report.damaged)}")
+    if report.tables:
+        say(f"to look at them: gig report --html --scores {shlex.quote(str(out))}")
     if reasons:
         say("The scores are those of a stand-in model: see the note at the top.")
     if report.failed:

@@ -115,6 +115,11 @@ class Experiment(Section):
         for name in classes:
             if name in RESERVED or not name.strip():
                 raise ValueError(f"dataset.classes: {name!r} is a column of the score tables, or empty")
+        if "anomaly" in classes and len(classes) > 1:
+            raise ValueError(
+                "dataset.classes: 'anomaly' is the name of anomaly in general in lists of events; expected another "
+                "name of the class"
+            )
         for name in self.events.by_class:
             if name not in (*classes, "anomaly"):
                 raise ValueError(

@@ -112,7 +112,7 @@ def read_events(path: Path) -> list[Event]:
             rows = list(read_rows(path, COLUMNS, problems))
             problems.raise_any()
         elif path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")  # names may hold other line breaks
             rows = [(f"{path}, line {n}", json.loads(line)) for n, line in enumerate(lines, start=1) if line.strip()]
         else:
             raise _unknown_ending(path)

@@ -102,9 +102,9 @@ class DetMetrics:
             return spans
         start, end = spans.T
         gap_s = self._starts[start[1:]] - self._ends[end[:-1] - 1]
-        apart = (self._video[start[1:]] != self._video[start[:-1]]) | (gap_s > self.rule.merge_gap_s)
+        apart = (self._video[start[1:]] != self._video[start[:-1]]) | ~self.rule.closes(gap_s)
         start, end = start[np.append(True, apart)], end[np.append(apart, True)]
-        kept = self._ends[end - 1] - self._starts[start] >= self.rule.min_length_s
+        kept = self.rule.keeps(self._ends[end - 1] - self._starts[start])
         return np.stack([start[kept], end[kept]], axis=1)
 
     @property

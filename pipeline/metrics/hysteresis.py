@@ -15,6 +15,9 @@ from pipeline.metrics.temporal import runs
 
 __all__ = ["EventRule", "find_spans", "frame_ends"]
 
+ROUNDING_S = 1e-6
+"""Differences of times are as exact as times in files, so that 30 frames of 1/30 s each last a second, no less."""
+
 
 @dataclass(frozen=True)
 class EventRule:
@@ -46,6 +49,14 @@ class EventRule:
         for name in ("merge_gap_s", "min_length_s"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: expected 0 or more seconds, got {getattr(self, name)}")
+
+    def closes(self, gaps_s: np.ndarray) -> np.ndarray:
+        """Whether gaps (n,) in seconds are merged, (n,) bool."""
+        return gaps_s <= self.merge_gap_s + ROUNDING_S
+
+    def keeps(self, lengths_s: np.ndarray) -> np.ndarray:
+        """Whether lengths (n,) in seconds are those of events, (n,) bool."""
+        return lengths_s >= self.min_length_s - ROUNDING_S
 
 
 def frame_ends(times_s: np.ndarray) -> np.ndarray:
@@ -99,9 +110,9 @@ def find_spans(scores: np.ndarray, times_s: np.ndarray, rule: EventRule) -> np.n
     reaching = runs(scores >= rule.lower)
     highest = np.maximum.reduceat(scores, reaching[:, 0])  # up to the next run, for what lies between is lower
     for start, end in reaching[highest >= rule.upper]:
-        if spans and times_s[start] - ends[spans[-1][1] - 1] <= rule.merge_gap_s:
+        if spans and rule.closes(times_s[start] - ends[spans[-1][1] - 1]):
             spans[-1][1] = int(end)
         else:
             spans.append([int(start), int(end)])
-    kept = [span for span in spans if ends[span[1] - 1] - times_s[span[0]] >= rule.min_length_s]
+    kept = [span for span in spans if rule.keeps(ends[span[1] - 1] - times_s[span[0]])]
     return np.array(kept, dtype=np.int64).reshape(-1, 2)

@@ -45,6 +45,19 @@ def test_hand_made_sweep():
     assert rates["10_per_hour"].value == rates["60_per_hour"].value == 0
 
 
+def test_gaps_and_lengths_at_the_limit_are_those_of_single_videos():
+    """The sweep and the events at one threshold round alike."""
+    fps, n = 30000 / 1001, 600
+    times = {f"v{i}": np.arange(n) / fps for i in range(8)}
+    starts = {v: range(7 * i, n, 90) for i, v in enumerate(times)}
+    scores = {v: spiky(n, dict.fromkeys(starts[v], 0.9), 30) for v in times}
+    rule = EventRule(0.5, 0.5, merge_gap_s=60 / fps, min_length_s=30 / fps)
+    truth = {v: np.zeros(n, bool) for v in times} | {"v0": np.arange(n) < 10}
+    curve = DetMetrics(scores, truth, times, rule).curve()
+    hours = (8 * n - 10) / fps / HOUR
+    assert curve["false_alarms_per_hour"][0] * hours == pytest.approx(7)  # one alarm a video; that of v0 is right
+
+
 def test_a_permanent_alarm_is_not_one_false_alarm_an_hour():
     """At threshold 0 a whole video is one alarm; what was false above it still counts."""
     spikes = dict.fromkeys(range(0, HOUR - 20, 40), 0.5)

@@ -20,6 +20,7 @@ from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.digests import VERSIONS, weights_identity
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
+from pipeline.stages.scoring.causal import check_causal
 from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
@@ -84,12 +85,14 @@ def score_files(
     Raises:
         OutputError: a table would replace that of another file or another head, or cannot be written.
         FeatureMismatch: the head was trained on features that were made in another way.
-        PipelineError: two files have the same name.
+        PipelineError: two files have the same name, or the head is not one for the scores that `scoring.cue` asks for.
         CacheError: the temporary folder cannot be written. Tables finished before it are kept.
     """
     named = _named(files, say)
     path = head_folder / "head.safetensors"
     head = load_head(path)
+    if experiment.run(run_name).scoring.cue == "running":
+        check_causal(head.settings)
     about: dict[str, object] = {"classes": list(head.classes)}
     if thresholds := read_thresholds(head_folder, head.classes):
         about["thresholds"] = thresholds
@@ -238,6 +241,6 @@ def _made_with(experiment: Experiment, run_name: str, head_path: Path) -> dict[s
         "preprocess": experiment.preprocess.model_dump(),
         "test_sampling": experiment.test_sampling.model_dump(),
         "storage": experiment.storage.model_dump(),
-        "scoring": experiment.run(run_name).scoring.model_dump(),
+        "scoring": experiment.run(run_name).scoring.deciding(),
         "version": {"features": VERSIONS["features"], "scores": VERSIONS["scores"]},
     }
