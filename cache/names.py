@@ -20,7 +20,14 @@ NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,200}")
 
 
 def escape(name: str) -> str:
-    """The key of a video id. Raises InvalidName for an empty one."""
+    """The key of a video id. Raises InvalidName for an empty one.
+
+    Examples:
+        >>> escape("A b/ü")
+        '=41=20b=2f=c3=bc'
+        >>> unescape(escape("A b/ü"))
+        'A b/ü'
+    """
     if not name:
         raise InvalidName("a video id is empty")
     data = name.encode("utf-8", "surrogatepass")

@@ -47,7 +47,22 @@ class NamespaceStats:
 
 
 class FeatureStore(Catalog):
-    """Feature maps of many videos. Make one with `open`."""
+    """Feature maps of many videos. Make one with `open`.
+
+    Examples:
+        Write the maps of one video, one view of two clips of four frames, and read them again:
+
+        >>> import numpy as np
+        >>> store = FeatureStore.open("memory://example")
+        >>> with store.writer("street", "v1", views=1, rows=7, columns=7, channels=3, frames_per_clip=4) as writer:
+        ...     writer.append(0, np.ones((2, 7, 7, 3), dtype=np.float32), np.arange(8).reshape(2, 4))
+        ...     writer.set_times(np.arange(8) / 25)
+        ...     record = writer.commit({"source": {"path": "v1.mp4"}})
+        >>> sorted(store.video_ids("street"))
+        ['v1']
+        >>> store.reader("street", "v1").features(0).shape
+        (2, 7, 7, 3)
+    """
 
     @classmethod
     def open(cls, url: str | os.PathLike, storage_options: Mapping[str, Any] | None = None) -> FeatureStore:

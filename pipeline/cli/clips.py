@@ -41,13 +41,25 @@ def clips(
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
     files = existing(known_videos(found, config, videos), found)
-    max_pixels = load_experiment(config).decoding.max_pixels if config else MAX_PIXELS
+    experiment = load_experiment(config) if config else None
+    max_pixels = experiment.decoding.max_pixels if experiment else MAX_PIXELS
+    workers = experiment.machine.decode_workers if experiment else 0
     reports: list[ClipReport] = []
     with bar("clips", "events") as progress:
 
         def build(folder: Path) -> None:
-            made = make_clips(found, files, folder, margin_s=margin, max_pixels=max_pixels, progress=progress, say=say)
-            reports.append(made)
+            reports.append(
+                make_clips(
+                    found,
+                    files,
+                    folder,
+                    margin_s=margin,
+                    max_pixels=max_pixels,
+                    workers=workers,
+                    progress=progress,
+                    say=say,
+                )
+            )
 
         make(final, build)
     (report,) = reports

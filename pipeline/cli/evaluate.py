@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, say, with_json
-from pipeline.cli.tables import SCORES, with_tables
-from pipeline.config import Evaluation, Events, load_experiment
+from pipeline.cli.shared import FOLDER, with_json
+from pipeline.cli.tables import SCORES, settings, with_tables
+from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import make_folder
 
 if TYPE_CHECKING:
+    from pipeline.stages.evaluation.judged_events import EventOptions
     from pipeline.stages.scoring.tables import ScoreForm
 
-__all__ = ["compare", "evaluate_folder", "export_submission", "print_metrics", "settings"]
+__all__ = ["POINT", "compare", "evaluate_folder", "export_submission", "print_metrics"]
 
-
-def settings(config: Path | None, run: str) -> tuple[Evaluation, Events]:
-    """The section `evaluation` of a configuration's run and its section `events`, or the defaults."""
-    if config is None:
-        say("no --config given: working with the default settings of evaluation and events")
-        return Evaluation(), Events()
-    experiment = load_experiment(config)
-    return experiment.run(run).evaluation, experiment.events
+POINT = click.option(
+    "--operating-point",
+    "point",
+    type=click.Path(path_type=Path),
+    help="With scores: an operating_point.json, whose thresholds the event metrics use.",
+)
 
 
 def print_metrics(folder: Path, as_json: bool) -> None:
@@ -45,10 +44,11 @@ def evaluate_folder(
     form: ScoreForm,
     lengths: dict[str, int] | None,
     as_json: bool,
+    point: Path | None = None,
 ) -> None:
-    """Evaluate scores of any system, with the settings `chosen`, and print the metrics."""
+    """Evaluate scores of any system, with the settings `chosen` and the thresholds of an operating point, and print the
+    metrics."""
     from pipeline.stages.evaluation.evaluate import evaluate_tables
-    from pipeline.stages.evaluation.judged_events import EventOptions
 
     if truth is None:
         raise PipelineError(
@@ -57,17 +57,30 @@ def evaluate_folder(
     final = out or Path(f"{scores.name}-evaluation")
     if final.exists():
         raise PipelineError(f"{final} is there already: remove it or give another --out")
-    warnings: list[str] = []
     evaluation, events = chosen
+    options, warnings = _event_options(events, point, scores)
 
     def evaluate(folder: Path) -> None:
-        options = EventOptions(events)
         warnings.extend(evaluate_tables(scores, truth, folder, evaluation, form=form, lengths=lengths, events=options))
 
     make_folder(final, evaluate)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     print_metrics(final, as_json)
+
+
+def _event_options(events: Events, point: Path | None, *scores: Path) -> tuple[EventOptions, list[str]]:
+    """By which rules events are found, and what is to be said of them."""
+    from pipeline.stages.evaluation.judged_events import EventOptions
+    from pipeline.stages.events.operating_point import for_another_head, read_thresholds
+    from pipeline.stages.events.videos import open_scores
+
+    if point is None:
+        return EventOptions(events), []
+    _, document = read_thresholds(point)
+    heads = [open_scores(source, ()).head_sha256 for source in scores if (source / "index.json").is_file()]
+    notes = [note for head in heads for note in for_another_head(point, document, head)]
+    return EventOptions.of_point(events, point), list(dict.fromkeys(notes))
 
 
 @click.command()
@@ -78,6 +91,7 @@ def evaluate_folder(
     "--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults)."
 )
 @click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")
+@POINT
 @with_json
 @with_tables
 def compare(
@@ -86,6 +100,7 @@ def compare(
     truth: Path,
     config: Path | None,
     run: str,
+    point: Path | None,
     form: ScoreForm,
     lengths: dict[str, int] | None,
     as_json: bool,
@@ -95,11 +110,13 @@ def compare(
     FIRST and SECOND are scores of any two systems.
     """
     from pipeline.stages.evaluation.evaluate import compare_tables
-    from pipeline.stages.evaluation.judged_events import EventOptions
     from pipeline.stages.evaluation.text import differences_text
 
     evaluation, events = settings(config, run)
-    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=EventOptions(events))
+    options, notes = _event_options(events, point, first, second)
+    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=options)
+    for note in notes:
+        click.echo(f"warning: {note}", err=True)
     click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else differences_text(found))
 
 

@@ -144,10 +144,10 @@ def settings(config: Path | None) -> EventSettings:
 
 def _of_run(recipes: Recipes, run: str, changes: RuleChanges, wanted: _Wanted) -> None:
     """The run's own events; or, with other rules, tables or another place, those, from the same scores."""
-    from pipeline.stages.events.events import find_events, read_found, sources_of
+    from pipeline.stages.events.events import find_events, known_videos, read_found
     from pipeline.stages.events.operating_point import read_thresholds
     from pipeline.stages.events.rules import make_rules
-    from pipeline.stages.events.videos import KnownVideos, open_scores
+    from pipeline.stages.events.videos import open_scores
 
     if not changes and wanted.folder is None and tuple(wanted.formats) == SUFFIXES:
         folder = ensure(Events(recipes, run))
@@ -159,7 +159,7 @@ def _of_run(recipes: Recipes, run: str, changes: RuleChanges, wanted: _Wanted) -
         thresholds, document = read_thresholds(point)
         manifest = usable_manifest(frozen(recipes))
         rules = make_rules(recipes.experiment.events, manifest.classes, thresholds, changes)
-        scored = open_scores(scores, manifest.classes, KnownVideos(sources=sources_of(manifest)))
+        scored = open_scores(scores, manifest.classes, known_videos(recipes.experiment, manifest))
         with bar("events", "videos") as progress:
             found = find_events(scored, rules, progress, _notes(changes, document))
         _finish(found, {"scores": str(scores), "operating_point": str(point)}, replace(wanted, folder=folder))
@@ -181,7 +181,7 @@ def _of_tables(
 ) -> None:
     """Events of score tables of any system."""
     from pipeline.stages.events.events import find_events
-    from pipeline.stages.events.operating_point import read_thresholds
+    from pipeline.stages.events.operating_point import for_another_head, read_thresholds
     from pipeline.stages.events.rules import event_names, make_rules
     from pipeline.stages.events.videos import open_scores
 
@@ -191,9 +191,8 @@ def _of_tables(
     if missing := [name for name in event_names(scored.classes) if name not in thresholds] if point else []:
         raise PipelineError(f"{point}: expected a threshold of each class, got none of {', '.join(missing)}")
     notes = _notes(changes, document)
-    made_for = document.get("head_sha256")
-    if scored.head_sha256 and made_for and made_for != scored.head_sha256:
-        notes = (*notes, f"the thresholds of {point} were chosen for another head than that of these scores")
+    if point:
+        notes = (*notes, *for_another_head(point, document, scored.head_sha256))
     rules = make_rules(settings, scored.classes, thresholds, changes)
     with bar("events", "videos") as progress:
         found = find_events(scored, rules, progress, notes)

@@ -62,6 +62,8 @@ def export(
     """Write EVENTS, a table of events (.parquet, .csv, .jsonl), in the form of another program; print the files."""
     if (truth and form != "activitynet") or (prefix and form != "label-studio") or (base and not prefix):
         raise PipelineError("--truth goes with --to activitynet, --prefix with --to label-studio, --base with --prefix")
+    if table and form == "fiftyone":
+        raise PipelineError("fiftyone needs the files: --config or --videos, in place of --frame-counts")
     found, notes = of_classes(read_events(events), classes)
     for note in notes:
         say(note)
@@ -140,7 +142,7 @@ def import_labels(form: str, export_file: Path, config: Path | None, truth: Path
     the section `dataset` that reads them.
     """
     from pipeline.data.formats.corrections import correct, write_csv
-    from pipeline.data.formats.label_studio import read_export
+    from pipeline.data.formats.label_studio_export import read_export
     from pipeline.data.manifest import load
     from pipeline.data.problems import Problems
 

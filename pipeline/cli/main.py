@@ -19,12 +19,13 @@ from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
 from pipeline.cli.detector import detector
-from pipeline.cli.evaluate import compare, evaluate_folder, export_submission, print_metrics, settings
+from pipeline.cli.evaluate import POINT, compare, evaluate_folder, export_submission, print_metrics
 from pipeline.cli.events import events
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
 from pipeline.cli.operating_point import operating_point
+from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
@@ -41,7 +42,7 @@ from pipeline.cli.shared import (
     with_json,
     with_run,
 )
-from pipeline.cli.tables import SCORES, with_tables
+from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.config.doubts import training_warnings
 from pipeline.errors import PipelineError
@@ -73,6 +74,7 @@ main.add_command(export_submission)
 main.add_command(labels)
 main.add_command(manifest)
 main.add_command(operating_point)
+main.add_command(plan)
 main.add_command(render)
 main.add_command(report)
 main.add_command(score)
@@ -180,6 +182,7 @@ def finetune(recipes: Recipes) -> None:
 )
 @click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: folder of the metrics (default: <name of scores>-evaluation).")
+@POINT
 @with_json
 @with_tables
 def evaluate(
@@ -189,6 +192,7 @@ def evaluate(
     scores: Path | None,
     truth: Path | None,
     out: Path | None,
+    point: Path | None,
     form: ScoreForm,
     lengths: dict[str, int] | None,
     as_json: bool,
@@ -196,10 +200,12 @@ def evaluate(
     """Write and print the metrics of a run, making what is missing first; or, with --scores, those of any score
     tables."""
     if scores:
-        evaluate_folder(scores, truth, out, settings(config, run), form, lengths, as_json)
+        evaluate_folder(scores, truth, out, settings(config, run), form, lengths, as_json, point)
         return
-    if truth or out or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
-        raise PipelineError("--truth, --out, and what says how scores are read, such as --stride, go with --scores")
+    if truth or out or point or lengths or form.facts() != {"stride": 1, "tail": "exact"}:
+        raise PipelineError(
+            "--truth, --out, --operating-point, and what says how scores are read, such as --stride, go with --scores"
+        )
     name_config(config or DEFAULT_CONFIG)
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
     _evaluate_run(recipes.finetuned if finetuned else recipes, run, as_json)

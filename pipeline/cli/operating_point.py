@@ -50,14 +50,14 @@ def _choices(document: Mapping[str, Any]) -> list[str]:
     rows = [("class", "threshold", "chosen on", "accepted/h", "false/h", "95 %", "videos hit")]
     for name, choice in document["classes"].items():
         point, accepted = choice["point"], choice["accepted_per_hour"]
-        between = f"{choice['low']:.3g} to {choice['high']:.3g}" if point else "-"
+        between = f"{choice['low']:,.4g} to {choice['high']:,.4g}" if point else "-"
         rows.append(
             (
                 name,
                 f"{choice['threshold']:.4f}",
                 choice["chosen_on"],
                 "-" if accepted is None else f"{accepted:g}",
-                f"{point['false_alarms_per_hour']:.3g}" if point else "-",
+                f"{point['false_alarms_per_hour']:,.4g}" if point else "-",
                 between,
                 _hits(point, choice["anomalous_videos"]),
             )
@@ -82,7 +82,7 @@ def _curve(name: str, choice: Mapping[str, Any]) -> list[str]:
             (
                 f"{point['threshold']:.4f}",
                 str(point["events"]),
-                f"{point['false_alarms_per_hour']:.3g}",
+                f"{point['false_alarms_per_hour']:,.4g}",
                 f"{100 * point['alarm_share']:.2f}",
                 _hits(point, choice["anomalous_videos"]),
                 "<- in use" if point == choice["point"] else "",

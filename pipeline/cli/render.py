@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.cli.shared import LocalPath, bar, ensure, say, warn_of_stand_in
 from pipeline.cli.videos import EVENTS
-from pipeline.config import SyntheticDataset, load_experiment
+from pipeline.config import GeneratedDataset, load_experiment
 from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.data.events import Event, read_events
 from pipeline.errors import PipelineError
@@ -44,6 +44,7 @@ class _Source:
     "--config", type=click.Path(path_type=Path), help="The experiment whose run gives the scores, or the maps."
 )
 @click.option("--run", default="gig", show_default=True, help="One of the configuration's runs.")
+@click.option("--finetuned", is_flag=True, help="Scores and maps of the fine-tuned backbone and head; with --config.")
 @click.option(
     "--scores",
     type=click.Path(path_type=Path, exists=True),
@@ -59,6 +60,7 @@ def render(
     video: str,
     config: Path | None,
     run: str,
+    finetuned: bool,
     scores: Path | None,
     events: Path | None,
     relation_maps: bool,
@@ -70,7 +72,11 @@ def render(
 
     if not config and (relation_maps or not scores):
         raise PipelineError("expected --config, whose run gives scores and relation maps, or the --scores of the video")
+    if finetuned and not config:
+        raise PipelineError("--finetuned goes with --config")
     recipes = Recipes(load_experiment(config)) if config else None
+    if recipes and finetuned:
+        recipes = recipes.finetuned
     source = _of_scores(video, scores) if scores else _of_run(video, recipes, run)
     final = out or Path(f"{source.path.stem}-scores.mp4")
     if final.suffix != ".mp4":
@@ -125,7 +131,7 @@ def _of_run(video: str, recipes: Recipes | None, run: str) -> _Source:
             f"{video}: expected the id of a test video of {recipes.experiment.experiment}; score other videos with "
             "`gig score` and give its folder as --scores"
         )
-    if not isinstance(recipes.experiment.dataset, SyntheticDataset):
+    if not isinstance(recipes.experiment.dataset, GeneratedDataset):
         warn_of_stand_in(recipes)
     return _Source(video, manifest.video_path(video), table_path(ensure(ScoreVideos(recipes, run)), video))
 
@@ -154,7 +160,12 @@ def _read_scores(source: _Source) -> Scores:
         raise PipelineError(f"{source.table}: expected a column score, or one of each class")
     if not len(general) or not np.isfinite(general).all() or not np.isfinite(classwise).all():
         raise PipelineError(f"{source.table}: expected a finite score for every frame")
-    return Scores(classes, general, classwise)
+    if "time_s" not in table.column_names:
+        return Scores(classes, general, classwise)
+    times_s = columns_of(source.video_id, source.table, table, ["time_s"])[:, 0]
+    if not np.isfinite(times_s).all() or (np.diff(times_s) <= 0).any():
+        raise PipelineError(f"{source.table}: expected times that rise in the column time_s")
+    return Scores(classes, general, classwise, times_s)
 
 
 def _heat(recipes: Recipes, run: str, source: _Source) -> HeatMaps:

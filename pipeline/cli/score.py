@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,8 @@ def _tell(report: ScoreReport, inputs: Inputs, out: Path, stand_in: bool) -> Non
     say(f"{len(report.scored)} scored, {len(report.kept)} kept from before, {len(report.failed)} could not be scored")
     if report.damaged:
         say(f"{len(report.damaged)} damaged in part and scored without what is lost: {', '.join(report.damaged)}")
+    if report.tables:
+        say(f"to look at them: gig report --html --scores {shlex.quote(str(out))}")
     if stand_in:
         say("The scores are those of a stand-in model: see the note at the top.")
     problems = []

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.shared import LocalPath
+from pipeline.cli.shared import LocalPath, say
+from pipeline.config import Evaluation, Events, load_experiment
 
-__all__ = ["LENGTHS", "SCORES", "with_form", "with_tables"]
+__all__ = ["LENGTHS", "SCORES", "settings", "with_form", "with_tables"]
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 SCORES = LocalPath(path_type=Path)
@@ -105,3 +106,12 @@ def with_tables(function: Callable[..., object]) -> Callable[..., object]:
         return function(*args, lengths=read_lengths(lengths) if lengths else None, **options)
 
     return with_form(LENGTHS(wrapper))
+
+
+def settings(config: Path | None, run: str) -> tuple[Evaluation, Events]:
+    """The section `evaluation` of a configuration's run and its section `events`, or the defaults."""
+    if config is None:
+        say("no --config given: working with the default settings of evaluation and events")
+        return Evaluation(), Events()
+    experiment = load_experiment(config)
+    return experiment.run(run).evaluation, experiment.events

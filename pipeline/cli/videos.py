@@ -141,10 +141,19 @@ def _of_folder(folder: Path, wanted: Sequence[str], quiet: bool) -> dict[str, Vi
     found = {name: named[name][0] for name in wanted if name in named}
     if quiet:
         ends = bool(found) and all(name == file.name for name, file in found.items())
-        rest = [file for file in files if file not in found.values()]
-        found |= {file.name if ends else file.stem: file for file in rest}
+        taken = set(found.values())
+        for file in files:
+            if file not in taken:
+                found[_name(file, folder, named, ends)] = file
     paths: Iterable[tuple[str, Path]] = found.items()
     return {name: VideoFacts(str(path)) for name, path in paths}
+
+
+def _name(file: Path, folder: Path, named: Mapping[str, Sequence[Path]], ends: bool) -> str:
+    """The shortest name that no other file of the folder has; with its ending, or without where that will do."""
+    below = file.relative_to(folder)
+    short = [file.name, str(below)] if ends else [file.stem, file.name, str(below.with_suffix(""))]
+    return next((name for name in short if len(named[name]) == 1), str(below))
 
 
 def _of_table(table: Path) -> dict[str, VideoFacts]:

@@ -115,6 +115,11 @@ class Experiment(Section):
         for name in classes:
             if name in RESERVED or not name.strip():
                 raise ValueError(f"dataset.classes: {name!r} is a column of the score tables, or empty")
+        if "anomaly" in classes and len(classes) > 1:
+            raise ValueError(
+                "dataset.classes: 'anomaly' is the name of anomaly in general in lists of events; expected another "
+                "name of the class"
+            )
         for name in self.events.by_class:
             if name not in (*classes, "anomaly"):
                 raise ValueError(
@@ -181,7 +186,23 @@ def load_experiment(path: str | Path) -> Experiment:
 
 
 def parse_experiment(data: object, where: str = "config") -> Experiment:
-    """Validate plain data as an experiment. Raises ConfigError listing every problem at once."""
+    """Validate plain data as an experiment. Raises ConfigError listing every problem at once.
+
+    Args:
+        data: what YAML gives: a dict of sections.
+        where: how messages name it, such as the path of the file.
+
+    Examples:
+        >>> dataset = {"adapter": "csv", "name": "mine", "root": "data/mine", "classes": ["Fighting"]}
+        >>> data = {"experiment": "mine", "dataset": dataset, "backbone": {"name": "tpn_tiny", "weights": "bundled"}}
+        >>> parse_experiment(data).scoring.smooth_sigma
+        2.0
+        >>> parse_experiment(data | {"scoring": {"smooth_sigmas": 1, "smooth_on": "seconds"}})
+        Traceback (most recent call last):
+        pipeline.errors.ConfigError: config: 2 problem(s)
+          scoring.smooth_on: expected one of windows, frames, none, got 'seconds'
+          scoring.smooth_sigmas: unknown key; did you mean 'smooth_sigma'?
+    """
     if not isinstance(data, dict):
         got = "nothing" if data is None else repr(data)[:80]
         raise ConfigError(f"{where}: expected sections, `experiment: name` and so on, got {got}")

@@ -6,7 +6,7 @@ authors' released code; `pipeline.models.heads` describes the heads and where th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
@@ -24,7 +24,13 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Head(Section):
-    """What all heads have in common: how feature maps become the vectors that a head takes."""
+    """What all heads have in common: how feature maps become the vectors that a head takes.
+
+    Attributes:
+        sees_other_windows: whether a window's score depends on the windows around it.
+    """
+
+    sees_other_windows: ClassVar[bool] = False
 
     reduction: Reduction = Field(default="mean", description=REDUCTION)
     k: int = Field(default=8, ge=1, description="Positions kept by spatial reasoning, eq. 6, of rows x columns.")
@@ -142,6 +148,8 @@ class AttentionMilHead(Head):
 class RtfmHead(Head):
     """Tian et al. 2021."""
 
+    sees_other_windows: ClassVar[bool] = True
+
     name: Literal["rtfm"] = Field(description="Robust temporal feature magnitude.")
     p: int = Field(default=3, ge=1, description="Segments of greatest magnitude, of T. Released code: 3 of 32.")
     dropout: Dropout = Field(default=0.7, description="Dropout between the layers. Released code: 0.7.")
@@ -162,6 +170,8 @@ class RtfmHead(Head):
 class BnWvadHead(Head):
     """Zhou et al. 2024."""
 
+    sees_other_windows: ClassVar[bool] = True
+
     name: Literal["bn_wvad"] = Field(description="Divergence from the mean of BatchNorm.")
     sample_share: float = Field(
         default=0.2, ge=0, le=1, description="Share of a bag's segments selected. Released code: 0.2."
@@ -181,6 +191,8 @@ class BnWvadHead(Head):
 
 class UrDmuHead(Head):
     """Zhou, Yu, Yang 2023."""
+
+    sees_other_windows: ClassVar[bool] = True
 
     name: Literal["ur_dmu"] = Field(description="Uncertainty regulated dual memory units.")
     memory_normal: int = Field(default=60, ge=1, description="Items of the memory of normality. Released code: 60.")

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from pipeline.config.datasets import Section
 from pipeline.config.heads import AnyHead, GigHead
 
-__all__ = ["Evaluation", "Run", "Scoring", "Selection", "Training"]
+__all__ = ["Cue", "Evaluation", "Run", "Scoring", "Selection", "Training"]
+
+Cue = Literal["video", "running"]
 
 
 class Training(Section):
@@ -61,6 +63,16 @@ class Scoring(Section):
     smooth_on: Literal["windows", "frames", "none"] = Field(
         default="windows", description="What is smoothed. Paper: the rough anomaly, i.e. windows."
     )
+    cue: Cue = Field(
+        default="video",
+        description="video: the cue, eq. 1, is that of the whole video, as in the paper. running: that of the video so "
+        "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
+        "see other windows (bn_wvad, rtfm, ur_dmu).",
+    )
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the scores, as plain data; without the cue of the whole video, as before there was another."""
+        return self.model_dump(mode="json", exclude={"cue"} if self.cue == "video" else None)
 
 
 class Evaluation(Section):
@@ -90,3 +102,12 @@ class Run(Section):
     selection: Selection = Selection()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _running_scores_look_back_only(self) -> Run:
+        if self.scoring.cue == "running" and self.head.sees_other_windows:
+            raise ValueError(
+                f"scoring.cue: running is not for the head {self.head.name}, whose score of a window depends on "
+                "windows after it; use video"
+            )
+        return self

@@ -68,7 +68,16 @@ SCHEMA = pa.schema(
 
 def write_events(path: Path, events: Sequence[Event]) -> None:
     """Write events in the form that the file's ending names: .parquet, .csv or .jsonl. Raises PipelineError for another
-    one."""
+    one.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> event = Event("v1", "v1.mp4", "Fighting", 2.0, 4.0, 50, 100, 3.0, 0.9, 0.7)
+        >>> with TemporaryDirectory() as folder:
+        ...     write_events(Path(folder) / "events.csv", [event])
+        ...     read_events(Path(folder) / "events.csv") == [event]
+        True
+    """
     rows = [tuple(asdict(event).values()) for event in events]
     if path.suffix == ".parquet":
         columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
@@ -103,7 +112,7 @@ def read_events(path: Path) -> list[Event]:
             rows = list(read_rows(path, COLUMNS, problems))
             problems.raise_any()
         elif path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")  # names may hold other line breaks
             rows = [(f"{path}, line {n}", json.loads(line)) for n, line in enumerate(lines, start=1) if line.strip()]
         else:
             raise _unknown_ending(path)

@@ -59,6 +59,13 @@ def segment_bounds(n_frames: int, segments: int) -> np.ndarray:
 
     Raises:
         ValueError: a number below 1.
+
+    Examples:
+        >>> segment_bounds(10, 4)
+        array([[ 0,  2],
+               [ 2,  5],
+               [ 5,  7],
+               [ 7, 10]])
     """
     at_least_one(n_frames=n_frames, segments=segments)
     edges = np.arange(segments + 1, dtype=np.int64) * n_frames // segments

@@ -31,6 +31,16 @@ def window_indices(n_frames: int, *, window_frames: int, stride_frames: int, int
 
     Raises:
         ValueError: a number below 1, or a stride longer than the window's span, which would leave frames uncovered.
+
+    Examples:
+        The last of these windows would end past frame 9, so it is moved back to end there.
+
+        >>> window_indices(10, window_frames=4, stride_frames=3, interval_frames=1)
+        array([[0, 1, 2, 3],
+               [3, 4, 5, 6],
+               [6, 7, 8, 9]])
+        >>> window_indices(9, window_frames=4, stride_frames=3, interval_frames=1)[-1]
+        array([5, 6, 7, 8])
     """
     at_least_one(n_frames=n_frames)
     span = _span(window_frames, stride_frames, interval_frames)
@@ -56,6 +66,14 @@ def windows_to_frames(window_scores: np.ndarray, indices: np.ndarray, n_frames: 
 
     Raises:
         ValueError: lengths differ, a score is not finite, an index is outside the video, or a frame lies in no window.
+
+    Examples:
+        Frame 2 lies in both windows and gets the mean of their scores.
+
+        >>> import numpy as np
+        >>> indices = np.array([[0, 1, 2], [2, 3, 4]])
+        >>> windows_to_frames(np.array([[0.2], [0.6]]), indices, n_frames=5).ravel()
+        array([0.2, 0.2, 0.4, 0.6, 0.6])
     """
     if len(window_scores) != len(indices):
         raise ValueError(f"{len(window_scores)} window scores for {len(indices)} windows")

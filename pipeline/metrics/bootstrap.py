@@ -37,7 +37,13 @@ class Estimate:
 
 
 def draw_weights(videos: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of V videos is drawn in each of R resamples of V, (V, R) float64."""
+    """How often each of V videos is drawn in each of R resamples of V, (V, R) float64.
+
+    Examples:
+        >>> weights = draw_weights(videos=5, resamples=3, seed=0)
+        >>> weights.shape, weights.sum(axis=0)
+        ((5, 3), array([5., 5., 5.]))
+    """
     generator = np.random.default_rng(seed)
     return generator.multinomial(videos, np.full(videos, 1 / videos), size=resamples).T.astype(np.float64)
 

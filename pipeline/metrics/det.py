@@ -102,15 +102,15 @@ class DetMetrics:
             return spans
         start, end = spans.T
         gap_s = self._starts[start[1:]] - self._ends[end[:-1] - 1]
-        apart = (self._video[start[1:]] != self._video[start[:-1]]) | (gap_s > self.rule.merge_gap_s)
+        apart = (self._video[start[1:]] != self._video[start[:-1]]) | ~self.rule.closes(gap_s)
         start, end = start[np.append(True, apart)], end[np.append(apart, True)]
-        kept = self._ends[end - 1] - self._starts[start] >= self.rule.min_length_s
+        kept = self.rule.keeps(self._ends[end - 1] - self._starts[start])
         return np.stack([start[kept], end[kept]], axis=1)
 
     @property
     def needs(self) -> dict[str, str]:
         """What each metric is not defined without."""
-        return {_name(rate): f"a true interval, and {1 / rate:g} h of normal footage or more" for rate in HOURLY}
+        return {_name(rate): f"a true interval and at least {1 / rate:g} h of normal footage" for rate in HOURLY}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The lowest miss rate with at most so many false alarms per hour at that or any higher threshold, of each of R

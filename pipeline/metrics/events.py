@@ -67,6 +67,17 @@ def compare_events(found: np.ndarray, labels: np.ndarray, anomalous: np.ndarray,
         labels: (N,) bool, the frames that show what the events are of.
         anomalous: (N,) bool, the frames that show any class.
         times_s: (N,) float64, rising presentation times.
+
+    Examples:
+        At one frame per second frames 2 to 5 are anomalous. The first event begins a second late and ends with the
+        interval; the second one is a false alarm.
+
+        >>> labels = np.array([0, 0, 1, 1, 1, 1, 0, 0, 0, 0], dtype=bool)
+        >>> events = compare_events(np.array([[3, 6], [8, 9]]), labels, labels, np.arange(10.0))
+        >>> events.partner, events.overlap, events.false
+        (array([ 0, -1]), array([0.75, 0.  ]), array([False,  True]))
+        >>> events.delay_s, events.alarm_s
+        (array([1.]), 1.0)
     """
     ends_s = frame_ends(times_s)
     true = runs(labels)

@@ -128,6 +128,14 @@ def frame_auc(scores: Tables, labels: Tables) -> float:
         LengthMismatch: a video's scores and labels differ in length.
         DegenerateTruth: the metric is not defined on this ground truth.
         PipelineError: a video is missing on one side, or a score is not finite.
+
+    Examples:
+        One of the four pairs of an anomalous and a normal frame is ranked wrongly.
+
+        >>> scores = {"v1": np.array([0.1, 0.9]), "v2": np.array([0.5, 0.3])}
+        >>> labels = {"v1": np.array([False, True]), "v2": np.array([False, True])}
+        >>> frame_auc(scores, labels)
+        0.75
     """
     return FrameMetrics(scores, labels).one("frame_auc")
 

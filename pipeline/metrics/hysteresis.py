@@ -15,6 +15,9 @@ from pipeline.metrics.temporal import runs
 
 __all__ = ["EventRule", "find_spans", "frame_ends"]
 
+ROUNDING_S = 1e-6
+"""Differences of times are as exact as times in files, so that 30 frames of 1/30 s each last a second, no less."""
+
 
 @dataclass(frozen=True)
 class EventRule:
@@ -28,6 +31,11 @@ class EventRule:
 
     Raises:
         ValueError: a value is not finite or out of its range.
+
+    Examples:
+        >>> EventRule(upper=0.3, lower=0.6)
+        Traceback (most recent call last):
+        ValueError: expected 0 <= lower <= upper <= 1, got lower 0.6 and upper 0.3
     """
 
     upper: float
@@ -41,6 +49,14 @@ class EventRule:
         for name in ("merge_gap_s", "min_length_s"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: expected 0 or more seconds, got {getattr(self, name)}")
+
+    def closes(self, gaps_s: np.ndarray) -> np.ndarray:
+        """Whether gaps (n,) in seconds are merged, (n,) bool."""
+        return gaps_s <= self.merge_gap_s + ROUNDING_S
+
+    def keeps(self, lengths_s: np.ndarray) -> np.ndarray:
+        """Whether lengths (n,) in seconds are those of events, (n,) bool."""
+        return lengths_s >= self.min_length_s - ROUNDING_S
 
 
 def frame_ends(times_s: np.ndarray) -> np.ndarray:
@@ -68,6 +84,24 @@ def find_spans(scores: np.ndarray, times_s: np.ndarray, rule: EventRule) -> np.n
 
     Raises:
         ValueError: there are not as many times as scores.
+
+    Examples:
+        Frames 2 and 3 reach the upper threshold, and the event spreads to frames 1 and 4, which reach the lower one.
+        Frames 6 and 7 reach the lower one alone, and are no event.
+
+        >>> import numpy as np
+        >>> scores = np.array([0.1, 0.3, 0.7, 0.9, 0.4, 0.2, 0.5, 0.5, 0.1, 0.0])
+        >>> times_s = np.arange(10) / 10
+        >>> find_spans(scores, times_s, EventRule(upper=0.6, lower=0.3))
+        array([[1, 5]])
+
+        A rule with one threshold finds two events; gaps of up to a second make them one.
+
+        >>> find_spans(scores, times_s, EventRule(upper=0.5, lower=0.5))
+        array([[2, 4],
+               [6, 8]])
+        >>> find_spans(scores, times_s, EventRule(upper=0.5, lower=0.5, merge_gap_s=1.0))
+        array([[2, 8]])
     """
     if len(scores) != len(times_s):
         raise ValueError(f"expected one time per score, got {len(scores)} scores and {len(times_s)} times")
@@ -76,9 +110,9 @@ def find_spans(scores: np.ndarray, times_s: np.ndarray, rule: EventRule) -> np.n
     reaching = runs(scores >= rule.lower)
     highest = np.maximum.reduceat(scores, reaching[:, 0])  # up to the next run, for what lies between is lower
     for start, end in reaching[highest >= rule.upper]:
-        if spans and times_s[start] - ends[spans[-1][1] - 1] <= rule.merge_gap_s:
+        if spans and rule.closes(times_s[start] - ends[spans[-1][1] - 1]):
             spans[-1][1] = int(end)
         else:
             spans.append([int(start), int(end)])
-    kept = [span for span in spans if ends[span[1] - 1] - times_s[span[0]] >= rule.min_length_s]
+    kept = [span for span in spans if rule.keeps(ends[span[1] - 1] - times_s[span[0]])]
     return np.array(kept, dtype=np.int64).reshape(-1, 2)

@@ -30,7 +30,13 @@ LARGEST_OVERLAP = 0.5
 
 
 def runs(marks: np.ndarray) -> np.ndarray:
-    """Maximal runs of True in (N,) bool: (n, 2) int64, start and end (exclusive)."""
+    """Maximal runs of True in (N,) bool: (n, 2) int64, start and end (exclusive).
+
+    Examples:
+        >>> runs(np.array([True, True, False, True]))
+        array([[0, 2],
+               [3, 4]])
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], np.asarray(marks, dtype=bool), [False]]).astype(np.int8)))
     return edges.reshape(-1, 2)
 

@@ -23,6 +23,7 @@ __all__ = [
     "global_pattern_cue",
     "pattern_vectors",
     "relation_map",
+    "running_cues",
     "spatial_patterns",
 ]
 
@@ -46,6 +47,23 @@ def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     return maps.amax(dim=(1, 2, 3))
 
 
+def running_cues(maps: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    """Eq. 1 of a video so far: at every segment the maximum over space, this segment and the ones before it.
+
+    Args:
+        maps: (B, T, H, W, D), segments in order.
+        before: (B, D), the cue of the segments before these; None if these are the first.
+
+    Returns:
+        (B, T, D).
+    """
+    _check(maps, before)
+    peaks = maps.amax(dim=(2, 3))
+    if before is not None:
+        peaks[:, 0] = torch.maximum(peaks[:, 0], before)
+    return peaks.cummax(dim=1).values
+
+
 def relation_map(
     maps: torch.Tensor,
     cue: torch.Tensor,
@@ -65,6 +83,16 @@ def relation_map(
 
     Returns:
         (B, T, H, W), in [-1, 1] for the cosine.
+
+    Examples:
+        The vector that is like the cue has the higher cosine; a zero vector has 0.
+
+        >>> maps = torch.tensor([[3.0, 1.0], [0.0, 4.0], [0.0, 0.0]]).reshape(1, 1, 1, 3, 2)
+        >>> cue = global_pattern_cue(maps)
+        >>> cue
+        tensor([[3., 4.]])
+        >>> relation_map(maps, cue, enhancement=False)
+        tensor([[[[0.8222, 0.8000, 0.0000]]]])
     """
     _check(maps, cue)
     gain = _gain(cue, enhancement, scale)

@@ -56,7 +56,8 @@ class OperatingPoint(Step):
         from pipeline.stages.events.validation_scores import choose_for_run
 
         recipes = self.recipes
-        imported = recipes.experiment.features.train  # then there is no backbone to extract with, and nothing is chosen
+        features = recipes.experiment.features
+        imported = features.train or features.test  # then there may be no backbone, and nothing is chosen
         choose_for_run(
             recipes.experiment,
             self.run_name,

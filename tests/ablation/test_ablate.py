@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -30,11 +31,13 @@ from pipeline.config.ablation import load_ablation
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.scoring.score import score_split
 from pipeline.stages.training import joint, train
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.joint import fit_jointly, joint_key
 from pipeline.stages.training.train import fit_head
 from pipeline.stages.training.validation import Validation
+from pipeline.workflow import usable_manifest
 
 
 @pytest.fixture
@@ -313,6 +316,27 @@ def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
     rows = json.loads(table.read_text())["settings"]
     assert {row["setting"] for row in rows} == {"base", "segments", "views", "stride"}
     assert all(0 <= row["test"]["auc"]["mean"] <= 1 for row in rows)
+
+
+@pytest.mark.slow
+def test_causal_scores_are_made_from_the_maps(write, tmp_path):
+    """Windows on disk are reduced with the cue of the whole video."""
+    plan = load_ablation(write(list={"video": {}, "running": {"scoring": {"cue": "running"}}}))
+    run_ablation(plan, 1)
+    recipes = Recipes(plan.settings[0].experiment)
+    for setting in plan.settings:
+        (run,), folder = setting.runs, tmp_path / setting.name
+        score_split(
+            setting.experiment,
+            run,
+            usable_manifest(recipes),
+            recipes.namespace("test"),
+            recipes.head_folder(run),
+            folder,
+        )
+        for video in (folder / "frames").iterdir():
+            tables = [pq.read_table(video), pq.read_table(recipes.scores_folder(run) / "frames" / video.name)]
+            np.testing.assert_allclose(*(table["score"].to_numpy() for table in tables), rtol=0, atol=1e-6)
 
 
 def write_single(experiment, run: str, tmp_path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from cache.names import escape
 from pipeline.cli.main import main
 from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event, write_events
@@ -37,6 +39,32 @@ def test_clips_of_a_folder_of_videos(events, tmp_path):
     assert len(list(iter_raw_frames(out / row["clip"]))) == 9
     assert (out / "sheet-1.png").exists()
     assert "is there already" in gig("clips", events, "--videos", tmp_path / "videos", "--out", out).stderr
+
+
+def test_from_the_folder_of_gig_score_to_clips_and_a_rendered_video_without_a_configuration(tmp_path, make_video):
+    """Its index says where the videos lie, events carry that on, and names are as they are."""
+    name = "Kamera 1 \N{EN DASH} Tür, =2.mp4"
+    video = make_video(f"videos/{name}", frames=20)
+    scores = np.zeros(20)
+    scores[5:12] = 0.9
+    table = tmp_path / "scores" / "frames" / f"{escape(name)}.parquet"
+    table.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"frame": np.arange(20), "time_s": np.arange(20) / 10, "score": scores}), table)
+    entry = {"file": table.name, "decoded_frames": 20, "source": {"path": str(video), "sha256": ""}, "damage": None}
+    index = {"classes": [], "videos": {name: entry}, "made_with": {"head": {"sha256": "1"}}}
+    (tmp_path / "scores" / "index.json").write_text(json.dumps(index))
+    result = gig("events", "--scores", tmp_path / "scores", "--out", tmp_path / "events", "--min-length", 0)
+    assert result.exit_code == 0, result.output
+    found = tmp_path / "events" / "events.parquet"
+    result = gig("clips", found, "--margin", 0, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "out" / "clips.csv").read_text()))
+    assert (row["video_id"], row["first_frame"], row["frames"]) == (name, "5", "7")
+    arguments = ("--scores", tmp_path / "scores", "--events", found, "--out", tmp_path / "o.mp4")
+    result = gig("render", name, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "20 frames" in result.stdout
+    assert "no event" not in result.stderr
 
 
 def test_a_video_that_cannot_be_read_is_said_and_fails_the_command(events, tmp_path):
@@ -69,6 +97,12 @@ def test_render_with_a_score_table(events, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".mp4") == ["v-scores.mp4"]
 
 
+def test_render_refuses_times_that_do_not_rise(events, tmp_path):
+    pq.write_table(pa.table({"score": [0.5, 0.6], "time_s": [0.1, 0.1]}), tmp_path / "v.parquet")
+    result = gig("render", tmp_path / "videos" / "v.mp4", "--scores", tmp_path / "v.parquet")
+    assert (result.exit_code, "expected times that rise in the column time_s" in result.stderr) == (1, True)
+
+
 def test_a_video_that_cannot_be_rendered_leaves_nothing(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"nothing")
     pq.write_table(pa.table({"score": [0.5]}), tmp_path / "v.parquet")
@@ -79,6 +113,7 @@ def test_a_video_that_cannot_be_rendered_leaves_nothing(tmp_path):
 
 def test_render_needs_scores_from_somewhere(tmp_path):
     assert "expected --config" in gig("render", "v.mp4").stderr
+    assert "--finetuned goes with --config" in gig("render", "v.mp4", "--finetuned", "--scores", tmp_path).stderr
 
 
 @pytest.mark.slow
@@ -95,3 +130,9 @@ def test_render_lays_the_relation_maps_of_a_run_over_its_test_video(nano, write_
     assert result.exit_code == 0, result.output
     pairs = zip(iter_raw_frames(plain), iter_raw_frames(laid), strict=True)
     assert min(np.abs(a.image.astype(int) - b.image).mean() for a, b in pairs) > 3
+    config = write_config(nano | {"finetune": {"enabled": True, "epochs": 1, "batch_bags": 2}})
+    tuned = tmp_path / "tuned.mp4"
+    result = gig("render", "--config", config, "--finetuned", "--relation-maps", "--out", tuned, video)
+    assert result.exit_code == 0, result.output
+    pairs = zip(iter_raw_frames(laid), iter_raw_frames(tuned), strict=True)
+    assert max(np.abs(a.image.astype(int) - b.image).mean() for a, b in pairs) > 0  # another head, other scores

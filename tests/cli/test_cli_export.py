@@ -67,6 +67,19 @@ def test_lengths_come_from_a_table_too(events, tmp_path):
     arguments = ("export", events, "--to", "activitynet", "--truth", "--out", tmp_path / "out")
     assert gig(*arguments, "--frame-counts", tmp_path / "counts.csv").exit_code == 0
     assert set(json.loads((tmp_path / "out" / "truth.json").read_text())["database"]) == {"t1", "quiet"}
+    result = gig("export", events, "--to", "fiftyone", "--frame-counts", tmp_path / "counts.csv")
+    assert (result.exit_code, "fiftyone needs the files" in result.stderr) == (1, True)
+
+
+def test_quiet_videos_of_one_name_are_all_there(events, tmp_path):
+    for name in ("t1.mp4", "a/q.mp4", "b/q.mp4", "b/q.avi", "Kamera 1/Tür =2.mp4"):
+        write_video(tmp_path / "videos" / name)
+    out = tmp_path / "out"
+    result = gig("export", events, "--to", "label-studio", "--videos", tmp_path / "videos", "--out", out)
+    assert result.exit_code == 0, result.output
+    found = {task["data"]["video_id"]: task["data"]["video"] for task in json.loads((out / "tasks.json").read_text())}
+    assert set(found) == {"t1", "a/q", "q.avi", "b/q.mp4", "Tür =2"}
+    assert {str(tmp_path / "videos" / name) for name in ("a/q.mp4", "b/q.mp4", "b/q.avi")} < set(found.values())
 
 
 def test_a_video_that_is_not_there_is_an_error(events, tmp_path):

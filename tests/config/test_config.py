@@ -59,6 +59,11 @@ def test_cityscene_is_the_paper():
             "events.by_class.Fire: expected anomaly, for anomaly in general, or one of",
         ),
         ("events", {"by_class": {"Fighting": {"uper": 1}}}, "events.by_class.Fighting.uper: unknown key; did you mean"),
+        (
+            "dataset",
+            {"adapter": "csv", "name": "own", "root": "own", "classes": ["Fire", "anomaly"]},
+            "dataset.classes: 'anomaly' is the name of anomaly in general",
+        ),
         ("test_sampling", {"stride_frames": 7}, "leaves frames between windows"),
         ("preprocess", {"crop": 288}, "crop (288) is larger than short_side (256)"),
     ],

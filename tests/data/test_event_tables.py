@@ -22,6 +22,14 @@ def test_what_is_written_is_read(tmp_path, suffix, events):
     assert read_events(path) == events
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_signs_that_some_take_for_the_end_of_a_line_are_part_of_a_name(tmp_path, suffix, sign):
+    named = [Event(f"a{sign}b", "", f"x{sign}y", 0.0, 0.1, 0, 3, 0.0666, 1.0, 0.5)]
+    write_events(tmp_path / f"events{suffix}", named)
+    assert read_events(tmp_path / f"events{suffix}") == named
+
+
 def test_the_columns_are_the_documented_ones(tmp_path):
     write_events(tmp_path / "e.parquet", [])
     names = [

@@ -236,7 +236,7 @@ class TestFeatures:
         experiment = parse_experiment(nano | {"dataset": own(mine).model_dump(mode="json")})
         manifest = build(experiment.dataset)
         with pytest.raises(
-            ConfigError, match="features.test: dataset.frame_counts stands for videos that are not at hand"
+            ConfigError, match="features.test: with dataset.frame_counts there are no videos to extract"
         ):
             extract_split(experiment, manifest, "test", manifest.split("test"), "x", Quarantine(mine / "q"))
 

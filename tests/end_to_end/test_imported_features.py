@@ -14,10 +14,14 @@ from cache import FeatureStore, NotCached, PlainLayout
 from cache.interchange import import_npy
 from pipeline.config import parse_experiment
 from pipeline.config.heads import HEADS
+from pipeline.data.events import read_events
 from pipeline.errors import ConfigError
+from pipeline.progress import silent
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.events.events import write_run_events
+from pipeline.stages.events.operating_point import configured, write_operating_point
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.scoring.score import score_split
 from pipeline.stages.scoring.tables import read_scores
@@ -168,6 +172,23 @@ def test_the_whole_pipeline_runs_on_imported_features(data, write_config, tmp_pa
     metrics = json.loads(figures.read_text())
     assert metrics["auc"] > 0.8
     assert metrics["backbone"] == "i3d-test"
+
+
+def test_events_of_imported_features_end_with_the_video_though_its_last_clip_does_not(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"events": {"upper": 0.0, "false_alarms_per_hour": None}})
+    manifest = manifest_of(experiment)
+    shorter = tuple(replace(entry, packets=entry.packets - 5) for entry in manifest.videos)
+    manifest = replace(manifest, videos=shorter)
+    train_head(experiment, "gig", manifest, "i3d-train", tmp_path / "head")
+    score_split(experiment, "gig", manifest, "i3d-test", tmp_path / "head", tmp_path / "scores")
+    write_operating_point(tmp_path / "point", configured(experiment.events, manifest.classes, "imported"), {})
+    write_run_events(experiment, manifest, tmp_path / "scores", tmp_path / "point", tmp_path / "events", silent)
+    found = read_events(tmp_path / "events" / "events.parquet")
+    assert [(event.video_id, event.end_frame) for event in found if event.class_name == "anomaly"] == [
+        ("t1", CLIPS * 16 - 5),
+        ("t2", CLIPS * 16 - 5),
+    ]
+    assert found[0].end_s == pytest.approx((CLIPS * 16 - 5) / 10)
 
 
 def test_other_features_under_the_same_name_are_another_recipe(data, tmp_path):

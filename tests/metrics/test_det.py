@@ -40,9 +40,22 @@ def test_hand_made_sweep():
     found = estimate([made], 3, resamples=0, seed=0, needs=made.needs)
     rates = {name.rsplit("_at_")[1]: value for name, value in found.items()}
     assert rates["0.1_per_hour"].value is None
-    assert rates["0.1_per_hour"].reason == "not defined without a true interval, and 10 h of normal footage or more"
+    assert rates["0.1_per_hour"].reason == "not defined without a true interval and at least 10 h of normal footage"
     assert rates["1_per_hour"].value == pytest.approx(1 / 3)  # at most two in these two hours: down to 0.7
     assert rates["10_per_hour"].value == rates["60_per_hour"].value == 0
+
+
+def test_gaps_and_lengths_at_the_limit_are_those_of_single_videos():
+    """The sweep and the events at one threshold round alike."""
+    fps, n = 30000 / 1001, 600
+    times = {f"v{i}": np.arange(n) / fps for i in range(8)}
+    starts = {v: range(7 * i, n, 90) for i, v in enumerate(times)}
+    scores = {v: spiky(n, dict.fromkeys(starts[v], 0.9), 30) for v in times}
+    rule = EventRule(0.5, 0.5, merge_gap_s=60 / fps, min_length_s=30 / fps)
+    truth = {v: np.zeros(n, bool) for v in times} | {"v0": np.arange(n) < 10}
+    curve = DetMetrics(scores, truth, times, rule).curve()
+    hours = (8 * n - 10) / fps / HOUR
+    assert curve["false_alarms_per_hour"][0] * hours == pytest.approx(7)  # one alarm a video; that of v0 is right
 
 
 def test_a_permanent_alarm_is_not_one_false_alarm_an_hour():

@@ -38,6 +38,23 @@ def test_short_events_are_none_after_merging():
     assert spans(EventRule(0.8, 0.5, merge_gap_s=1.5, min_length_s=4.0)) == [[1, 9]]
 
 
+@pytest.mark.parametrize("fps", [10, 24, 25, 30, 30000 / 1001])
+def test_a_gap_or_length_of_exactly_the_limit_counts_wherever_it_lies(fps):
+    """Differences of times are not exact: at 30000/1001 frames a second half of such gaps came out too long."""
+    second = round(fps)
+    times = np.arange(8 * second) / fps
+    rule = EventRule(0.5, 0.5, merge_gap_s=second / fps, min_length_s=second / fps)
+    for start in range(5 * second):
+        scores = np.zeros(8 * second)
+        scores[start : start + second] = 1
+        assert spans(rule, scores, times) == [[start, start + second]]
+        scores[start + 2 * second : start + 2 * second + 2] = 1
+        assert spans(rule, scores, times) == [[start, start + 2 * second + 2]]
+        scores[start + 2 * second : start + 2 * second + 2] = 0
+        scores[start + 2 * second + 1] = 1
+        assert spans(rule, scores, times) == [[start, start + second]]
+
+
 @pytest.mark.parametrize(("scores", "expected"), [([], []), ([0.9], [[0, 1]]), ([0.1], []), ([0.9, 0.9], [[0, 2]])])
 def test_videos_of_hardly_any_frames(scores, expected):
     assert spans(EventRule(0.8, 0.5), scores, np.arange(len(scores)) / 25) == expected

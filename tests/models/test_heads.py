@@ -60,6 +60,17 @@ def test_settings_and_modules_have_the_same_names():
     assert set(SETTINGS) == set(HEADS)
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_say_whether_a_head_sees_other_windows(name):
+    head = build_head(name, channels=8, classes=2, **parse_head({"name": name}).options()).eval()
+    vectors, cue = torch.rand(1, 9, 8), torch.rand(1, 8)
+    with torch.inference_mode():
+        together = head(cue, vectors).segment_scores[0]
+        alone = head(cue.expand(9, -1), vectors.transpose(0, 1)).segment_scores[:, 0]
+    assert torch.allclose(together, alone, atol=1e-6) != SETTINGS[name].sees_other_windows
+    assert (head.context is not None) == SETTINGS[name].sees_other_windows
+
+
 class TestColumns:
     @pytest.mark.parametrize("classes", [1, 4])
     @pytest.mark.parametrize("name", BINARY)

@@ -10,6 +10,7 @@ from pipeline.models.reduction import (
     Standardizer,
     global_pattern_cue,
     relation_map,
+    running_cues,
     spatial_patterns,
 )
 
@@ -111,6 +112,16 @@ def test_running_maximum_and_a_second_pass_equal_all_at_once(maps):
     pieces = [spatial_patterns(maps[:, t : t + 1], cue, 3).vectors for t in range(3)]
     expected = spatial_patterns(maps, global_pattern_cue(maps), 3).vectors
     torch.testing.assert_close(torch.cat(pieces, dim=1), expected)
+
+
+def test_the_running_cue_is_that_of_the_video_so_far(maps):
+    whole = running_cues(maps)
+    for t in range(3):
+        assert torch.equal(whole[:, t], global_pattern_cue(maps[:, : t + 1]))
+    assert not torch.equal(whole[:, 0], whole[:, 2])
+    pieces = [running_cues(maps[:, :2])]
+    pieces.append(running_cues(maps[:, 2:], pieces[0][:, -1]))
+    assert torch.equal(torch.cat(pieces, dim=1), whole)
 
 
 def test_standardizing_the_cue_equals_the_cue_of_standardized_maps(maps):

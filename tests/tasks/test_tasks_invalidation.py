@@ -120,6 +120,7 @@ SYNTHETIC = {
     "training.permute_labels_seed": Case(1, HEAD, "head"),
     "scoring.smooth_sigma": Case(1.0, SCORES, "scores"),
     "scoring.smooth_on": Case("frames", SCORES, "scores"),
+    "scoring.cue": Case("running", SCORES, "scores", base={"scoring": {"smooth_on": "none"}}),
     "events.upper": Case(0.6, EVENTS, "events"),
     "events.lower_share": Case(0.9, EVENTS, "events"),
     "events.merge_gap_s": Case(0.0, EVENTS, "events"),

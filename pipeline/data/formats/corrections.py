@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.formats.facts import Numbering, VideoFacts
-from pipeline.data.formats.label_studio import Reviewed
+from pipeline.data.formats.label_studio_export import Reviewed
 from pipeline.data.manifest import Interval, Manifest
 from pipeline.data.problems import Problems, nearest
 from pipeline.data.tables import safe_row

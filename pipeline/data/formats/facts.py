@@ -129,8 +129,9 @@ def of_classes(events: Sequence[Event], classes: Sequence[str] = ()) -> tuple[li
         raise PipelineError(f"no event of {', '.join(missing)}: the table has {', '.join(found) or 'none at all'}")
     wanted = list(classes) or [name for name in found if name != ANOMALY] or found
     kept = [event for event in events if event.class_name in wanted]
-    left = [f"{sum(e.class_name == name for e in events)} of {name}" for name in found if name not in wanted]
-    return kept, [f"left out, for their class: {', '.join(left)} event(s)"] if left else []
+    left = [f"{sum(e.class_name == name for e in events)} event(s) of {name}" for name in found if name not in wanted]
+    why = "" if classes else f": the events of the classes cover the same time; --class {ANOMALY} takes these instead"
+    return kept, [f"left out: {', '.join(left)}{why}"] if left else []
 
 
 def need(facts: Mapping[str, VideoFacts], video_id: str, *names: str) -> VideoFacts:

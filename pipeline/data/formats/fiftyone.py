@@ -2,15 +2,22 @@
 
 labels.json has the detections of every video by a name, data.json the file of every name. FiftyOne counts frames from
 1, and the last frame belongs to the detection: frames [start, end) are its support [start + 1, end].
+
+As FiftyOne 1.22 reads them, the names in data.json lose what follows their last dot, and its paths are relative to the
+file itself. So the names here end as the files do, and the paths are absolute.
 """
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import VideoFacts, by_video, check_ends, need
+from pipeline.errors import PipelineError
 
 __all__ = ["data", "labels"]
 
@@ -39,8 +46,18 @@ def labels(events: Sequence[Event], facts: Mapping[str, VideoFacts]) -> dict[str
 
 
 def data(events: Sequence[Event], facts: Mapping[str, VideoFacts]) -> dict[str, str]:
-    """data.json: where the video of every name lies. Raises PipelineError where that is not known."""
-    return {
-        video_id: need(facts, video_id, "path").path
-        for video_id in sorted({*facts, *(event.video_id for event in events)})
-    }
+    """data.json: where the video of every name lies.
+
+    Raises:
+        PipelineError: that is not known, or FiftyOne would take the video's id for another one.
+    """
+    found = {}
+    for video_id in sorted({*facts, *(event.video_id for event in events)}):
+        path = need(facts, video_id, "path").path
+        if posixpath.isabs(video_id) or posixpath.normpath(video_id.replace("\\", "/")) != video_id:
+            raise PipelineError(
+                f"{video_id}: FiftyOne takes a video's id for a path and would read this one as another: expected an "
+                r"id without a leading slash, \, // and /./"
+            )
+        found[video_id + (PurePath(path).suffix or ".mp4")] = os.path.abspath(path)
+    return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from cache.names import escape
@@ -16,11 +19,13 @@ from pipeline.errors import DecodeError
 from pipeline.progress import Progress, Say
 from pipeline.stages.clips.cut import Cut, CutJob, Window
 from pipeline.stages.clips.movie import ENCODER
-from pipeline.stages.clips.process import in_process
+from pipeline.stages.clips.process import in_processes
 from pipeline.stages.clips.sheet import Entry, draw_sheets
+from pipeline.stages.clips.text import clock
 
 __all__ = ["ClipReport", "make_clips"]
 
+MOST_WORKERS = 4
 COLUMNS = (
     "clip",
     "thumbnail",
@@ -66,6 +71,7 @@ def make_clips(
     *,
     margin_s: float = 2.0,
     max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
     progress: Progress | None = None,
     say: Say = lambda message: None,
 ) -> ClipReport:
@@ -80,6 +86,7 @@ def make_clips(
         folder: empty or new.
         margin_s: before and after an event, seconds.
         max_pixels: how many a picture may have.
+        workers: processes, each with one video; 0: one per core, at most 4, for each holds up to 6 encoders.
         progress: told how far it is, in events.
         say: told what the user should know.
     """
@@ -87,34 +94,47 @@ def make_clips(
         say("this build of PyAV has no libx264: clips are MPEG-4, which browsers do not play")
     for name in ("clips", "thumbnails"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    made: list[_Made] = []
+    groups = list(by_video(events).items())
+    numbers = count(1)
+    windows = [[_window(event, next(numbers), margin_s, folder) for event in of_video] for _, of_video in groups]
+    made: dict[int, list[_Made]] = {}
     failed: dict[str, str] = {}
-    done = 0
-    for video_id, of_video in by_video(events).items():
-        windows = [_window(event, done + number, margin_s, folder) for number, event in enumerate(of_video, start=1)]
 
-        def watch(frames: int, video_id: str = video_id, before: int = done) -> None:
-            if progress:
-                progress(before, len(events), f"{video_id}, frame {frames}")
+    def tell(message: str) -> None:
+        if progress:
+            done = sum(len(groups[number][1]) for number in made)
+            progress(done, len(events), message)
 
-        job = CutJob(files[video_id], tuple(windows), max_pixels)
-        try:
-            cuts = in_process("pipeline.stages.clips.cut:cut", job.path, job, watch, say)
-        except DecodeError as error:
-            failed[video_id] = str(error)
-            say(f"{video_id}: no clips: {error}")
-            for window in windows:
-                window.clip.unlink(missing_ok=True)  # it may be half written
-            cuts = ()
-        for event, window, cut in zip(of_video, windows, cuts, strict=bool(cuts)):
-            if cut.frames:
-                made.append(_Made(event, window, cut))
-            else:
-                failed[video_id] = f"the video ends before frame {event.start_frame}, where an event begins"
-                say(f"{video_id}: {failed[video_id]}")
-        done += len(of_video)
-    if progress:
-        progress(done, len(events), "cut")
+    jobs = [CutJob(files[name], tuple(of), max_pixels) for (name, _), of in zip(groups, windows, strict=True)]
+    work = in_processes(
+        "pipeline.stages.clips.cut:cut",
+        [(job.path, job) for job in jobs],
+        workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
+        lambda number, frames: tell(f"{groups[number][0]}, frame {frames}"),
+        say,
+    )
+    with closing(work):
+        for number, outcome in work:
+            video_id, of_video = groups[number]
+            made[number] = []
+            if isinstance(outcome, DecodeError):
+                failed[video_id] = str(outcome)
+                say(f"{video_id}: no clips: {outcome}")
+                for window in windows[number]:  # they may be half written
+                    window.clip.unlink(missing_ok=True)
+                    window.thumbnail.unlink(missing_ok=True)
+                continue
+            for event, window, cut in zip(of_video, windows[number], outcome, strict=True):
+                if cut.frames:
+                    made[number].append(_Made(event, window, cut))
+                else:
+                    failed[video_id] = f"the video ends before frame {event.start_frame}, where an event begins"
+                    say(f"{video_id}: {failed[video_id]}")
+    tell("cut")
+    return _report([one for number in sorted(made) for one in made[number]], failed, folder)
+
+
+def _report(made: Sequence[_Made], failed: dict[str, str], folder: Path) -> ClipReport:
     _write_table(made, folder)
     ranked = sorted(made, key=lambda one: -one.event.peak_score)
     sheets = draw_sheets([_entry(one) for one in ranked], folder)
@@ -137,8 +157,9 @@ def _window(event: Event, number: int, margin_s: float, folder: Path) -> Window:
 
 def _entry(one: _Made) -> Entry:
     event, picture = one.event, one.window.thumbnail
-    first = f"{one.window.clip.name[:4]}  {event.class_name} {event.peak_score:.2f}"
-    second = f"{event.peak_s:.1f} s  {event.video_id}"
+    # Names last, for they may be cut.
+    first = f"{one.window.clip.name.partition('-')[0]} · {event.peak_score:.2f} · {event.class_name}"
+    second = f"{clock(event.peak_s, tenths=True)} · {event.video_id}"
     return Entry(picture if picture.exists() else None, first, second)
 
 

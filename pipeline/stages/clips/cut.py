@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import read_header
 from pipeline.stages.clips.movie import ENCODER, Movie
-from pipeline.stages.clips.source import Shown, Sound, shown_frames
+from pipeline.stages.clips.sound import Sound
+from pipeline.stages.clips.source import Shown, shown_frames
 
 __all__ = ["Cut", "CutJob", "Window", "cut", "in_passes"]
 
@@ -140,8 +141,7 @@ def _pass(
     try:
         for shown in shown_frames(job.path, damage):
             index, time_s = shown.index, shown.time_s
-            if index <= 1:  # the second frame knows better where the first one's stamp was wrong
-                sound.origin_s = shown.origin_s or 0.0
+            sound.origins.see(index, shown.origin_s)
             if index:
                 step_s, pieces = time_s - last_s, sound.until(time_s)
                 for one in under_way:

@@ -10,7 +10,7 @@ from typing import cast
 import av
 import numpy as np
 
-from pipeline.stages.clips.source import Piece
+from pipeline.stages.clips.sound import Piece
 
 __all__ = ["ENCODER", "Movie", "even"]
 

@@ -16,8 +16,9 @@ from pipeline.progress import Progress, Say
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.movie import ENCODER, Movie, even
 from pipeline.stages.clips.process import in_process
-from pipeline.stages.clips.source import Shown, Sound, shown_frames
-from pipeline.stages.clips.strip import Scores, Strip
+from pipeline.stages.clips.sound import Sound
+from pipeline.stages.clips.source import Shown, shown_frames
+from pipeline.stages.clips.strip import PAPER, Scores, Strip
 
 __all__ = ["RenderJob", "render", "render_video"]
 
@@ -36,7 +37,7 @@ class RenderJob:
         scores: of its frames.
         events: of it.
         heat: relation maps; None for none.
-        over: draw the strip over the lower edge of the picture, not below it.
+        over: draw the strip over the lower edge of the picture, not below it, unless it would hide half of it.
         max_pixels: how many a picture may have.
     """
 
@@ -80,10 +81,11 @@ def render(job: RenderJob, tell: Callable[[str, object], None]) -> int:
     try:
         with Sound(job.path) as sound:
             for shown in shown_frames(job.path, damage):
-                if shown.index <= 1:  # the second frame knows better where the first one's stamp was wrong
-                    sound.origin_s = shown.origin_s or 0.0
+                sound.origins.see(shown.index, shown.origin_s)
                 if canvas is None or movie is None:
-                    canvas = _Canvas(job, *shown.size())
+                    canvas = _Canvas(job, *shown.size(), fps)
+                    if job.over and not canvas.over:
+                        tell("note", f"{job.path}: too low to draw over: the curve is below the picture")
                     track = (sound.rate, sound.channels) if sound.rate else None
                     movie = Movie(job.out, canvas.width, canvas.height, fps, track)
                 else:
@@ -116,13 +118,14 @@ def _tell_notes(job: RenderJob, count: int, damage: Damage, sound: Sound, tell: 
 class _Canvas:
     """The picture, and the strip below or over it, for frames of one size (that of the first frame)."""
 
-    def __init__(self, job: RenderJob, width: int, height: int) -> None:
+    def __init__(self, job: RenderJob, width: int, height: int, fps: float) -> None:
         self._size, self._job = (width, height), job
         self.width = even(max(width, NARROWEST))
-        self._strip = Strip(self.width, job.scores, job.events)
+        self._strip = Strip(self.width, job.scores, job.events, fps)
         self._heat = Heat(job.heat, width, height) if job.heat else None
         self._left = (self.width - width) // 2
-        self.height = even(height if job.over else height + self._strip.height)
+        self.over = job.over and 2 * self._strip.height <= height
+        self.height = even(height if self.over else height + self._strip.height)
 
     def draw(self, shown: Shown) -> np.ndarray:
         """(height, width, 3) uint8."""
@@ -136,10 +139,11 @@ class _Canvas:
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
         canvas[:height, self._left : self._left + width] = image
         strip = self._strip.at(shown.index, shown.time_s)
-        rows: int = min(strip.shape[0], self.height)
-        if self._job.over:
+        rows: int = strip.shape[0]
+        if self.over:
             part = canvas[self.height - rows :]
-            part[:] = (UNDER * part + OVER * strip[:rows]).astype(np.uint8)
+            paper = (strip == PAPER).all(axis=2, keepdims=True)  # the picture shines through it, not through the text
+            part[:] = np.where(paper, UNDER * part + OVER * strip, strip).astype(np.uint8)
         else:
-            canvas[height : height + rows] = strip[:rows]
+            canvas[height : height + rows] = strip
         return canvas

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["font", "line", "put"]
+__all__ = ["clock", "font", "line", "put"]
 
 Colour = tuple[int, int, int]
 
@@ -35,3 +35,13 @@ def line(text: str, size: int, width: int) -> str:
 def put(image: Image.Image, place: tuple[int, int], text: str, size: int, width: int, colour: Colour) -> None:
     """Draw a line of text with its upper left corner at `place`."""
     ImageDraw.Draw(image).text(place, line(text, size, width), fill=colour, font=font(size))
+
+
+def clock(time_s: float, *, tenths: bool = False) -> str:
+    """Minutes and seconds, m:ss; from an hour on h:mm:ss; with tenths of a second on request."""
+    # Rounded first, so that 59.97 s are 1:00.0 and not 0:60.0.
+    all_tenths = round(10 * time_s) if tenths else 10 * int(time_s)
+    seconds, tenth = divmod(all_tenths, 10)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    text = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{text}.{tenth}" if tenths else text

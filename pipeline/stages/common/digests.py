@@ -31,9 +31,9 @@ VERSIONS = {
     "head": 3,
     "finetune": 2,
     "scores": 3,
-    "operating_point": 1,
-    "events": 1,
-    "evaluation": 5,
+    "operating_point": 2,
+    "events": 2,
+    "evaluation": 6,
     "summary": 4,
     "report": 1,
     "ablation": 2,
@@ -174,7 +174,7 @@ class Digests:
     def scores_digest(self, run: str) -> str:
         """Of a run's score tables."""
         scoring = self.experiment.run(run).scoring
-        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring)
+        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring.deciding())
 
     def evaluation_digest(self, run: str) -> str:
         """Of a run's metrics."""
@@ -183,9 +183,11 @@ class Digests:
 
     def operating_point_digest(self, run: str) -> str:
         """Of a run's thresholds for events."""
-        scoring = self.experiment.run(run).scoring
-        namespace = None if self.experiment.features.train else self.namespace("validation")
-        return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, self.experiment.events)
+        scoring = self.experiment.run(run).scoring.deciding()
+        features = self.experiment.features
+        namespace = None if features.train or features.test else self.namespace("validation")  # then nothing is chosen
+        events = self.experiment.events
+        return digest(VERSIONS["operating_point"], self.head_digest(run), namespace, scoring, events)
 
     def events_digest(self, run: str) -> str:
         """Of a run's events."""

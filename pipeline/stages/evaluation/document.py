@@ -80,7 +80,9 @@ def _events(judged: Judged, found: Mapping[str, Estimate]) -> dict[str, object]:
 
     def metrics(prefix: str) -> dict[str, object]:
         start = f"{EVENTS}{prefix}/"
-        return {name.removeprefix(start): as_json(value) for name, value in found.items() if name.startswith(start)}
+        own = {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
+        # No metric has a slash in its name: what has one here is of a class that is called so, such as A/B beside A.
+        return {name: as_json(value) for name, value in own.items() if "/" not in name}
 
     def target(prefix: str, videos: Mapping[str, VideoEvents]) -> dict[str, object]:
         true, hit = (sum(len(video.true) for video in videos.values()), sum(int(v.hit.sum()) for v in videos.values()))

@@ -134,11 +134,16 @@ def evaluate_tables(
         judged,
         manifest,
         evaluation,
-        config_digest=digest(evaluation, form_facts, events.settings),
+        config_digest=digest(evaluation, form_facts, events.settings, *_thresholds(events)),
         code_version=_code_version(),
     )
     _write(folder, document, judged, manifest, to_yaml(evaluation))
     return judged.warnings
+
+
+def _thresholds(events: EventOptions) -> list[dict[str, float]]:
+    """Upper thresholds by class, where they are not those of the settings."""
+    return [{name: rule.upper for name, rule in events.rules.items()}] if events.rules else []
 
 
 def compare_tables(
@@ -217,7 +222,8 @@ def _video_row(video_id: str, scores: np.ndarray, anomalous: np.ndarray) -> list
     one_kind = anomalous.all() or not anomalous.any()
     auc = None if one_kind else frame_auc({video_id: scores}, {video_id: anomalous})
     alarms = int((scores >= FALSE_ALARM_THRESHOLD).sum())
-    return [video_id, len(scores), int(anomalous.sum()), alarms, float(scores.max()), float(scores.mean()), auc]
+    highest, mean = (float(scores.max()), float(scores.mean())) if len(scores) else (None, None)
+    return [video_id, len(scores), int(anomalous.sum()), alarms, highest, mean, auc]
 
 
 def _curves(judged: Judged) -> pa.Table:

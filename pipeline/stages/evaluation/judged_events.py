@@ -13,10 +13,11 @@ from pipeline.data.events import ANOMALY, COLUMNS, Event
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.metrics import DetMetrics, EventMetrics
-from pipeline.metrics.events import VideoEvents
+from pipeline.metrics.events import VideoEvents, check_times
 from pipeline.metrics.hysteresis import EventRule, frame_ends
 from pipeline.stages.events.detect import events_of_video
-from pipeline.stages.events.rules import event_names, make_rules
+from pipeline.stages.events.operating_point import read_thresholds
+from pipeline.stages.events.rules import event_names, make_rule, make_rules
 from pipeline.stages.events.videos import KnownVideos, open_scores
 from pipeline.stages.scoring.tables import ScoreForm, ScoreTables
 
@@ -37,10 +38,23 @@ class EventOptions:
     Attributes:
         settings: the section `events` of the configuration.
         rules: by class and anomaly in general, as they were chosen on validation videos; None for those of `settings`.
+        rules_from: where the thresholds of `rules` come from, as metrics.json says it.
     """
 
     settings: Events = field(default_factory=Events)
     rules: Mapping[str, EventRule] | None = None
+    rules_from: str = "validation"
+
+    @classmethod
+    def of_point(cls, settings: Events, path: Path) -> EventOptions:
+        """The thresholds of an operating_point.json, in rules that are otherwise those of the settings.
+
+        Raises PipelineError where the file is none.
+        """
+        thresholds, document = read_thresholds(path)
+        chosen = any(choice.get("chosen_on") == "validation" for choice in document.get("classes", {}).values())
+        rules = {name: make_rule(settings, name, threshold) for name, threshold in thresholds.items()}
+        return cls(settings, rules, "validation" if chosen else "configuration")
 
 
 @dataclass(frozen=True)
@@ -123,25 +137,28 @@ def judge_events(
         form: how files of other systems are read.
 
     Raises:
-        NoEventMetrics: scores are not from 0 to 1, or nothing says when frames are shown.
+        PipelineError: a class has no rule among those of the options.
+        NoEventMetrics: scores are not from 0 to 1, or nothing says when frames are shown, or it cannot be so.
     """
     general, classwise = tables.general, tables.classwise
     if not (_are_shares(general) and _are_shares(classwise or {})):
         raise NoEventMetrics("the rule for events is for scores from 0 to 1")
     try:
         names = manifest.classes if classwise else ()
+        wanted = event_names(names)
         rules = options.rules or make_rules(options.settings, names)
-        if missing := [name for name in event_names(names) if name not in rules]:
-            raise PipelineError(f"expected a rule for each class, got none for {', '.join(missing)}")
         times = _frame_times(source, tables, manifest, form)
+        check_times(times, {video_id: len(scores) for video_id, scores in general.items()})
     except PipelineError as error:
         raise NoEventMetrics(str(error)) from error
+    if missing := [name for name in wanted if name not in rules]:
+        raise PipelineError(f"expected a threshold for events of each class, got none for {', '.join(missing)}")
     anomalous = {video_id: np.asarray(labels.any(axis=1)) for video_id, labels in truth.items()}
     return JudgedEvents(
         EventMetrics(general, classwise, truth, times, manifest.classes, rules),
         DetMetrics(general, anomalous, times, rules[ANOMALY]),
-        {name: rules[name] for name in event_names(names)},
-        "configuration" if options.rules is None else "validation",
+        {name: rules[name] for name in wanted},
+        "configuration" if options.rules is None else options.rules_from,
         times,
     )
 

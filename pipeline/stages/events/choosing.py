@@ -193,14 +193,14 @@ def _interval(events: int, hours: float) -> tuple[float, float]:
 
 def _notes(choices: Mapping[str, Choice], hours: float) -> tuple[str, ...]:
     notes = [
-        f"false alarms were counted on {hours:.3f} h of normal validation footage: no load below {1 / hours:.3g} per "
-        "hour, one event in all, can be told from none"
+        f"false alarms were counted on {hours:.3f} h of normal validation footage; a single one there is already "
+        f"{1 / hours:,.4g} per hour, so a lower rate cannot be measured"
     ]
     below = [name for name, choice in choices.items() if 0 < (choice.accepted_per_hour or 0) < 1 / hours]
     if below:
         notes.append(
-            f"{', '.join(below)}: less than that is accepted, so the threshold is the lowest without any event there; "
-            f"the true load can be as high as {_interval(0, hours)[1]:.3g} per hour (95 %)"
+            f"{', '.join(below)}: the accepted rate is below that, so the threshold is the lowest without any false "
+            f"alarm in this footage; the true rate can be as high as {_interval(0, hours)[1]:,.4g} per hour (95 %)"
         )
     for name, choice in choices.items():
         if choice.point and choice.point.alarm_share > LARGE_SHARE:

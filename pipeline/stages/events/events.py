@@ -20,7 +20,7 @@ from pipeline.stages.events.operating_point import read_thresholds
 from pipeline.stages.events.rules import make_rules
 from pipeline.stages.events.videos import KnownVideos, ScoredVideos, open_scores
 
-__all__ = ["FoundEvents", "find_events", "read_found", "sources_of", "write_found", "write_run_events"]
+__all__ = ["FoundEvents", "find_events", "known_videos", "read_found", "sources_of", "write_found", "write_run_events"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,12 @@ def sources_of(manifest: Manifest) -> dict[str, str]:
     return {video_id: str(path) for video_id, path in paths.items() if path.exists()}
 
 
+def known_videos(experiment: Experiment, manifest: Manifest) -> KnownVideos:
+    """What is known of the videos of a run, apart from their scores."""
+    ends = {entry.video_id: entry.packets for entry in manifest.videos} if experiment.features.test else {}
+    return KnownVideos(sources=sources_of(manifest), ends=ends)
+
+
 def write_run_events(
     experiment: Experiment,
     manifest: Manifest,
@@ -150,8 +156,8 @@ def write_run_events(
         progress: told how far it is.
     """
     thresholds, chosen = read_thresholds(operating_point)
-    known = KnownVideos(sources=sources_of(manifest))
     rules = make_rules(experiment.events, manifest.classes, thresholds)
-    found = find_events(open_scores(scores, manifest.classes, known), rules, progress, chosen["notes"])
+    scored = open_scores(scores, manifest.classes, known_videos(experiment, manifest))
+    found = find_events(scored, rules, progress, chosen["notes"])
     write_found(folder, found, {"scores": scores.name, "operating_point": operating_point.name})
     (folder / "config.yaml").write_text(to_yaml(experiment.events), encoding="utf-8")

@@ -11,7 +11,16 @@ from pipeline.config.events import Events
 from pipeline.errors import PipelineError
 from pipeline.stages.events.rules import event_names
 
-__all__ = ["Choice", "OperatingPoint", "Point", "configured", "read_chosen", "read_thresholds", "write_operating_point"]
+__all__ = [
+    "Choice",
+    "OperatingPoint",
+    "Point",
+    "configured",
+    "for_another_head",
+    "read_chosen",
+    "read_thresholds",
+    "write_operating_point",
+]
 
 FILE = "operating_point.json"
 
@@ -85,7 +94,7 @@ class OperatingPoint:
 
     @property
     def smallest_per_hour(self) -> float | None:
-        """One event in all of the normal footage, per hour: no smaller load can be told from none."""
+        """One event in all of the normal footage, per hour: no lower rate can be measured."""
         return 1 / self.normal_hours if self.normal_hours else None
 
     def to_json(self) -> dict[str, object]:
@@ -136,3 +145,12 @@ def read_chosen(path: Path) -> dict[str, float]:
     """The thresholds by class that were chosen on validation videos, as `read_thresholds`; none where none was."""
     thresholds, document = read_thresholds(path)
     return {name: value for name, value in thresholds.items() if document["classes"][name]["chosen_on"] == "validation"}
+
+
+def for_another_head(path: Path, document: Mapping[str, object], head_sha256: str | None) -> tuple[str, ...]:
+    """A sentence that says so where an operating point was chosen for another head than made the scores; none where
+    that is not known of both."""
+    made_for = document.get("head_sha256")
+    if not head_sha256 or not made_for or made_for == head_sha256:
+        return ()
+    return (f"the thresholds of {path} were chosen for another head than that of these scores",)

@@ -57,12 +57,15 @@ class KnownVideos:
         fps: video id -> frames per second, where that is stated.
         same_fps: frames per second of all videos, which takes the place of `fps`.
         sources: video id -> path or origin.
+        ends: video id -> frames, where scores are of whole clips, as those of imported features, and can go past the
+            last frame; what does is left out of tables with an index. 0 where the number is not known.
     """
 
     frames: Mapping[str, int] | None = None
     fps: Mapping[str, float] = field(default_factory=dict)
     same_fps: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    ends: Mapping[str, int] = field(default_factory=dict)
 
     def times(self, video_id: str, frames: int) -> np.ndarray:
         """(frames,) float64, of a constant frame rate. Raises PipelineError where none is known."""
@@ -165,9 +168,9 @@ def _indexed(
         general, several = table_scores(video_id, path, table, classes)
         source = known.sources.get(video_id) or (facts.get("source") or {}).get("path", "")
         times = _times_of(video_id, path, table)
-        yield ScoredVideo(
-            video_id, source, general, several, known.times(video_id, len(general)) if times is None else times
-        )
+        times = known.times(video_id, len(general)) if times is None else times
+        end = known.ends.get(video_id) or None
+        yield ScoredVideo(video_id, source, general[:end], several if several is None else several[:end], times[:end])
 
 
 def _of_files(

@@ -178,7 +178,7 @@ def _explain(request: Request, store: FeatureStore, namespace: str, video_id: st
     missing = why_no_overlay(experiment, head, scores, rows, columns)
     relations = None
     if missing is None:
-        relations = relation_maps(store, namespace, video_id, head, windows)
+        relations = relation_maps(store, namespace, video_id, head, windows, scoring.cue)
         check_choice(relations, scores.positions[windows], video_id)
     return _Explained(head, scores, windows, rows, columns, relations, missing)
 

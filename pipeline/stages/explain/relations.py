@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cache import FeatureStore
+from cache import FeatureReader, FeatureStore
 from pipeline.config import Experiment, Preprocess
+from pipeline.config.runs import Cue
 from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.errors import PipelineError
-from pipeline.models.reduction import relation_map
+from pipeline.models.reduction import Standardizer, relation_map
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.scoring.score import VideoScores, score_video
-from pipeline.stages.training.reduce import video_cue
+from pipeline.stages.training.reduce import video_cue, windows_with_cues
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
 __all__ = ["VideoMaps", "cell_boxes", "check_choice", "relation_maps", "video_maps", "why_no_overlay"]
@@ -46,37 +47,51 @@ def video_maps(
     """
     head = load_head(head_file)
     check_features(head, head_file, recipe_of(store.record(namespace, video_id)), experiment)
-    scores = score_video(store, namespace, video_id, head, experiment.run(run).scoring)
+    scoring = experiment.run(run).scoring
+    scores = score_video(store, namespace, video_id, head, scoring)
     rows, columns = store.reader(namespace, video_id).shape[2:4]
     if missing := why_no_overlay(experiment, head, scores, rows, columns):
         raise PipelineError(f"{video_id}: there are no relation maps: {missing}")
-    maps = relation_maps(store, namespace, video_id, head, range(len(scores.spans)))
+    maps = relation_maps(store, namespace, video_id, head, range(len(scores.spans)), scoring.cue)
     return VideoMaps(maps, scores.spans.sum(axis=1) // 2)
 
 
 def relation_maps(
-    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int]
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, windows: Sequence[int], cue: Cue
 ) -> np.ndarray:
     """Eq. 5 of n windows of a cached video, (n, H, W) float32, as the head's spatial reasoning computed it."""
     reader = store.reader(namespace, video_id)
-    cue = video_cue(reader.cue()[0], head.standardizer)
-    with torch.inference_mode():
-        scale = head.module.scale(cue)
-    scaled_cue = cue if scale is None else scale * cue
     found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
-    for number, window in enumerate(windows):
-        maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
-        if head.standardizer:
-            maps = head.standardizer.maps(maps)
+    for number, maps, own in _chosen(reader, head.standardizer, windows, cue):
+        with torch.inference_mode():
+            scale = head.module.scale(own)
         relation = relation_map(
             maps,
-            scaled_cue,
+            own if scale is None else scale * own,
             relation=head.settings.relation,
             enhancement=head.settings.enhancement,
             scale=scale,
         )
         found[number] = relation[0, 0].numpy()
     return found
+
+
+def _chosen(
+    reader: FeatureReader, standardizer: Standardizer | None, windows: Sequence[int], cue: Cue
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Of every window its place in `windows`, its maps (1, 1, H, W, D) and its cue (1, D), in any order."""
+    if cue == "video":
+        whole = video_cue(reader.cue()[0], standardizer)
+        for number, window in enumerate(windows):
+            maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
+            yield number, standardizer.maps(maps) if standardizer else maps, whole
+        return
+    places, first = {window: number for number, window in enumerate(windows)}, 0
+    for maps, cues in windows_with_cues(reader, standardizer, cue):
+        for index in range(len(maps)):
+            if first + index in places:
+                yield places[first + index], maps[index : index + 1], cues[index : index + 1]
+        first += len(maps)
 
 
 def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:

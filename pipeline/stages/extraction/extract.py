@@ -64,8 +64,7 @@ def extract_split(
         return find_imported(store, namespace, videos, present, quarantine.ids(split))
     if getattr(experiment.dataset, "frame_counts", None):
         raise ConfigError(
-            f"features.{split}: dataset.frame_counts stands for videos that are not at hand, "
-            "so their features must be imported"
+            f"features.{split}: with dataset.frame_counts there are no videos to extract, so features must be imported"
         )
     work = _SplitWork(experiment, manifest, split, store, namespace, quarantine, say)
     if todo := work.sort_out(videos, present):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config.events import Events
@@ -11,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.metrics.hysteresis import EventRule
 from pipeline.stages.events.rules import make_rules
 
-__all__ = ["rule_in_words", "rules_of"]
+__all__ = ["rule_in_words", "rules_of", "without_seconds"]
 
 
 def rules_of(metrics: Mapping[str, Any], settings: Events, classes: Sequence[str]) -> dict[str, EventRule]:
@@ -34,12 +35,16 @@ def rules_of(metrics: Mapping[str, Any], settings: Events, classes: Sequence[str
         raise PipelineError(f"metrics.json: the rules of events cannot be read ({error})") from error
 
 
-def rule_in_words(rules: Mapping[str, EventRule]) -> str:
-    """By which rule events of anomaly in general are found, and what counts as found."""
+def without_seconds(rules: Mapping[str, EventRule]) -> dict[str, EventRule]:
+    """The rules for videos of which nothing says when frames are shown: no gap is closed, and no event is too short."""
+    return {name: replace(rule, merge_gap_s=0.0, min_length_s=0.0) for name, rule in rules.items()}
+
+
+def rule_in_words(rules: Mapping[str, EventRule], with_truth: bool = True) -> str:
+    """By which rule events of anomaly in general are found, and with ground truth what counts as found."""
     rule = rules[ANOMALY]
+    gaps = f"; gaps of up to {rule.merge_gap_s:g} s are closed" if rule.merge_gap_s else ""
     shortest = f", and what is shorter than {rule.min_length_s:g} s is none" if rule.min_length_s else ""
-    return (
-        f"An event begins where the score reaches {rule.upper:.3g} and goes on while it is at least {rule.lower:.3g}; "
-        f"gaps of up to {rule.merge_gap_s:g} s are closed{shortest}. An annotated interval counts as found where an "
-        "event overlaps it, whatever the class."
-    )
+    said = f"An event begins where the score reaches {rule.upper:.3g} and goes on while it is at least {rule.lower:.3g}"
+    met = " An annotated interval counts as found where an event overlaps it, whatever the class." if with_truth else ""
+    return f"{said}{gaps}{shortest}.{met}"

@@ -38,6 +38,25 @@ COLUMNS = (
     ("alarms", "False alarms", ""),
     ("error", "Largest error", "wide"),
 )
+"""Of the table of videos: key, heading, and where it stands."""
+FOUND_COLUMNS = (
+    ("name", "Video and scores over time", ""),
+    ("raised", "Classes raised", "left wide"),
+    ("duration", "Length", "wide"),
+    ("peak", "Highest score", ""),
+    ("alarms", "Events", ""),
+    ("within", "In events", "wide"),
+)
+"""The same, without ground truth."""
+KINDS = (
+    ("all", "all videos"),
+    ("anomalous", "anomalous videos"),
+    ("normal", "normal videos"),
+    ("alarms", "with false alarms"),
+    ("missed", "with something missed"),
+    ("damaged", "with lost frames"),
+)
+FOUND_KINDS = (("all", "all videos"), ("alarms", "with events"), ("quiet", "without events"), KINDS[-1])
 
 
 @dataclass
@@ -80,19 +99,21 @@ class Index:
             scores, verdict = judged.scores[number], judged.verdicts[number]
             auc = self._aucs[number].get(entry.video_id)
             own = [e for e in judged.events[number] if e.class_name == ANOMALY]
-            self.scores[number].append(
-                [
-                    encode(envelope(scores.general, scores.times_s, bins)),
-                    [[round(event.start_s, 2), round(event.end_s, 2)] for event in own],
-                    round(verdict.peak, 4),
-                    None if verdict.outside is None else round(verdict.outside, 4),
-                    round(float(auc), 4) if auc else None,
-                    len(verdict.hits),
-                    len(verdict.misses),
-                    len(verdict.false_alarms),
-                    round(verdict.error, 4),
-                ]
-            )
+            facts: list[Any] = [
+                encode(envelope(scores.general, scores.times_s, bins)),
+                [[round(event.start_s, 2), round(event.end_s, 2)] for event in own],
+                round(verdict.peak, 4),
+                None if verdict.outside is None else round(verdict.outside, 4),
+                round(float(auc), 4) if auc else None,
+                len(verdict.hits),
+                len(verdict.misses),
+                len(verdict.false_alarms),
+                round(verdict.error, 4),
+            ]
+            if not self.results.with_truth:
+                raised = {e.class_name for e in judged.events[number]} & self._numbers.keys()
+                facts += [sorted(self._numbers[name] for name in raised), round(sum(e.duration_s for e in own), 2)]
+            self.scores[number].append(facts)
             self.verdicts[number].append(verdict)
         self.seconds += judged.duration_s
         self.frames += len(judged.truth)
@@ -120,33 +141,50 @@ def write_index(folder: Path, index: Index, highlights: Sequence[Highlights]) ->
             "videos": len(index.videos),
             "anomalous": sum(bool(video[5]) for video in index.videos),
             "frames": index.frames,
-            "footage": clock(index.seconds),
+            "footage": clock(index.seconds) if results.timed else "",
             "damaged": index.damaged,
         },
+        "with_truth": results.with_truth,
         "quarantined": results.quarantined,
         "runs": titles,
         "headlines": sorted((r for r in rows if r.key in HEADLINES), key=lambda r: HEADLINES.index(r.key)),
         "level": first.get("bootstrap", {}).get("level", 0.95),
-        "moments": [_moments(folder, index, numbers, own) for own in highlights],
-        "rules": [rule_in_words(rules) for rules in results.rules],
+        "moments": [
+            _moments(folder, index, numbers, own, verdicts)
+            for own, verdicts in zip(highlights, index.verdicts, strict=True)
+        ],
+        "rules": [rule_in_words(rules, results.with_truth) for rules in results.rules],
         "classes": results.manifest.classes,
-        "columns": COLUMNS,
-        "charts": make_charts(titles, [run.curve() for run in results.runs], [run.det() for run in results.runs]),
+        "columns": COLUMNS if results.with_truth else FOUND_COLUMNS,
+        "kinds": KINDS if results.with_truth else FOUND_KINDS,
+        "charts": make_charts(titles, [run.curve() for run in results.runs], [run.det() for run in results.runs])
+        if results.with_truth
+        else [],
         "chart_size": (WIDTH, HEIGHT),
         "class_tables": [_class_table(run.table("per_class.csv")) for run in results.runs],
         "metrics": rows,
         "run_facts": _run_facts(index),
+        "notes": results.notes,
         "warnings": list(dict.fromkeys(line for one in metrics for line in one.get("warnings", ()))),
         "config": results.config,
     }
-    data = {"runs": titles, "classes": results.manifest.classes, "videos": index.videos, "scores": index.scores}
+    data = {
+        "timed": results.timed,
+        "judged": results.with_truth,
+        "runs": titles,
+        "classes": results.manifest.classes,
+        "videos": index.videos,
+        "scores": index.scores,
+    }
     write_page(folder / "index.html", "index", facts, data)
 
 
 def _moments(
-    folder: Path, index: Index, numbers: dict[str, int], own: Highlights
+    folder: Path, index: Index, numbers: dict[str, int], own: Highlights, verdicts: Sequence[Verdict]
 ) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """The three lists: heading, what to say where there is none, and the moments."""
+    """The lists: heading, what to say where there is none, and the moments."""
+    words = index.results.wording
+    raised = {verdict.video_id for verdict in verdicts if verdict.false_alarms}
 
     def told(moment: Highlight, what: str) -> dict[str, Any]:
         number = numbers[moment.video_id]
@@ -156,10 +194,13 @@ def _moments(
             "href": index.videos[number][1],
             "number": number,
             "seconds": moment.time_s,
-            "what": f"{what} {moment.score:.2f} at {clock(moment.time_s, 1)}",
+            "what": f"{what} {moment.score:.2f} at {words.time(moment.time_s, 1)}",
             "picture": f"pictures/{quote(picture.name)}" if picture.exists() else "",
         }
 
+    if not index.results.with_truth:
+        highest = [told(m, "event, score" if m.video_id in raised else "no event, at most") for m in own.highest]
+        return [("Highest moments", "There are no videos.", highest)]
     return [
         (
             "Worst false alarms",
@@ -186,15 +227,16 @@ def _class_table(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
 def _run_facts(index: Index) -> list[tuple[str, str]]:
     results, first = index.results, index.results.runs[0].metrics
     files = ", ".join(f"{file['path']} ({file['sha256'][:12]})" for file in first.get("truth", {}).get("files", ()))
+    footage = results.wording.length(index.seconds)
     facts = [
-        ("Experiment", f"{results.experiment}, digest {results.digest}"),
-        ("Data set", f"{results.dataset}, read as {results.adapter}"),
-        ("Annotations", files or "not known"),
-        ("Classes", ", ".join(results.manifest.classes)),
-        ("Training videos", str(len(results.manifest.split("train")))),
-        ("Test videos", f"{len(index.videos)}, {clock(index.seconds)} in all"),
+        ("Experiment", f"{results.experiment}, digest {results.digest}" if results.digest else ""),
+        ("Data set", f"{results.dataset}, read as {results.adapter}" if results.dataset else ""),
+        ("Annotations", (files or "not known") if results.with_truth else "none: nothing is judged on this page"),
+        ("Classes", ", ".join(results.manifest.classes) or "none"),
+        ("Training videos", str(len(results.manifest.split("train"))) if results.digest else ""),
+        ("Test videos" if results.with_truth else "Videos", f"{len(index.videos)}, {footage} in all"),
         ("Not readable", str(len(results.quarantined)) if results.quarantined else "none"),
         ("Lost frames", f"in {index.damaged} video(s)" if index.damaged else "none"),
-        ("Code", f"version {first.get('code_version', 'not known')}"),
+        ("Code", f"version {first['code_version']}" if "code_version" in first else ""),
     ]
-    return facts + [(f"Run {run.title}", run.recipe) for run in results.runs]
+    return [fact for fact in facts if fact[1]] + [(f"Run {run.title}", run.recipe) for run in results.runs]

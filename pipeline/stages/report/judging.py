@@ -10,10 +10,11 @@ import numpy as np
 from pipeline.data.events import ANOMALY, Event
 from pipeline.metrics.temporal import runs
 
-__all__ = ["Highlight", "Highlights", "Verdict", "judge", "pick_highlights"]
+__all__ = ["Highlight", "Highlights", "Verdict", "judge", "pick_highest", "pick_highlights"]
 
 SHOWN = 4
-"""How many videos each list of highlights has at most."""
+"""How many videos each list of highlights has at most; `HIGHEST_SHOWN`, that of the highest moments."""
+HIGHEST_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Verdict:
 
     Attributes:
         video_id: of the video.
-        peak: highest score.
+        highest: the frame of the highest score, as long as it is shown.
         outside: highest score of a frame that nothing is annotated in; None where there is none.
         false_alarms: events of anomaly in general that overlap no annotated interval, highest first.
         hits: annotated intervals that an event overlaps; the frame is that of the highest score in it.
@@ -50,11 +51,16 @@ class Verdict:
     """
 
     video_id: str
-    peak: float
+    highest: Highlight
     outside: float | None
     false_alarms: tuple[Highlight, ...]
     hits: tuple[Highlight, ...]
     misses: tuple[Highlight, ...]
+
+    @property
+    def peak(self) -> float:
+        """The highest score."""
+        return self.highest.score
 
     @property
     def error(self) -> float:
@@ -68,15 +74,19 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Highlights:
-    """The most telling moments of a run, the most telling first; each video once in a list."""
+    """The most telling moments of a run, the most telling first; each video once in a list.
+
+    `highest` is for videos without ground truth, and empty with it.
+    """
 
     false_alarms: tuple[Highlight, ...] = ()
     misses: tuple[Highlight, ...] = ()
     hits: tuple[Highlight, ...] = ()
+    highest: tuple[Highlight, ...] = ()
 
     @property
     def all(self) -> tuple[Highlight, ...]:
-        return (*self.false_alarms, *self.misses, *self.hits)
+        return (*self.false_alarms, *self.misses, *self.hits, *self.highest)
 
 
 def judge(
@@ -119,8 +129,11 @@ def judge(
         for event in sorted(false, key=lambda event: -event.peak_score)
     ]
     outside = scores[~truth]
-    peak = float(scores.max())
-    return Verdict(video_id, peak, float(outside.max()) if len(outside) else None, *map(tuple, (alarms, hits, misses)))
+    top = int(np.argmax(scores))
+    highest = Highlight(video_id, top, float(times_s[top]), float(scores[top]), float(times_s[top]), float(ends_s[top]))
+    return Verdict(
+        video_id, highest, float(outside.max()) if len(outside) else None, *map(tuple, (alarms, hits, misses))
+    )
 
 
 def pick_highlights(verdicts: Sequence[Verdict], most: int = SHOWN) -> Highlights:
@@ -136,3 +149,9 @@ def pick_highlights(verdicts: Sequence[Verdict], most: int = SHOWN) -> Highlight
         misses=first([verdict.misses for verdict in verdicts], 1),
         hits=first([verdict.hits for verdict in verdicts], -1),
     )
+
+
+def pick_highest(verdicts: Sequence[Verdict], most: int = HIGHEST_SHOWN) -> Highlights:
+    """The highest moments of videos without ground truth, the highest first; ties by video id."""
+    found = sorted((verdict.highest for verdict in verdicts), key=lambda moment: (-moment.score, moment.video_id))
+    return Highlights(highest=tuple(found[:most]))

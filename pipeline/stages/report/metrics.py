@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["HEADLINES", "Cell", "Row", "metric_rows"]
 
 EVENTS = "events/anomaly/metrics/"
-MEANINGS = {
+FRAMES = {
     "frame_auc": ("Frame AUC", "area under the ROC curve of all frames; 0.5 is chance"),
     "frame_ap": ("Frame AP", "average precision of all frames; chance is the share of anomalous frames"),
     "frame_ap_trapezoid": ("Frame AP, trapezoidal", "the same by the trapezoidal rule, as some papers report it"),
@@ -21,22 +21,36 @@ MEANINGS = {
     ),
     "mf1": ("Mean F1", "mean over the classes of the F1 of their frames"),
     "mean_class_ap": ("Mean class AP", "mean over the classes of the average precision of their frames"),
-    f"{EVENTS}hit_at_least_once": ("Anomalies found", "share of the annotated intervals that some event overlaps"),
-    f"{EVENTS}false_alarms_per_hour": (
-        "False alarms per hour",
-        "events per hour of normal footage that overlap nothing annotated; lower is better",
-    ),
-    f"{EVENTS}f1_0.5": ("Event F1 at overlap 0.5", "events matched one to one with annotated intervals"),
-    f"{EVENTS}delay_median_s": (
-        "Delay, median",
-        "seconds from the start of an annotated interval to the first alarm in it",
-    ),
     "detection_map": (
         "Detection mAP",
         "are anomalies found as intervals of their class; mean over overlaps of 0.1 to 0.5",
     ),
 }
-"""Titles and meanings of the metrics that docs/evaluation.md defines; others are shown under their own name."""
+OF_EVENTS = {
+    "hit_at_least_once": ("Anomalies found", "share of the annotated intervals that some event overlaps"),
+    "false_alarms_per_hour": (
+        "False alarms per hour",
+        "events per hour of normal footage that overlap nothing annotated; lower is better",
+    ),
+    "false_alarm_time_rate": (
+        "Normal footage in events",
+        "share of the time in which nothing is annotated that lies in an event; lower is better",
+    ),
+    "f1_0.5": ("Event F1 at overlap 0.5", "events matched one to one with annotated intervals"),
+    "delay_median_s": (
+        "Delay, median",
+        "seconds from the start of an annotated interval to the first alarm in it",
+    ),
+    "delay_mean_s": ("Delay, mean", "the same, on average"),
+}
+AT = (
+    ("precision_", "Event precision at overlap {}"),
+    ("recall_", "Event recall at overlap {}"),
+    ("f1_", "Event F1 at overlap {}"),
+    ("detection_map_", "Detection mAP at overlap {}"),
+    ("miss_rate_at_", "Miss rate at {} false alarms per hour"),
+)
+"""Titles of metrics whose names end with a number; all are those that docs/evaluation.md defines."""
 
 HEADLINES = (
     "frame_auc",
@@ -70,6 +84,7 @@ class Row:
         title, meaning: in words; the meaning may be "".
         cells: one per run, in their order.
         of_class: whether it is of one class.
+        anchor: by which the page's headlines lead to it; "" for others.
     """
 
     key: str
@@ -77,6 +92,7 @@ class Row:
     meaning: str
     cells: tuple[Cell, ...]
     of_class: bool = False
+    anchor: str = ""
 
 
 def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -88,8 +104,16 @@ def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
     found = [dict(_named(document)) for document in metrics]
     keys = dict.fromkeys(key for one in found for key in one)
     missing = Cell(reason="this run has no such metric")
+    anchors = {key: f"metric-{number}" for number, key in enumerate(HEADLINES)}
     return [
-        Row(key, *_words(key), tuple(one.get(key, missing) for one in found), key.startswith(OF_CLASS)) for key in keys
+        Row(
+            key,
+            *_words(key),
+            tuple(one.get(key, missing) for one in found),
+            key.startswith(OF_CLASS),
+            anchors.get(key, ""),
+        )
+        for key in keys
     ]
 
 
@@ -105,15 +129,30 @@ def _leaves(prefix: str, group: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]
         key = f"{prefix}/{name}" if prefix else name
         if not isinstance(value, dict):
             continue
-        if "value" in value:
+        if "value" in value and not isinstance(value["value"], dict):  # a class may be called so
             yield key, Cell(value["value"], value.get("low"), value.get("high"), value.get("reason"))
         else:
             yield from _leaves(key, value)
 
 
 def _words(key: str) -> tuple[str, str]:
-    if key in MEANINGS:
-        return MEANINGS[key]
-    parts = [part for part in key.split("/") if part not in ("metrics", "classes")]
-    first = parts[0].replace("_", " ").capitalize().replace(" ap", " AP").replace(" map", " mAP")
-    return ": ".join([first, *(part.replace("_", " ") for part in parts[1:])]), ""
+    """Title and meaning of a metric; one that is not known has its own name."""
+    if key in FRAMES:
+        return FRAMES[key]
+    group, _, name = key.partition("/")
+    if group == "class_ap":
+        return f"AP of {name}", ""
+    if group != "events":
+        return _title(key), ""
+    target, _, name = key.removeprefix("events/").rpartition("/metrics/")
+    title, meaning = OF_EVENTS.get(name, (_title(name), ""))
+    if target == "anomaly":
+        return title, meaning
+    return f"{target.removeprefix('classes/').replace('class_mean', 'Mean over the classes')}: {title}", ""
+
+
+def _title(name: str) -> str:
+    for start, title in AT:
+        if name.startswith(start):
+            return title.format(name.removeprefix(start).removesuffix("_per_hour"))
+    return name.replace("_", " ").capitalize()

@@ -45,8 +45,10 @@ class Media:
     reason: str
 
 
-def find_media(path: Path) -> Media:
-    """Look at a file's header; a folder of images, and a file that is not there, are told as such."""
+def find_media(path: Path | None) -> Media:
+    """Look at a file's header; a folder of images, and a file that is not there or not known, are told as such."""
+    if path is None:
+        return Media("", False, "nothing says where it lies")
     if path.is_dir():
         return Media("folder of images", False, "it is a folder of images")
     if not path.is_file():

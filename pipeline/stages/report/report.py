@@ -13,7 +13,7 @@ from cache.names import escape
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Say
 from pipeline.stages.report.index_page import Index, write_index
-from pipeline.stages.report.judging import pick_highlights
+from pipeline.stages.report.judging import pick_highest, pick_highlights
 from pipeline.stages.report.pictures import write_pictures
 from pipeline.stages.report.playing import find_media, write_proxy
 from pipeline.stages.report.results import Results
@@ -79,7 +79,8 @@ class _Report:
         for number, entry in enumerate(self.videos):
             self.progress(number, len(self.videos), f"page of {entry.video_id}")
             index.add(self._page(number, self.extras.all_pictures))
-        highlights = [pick_highlights(verdicts) for verdicts in index.verdicts]
+        pick = pick_highlights if self.results.with_truth else pick_highest
+        highlights = [pick(verdicts) for verdicts in index.verdicts]
         moments = [moment for own in highlights for moment in own.all]
         if not self.extras.all_pictures or self.extras.maps:
             chosen = list(dict.fromkeys(moment.video_id for moment in moments))
@@ -100,9 +101,9 @@ class _Report:
 
     def _page(self, number: int, pictures: bool, frames: Iterable[int] = (), maps: bool = False) -> Judged:
         entry = self.videos[number]
-        path = self.results.manifest.video_path(entry.video_id)
+        path = self.results.video_path(entry.video_id)
         judged = judge_video(self.results, entry)
-        if pictures:
+        if pictures and path:
             wanted = {*frames, *(moment.frame for moment in telling_frames(judged))}
             self._try(
                 "pictures",
@@ -115,7 +116,8 @@ class _Report:
         before, after = (
             self.videos[n].video_id if 0 <= n < len(self.videos) else None for n in (number - 1, number + 1)
         )
-        write_video_page(self.folder, self.results, judged, before, after, self._proxy(entry.video_id, path))
+        proxy = self._proxy(entry.video_id, path) if path and self.results.timed else None
+        write_video_page(self.folder, self.results, judged, before, after, proxy)
         return judged
 
     def _proxy(self, video_id: str, path: Path) -> Path | None:
@@ -128,6 +130,8 @@ class _Report:
             def make() -> None:
                 if not kept.exists():
                     write_proxy(path, kept)
+                if kept == final:
+                    return
                 final.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     os.link(kept, final)

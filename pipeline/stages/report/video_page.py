@@ -21,13 +21,14 @@ from pipeline.stages.report.playing import Media, find_media, link
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
 from pipeline.stages.report.videos import Judged, telling_frames
-from pipeline.stages.report.wording import clock
+from pipeline.stages.report.wording import Wording
 
 __all__ = ["page_name", "write_video_page"]
 
 PAGE_BINS = 1000
 CLASS_BINS = 400
 CLASSES_SHOWN = 4
+UNTIMED = Media("", False, "nothing says when its frames are shown")
 HINT = "The command gig report --html --proxies makes small copies that browsers play."
 
 
@@ -48,8 +49,9 @@ def write_video_page(
         before, after: ids of the videos before and after it.
         proxy: a copy that browsers play, in `folder`, where there is one.
     """
-    entry, pages = judged.entry, folder / "videos"
-    media = find_media(results.manifest.video_path(entry.video_id))
+    entry, pages, words = judged.entry, folder / "videos", results.wording
+    path = results.video_path(entry.video_id)
+    media = find_media(path) if results.timed else UNTIMED
     tracks = [
         {"title": run.title, "curves": curves}
         for run, curves in zip(results.runs, _tracks(results, judged), strict=True)
@@ -58,45 +60,56 @@ def write_video_page(
         "experiment": results.experiment,
         "name": entry.video_id,
         "labels": entry.labels or (),
-        "verdicts": [_verdict(run.title, v) for run, v in zip(results.runs, judged.verdicts, strict=True)],
+        "with_truth": results.with_truth,
+        "verdicts": [
+            _verdict(run.title, v, results.with_truth) for run, v in zip(results.runs, judged.verdicts, strict=True)
+        ],
         "before": before and {"name": before, "href": quote(page_name(before))},
         "after": after and {"name": after, "href": quote(page_name(after))},
-        "media": _media(media, results, entry.video_id, pages, proxy),
+        "media": _media(media, path, pages, results.inside, proxy),
         "duration": judged.duration_s,
         "tracks": tracks,
-        "axis": [clock(judged.duration_s * part / 4) for part in range(5)],
+        "axis": [words.time(judged.duration_s * part / 4) for part in range(5)],
         "rules": _rules(results),
         "rows": _rows(results, judged),
         "pictures": _pictures(folder, results, judged),
         "maps": _maps(folder, results, entry.video_id),
         "facts": _facts(results, judged, media),
     }
-    data = {"duration": round(judged.duration_s, 3), "runs": tracks}
+    data = {
+        "timed": results.timed,
+        "judged": results.with_truth,
+        "duration": round(judged.duration_s, 3),
+        "runs": tracks,
+    }
     write_page(pages / page_name(entry.video_id), "video", facts, data)
 
 
 def _rules(results: Results) -> list[str]:
     """The rule of each run; once where all have one."""
-    told = [rule_in_words(rules) for rules in results.rules]
+    told = [rule_in_words(rules, results.with_truth) for rules in results.rules]
     if len(set(told)) == 1:
         return told[:1]
     return [f"{run.title}: {rule}" for run, rule in zip(results.runs, told, strict=True)]
 
 
-def _verdict(title: str, verdict: Verdict) -> tuple[str, str, str]:
+def _verdict(title: str, verdict: Verdict, with_truth: bool) -> tuple[str, str, str]:
+    """A run's title, whether it is good or bad, and what it found."""
     total, false = len(verdict.hits) + len(verdict.misses), len(verdict.false_alarms)
+    if not with_truth:
+        return title, "event" if false else "", f"{false or 'no'} event{'' if false == 1 else 's'}"
     said = [f"{len(verdict.hits)} of {total} found"] if total else []
     if false or not said:
         said.append(f"{false} false alarm{'' if false == 1 else 's'}" if false else "no false alarm")
     return title, "bad" if verdict.misses or false else "good", ", ".join(said)
 
 
-def _media(media: Media, results: Results, video_id: str, pages: Path, proxy: Path | None) -> dict[str, str]:
+def _media(media: Media, path: Path | None, pages: Path, inside: Path, proxy: Path | None) -> dict[str, str]:
     if proxy:
         note = "A small copy without sound stands in for the video, which browsers do not play."
         return {"url": f"../{quote(str(proxy.relative_to(pages.parent)))}", "hint": "", "note": note, "reason": ""}
-    if media.playable:
-        url = link(results.manifest.video_path(video_id), pages, results.inside)
+    if media.playable and path:
+        url = link(path, pages, inside)
         return {"url": url, "hint": HINT, "note": "", "reason": ""}
     return {"url": "", "hint": HINT if media.codec else "", "note": "", "reason": media.reason}
 
@@ -107,10 +120,11 @@ def _tracks(results: Results, judged: Judged) -> list[list[dict[str, Any]]]:
     found = []
     for scores, events in zip(judged.scores, judged.events, strict=True):
         own = [_track(ANOMALY, scores.general, judged, judged.spans_s, events, PAGE_BINS)]
-        peaks = scores.classwise.max(axis=0) + marks.any(axis=0)  # annotated ones first
+        several = np.zeros((len(marks), 0)) if scores.classwise is None else scores.classwise
+        peaks = several.max(axis=0) + np.asarray(marks.any(axis=0))[: several.shape[1]]  # annotated ones first
         for number in np.argsort(-peaks, kind="stable")[:CLASSES_SHOWN].tolist():
             spans = judged.seconds(marks[:, number])
-            own.append(_track(classes[number], scores.classwise[:, number], judged, spans, events, CLASS_BINS))
+            own.append(_track(classes[number], several[:, number], judged, spans, events, CLASS_BINS))
         found.append(own)
     return found
 
@@ -126,33 +140,24 @@ def _track(
 def _rows(results: Results, judged: Judged) -> list[dict[str, Any]]:
     """Annotated intervals, and events of anomaly in general with their strongest class, in time."""
     times, ends, classes = judged.scores[0].times_s, judged.ends_s, results.manifest.classes
-    rows = []
+    words, rows = results.wording, []
     for number, name in enumerate(classes):
         for start, stop in maximal_runs(judged.truth[:, number]).tolist():
             score = _by_run(results, [one.general[start:stop].max() for one in judged.scores])
-            rows.append(
-                _row(float(times[start]), float(ends[stop - 1]), "annotated", "truth", name, score, start, stop)
-            )
+            place = words, float(times[start]), float(ends[stop - 1]), start, stop
+            rows.append(_row(*place, "annotated", "truth", name, score))
     for run, scores, events, verdict in zip(results.runs, judged.scores, judged.events, judged.verdicts, strict=True):
         false = {(alarm.start_s, alarm.end_s) for alarm in verdict.false_alarms}
         for event in events:
             if event.class_name != ANOMALY:
                 continue
             tone, said = ("bad", "false alarm") if (event.start_s, event.end_s) in false else ("good", "found")
-            part = scores.classwise[event.start_frame : event.end_frame].max(axis=0)
-            what = f"{run.title}: {said}"
-            span = event.start_frame, event.end_frame
-            rows.append(
-                _row(
-                    event.start_s,
-                    event.end_s,
-                    what,
-                    tone,
-                    classes[int(np.argmax(part))],
-                    f"{event.peak_score:.2f}",
-                    *span,
-                )
-            )
+            if not results.with_truth:
+                tone, said = "event", "event"
+            several = scores.classwise
+            strongest = "" if several is None else _strongest(classes, several[event.start_frame : event.end_frame])
+            place = words, event.start_s, event.end_s, event.start_frame, event.end_frame
+            rows.append(_row(*place, f"{run.title}: {said}", tone, strongest, f"{event.peak_score:.2f}"))
     return sorted(rows, key=lambda row: (row["start_s"], row["what"] != "annotated"))
 
 
@@ -163,10 +168,15 @@ def _by_run(results: Results, scores: Sequence[float]) -> str:
     return ", ".join(f"{run.title} {score:.2f}" for run, score in zip(results.runs, scores, strict=True))
 
 
+def _strongest(classes: Sequence[str], scores: np.ndarray) -> str:
+    """The class with the highest score in (n, C)."""
+    return classes[int(np.argmax(scores.max(axis=0)))]
+
+
 def _row(
-    start_s: float, end_s: float, what: str, tone: str, label: str, score: str, start: int, stop: int
+    words: Wording, start_s: float, end_s: float, start: int, stop: int, what: str, tone: str, label: str, score: str
 ) -> dict[str, Any]:
-    told = {"start": clock(start_s, 1), "end": clock(end_s, 1), "frames": f"{start} to {stop - 1}"}
+    told = {"span": words.span(start_s, end_s), "frames": f"{start} to {stop - 1}"}
     return told | {"start_s": start_s, "end_s": end_s, "what": what, "tone": tone, "label": label, "score": score}
 
 
@@ -176,7 +186,7 @@ def _pictures(folder: Path, results: Results, judged: Judged) -> list[dict[str, 
         path = picture_path(folder / "pictures", moment.video_id, moment.frame)
         if path.exists():
             told = _by_run(results, [scores.general[moment.frame] for scores in judged.scores])
-            what = f"{clock(moment.time_s, 1)}, score {told}"
+            what = f"{results.wording.time(moment.time_s, 1)}, score {told}"
             url = f"../pictures/{quote(path.name)}"
             found.append({"url": url, "frame": moment.frame, "time_s": moment.time_s, "what": what})
     return found
@@ -195,13 +205,18 @@ def _maps(folder: Path, results: Results, video_id: str) -> dict[str, Any] | Non
 
 def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, str]]:
     entry, count = judged.entry, len(judged.truth)
+    length = f"{count} frames"
+    if results.timed:
+        length += f", {results.wording.length(judged.duration_s, 1)}"
+        length += f", {entry.fps:.4g} frames per second by the file" if entry.fps else ""
     damage = ", ".join(f"{a} to {b - 1}" if b - a > 1 else str(a) for a, b in judged.lost)
-    size = f"{entry.width} x {entry.height} pixels" if entry.width else "not known"
+    size = [f"{entry.width} x {entry.height} pixels"] if entry.width else []
+    size += [f"{entry.bytes / 2**20:.1f} MiB"] if entry.bytes else []
     facts = [
-        ("File", str(results.manifest.video_path(entry.video_id))),
-        ("Format", media.codec or media.reason),
-        ("Size", f"{size}, {entry.bytes / 2**20:.1f} MiB"),
-        ("Length", f"{count} frames, {clock(judged.duration_s, 1)}, {entry.fps:.4g} frames per second by the file"),
+        ("File", str(results.video_path(entry.video_id) or "not known")),
+        ("Format", media.codec or "not known"),
+        ("Size", ", ".join(size) or "not known"),
+        ("Length", length),
         ("Source", entry.source or "not known"),
         ("Damage", f"{judged.lost_frames} frames could not be decoded: {damage}" if damage else "none"),
     ]

@@ -68,6 +68,9 @@ def judge_video(results: Results, entry: VideoEntry) -> Judged:
     """Read a video's scores of all runs, find its events and put them beside what is annotated."""
     classes = results.manifest.classes
     scores = tuple(results.read(run, entry.video_id) for run in results.runs)
+    if results.may_be_short:
+        shortest = min(len(one.times_s) for one in scores)
+        scores = tuple(one[:shortest] for one in scores)
     times = scores[0].times_s
     ends = frame_ends(times)
     if other := [run.title for run, one in zip(results.runs, scores, strict=True) if len(one.times_s) != len(times)]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["clock"]
+from dataclasses import dataclass
+
+__all__ = ["Wording", "clock"]
 
 
 def clock(seconds: float, digits: int = 0) -> str:
@@ -16,3 +18,28 @@ def clock(seconds: float, digits: int = 0) -> str:
         else f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     )
     return f"{told}.{part:0{digits}d}" if digits else told
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a page says times.
+
+    Attributes:
+        timed: whether they are seconds; else they are numbers of frames.
+    """
+
+    timed: bool
+
+    def time(self, time_s: float, digits: int = 0) -> str:
+        """A moment, or the end of a stretch."""
+        return clock(time_s, digits) if self.timed else f"frame {round(time_s)}"
+
+    def span(self, start_s: float, end_s: float) -> str:
+        """A stretch from one moment to another."""
+        if self.timed:
+            return f"{clock(start_s, 1)} to {clock(end_s, 1)}"
+        return f"frames {round(start_s)} to {round(end_s) - 1}"
+
+    def length(self, duration_s: float, digits: int = 0) -> str:
+        """How long something is."""
+        return clock(duration_s, digits) if self.timed else f"{round(duration_s)} frames"

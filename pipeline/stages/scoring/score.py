@@ -27,6 +27,7 @@ from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.extraction.provenance import lost_frames
+from pipeline.stages.scoring.causal import check_causal, smooth_back
 from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
@@ -71,7 +72,13 @@ class VideoScores:
 
 
 def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian filter along axis 0 with the edges repeated, (n, C) -> (n, C); a sigma of 0 changes nothing."""
+    """Gaussian filter along axis 0 with the edges repeated, (n, C) -> (n, C); a sigma of 0 changes nothing.
+
+    Examples:
+        >>> import numpy as np
+        >>> smooth(np.array([[0.0], [0.0], [1.0], [0.0], [0.0]]), sigma=1.0).ravel().round(2)
+        array([0.05, 0.24, 0.4 , 0.24, 0.05])
+    """
     return gaussian_filter1d(scores, sigma, axis=0, order=0, mode="nearest") if sigma > 0 else scores
 
 
@@ -85,14 +92,21 @@ def score_video(
 ) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
 
+    With `scoring.cue: running` the scores are causal; `pipeline.stages.scoring.causal` says in which sense.
+
     Args:
         store: the cache.
         namespace: its part with the features.
         video_id: which video.
         head: the trained head.
         scoring: settings.
-        reduced: the video's windows, where they have been reduced before.
+        reduced: the video's windows, where they have been reduced before, with the cue that `scoring` names.
+
+    Raises:
+        PipelineError: scores are to be causal, and the head sees other windows.
     """
+    if causal := scoring.cue == "running":
+        check_causal(head.settings)
     reader = store.reader(namespace, video_id)
     count, outputs = reader.shape[1], 1 + len(head.classes)
     # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
@@ -102,21 +116,22 @@ def score_video(
     own = np.empty(count, dtype=np.float64)
     done, binary = 0, False
     with torch.inference_mode():
-        stream = reduced or reduce_windows(store, namespace, video_id, head.settings, head.standardizer)
+        stream = reduced or reduce_windows(store, namespace, video_id, head.settings, head.standardizer, scoring.cue)
         for cue, vectors, chosen in in_parts(stream, count, head.module.context):
-            step = slice(done, done := done + vectors.shape[1])
+            step = slice(done, done := done + vectors.shape[0] * vectors.shape[1])
             output = head.module(cue, vectors)
-            window_scores[step] = output.segment_scores[0].numpy()
-            positions[step] = (chosen if output.positions is None else output.positions)[0].numpy()
-            own[step] = output.anomaly_scores[0].numpy()
+            window_scores[step] = output.segment_scores.flatten(0, 1).numpy()
+            positions[step] = (chosen if output.positions is None else output.positions).flatten(0, 1).numpy()
+            own[step] = output.anomaly_scores.flatten().numpy()
             binary = output.anomaly_logits is not None
     indices, times = reader.frames()[0], reader.times()
     scores = np.column_stack([own, window_scores[:, 1:]])
+    smoothing = smooth_back if causal else smooth
     if scoring.smooth_on == "windows":
-        scores = smooth(scores, scoring.smooth_sigma)
+        scores = smoothing(scores, scoring.smooth_sigma)
     scores = windows_to_frames(scores, indices, len(times))
     if scoring.smooth_on == "frames":
-        scores = smooth(scores, scoring.smooth_sigma)
+        scores = smoothing(scores, scoring.smooth_sigma)
     frames = scores[:, 1:].astype(np.float32)
     anomaly = scores[:, 0].astype(np.float32) if binary else frames.max(axis=1)
     return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], positions)

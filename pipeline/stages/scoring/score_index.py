@@ -126,7 +126,8 @@ def _check_same(path: Path, held: Sections, wanted: Sections) -> None:
     before, now = _flat(held), _flat(wanted)
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     if names:
-        lines = "\n".join(f"  {name}: there {before.get(name)}, here {now.get(name)}" for name in names)
+        absent = "not named"  # as a setting that came later is, where it has its default
+        lines = "\n".join(f"  {name}: there {before.get(name, absent)}, here {now.get(name, absent)}" for name in names)
         raise OutputError(
             f"{path}: made with another head or other settings; remove the folder or give another --out\n{lines}"
         )

@@ -83,7 +83,7 @@ def score_files(
     Raises:
         OutputError: a table would replace that of another file or another head, or cannot be written.
         FeatureMismatch: the head was trained on features that were made in another way.
-        PipelineError: two files have the same name.
+        PipelineError: two files have the same name, or the head is not one for the scores that `scoring.cue` asks for.
         CacheError: the temporary folder cannot be written. Tables finished before it are kept.
     """
     scorer = run_scorer(experiment, run_name, head_folder, warnings)

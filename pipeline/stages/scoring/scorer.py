@@ -11,6 +11,7 @@ from pipeline.hashing import file_sha256
 from pipeline.models.backbone import Backbone
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.digests import VERSIONS, weights_identity
+from pipeline.stages.scoring.causal import check_causal
 from pipeline.stages.training.saved_heads import TrainedHead, load_head
 from pipeline.stages.training.validation import read_thresholds
 
@@ -44,6 +45,8 @@ def run_scorer(experiment: Experiment, run_name: str, head_folder: Path, warning
     """What scores with a run's head; arguments as of `score_files`."""
     path = head_folder / "head.safetensors"
     head = load_head(path)
+    if experiment.run(run_name).scoring.cue == "running":
+        check_causal(head.settings)
     about: dict[str, object] = {"classes": list(head.classes)}
     if thresholds := read_thresholds(head_folder, head.classes):
         about["thresholds"] = thresholds
@@ -77,6 +80,6 @@ def settings_of(experiment: Experiment, scoring: Scoring) -> dict[str, dict[str,
         "preprocess": experiment.preprocess.model_dump(),
         "test_sampling": experiment.test_sampling.model_dump(),
         "storage": experiment.storage.model_dump(),
-        "scoring": scoring.model_dump(),
+        "scoring": scoring.deciding(),
         "version": {"features": VERSIONS["features"], "scores": VERSIONS["scores"]},
     }

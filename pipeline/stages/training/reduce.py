@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cache import FeatureStore
+from cache import FeatureReader, FeatureStore
 from pipeline.config import Head
+from pipeline.config.runs import Cue
 from pipeline.errors import LengthMismatch
-from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
+from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors, running_cues
 from pipeline.progress import Progress
 from pipeline.stages.training.bags import Bags, CachedBags
 
@@ -27,18 +28,20 @@ __all__ = [
     "reduce_maps",
     "reduce_windows",
     "video_cue",
+    "windows_with_cues",
 ]
 
 WINDOWS_AT_ONCE = 32
 
 
 class ReducedWindows(NamedTuple):
-    """What a head sees of n successive windows of a test video.
+    """What a head sees of successive windows of a test video: one bag of n, or B bags of one window each.
 
     Attributes:
-        cue: (1, D), of the whole video.
-        vectors: (1, n, D); maps (1, n, H, W, D) for a head that takes maps.
-        positions: (1, n, k) int64, the cells chosen; k is 0 for pooled maps and for a head that takes maps.
+        cue: (1, D), of the whole video; (B, D) where it is that of the video up to each window.
+        vectors: (1, n, D) or (B, 1, D); maps, (1, n, H, W, D) or (B, 1, H, W, D), for a head that takes maps.
+        positions: (1, n, k) or (B, 1, k) int64, the cells chosen; k is 0 for pooled maps and for a head that takes
+            maps.
     """
 
     cue: torch.Tensor
@@ -108,23 +111,50 @@ def reduce_bags(
             if takes_maps:
                 continue
             done = 0
-            for part in _reduce(reader.iter_clips(view, WINDOWS_AT_ONCE), cue, head, standardizer):
+            bags = ((maps, cue) for maps in _live(reader, view, standardizer))
+            for part in _reduce(bags, head):
                 vectors = part.vectors[0]
                 patterns[number, view, done : (done := done + len(vectors))] = vectors
     return CachedBags(store, namespace, ordered, cues, standardizer) if takes_maps else Bags(ordered, cues, patterns)
 
 
 def reduce_windows(
-    store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None
+    store: FeatureStore,
+    namespace: str,
+    video_id: str,
+    head: Head,
+    standardizer: Standardizer | None,
+    cue: Cue = "video",
 ) -> Iterator[ReducedWindows]:
-    """Stream a test video, some windows at a time.
+    """Stream a test video, some windows at a time; `windows_with_cues` says what the cue is."""
+    return _reduce(windows_with_cues(store.reader(namespace, video_id), standardizer, cue), head)
 
-    The cue is the maximum over all windows, which was stored when the features were written (docs/method.md).
+
+def windows_with_cues(
+    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The windows of a test video as bags, some at a time, in one pass.
+
+    Args:
+        reader: of the video.
+        standardizer: of the maps, or None.
+        cue: `video`: n windows are one bag, whose cue is the maximum over all windows of the video, which was stored
+            when the features were written (docs/method.md). `running`: every window is a bag of its own, whose cue is
+            the maximum over it and all windows before it.
+
+    Yields:
+        Maps as a head sees them, (1, n, H, W, D) or (n, 1, H, W, D), and their cues, (1, D) or (n, D).
     """
-    reader = store.reader(namespace, video_id)
-    cue = video_cue(reader.cue()[0], standardizer)
-    for patterns in _reduce(reader.iter_clips(0, WINDOWS_AT_ONCE), cue, head, standardizer):
-        yield ReducedWindows(cue, patterns.vectors, patterns.positions)
+    if cue == "video":
+        whole = video_cue(reader.cue()[0], standardizer)
+        for maps in _live(reader, 0, standardizer):
+            yield maps, whole
+        return
+    before = None
+    for maps in _live(reader, 0, standardizer):
+        cues = running_cues(maps, before)
+        before = cues[:, -1]
+        yield maps.transpose(0, 1), cues[0]
 
 
 def in_parts(stream: Iterable[ReducedWindows], windows: int, context: int | None) -> Iterator[ReducedWindows]:
@@ -170,12 +200,15 @@ def reduce_maps(maps: torch.Tensor, cue: torch.Tensor, head: Head) -> SpatialPat
     return pattern_vectors(maps, cue, **kept)
 
 
-def _reduce(
-    chunks: Iterable[tuple[int, np.ndarray]], cue: torch.Tensor, head: Head, standardizer: Standardizer | None
-) -> Iterator[SpatialPatterns]:
+def _live(reader: FeatureReader, view: int, standardizer: Standardizer | None) -> Iterator[torch.Tensor]:
+    """The maps of a view as a head sees them, (1, n, H, W, D), some at a time."""
+    for _, maps in reader.iter_clips(view, WINDOWS_AT_ONCE):
+        live = torch.from_numpy(maps).float()[None]
+        yield standardizer.maps(live) if standardizer else live
+
+
+def _reduce(bags: Iterable[tuple[torch.Tensor, torch.Tensor]], head: Head) -> Iterator[ReducedWindows]:
     with torch.inference_mode():
-        for _, maps in chunks:
-            live = torch.from_numpy(maps).float()[None]
-            if standardizer:
-                live = standardizer.maps(live)
-            yield reduce_maps(live, cue, head)
+        for maps, cue in bags:
+            patterns = reduce_maps(maps, cue, head)
+            yield ReducedWindows(cue, patterns.vectors, patterns.positions)

@@ -6,6 +6,7 @@ import html
 import io
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +68,8 @@ class TestClasses:
     def test_events_in_general_are_left_out_where_classes_have_some(self):
         kept, notes = of_classes([event(), event(name=ANOMALY)])
         assert [e.class_name for e in kept] == ["Fighting"]
-        assert "1 of anomaly" in notes[0]
+        assert "1 event(s) of anomaly" in notes[0]
+        assert "--class anomaly" in notes[0]
 
     def test_they_are_all_there_is_of_a_table_without_classes(self):
         assert of_classes([event(name=ANOMALY)]) == ([event(name=ANOMALY)], [])
@@ -107,9 +109,18 @@ class TestFiftyOne:
         assert document["labels"]["quiet"] == []
 
     def test_the_files_are_named(self):
-        assert fiftyone.data([event()], {"v": steady()}) == {"v": "videos/v.mp4"}
+        """FiftyOne drops the ending of every name, and looks for relative paths beside data.json."""
+        facts = {name: VideoFacts(f"{name}.mkv", 40, 10.0) for name in ("Bad.Boys.1995", "Bad.Boys.2003", "a/v")}
+        found = fiftyone.data([event("a/v")], facts)
+        assert {name.rpartition(".")[0] for name in found} == set(fiftyone.labels([event("a/v")], facts)["labels"])
+        assert found["Bad.Boys.1995.mkv"] == str(Path.cwd() / "Bad.Boys.1995.mkv")
         with pytest.raises(PipelineError, match="v: expected to know its path"):
             fiftyone.data([event()], {})
+
+    @pytest.mark.parametrize("name", ["/a/v", "a//v", "a\\v", "a/./v", "a/../v"])
+    def test_an_id_that_is_another_path_there_is_an_error(self, name):
+        with pytest.raises(PipelineError, match="would read this one as another"):
+            fiftyone.data([event(name)], {name: steady()})
 
 
 class TestCvat:
@@ -130,6 +141,23 @@ class TestCvat:
     def test_a_track_to_the_end_of_the_video_is_never_outside(self):
         root = xml(cvat.video_annotations("v", [event(end=40)], steady(), []))
         assert [box.get("outside") for box in root.findall("track/box")] == ["0"]
+
+    def test_it_has_all_that_a_reader_asks_for(self):
+        """What CVAT's own importer and Datumaro's take from the file, without which they stop or pass over a box."""
+        classes = ["Fighting", 'A & "B"']
+        root = xml(cvat.video_annotations("v", [event(), event(name=classes[1])], steady(), classes))
+        size = root.find("meta/task/original_size")
+        assert [int(size.findtext(side)) for side in ("width", "height")] == [64, 48]
+        declared = {label.findtext("name"): label for label in root.findall("meta/task/labels/label")}
+        assert len({int(track.get("id")) for track in root.findall("track")}) == 2
+        for track in root.findall("track"):
+            attribute = declared[track.get("label")].find("attributes/attribute")
+            assert {field.tag for field in attribute} == {"name", "mutable", "input_type", "default_value", "values"}
+            for box in track.findall("box"):
+                assert {box.get(flag) for flag in ("outside", "occluded", "keyframe")} <= {"0", "1"}
+                assert [float(box.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")] == [0, 0, 64, 48]
+                assert 0 <= int(box.get("frame")) < int(root.findtext("meta/task/size"))
+                assert [score.get("name") for score in box] == [attribute.findtext("name")]
 
     def test_names_are_escaped_and_what_xml_cannot_hold_is_marked(self):
         text = cvat.video_annotations("v", [event(name='<b>&"\x08')], steady(), [])

@@ -16,7 +16,8 @@ from pipeline.data.datasets import build
 from pipeline.data.events import Event
 from pipeline.data.formats.corrections import correct, write_csv
 from pipeline.data.formats.facts import VideoFacts
-from pipeline.data.formats.label_studio import labelling_config, read_export, tasks
+from pipeline.data.formats.label_studio import labelling_config, tasks
+from pipeline.data.formats.label_studio_export import read_export
 from pipeline.data.manifest import Interval, Manifest, VideoEntry
 from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError, PipelineError
@@ -185,6 +186,66 @@ class TestBack:
         exported[0]["data"] = {"video": "/data/upload/3/0a1b2c3d-t1.mp4"}
         assert read(exported).reviewed == ("t1",)
 
+    @pytest.mark.parametrize(
+        ("address", "video_id"),
+        [
+            ("/data/local-files/?d=cam%201/v.mp4", "cam 1/v"),
+            ("/data/local-files/?d=cam 1/v.mp4", "cam 1/v"),
+            ("s3://bucket/cam 2/v.mp4", "cam 2/v"),
+            ("gs://bucket/deep/cam 1/v.mkv", "cam 1/v"),
+            ("https://example.org/cam%202/v.mp4?X-Amz-Signature=1%2F2", "cam 2/v"),
+            ("s3://bucket/Bad.Boys__#01_?.mp4", "Bad.Boys__#01_?"),
+            ("https://example.org/Bad.Boys__%2301_%3F.mp4", "Bad.Boys__#01_?"),
+            ("/data/upload/1/0a1b2c3d-Tür_1_日本.mp4", "Tür 1 (日本).mp4"),
+            ("/data/upload/1/0a1b2c3d-v.mp4", None),  # it may be either
+            ("s3://bucket/other.mp4", None),
+            ("http://[bad", None),
+            ("", None),
+            ("./.", None),
+        ],
+    )
+    def test_addresses_of_all_kinds_name_a_video(self, tmp_path, address, video_id):
+        names = ("cam 1/v", "cam 2/v", "Bad.Boys__#01_?", "Tür 1 (日本).mp4")
+        path = tmp_path / "export.json"
+        task = {"id": 1, "data": {"video": address}, "annotations": [{"result": []}]}
+        path.write_text(json.dumps([task]), encoding="utf-8")
+        problems = Problems()
+        found = read_export(path, set(names), problems, [])
+        assert [review.video_id for review in found] == ([video_id] if video_id else [])
+        if video_id is None:
+            with pytest.raises(ManifestError, match="expected `video_id` or `video` of a video of the data set"):
+                problems.raise_any()
+
+    def test_an_export_with_all_that_label_studio_writes_beside_the_segments(self, read):
+        """Two people, one of whom skipped the task; drafts, choices, and fields that say nothing here."""
+        segments = {"original_length": 2.4, "from_name": "e", "to_name": "v", "origin": "manual"}
+        choice = {"value": {"choices": ["blurred"]}, "id": "q", "type": "choices", "origin": "manual"}
+        of_one = {
+            "id": 11,
+            "completed_by": {"id": 1, "email": "a@example.org"},
+            "lead_time": 4.3,
+            "ground_truth": False,
+        }
+        of_one |= {"was_cancelled": False, "result": [segment(4, 10, "Fighting") | segments, choice]}
+        of_other = {"id": 12, "completed_by": 2, "was_cancelled": True, "ground_truth": False, "result": []}
+        task = {"id": 1, "annotations": [of_one, of_other], "drafts": [{"id": 3}], "predictions": [7], "meta": {}}
+        task |= {"data": {"video": "/data/upload/1/0a1b2c3d-t1.mp4"}, "file_upload": "0a1b2c3d-t1.mp4", "inner_id": 1}
+        corrected = read([task])
+        assert Interval("t1", "Fighting", 3, 10) in corrected.manifest.intervals
+        assert "passed over: 1 of choices" in read.notes[0]
+        assert "not made by `gig export`" in read.notes[1]
+        of_other["was_cancelled"] = False
+        with pytest.raises(ManifestError, match="2 annotations, by a@example.org, user 2: expected one"):
+            read([task])
+
+    def test_boxes_by_a_sequence_of_frames_are_refused_by_name(self, read):
+        box = {"frame": 1, "enabled": True, "rotation": 0, "x": 1, "y": 2, "width": 3, "height": 4, "time": 0.04}
+        value = {"framesCount": 24, "duration": 2.4, "sequence": [box], "labels": ["Fighting"]}
+        with pytest.raises(
+            ManifestError, match=r"region b: expected timeline labels, got a videorectangle: .*sequence"
+        ):
+            read.one({"id": "b", "type": "videorectangle", "value": value})
+
     def test_of_several_annotations_the_one_marked_as_ground_truth_counts(self, read):
         exported = annotated(tasks([event("t1")], {"t1": facts("t1")}))
         exported[0]["annotations"].append({"result": [], "was_cancelled": False, "ground_truth": True})
@@ -199,6 +260,10 @@ class TestBack:
             ([segment(9, 3, "Fighting")], "the first not after the last, got 9 to 3"),
             ([segment(1.5, 3, "Fighting")], "expected frames from 1"),
             ([segment(1, 3)], "got a segment without"),
+            ([segment(1, 3) | {"value": [1]}], "got a segment without"),
+            ([segment(1, 3) | {"value": {"ranges": [3], "timelinelabels": ["Fighting"]}}], "got 3 to None"),
+            ([segment(1, 3) | {"value": {"ranges": [{}], "timelinelabels": "Fighting"}}], "got a segment without"),
+            ([segment(float("nan"), float("inf"), "Fighting")], "got nan to inf"),
         ],
     )
     def test_what_cannot_be_meant_is_a_problem_with_its_place(self, read, result, message):
@@ -211,9 +276,9 @@ class TestBack:
         exported[0]["data"]["video_id"] = "other"
         exported[1]["annotations"] *= 2
         exported.append(exported[2])
-        with pytest.raises(ManifestError, match="no video of the data set: 'other'") as raised:
+        with pytest.raises(ManifestError, match="a video of the data set, got 'other'") as raised:
             read(exported)
-        assert "2 annotations: expected one" in str(raised.value)
+        assert "2 annotations, by user unknown, user unknown: expected one" in str(raised.value)
         assert "t3 is there already" in str(raised.value)
 
     @pytest.mark.parametrize("exported", [{"tasks": []}, [{"id": 1, "video": "t1.mp4"}], [3]])

@@ -72,11 +72,17 @@ def write_video(
 
 def first_click_s(path: Path) -> float | None:
     """When the sound of a file, by its own clock, gets loud first; None where it never does, or there is none."""
+    return next(iter(clicks_s(path)), None)
+
+
+def clicks_s(path: Path) -> list[float]:
+    """When the sound of a file, by its own clock, gets loud; once for each click."""
+    found: list[float] = []
     with av.open(str(path)) as container:
-        if not container.streams.audio:
-            return None
-        for frame in container.decode(audio=0):
+        for frame in container.decode(audio=0) if container.streams.audio else ():
             loud = np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.3)
             if len(loud):
-                return float(frame.pts * frame.time_base) + loud[0] / frame.sample_rate
-    return None
+                time_s = float(frame.pts * frame.time_base) + loud[0] / frame.sample_rate
+                if not found or time_s > found[-1] + 0.1:
+                    found.append(time_s)
+    return found

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from small_videos import first_click_s, level, write_video
+from small_videos import clicks_s, first_click_s, level, write_video
 
 from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event
@@ -17,7 +17,8 @@ from pipeline.errors import DecodeError
 from pipeline.stages.clips.clips import make_clips
 from pipeline.stages.clips.cut import CutJob, Window, cut, in_passes
 from pipeline.stages.clips.movie import Movie
-from pipeline.stages.clips.process import in_process
+from pipeline.stages.clips.process import in_process, in_processes
+from pipeline.stages.clips.sound import Origins
 
 VARIABLE = np.array([0, 0.04, 0.08, 0.5, 0.52, 0.56, 1.2, 1.24, 1.28, 1.32, 1.4, 1.44])
 STEADY = np.arange(40) / 25
@@ -140,6 +141,27 @@ class TestSound:
         (made,) = clip(source, window(tmp_path, 3, 12, VARIABLE))
         assert first_click_s(made.clip) == pytest.approx(0.7, abs=0.02)
 
+    @pytest.mark.parametrize("begins_s", [(0, 0), (5, 0, 0), (0, 100), (50, 0, 50)])
+    def test_it_stays_with_its_frame_where_the_clock_began_anew(self, tmp_path, begins_s):
+        """Transport streams that were joined: every part has a clock of its own, and its sound ends after its
+        pictures."""
+        times = np.arange(15) / 25
+        parts = [write_video(tmp_path / "part.ts", times, clicks_s=[0.2], begin_s=s).read_bytes() for s in begins_s]
+        source = tmp_path / "joined.ts"
+        source.write_bytes(b"".join(parts))
+        whole = Window(0, 15 * len(parts), 0.0, 99.0, 0.0, tmp_path / "a.mp4", tmp_path / "a.png")
+        (made,) = clip(source, whole)
+        expected = [0.2 + 0.6 * number for number in range(len(parts))]
+        assert clicks_s(made.clip) == pytest.approx(expected, abs=0.02)
+
+    def test_a_part_without_sound_is_silent(self, tmp_path):
+        times = np.arange(100) / 25
+        parts = [write_video(tmp_path / f"{n}.ts", times, clicks_s=c) for n, c in enumerate(([0.2], None, [0.2]))]
+        source = tmp_path / "joined.ts"
+        source.write_bytes(b"".join(part.read_bytes() for part in parts))
+        (made,) = clip(source, Window(0, 300, 0.0, 99.0, 0.0, tmp_path / "a.mp4", tmp_path / "a.png"))
+        assert clicks_s(made.clip) == pytest.approx([0.2, 8.2], abs=0.02)
+
     def test_sound_of_before_and_after_is_not_in_the_clip(self, tmp_path):
         source = write_video(tmp_path / "v.mp4", STEADY, clicks_s=[0.2, 1.5])
         (made,) = clip(source, window(tmp_path, 10, 30, STEADY))
@@ -149,6 +171,20 @@ class TestSound:
         source = write_video(tmp_path / "v.mp4", STEADY, clicks_s=[0.8])
         made = clip(source, window(tmp_path, 5, 30, STEADY), window(tmp_path, 15, 25, STEADY, name="b"))
         assert [first_click_s(one.clip) for one in made] == [pytest.approx(0.6, abs=0.02), pytest.approx(0.2, abs=0.02)]
+
+
+class TestOrigins:
+    def test_one_wrong_stamp_is_no_new_part(self):
+        origins = Origins()
+        for index, origin_s in enumerate([7.0, 5.0, 5.0, None, 5.0, 90.0, 5.0, 5.0]):
+            origins.see(index, origin_s)
+        assert (len(origins), origins.of(0)) == (1, 5.0)
+
+    def test_two_that_agree_are(self):
+        origins = Origins()
+        for index, origin_s in enumerate([5.0, 5.0, 5.0, -2.0, -2.0, 40.0, 40.0]):
+            origins.see(index, origin_s)
+        assert [origins.of(part) for part in range(4)] == [5.0, -2.0, 40.0, 40.0]
 
 
 def test_more_clips_at_once_than_are_open_go_into_another_pass(tmp_path):
@@ -179,6 +215,8 @@ def test_a_table_of_events_becomes_clips_a_table_and_a_sheet(tmp_path):
     assert list(report.failed) == ["broken"]
     assert any("broken: no clips:" in text for text in said)
     assert steps[-1] == (4, 4, "cut")
+    assert [step[0] for step in steps] == sorted(step[0] for step in steps)
+    assert len(list((tmp_path / "out" / "thumbnails").iterdir())) == 3
     assert len(report.clips) == 3
     assert all(path.parent == tmp_path / "out" / "clips" for path in report.clips)
     with (tmp_path / "out" / "clips.csv").open(newline="") as stream:
@@ -207,3 +245,46 @@ class TestProcess:
         job = CutJob(tmp_path / "v.mp4", (), 10**6)
         with pytest.raises(DecodeError, match="gave no sign of life for 0.5 s"):
             in_process("hang:work", job.path, job, lambda frames: None, print, timeout_s=0.5)
+
+    def test_several_at_once_have_an_outcome_each(self, tmp_path, monkeypatch):
+        """Each waits until all have begun, so that one after the other would hang."""
+        (tmp_path / "meet.py").write_text(
+            "import pathlib, time\n"
+            "from pipeline.errors import DecodeError\n"
+            "def work(job, tell):\n"
+            "    place = pathlib.Path(__file__).parent\n"
+            "    (place / f'{job.path.name}.here').touch()\n"
+            "    while len(list(place.glob('*.here'))) < 3:\n"
+            "        time.sleep(0.01)\n"
+            "    tell('progress', 7)\n"
+            "    if job.path.name == 'b':\n"
+            "        raise DecodeError('b is bad')\n"
+            "    return job.path.name\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        seen = []
+        jobs = [(Path(name), CutJob(Path(name), (), 10**6)) for name in "abc"]
+        found = dict(in_processes("meet:work", jobs, 3, lambda *step: seen.append(step), print, timeout_s=60))
+        assert sorted(seen) == [(0, 7), (1, 7), (2, 7)]
+        assert (found[0], str(found[1]), found[2]) == ("a", "b is bad", "c")
+
+    def test_the_others_end_where_the_reader_stops(self, tmp_path, monkeypatch):
+        (tmp_path / "one.py").write_text(
+            "import os, pathlib, time\n"
+            "def work(job, tell):\n"
+            "    if job.path.name == 'b':\n"
+            "        return 'b'\n"
+            "    tell('note', str(os.getpid()))\n"
+            "    time.sleep(600)\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        pids: list[int] = []
+        jobs = [(Path(name), CutJob(Path(name), (), 10**6)) for name in "ab"]
+
+        def note(pid: str) -> None:
+            pids.append(int(pid))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            list(in_processes("one:work", jobs, 2, lambda *step: None, note, timeout_s=60))
+        assert not Path(f"/proc/{pids[0]}").exists()

@@ -12,8 +12,8 @@ from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.render import RenderJob, render, render_video
-from pipeline.stages.clips.strip import INK, Scores, Strip, _kept
-from pipeline.stages.clips.text import font, line
+from pipeline.stages.clips.strip import COLOURS, INK, Scores, Strip, _kept
+from pipeline.stages.clips.text import clock, font, line
 
 VARIABLE = np.array([0, 0.04, 0.08, 0.5, 0.52, 0.56, 1.2, 1.24, 1.28, 1.32])
 FIGHT = Event("v", "", "Fighting", 0.08, 0.52, 2, 5, 0.1, 0.9, 0.5)
@@ -58,6 +58,13 @@ class TestRender:
         assert frames[0].image.shape[1] == 320
         assert frames[0].image[:64, :100].max() < 20
 
+    def test_a_low_picture_is_not_drawn_over(self, tmp_path):
+        source = write_video(tmp_path / "v.mp4", VARIABLE)
+        frames, notes = rendered(source, 10, over=True)
+        assert frames[0].image.shape[0] > 64
+        assert np.abs(frames[0].image[:64, 112:208].astype(int) - next(iter_raw_frames(source)).image).mean() < 4
+        assert "too low to draw over" in notes[0]
+
     def test_scores_of_another_number_are_told(self, tmp_path):
         source = write_video(tmp_path / "v.mp4", VARIABLE)
         made, notes = job(source, 7), []
@@ -79,8 +86,29 @@ class TestStrip:
         places = [np.flatnonzero((strip.at(index, 0.0)[row] == INK).all(axis=1)).mean() for index in (0, 50, 99, 500)]
         assert places[0] < 10
         assert places[1] == pytest.approx(320, abs=8)
-        assert places[2] > 630
+        assert places[2] == pytest.approx(6 + 0.99 * 627, abs=2)  # when the last frame begins
         assert places[3] == places[2]  # past the last score
+
+    def test_across_is_time_and_not_frames(self):
+        """At a variable frame rate a frame lies where it is shown, on the curve, its line and the bars."""
+        times = np.concatenate([np.arange(50) / 50, 1 + np.arange(1, 51) / 12.5])  # one second of five
+        seen = Scores(("Fire",), np.zeros(100), np.zeros((100, 1)), times)
+        strip = Strip(640, seen, [Event("v", "", "Fire", 1.0, 5.0, 50, 100, 2.0, 1, 1)])
+        image = strip.at(50, float(times[50]))
+        bar = np.flatnonzero((image[strip.height - 12] == COLOURS[0]).all(axis=1))
+        assert (bar.min(), bar.max()) == (pytest.approx(640 * times[50] / 5.08, abs=8), pytest.approx(633, abs=3))
+        line_at = np.flatnonzero((image[strip.height - 3] == INK).all(axis=1)).mean()
+        assert line_at == pytest.approx(bar.min(), abs=2)
+
+    @pytest.mark.parametrize("width", [320, 640, 1920])
+    def test_the_legend_has_the_colours_of_curves_and_bars(self, width):
+        names = ("Fighting", "Fire", "A name that is so long that it hardly leaves any room for others")
+        strip = Strip(width, scores(50, names), [Event("v", "", "Other", 0, 1, 0, 25, 0, 1, 1)])
+        image = strip.at(40, 1.6)
+        legend = image[22 : strip.height // 2]
+        shown = [colour for colour in COLOURS if (legend == colour).all(axis=2).any()]
+        assert len(shown) == 4
+        assert (image[strip.height - 12 :] == shown[3]).all(axis=2).any()
 
     def test_bars_are_as_long_as_their_events(self):
         bare, strip = (
@@ -93,10 +121,7 @@ class TestStrip:
 
     def test_it_says_an_alarm_during_an_event_alone(self):
         strip = Strip(640, scores(10), [FIGHT])
-        red = [
-            (strip.at(index, 0.0)[: strip.height // 3, :200].astype(int) @ (1, -1, 0) > 100).any()
-            for index in range(10)
-        ]
+        red = [(strip.at(index, 0.0)[:20, :200].astype(int) @ (1, -1, 0) > 100).any() for index in range(10)]
         assert np.flatnonzero(red).tolist() == [2, 3, 4]
 
     def test_scores_without_classes_and_of_one_frame(self):
@@ -108,6 +133,14 @@ class TestStrip:
         kept = _kept(values, 1000)
         assert 77_777 in kept
         assert len(kept) < 1100
+
+
+@pytest.mark.parametrize(
+    ("time_s", "plain", "tenths"),
+    [(0, "0:00", "0:00.0"), (59.97, "0:59", "1:00.0"), (754.26, "12:34", "12:34.3"), (3661, "1:01:01", "1:01:01.0")],
+)
+def test_a_clock_has_minutes_and_from_an_hour_on_hours(time_s, plain, tenths):
+    assert (clock(time_s), clock(time_s, tenths=True)) == (plain, tenths)
 
 
 def test_text_is_one_line_within_its_room():

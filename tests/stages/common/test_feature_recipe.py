@@ -1,4 +1,4 @@
-"""A head scores features like those that it was trained on, and no others."""
+"""A head scores only features that were made like those it was trained on."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ print(within - start, resident() - start)
 
 
 def resident_mib(device: str) -> tuple[float, float]:
-    """What is resident of a freed buffer of 64 MiB, within and after."""
+    """How much of a freed buffer of 64 MiB is resident, in the block and after it."""
     output = subprocess.run(
         [sys.executable, "-c", CODE.replace("DEVICE", repr(device))], check=True, capture_output=True, text=True
     )

@@ -1,5 +1,4 @@
-"""Output folders: whole or not there, finished files kept after an error, one process at a time, disks without
-locks."""
+"""Output folders appear whole or not at all, finished files survive an error, and one process works at a time."""
 
 from __future__ import annotations
 

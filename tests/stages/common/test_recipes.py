@@ -1,4 +1,4 @@
-"""A setting's change moves the outputs that depend on it, and no others."""
+"""A changed setting changes the names of the outputs that depend on it, and of no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import digest, parse_experiment
+from pipeline.config import Scoring, digest, parse_experiment
 from pipeline.config.features import Decoding
 from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.stages.common.recipes import VERSIONS, Recipes
@@ -66,6 +66,7 @@ DOWNSTREAM = {
         ("training", "epochs", 4, "head"),
         ("training", "permute_labels_seed", 1, "head"),
         ("scoring", "smooth_sigma", 1.0, "scores"),
+        ("scoring", "cue", "running", "scores"),
         ("evaluation", "threshold", 0.4, "evaluation"),
         ("events", "false_alarms_per_hour", 2.0, "lists"),
         ("events", "by_class", {"Fighting": {"upper": 0.9}}, "lists"),
@@ -78,6 +79,13 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
     changed.setdefault(section, {})[key] = value
     before, after = digests(nano), digests(changed)
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_thresholds_that_imported_features_keep_fixed_are_not_those_chosen_on_extracted_ones(nano, tmp_path, split):
+    nano["paths"] = {"cache": str(tmp_path / "cache")}
+    extracted, imported = (parse_experiment(nano | {"features": named}) for named in ({}, {split: "elsewhere"}))
+    assert Recipes(extracted).operating_point_digest("gig") != Recipes(imported).operating_point_digest("gig")
 
 
 def test_outputs_of_a_configuration_that_names_no_events_are_called_as_before_that_section_came(nano, monkeypatch):
@@ -93,6 +101,11 @@ def test_outputs_of_a_configuration_that_names_no_events_are_called_as_before_th
         "head": "3a819249",
         "scores": "5af87b4e",
     }
+
+
+def test_the_cue_of_the_whole_video_named_or_not_leaves_outputs_as_they_were_called_before(nano):
+    assert digest(Scoring().deciding()) == digest({"smooth_sigma": 2.0, "smooth_on": "windows"})
+    assert digests(nano | {"scoring": {"cue": "video"}}) == digests(nano)
 
 
 def test_a_limit_on_pixels_moves_no_feature_but_has_refused_videos_tried_again(nano):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 from conftest import NANO
 from packs import CLASSES, outputs_of
+from places import ROOT
 
 import pipeline
 from pipeline.config import parse_experiment
@@ -102,6 +104,16 @@ def test_the_file_gives_the_scores_of_its_run_bit_for_bit(night, tmp_path, monke
     assert any("broken.mp4 is damaged and kept" in text for text in said)
     with pytest.raises(PipelineError, match="expected one video: got 2 videos"):
         detector.score(night.parent / "inbox")
+
+
+def test_the_python_of_the_page_runs(night, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(night, "night.safetensors")
+    shutil.copy(night.parent / "inbox" / "two.mp4", "camera7.mp4")
+    (block,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "detector.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(compile(block, "block", "exec"), names)
+    assert names["result"].scores.shape == (7, 3)
 
 
 def test_the_file_says_nothing_of_the_machine_and_is_the_same_when_packed_again(night, tmp_path):

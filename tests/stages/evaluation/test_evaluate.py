@@ -1,4 +1,4 @@
-"""From frame scores to figures."""
+"""From frame scores to metrics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestEvaluation:
         score_split(experiment, "gig", manifest, "test", tmp_path / "head", tmp_path / "scores")
         return experiment, manifest, tmp_path / "scores"
 
-    def test_figures_are_written(self, scored, tmp_path):
+    def test_metrics_are_written(self, scored, tmp_path):
         experiment, manifest, scores = scored
         evaluate(experiment, manifest, scores, tmp_path)
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

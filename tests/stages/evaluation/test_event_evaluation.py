@@ -16,7 +16,7 @@ from small_dataset import entry
 
 from pipeline.cli.main import main
 from pipeline.config import Evaluation, Events
-from pipeline.data.manifest import Interval, Manifest, save
+from pipeline.data.manifest import Interval, Manifest, load, save
 from pipeline.metrics.det import CURVE
 from pipeline.metrics.hysteresis import EventRule
 from pipeline.stages.evaluation.evaluate import compare_tables, evaluate_tables
@@ -138,9 +138,13 @@ def test_rules_can_be_those_of_an_operating_point(tables, truth, tmp_path):
     assert (events["anomaly"]["found_events"], events["anomaly"]["missed"]) == (0, 1)
 
 
-@pytest.mark.parametrize("case", ["no times", "no shares", "a class named anomaly"])
+@pytest.mark.parametrize("case", ["no times", "times that fall", "no shares", "a class named anomaly"])
 def test_where_there_are_no_event_metrics_the_reason_is_said(case, tables, tmp_path):
-    if case == "no times":
+    if case == "times that fall":
+        times = {v: np.arange(n)[::-1] / FPS for v, n in FRAMES.items()}
+        tables = write(tmp_path / "falling", {"a": (30, 60), "n": (50, 60)}, times=times)
+        truth, reason = make_truth(tmp_path), "a: expected finite, rising presentation times"
+    elif case == "no times":
         truth, reason = make_truth(tmp_path, fps=0.0), "nothing says when its frames are shown"
     elif case == "no shares":
         tables = write(tmp_path / "wide", {"a": (30, 60), "n": (50, 60)}, high=1.5)
@@ -158,6 +162,25 @@ def test_where_there_are_no_event_metrics_the_reason_is_said(case, tables, tmp_p
     compared = compare_tables(tables, tables, truth, EVALUATION, events=EVENTS)
     assert compared["events"]["value"] is None
     assert reason in compared["events"]["reason"]
+
+
+def test_a_class_whose_name_begins_with_that_of_another_keeps_its_metrics_to_itself(tmp_path):
+    truth = make_truth(tmp_path, classes=("Fight", "Fight/Group"))
+    tables = write(tmp_path / "s", {"a": (30, 60), "n": (50, 60)}, other="Fight/Group")
+    evaluate_tables(tables, truth, tmp_path / "out", EVALUATION, events=EVENTS)
+    classes = metrics(tmp_path / "out")["events"]["classes"]
+    assert list(classes["Fight"]["metrics"]) == list(classes["Fight/Group"]["metrics"])
+
+
+def test_a_video_without_a_frame_is_in_the_table_of_videos_and_in_no_metric(tables, truth, tmp_path):
+    manifest = load(truth, truth=True)
+    empty = replace(entry("e", "test", packets=0), fps=FPS)
+    save(replace(manifest, videos=(*manifest.videos, empty)), tmp_path / "more")
+    pq.write_table(pa.table(dict.fromkeys(CLASSES, np.zeros(0))), tables / "e.parquet")
+    evaluate_tables(tables, tmp_path / "more", tmp_path / "out", EVALUATION, events=EVENTS)
+    row = {row["video_id"]: row for row in rows(tmp_path / "out" / "per_video.csv")}["e"]
+    assert list(row.values()) == ["e", "0", "0", "0", "", "", ""]
+    assert metrics(tmp_path / "out")["events"]["anomaly"]["found_events"] == 2
 
 
 def test_a_comparison_has_paired_differences_of_event_metrics(tables, truth, tmp_path):
@@ -188,6 +211,49 @@ def test_commands_print_tables_for_people_and_json_for_machines(tables, truth, t
     assert as_json["events/class/Fight/f1_0.5"]["value"] == 0
     for text in (shown.stdout, compared.stdout):
         assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 100
+
+
+def point_file(path: Path, thresholds: dict[str, float]) -> Path:
+    classes = {name: {"chosen_on": "validation"} for name in thresholds}
+    path.write_text(json.dumps({"thresholds": thresholds, "classes": classes, "notes": [], "head_sha256": "a" * 64}))
+    return path
+
+
+def test_scores_of_any_system_are_evaluated_at_an_operating_point(tables, truth, tmp_path):
+    point = point_file(tmp_path / "point.json", {"anomaly": 0.95, "Fight": 0.8, "Fire": 0.01})
+    options = ("--truth", truth, "--operating-point", point)
+    assert gig("evaluate", "--scores", tables, "--out", tmp_path / "out", *options).exit_code == 0
+    events = metrics(tmp_path / "out")["events"]
+    assert (events["rules_from"], events["rules"]["Fight"]["lower"]) == ("validation", 0.4)
+    counts = [events["anomaly"]["found_events"], *(events["classes"][name]["found_events"] for name in CLASSES)]
+    assert counts == [0, 2, 2]
+    compared = gig("compare", tables, tables, *options, "--json")
+    assert json.loads(compared.stdout)["events/anomaly/precision_0.5"]["value"] is None  # no event reaches 0.95
+    gig("evaluate", "--scores", tables, "--out", tmp_path / "plain", "--truth", truth)
+    assert metrics(tmp_path / "plain")["config_digest"] != metrics(tmp_path / "out")["config_digest"]
+
+
+def test_an_operating_point_that_does_not_fit_the_scores_is_an_error_or_said(tables, truth, tmp_path):
+    point = point_file(tmp_path / "point.json", {"anomaly": 0.95, "Fight": 0.8})
+    failed = gig("evaluate", "--scores", tables, "--truth", truth, "--operating-point", point)
+    assert failed.exit_code == 1
+    assert "expected a threshold for events of each class, got none for Fire" in failed.stderr
+    alone = gig("evaluate", "--operating-point", point)
+    assert "go with --scores" in alone.stderr
+    own = tmp_path / "own"
+    own.mkdir()
+    tables.rename(own / "frames")
+    index = {"classes": CLASSES, "made_with": {"head": {"sha256": "b" * 64}}}
+    index["videos"] = {v: {"file": f"{v}.parquet", "decoded_frames": n} for v, n in FRAMES.items()}
+    (own / "index.json").write_text(json.dumps(index))
+    point = point_file(tmp_path / "point.json", {"anomaly": 0.95, "Fight": 0.8, "Fire": 0.5})
+    options = ("--truth", truth, "--operating-point", point)
+    for shown in (
+        gig("evaluate", "--scores", own, "--out", tmp_path / "out", *options),
+        gig("compare", own, own, *options),
+    ):
+        assert shown.exit_code == 0, shown.output
+        assert shown.stderr.count("were chosen for another head than that of these scores") == 1
 
 
 @pytest.mark.parametrize("name", ["gig", "a_run_with_a_rather_long_name_of_its_own"])

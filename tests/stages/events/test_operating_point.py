@@ -91,10 +91,10 @@ def test_a_load_that_the_footage_cannot_show_is_said_with_what_it_can_show():
     found = chosen([half, FIGHT], LABELS, false_alarms_per_hour=1.0)
     assert found.smallest_per_hour == pytest.approx(2.0)
     assert found.choices["Fight"].point.events == 0
-    assert "no load below 2 per hour" in found.notes[0]
+    assert "a single one there is already 2 per hour" in found.notes[0]
     # exp(-0.5 h x 7.38 per hour) = 0.025: a higher load would have shown at least one event in 97.5 of 100 cases
     assert (found.choices["Fight"].low, found.choices["Fight"].high) == pytest.approx((0.0, 7.378), abs=1e-3)
-    assert "the true load can be as high as 7.38 per hour (95 %)" in found.notes[1]
+    assert "the true rate can be as high as 7.378 per hour (95 %)" in found.notes[1]
 
 
 def test_normal_footage_that_reaches_one_is_said_to_be_above_the_accepted_load():

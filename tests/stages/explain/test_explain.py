@@ -72,7 +72,7 @@ def test_cells_tile_what_the_backbone_sees(width, height):
 
 @pytest.mark.parametrize("number", range(6))
 def test_the_cell_of_a_synthetic_anomaly_lies_over_it(number):
-    """The truth of where, as the hit rate reads it, against the cell that is drawn."""
+    """The place of the anomaly, as the hit rate reads it, lies in the cell that is drawn."""
     event = place_event(np.random.default_rng(number), "Shooting", 0, 20, camera(0, "train", number), bool(number % 2))
     x0, y0, x1, y1 = event.box_at(10)
     x, y = crop_geometry(256, 256, 256, 224).to_crop((x0 + x1) / 2, (y0 + y1) / 2)
@@ -86,7 +86,7 @@ def view(image, overlay, missing=None):
 
 
 def rendered(figure, axes):
-    """The drawn pixels (h, w, 3) of a figure and what turns their places into the data coordinates of `axes`."""
+    """The pixels (h, w, 3) of a drawn figure, and a function from their places to the data coordinates of `axes`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)

@@ -1,4 +1,4 @@
-"""Steps that a GPU repeats from a recording."""
+"""Steps that a GPU replays from a recording."""
 
 from __future__ import annotations
 

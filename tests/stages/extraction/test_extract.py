@@ -277,7 +277,7 @@ class TestExtraction:
         np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=2e-3 * expected.max())
 
     def test_features_do_not_depend_on_the_videos_before(self, experiment, manifest):
-        """Batches reach across videos: the second video must not feel the first, nor a restart between them."""
+        """A batch holds clips of several videos: neither these nor a restart may change the second video."""
         videos = manifest.split("test")
         extract(experiment, manifest, "test", videos, "together")
         for video in reversed(videos):
@@ -288,7 +288,7 @@ class TestExtraction:
             np.testing.assert_array_equal(together, apart)
 
     def test_videos_decoded_at_once_give_what_each_gives_alone(self, experiment, manifest, tmp_path, monkeypatch):
-        """The decoder of each waits for the other's, so their frames come mixed."""
+        """Each decoder waits for the other one, so their frames come mixed."""
         (tmp_path / "mixing_decoder.py").write_text(
             "import time\n"
             "from pipeline.data.decoding import decode\n"

@@ -16,6 +16,7 @@ import pytest
 from made_up import bump, entry, make_results, make_run
 
 from pipeline.data.manifest import Interval
+from pipeline.stages.report.metrics import metric_rows
 from pipeline.stages.report.pages import safe_json
 from pipeline.stages.report.playing import find_media, link, write_proxy
 from pipeline.stages.report.report import Extras, write_report
@@ -293,3 +294,9 @@ def test_scores_that_end_before_the_video_are_shown_as_far_as_they_go(tmp_path):
     results = make_results(tmp_path, ("A",), [entry("v", "A")], [Interval("v", "A", 40, 95)], [run])
     write_report(replace(results, may_be_short=True), tmp_path / "report")
     assert "80 frames" in Page(tmp_path / "report" / "videos" / "v.html").text
+
+
+def test_a_class_can_be_called_as_a_part_of_the_metrics_is():
+    own = {"value": {"metrics": {"recall_0.5": {"value": 0.25}}}}
+    (row,) = metric_rows([{"events": {"classes": own}}])
+    assert (row.key, row.cells[0].value) == ("events/classes/value/metrics/recall_0.5", 0.25)

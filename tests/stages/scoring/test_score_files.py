@@ -1,4 +1,4 @@
-"""Score files of other systems: every form gives the scores that were written, and what is in no form is named."""
+"""Score files of other systems: every form gives the scores that were written; what has no form is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gig score`: one bad file costs its own table, tables are never mixed up, and what is done is not done again."""
+"""`gig score`: one bad file costs only its own table, tables are never mixed up, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -151,6 +151,13 @@ def test_a_folder_is_of_one_head_and_one_set_of_settings(scoring, make_video, tm
             scoring(file, head=save(tmp_path / f"other-{file.stem}", seed=1))
     with pytest.raises(OutputError, match=r"scoring\.smooth_sigma: there 2\.0, here 1\.0$"):
         scoring(video, changes={"scoring": {"smooth_sigma": 1.0}})
+    with pytest.raises(OutputError, match=r"scoring\.cue: there not named, here running$"):
+        scoring(video, changes={"scoring": {"cue": "running"}})
+
+
+def test_the_index_names_the_running_cue(scoring, make_video):
+    scoring(make_video("a.mp4", frames=6), changes={"scoring": {"cue": "running"}})
+    assert index_of(scoring.folder)["made_with"]["scoring"]["cue"] == "running"
 
 
 def test_a_file_that_changed_is_scored_again(scoring, make_video):

@@ -1,4 +1,4 @@
-"""The files of a submission, and that no file made for other programs holds a formula."""
+"""The files of a submission; no file made for other programs holds a formula."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_submission_by_hand(tmp_path):
 
 
 class TestNamesThatASpreadsheetWouldRun:
-    """Names of videos and classes may come from others; in a CSV file they are texts, and are read back as they are."""
+    """Names of videos and classes may come from others; a CSV file holds them as text, read back unchanged."""
 
     CLASSES = ("=Fight", "@Fire")
     LENGTHS = {"=a()": 8, "+n": 6}

@@ -1,4 +1,4 @@
-"""Score tables of any system: what is read, that nothing is bent in silence, and re-evaluation from tables alone."""
+"""Score tables of any system: what is read, that nothing is adapted silently, and evaluation from tables alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def truth(tmp_path) -> Path:
 
 
 ON_ONE_VIDEO = {"false_alarm_rate", "video_auc"}
-"""Metrics that rest on the one normal video of the truth, so that no interval can be given."""
+"""Metrics that rest on the only normal video, so that no interval can be given."""
 
 
 def scores(seed: int = 0, stride: int = 1) -> dict[str, np.ndarray]:
@@ -82,14 +82,14 @@ def own(folder: Path, tables: dict[str, np.ndarray], **more: object) -> Path:
 
 
 def frames(tables: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """All frames' highest scores and truth, as one would by hand."""
+    """The labels and highest scores of all frames, computed by hand."""
     marks = {video_id: np.zeros(n, bool) for video_id, n in LENGTHS.items()}
     marks["a#1"][4:9] = marks["b=2"][10:33] = True
     return np.concatenate([marks[v] for v in LENGTHS]), np.concatenate([tables[v].max(axis=1) for v in LENGTHS])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "own"])
-def test_every_form_gives_the_same_figures(tmp_path, truth, kind):
+def test_every_form_gives_the_same_metrics(tmp_path, truth, kind):
     folder = (
         own(tmp_path / "s", scores()) if kind == "own" else write(tmp_path / "s", scores(), kind, escaped=kind == "csv")
     )

@@ -7,7 +7,9 @@
   const by = (id) => document.getElementById(id);
   const [ID, HREF, CLASSES, DURATION, LOST, TRUTH] = [0, 1, 2, 3, 4, 5];
   const [CURVE, EVENTS, PEAK, OUTSIDE, AUC, HITS, MISSES, FALSE_ALARMS, ERROR] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-  let run = 0, column = "error", descending = true, limit = STEP;
+  const [RAISED, WITHIN] = [9, 10]; // only without ground truth
+  ({ timed, judged } = data);
+  let run = 0, column = judged ? "error" : "peak", descending = true, limit = STEP;
 
   const value = {
     name: (video) => data.videos[video][ID],
@@ -19,13 +21,20 @@
     found: (video) => (data.videos[video][TRUTH].length ? data.scores[run][video][HITS] / data.videos[video][TRUTH].length : null),
     alarms: (video) => data.scores[run][video][FALSE_ALARMS],
     error: (video) => data.scores[run][video][ERROR],
+    raised: (video) => classesOf(video).map((number) => data.classes[number]).join(", "),
+    within: (video) => data.scores[run][video][WITHIN],
   };
+
+  function classesOf(video) {
+    return judged ? data.videos[video][CLASSES] : data.scores[run][video][RAISED];
+  }
 
   const kinds = {
     all: () => true,
     anomalous: (video) => data.videos[video][TRUTH].length > 0,
     normal: (video) => data.videos[video][TRUTH].length === 0,
     alarms: (video) => data.scores[run][video][FALSE_ALARMS] > 0,
+    quiet: (video) => data.scores[run][video][FALSE_ALARMS] === 0,
     missed: (video) => data.scores[run][video][MISSES] > 0,
     damaged: (video) => data.videos[video][LOST] > 0,
   };
@@ -59,7 +68,7 @@
     for (let video = 0; video < data.videos.length; video += 1) {
       const facts = data.videos[video];
       if (text && !facts[ID].toLowerCase().includes(text)) continue;
-      if (wanted !== "" && !facts[CLASSES].includes(Number(wanted))) continue;
+      if (wanted !== "" && !classesOf(video).includes(Number(wanted))) continue;
       if (kind(video)) found.push(video);
     }
     const of = value[column], sign = descending ? -1 : 1;
@@ -73,30 +82,47 @@
 
   const shown = (number) => (number === null ? "\u2013" : number.toFixed(2));
 
-  function row(video, together) {
-    const facts = data.videos[video], scores = data.scores[run][video];
-    const made = element("tr"), name = element("td");
-    name.append(element("a", { href: facts[HREF] }, facts[ID]));
-    if (facts[LOST]) name.append(" ", element("span", { class: "badge bad" }, `${facts[LOST]} frames lost`));
+  function badges(numbers, kind, otherwise) {
+    if (!numbers.length) return [otherwise];
+    return numbers.flatMap((number) => [element("span", { class: `badge ${kind}` }, data.classes[number]), " "]);
+  }
+
+  function name(video) {
+    const facts = data.videos[video], found = [element("a", { href: facts[HREF] }, facts[ID])];
+    if (facts[LOST]) found.push(" ", element("span", { class: "badge bad" }, `${facts[LOST]} frames lost`));
+    const together = by("together").checked;
     for (let number = 0; number < data.runs.length; number += 1) {
       if (!together && number !== run) continue;
-      if (together) name.append(element("span", { class: "run-label" }, data.runs[number]));
-      name.append(strip(video, number));
+      if (together) found.push(element("span", { class: "run-label" }, data.runs[number]));
+      found.push(strip(video, number));
     }
-    const truth = element("td", { class: "left wide" });
-    if (facts[CLASSES].length) for (const number of facts[CLASSES]) truth.append(element("span", { class: "badge truth" }, data.classes[number]), " ");
-    else truth.textContent = "normal";
-    made.append(name, truth, element("td", { class: "wide" }, clock(facts[DURATION])));
-    made.append(element("td", { class: "wide" }, shown(scores[PEAK])), element("td", { class: "wide" }, shown(scores[OUTSIDE])));
-    made.append(element("td", { class: "wide" }, shown(scores[AUC])));
-    made.append(element("td", {}, facts[TRUTH].length ? `${scores[HITS]} of ${facts[TRUTH].length}` : "\u2013"));
-    made.append(element("td", {}, String(scores[FALSE_ALARMS])), element("td", { class: "wide" }, shown(scores[ERROR])));
+    return found;
+  }
+
+  const cells = {
+    name,
+    truth: (video) => badges(classesOf(video), "truth", "normal"),
+    raised: (video) => badges(classesOf(video), "event", "\u2013"),
+    duration: (video) => [lasting(value.duration(video))],
+    found: (video) => [data.videos[video][TRUTH].length ? `${data.scores[run][video][HITS]} of ${data.videos[video][TRUTH].length}` : "\u2013"],
+    alarms: (video) => [String(value.alarms(video))],
+    within: (video) => [value.alarms(video) ? lasting(value.within(video)) : "\u2013"],
+  };
+  const columns = [...document.querySelectorAll("#videos-table th[data-column]")].map((head) => [head.dataset.column, head.className]);
+
+  function row(video) {
+    const made = element("tr");
+    for (const [key, place] of columns) {
+      const cell = element("td", place ? { class: place } : {});
+      cell.append(...(cells[key] ? cells[key](video) : [shown(value[key](video))]));
+      made.append(cell);
+    }
     return made;
   }
 
   function show() {
     const found = chosen(), rows = document.createDocumentFragment();
-    for (const video of found.slice(0, limit)) rows.append(row(video, by("together").checked));
+    for (const video of found.slice(0, limit)) rows.append(row(video));
     by("rows").replaceChildren(rows);
     const some = Math.min(limit, found.length);
     by("count").textContent = found.length ? `${some} of ${found.length} videos shown` + (found.length < data.videos.length ? `, ${data.videos.length} in all` : "") : "No video fits.";
@@ -115,7 +141,7 @@
 
   for (const head of document.querySelectorAll("#videos-table th[data-column]")) {
     head.querySelector("button").addEventListener("click", () => {
-      descending = head.dataset.column === column ? !descending : !["name", "truth"].includes(head.dataset.column);
+      descending = head.dataset.column === column ? !descending : !["name", "truth", "raised"].includes(head.dataset.column);
       column = head.dataset.column;
       again();
     });

@@ -16,7 +16,10 @@ function shape(name, attributes) {
   return made;
 }
 
+let timed = true, judged = true; // the pages set them: without times a time is a number of frames
+
 function clock(seconds) {
+  if (!timed) return `frame ${Math.round(seconds)}`;
   const whole = Math.floor(seconds + 1e-9);
   const parts = [Math.floor(whole / 60) % 60, whole % 60].map((part) => String(part).padStart(2, "0"));
   const hours = Math.floor(whole / 3600);
@@ -26,6 +29,10 @@ function clock(seconds) {
 // Lowest and highest score of every part of the duration, as bytes that alternate.
 function decode(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+}
+
+function lasting(seconds) {
+  return timed ? clock(seconds) : `${Math.round(seconds)} frames`;
 }
 
 // spans: [start, end, ...] in seconds.
@@ -39,7 +46,7 @@ function drawStrip(place, what, bounds, duration, truth, events, levels) {
     const left = across(span[0]);
     return shape("rect", { class: kind, x: left, y: top, width: Math.max(4, across(span[1]) - left), height: size });
   };
-  const said = `${what}, ${clock(duration)} long. ` + (truth.length ? `Annotated: ${ranges(truth)}. ` : "Nothing annotated. ")
+  const said = `${what}, ${lasting(duration)} long. ` + (truth.length ? `Annotated: ${ranges(truth)}. ` : judged ? "Nothing annotated. " : "")
     + (events.length ? `Events found: ${ranges(events)}.` : "No event found.");
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": said });
   svg.append(shape("rect", { class: "ground", x: 0, y: 0, width, height }));

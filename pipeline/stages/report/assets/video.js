@@ -7,6 +7,7 @@
   const line = by("timeline"), cursor = by("cursor"), video = by("video"), readOut = by("read-out");
   const curves = [];
   let now = 0;
+  ({ timed, judged } = data);
 
   for (const place of line.querySelectorAll(".strip")) {
     const curve = data.runs[place.dataset.run].curves[place.dataset.curve], bounds = decode(curve.bounds);
@@ -22,7 +23,7 @@
 
   function showNow() {
     cursor.style.left = `${(now / data.duration) * 100}%`;
-    const told = `${clock(now)} of ${clock(data.duration)}: ` + curves.map(([title, bounds]) => `${title} ${at(bounds)}`).join(", ");
+    const told = `${clock(now)} of ${lasting(data.duration)}: ` + curves.map(([title, bounds]) => `${title} ${at(bounds)}`).join(", ");
     readOut.textContent = told;
     line.setAttribute("aria-valuenow", now.toFixed(1));
     line.setAttribute("aria-valuetext", told);
