@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.data.events import Event
-from pipeline.stages.clips.text import put
+from pipeline.stages.clips.text import clock, put
 
 __all__ = ["Scores", "Strip"]
 
@@ -78,9 +78,8 @@ class Strip:
         last = len(self._scores.general) - 1
         here = self._across(min(index, last))
         ImageDraw.Draw(image).line([(here, self._top), (here, self.height - 2)], fill=INK, width=2)
-        clock = f"{int(time_s) // 60}:{time_s % 60:04.1f}"
         room = self.width - 2 * EDGE - 5 * self._size
-        put(image, (self.width - 4 * self._size, EDGE), clock, self._size, 4 * self._size, FAINT)
+        put(image, (self.width - 4 * self._size, EDGE), clock(time_s), self._size, 4 * self._size, FAINT)
         now = list(dict.fromkeys(e.class_name for e in self._events if e.start_frame <= index < e.end_frame))
         text = self._said(min(index, last))
         if now:

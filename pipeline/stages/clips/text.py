@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["font", "line", "put"]
+__all__ = ["clock", "font", "line", "put"]
 
 Colour = tuple[int, int, int]
 
@@ -30,6 +30,12 @@ def line(text: str, size: int, width: int) -> str:
     while plain and font(size).getlength(f"{plain}…") > width:
         plain = plain[:-1]
     return f"{plain}…"
+
+
+def clock(seconds: float) -> str:
+    """A time as m:ss.t, rounded down, so that no minute has a second 60."""
+    minutes, tenths = divmod(int(seconds * 10 + 1e-6), 600)
+    return f"{minutes}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def put(image: Image.Image, place: tuple[int, int], text: str, size: int, width: int, colour: Colour) -> None:

@@ -13,7 +13,7 @@ from pipeline.data.events import Event
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.render import RenderJob, render, render_video
 from pipeline.stages.clips.strip import INK, Scores, Strip, _kept
-from pipeline.stages.clips.text import font, line
+from pipeline.stages.clips.text import clock, font, line
 
 VARIABLE = np.array([0, 0.04, 0.08, 0.5, 0.52, 0.56, 1.2, 1.24, 1.28, 1.32])
 FIGHT = Event("v", "", "Fighting", 0.08, 0.52, 2, 5, 0.1, 0.9, 0.5)
@@ -129,3 +129,8 @@ def test_the_nearest_window_s_map_lies_where_the_backbone_looks():
     assert second[56, 88].sum() > second[8, 40].sum() + 200
     np.testing.assert_array_equal(heat.over(image, 8), first)  # frame 8 is as near to the first
     assert (image == 50).all()
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00.0"), (0.3, "0:00.3"), (59.97, "0:59.9"), (60, "1:00.0")])
+def test_the_time_is_rounded_down(seconds, said):
+    assert clock(seconds) == said
