@@ -294,7 +294,7 @@ def test_an_interval_may_reach_beyond_the_last_clip_of_imported_features(mine):
     (mine / "own" / "frames").mkdir(parents=True)
     index = {}
     for name, n in (("t1", 96), ("t2", 64)):
-        pq.write_table(pa.table({"Fight": np.zeros(n)}), mine / "own" / "frames" / f"{name}.parquet")
+        pq.write_table(pa.table({"Fight": np.arange(n) / n}), mine / "own" / "frames" / f"{name}.parquet")
         index[name] = {"file": f"{name}.parquet", "decoded_frames": n}
     (mine / "own" / "index.json").write_text(json.dumps({"classes": ["Fight"], "videos": index}))
     with pytest.raises(ManifestError, match="ends past the 96 frames"):

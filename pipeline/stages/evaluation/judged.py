@@ -18,6 +18,9 @@ from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_vide
 
 __all__ = ["Judged", "judge", "judge_folder"]
 
+ALIKE = 1e-6
+"""Scores that differ by no more are the same."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -135,6 +138,7 @@ def judge(
     warnings = list(tables.notes)
     warnings += [line for video_id, count in sorted(counts.items()) for line in manifest.clipped(video_id, count)]
     warnings += [_lost(video_id, tables.lost[video_id], counts[video_id]) for video_id in sorted(tables.lost)]
+    warnings += _all_alike(tables.general)
     classwise, detection = None, None
     left_out: dict[str, str] = {}
     scores = tables.classwise
@@ -160,6 +164,18 @@ def judge(
 
 def _anomalous(truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {video_id: np.asarray(labels.any(axis=1)) for video_id, labels in truth.items()}
+
+
+def _all_alike(scores: Mapping[str, np.ndarray]) -> list[str]:
+    """A warning where all frames of all videos have one score."""
+    held = [table for table in scores.values() if len(table)]
+    low, high = (min(float(t.min()) for t in held), max(float(t.max()) for t in held)) if held else (0.0, 1.0)
+    if high - low > ALIKE or sum(len(table) for table in held) < 2:
+        return []
+    return [
+        f"every frame of every video has the score {high:.6g}: these scores tell nothing apart. A head does so that "
+        "was not trained, or on features so large or small that its training did not move"
+    ]
 
 
 def _lost(video_id: str, spans: Sequence[Sequence[int]], frames: int) -> str:

@@ -225,7 +225,8 @@ def _to_frames(
         frames = len(general) * form.stride
     both = np.column_stack([general, several]) if several is not None else general[:, None]
     both = form.to_frames(video_id, both, frames)[:frames]
-    if times is None or len(times) != len(both) or form.stride > 1 or form.equal_parts:
+    if times is None or len(times) < len(both) or form.stride > 1 or form.equal_parts:
         times = known.times(video_id, len(both))
+    times = times[: len(both)]  # surplus scores of a last clip have times too
     classwise = both[:, 1:] if several is not None else None
     return ScoredVideo(video_id, known.sources.get(video_id, ""), both[:, 0], classwise, times)

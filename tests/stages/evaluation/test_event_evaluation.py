@@ -164,6 +164,15 @@ def test_where_there_are_no_event_metrics_the_reason_is_said(case, tables, tmp_p
     assert reason in compared["events"]["reason"]
 
 
+def test_scores_that_are_all_the_same_are_said_to_tell_nothing(truth, tmp_path):
+    one_frame_off = write(tmp_path / "off", {"a": (30, 31), "n": (0, 0)}, high=0.100002)
+    assert evaluate_tables(one_frame_off, truth, tmp_path / "1", EVALUATION, events=EVENTS) == []
+    alike = write(tmp_path / "alike", {"a": (30, 31), "n": (0, 0)}, high=0.1000005)
+    (warning,) = evaluate_tables(alike, truth, tmp_path / "2", EVALUATION, events=EVENTS)
+    assert warning.startswith("every frame of every video has the score 0.100001: these scores tell nothing apart")
+    assert warning in metrics(tmp_path / "2")["warnings"]
+
+
 def test_a_class_whose_name_begins_with_that_of_another_keeps_its_metrics_to_itself(tmp_path):
     truth = make_truth(tmp_path, classes=("Fight", "Fight/Group"))
     tables = write(tmp_path / "s", {"a": (30, 60), "n": (50, 60)}, other="Fight/Group")

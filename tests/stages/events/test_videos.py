@@ -79,6 +79,12 @@ def test_a_score_of_several_frames_is_spread_over_them(tmp_path):
     assert len(unknown.general) == 64
 
 
+def test_scores_past_the_last_frame_are_left_out_with_their_times(tmp_path):
+    pq.write_table(table(score=SCORES, time_s=TIMES), tmp_path / "a.parquet")
+    video = one(tmp_path, known=KnownVideos({"a": 3}, same_fps=1000), form=ScoreForm(clip_frames=2))
+    assert (video.general.tolist(), video.times_s.tolist()) == (SCORES[:3].tolist(), TIMES[:3].tolist())
+
+
 def test_equal_parts_need_the_length_of_the_video(tmp_path):
     np.save(tmp_path / "a.npy", SCORES)
     with pytest.raises(PipelineError, match="a: scores of equal parts of a video need its length"):
