@@ -11,7 +11,6 @@ from typing import cast
 import av
 import numpy as np
 
-from pipeline.data.decoding.opening import reason
 from pipeline.errors import OutputError
 from pipeline.stages.clips.sound import Piece
 
@@ -133,7 +132,7 @@ class Movie:
         try:
             yield
         except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(f"{self._path} cannot be written: {reason(error)}") from error
+            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}") from error
 
     def _silence(self, samples: int) -> None:
         channels = 2 if self._layout == "stereo" else 1
