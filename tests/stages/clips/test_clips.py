@@ -249,6 +249,13 @@ def test_a_table_of_events_becomes_clips_a_table_and_a_sheet(tmp_path):
         assert sheet.width > sheet.height > 0
 
 
+def test_what_cannot_be_written_ends_it_all_and_is_no_fault_of_the_video(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.stages.clips.clips.escape", lambda name: "no-folder/v")
+    source = write_video(tmp_path / "v.mp4", STEADY)
+    with pytest.raises(OutputError, match="no-folder/v-5-9.png cannot be written"):
+        make_clips([event("v", 5, 9)], {"v": source}, tmp_path / "out")
+
+
 class TestProcess:
     def test_a_crash_is_an_error_that_names_the_video(self, tmp_path, monkeypatch):
         (tmp_path / "crash.py").write_text(
