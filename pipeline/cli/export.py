@@ -75,7 +75,7 @@ def export(
         facts = known_videos(found, config, videos, table, quiet=not only_with_events)
         at_hand = table is None and facts
         if at_hand and not (config and (steady or form == "fiftyone")):
-            facts = decoded(facts)
+            facts = decoded(facts, config)
         elif form == "label-studio":
             say("frame rates are taken to be steady: the videos are not decoded")
     names = class_names(found, config if form in ("label-studio", "cvat") else None)
@@ -161,7 +161,7 @@ def import_labels(form: str, export_file: Path, config: Path | None, truth: Path
     problems, notes = Problems(), []  # type: ignore[var-annotated]
 
     def facts(video_id: str) -> VideoFacts:
-        return decoded({video_id: VideoFacts(str(manifest.video_path(video_id)))})[video_id]
+        return decoded({video_id: VideoFacts(str(manifest.video_path(video_id)))}, config)[video_id]
 
     reviewed = read_export(export_file, {video.video_id for video in manifest.videos}, problems, notes)
     corrected = correct(manifest, reviewed, facts, problems)

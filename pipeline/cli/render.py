@@ -87,6 +87,7 @@ def render(
     table = _read_scores(source)
     heat = _heat(recipes, run, source) if relation_maps and recipes else None
     max_pixels = recipes.experiment.decoding.max_pixels if recipes else MAX_PIXELS
+    final.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(final) as partial, bar("render", "frames") as progress:
         # The ending says what the file is.
         written = partial.with_name(f"{partial.name}.mp4")

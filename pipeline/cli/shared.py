@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sys
 import textwrap
 import time
@@ -189,8 +190,18 @@ def _listen(step: Step) -> Iterator[Report]:
 
 
 def make(final: Path, build: Callable[[Path], object]) -> None:
-    """Fill a folder that is no step's output."""
-    make_folder(final, build, say)
+    """Fill a folder that is no step's output. Nothing of a command that was killed or stopped over it gets into it."""
+
+    def afresh(folder: Path) -> None:
+        shutil.rmtree(folder)  # it may be left from a command with other arguments
+        folder.mkdir()
+        try:
+            build(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    make_folder(final, afresh, say)
 
 
 def say(message: str) -> None:

@@ -90,14 +90,19 @@ def class_names(events: Sequence[Event], config: Path | None) -> list[str]:
     return list(dict.fromkeys([*known, *sorted({event.class_name for event in events})]))
 
 
-def decoded(facts: Mapping[str, VideoFacts]) -> dict[str, VideoFacts]:
+def decoded(facts: Mapping[str, VideoFacts], config: Path | None = None) -> dict[str, VideoFacts]:
     """The same with what only decoding tells: how many frames there are, and when each is shown.
 
-    Raises DecodeError for a video that cannot be decoded to its end.
+    Args:
+        facts: whose paths are known.
+        config: the experiment whose settings of the decoders apply.
+
+    Raises:
+        DecodeError: a video cannot be decoded to its end.
     """
     found: dict[str, VideoFacts] = {}
     jobs = [Job(Path(about.path), select=_no_pictures) for about in facts.values()]
-    with DecodeWorkers() as workers, bar("times", "videos") as progress:
+    with _workers(config) as workers, bar("times", "videos") as progress:
         for video_id, stream in zip(facts, workers.streams(jobs), strict=True):
             progress(len(found), len(jobs), video_id)
             header = stream.header()
@@ -114,6 +119,14 @@ def decoded(facts: Mapping[str, VideoFacts]) -> dict[str, VideoFacts]:
             )
         progress(len(found), len(jobs), "read")
     return found
+
+
+def _workers(config: Path | None) -> DecodeWorkers:
+    if config is None:
+        return DecodeWorkers()
+    experiment = load_experiment(config)
+    machine = experiment.machine
+    return DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
 
 
 def _of_manifest(config: Path, wanted: Sequence[str], quiet: bool) -> dict[str, VideoFacts]:

@@ -67,6 +67,32 @@ def test_from_the_folder_of_gig_score_to_clips_and_a_rendered_video_without_a_co
     assert "no event" not in result.stderr
 
 
+def test_what_a_killed_command_left_is_not_among_the_clips(events, tmp_path):
+    left = tmp_path / "out.partial" / "clips" / "0001-half.mp4"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    result = gig("clips", events, "--videos", tmp_path / "videos", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "out" / "clips").iterdir()] == ["0001-v.=46ighting-3-10.mp4"]
+
+
+@pytest.mark.parametrize("command", ["clips", "render"])
+def test_ctrl_c_leaves_nothing(events, tmp_path, monkeypatch, command):
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.stages.clips.process._Child.receive", interrupted)
+    pq.write_table(pa.table({"score": np.zeros(20)}), tmp_path / "v.parquet")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    if command == "clips":
+        result = gig("clips", events, "--videos", tmp_path / "videos", "--out", tmp_path / "out")
+    else:
+        arguments = ("--scores", tmp_path / "v.parquet", "--out", tmp_path / "o.mp4")
+        result = gig("render", tmp_path / "videos" / "v.mp4", *arguments)
+    assert result.exit_code == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".locks") == before
+
+
 def test_a_video_that_cannot_be_read_is_said_and_fails_the_command(events, tmp_path):
     (tmp_path / "videos" / "w.mp4").write_bytes(b"nothing")
     both = tmp_path / "both.csv"

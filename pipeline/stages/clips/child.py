@@ -14,7 +14,7 @@ import av
 
 from pipeline.data.decoding.following import end_with
 from pipeline.data.decoding.opening import limit_pixels
-from pipeline.errors import PipelineError
+from pipeline.errors import OutputError, PipelineError
 
 
 def main(descriptor: int, work: str) -> None:
@@ -30,6 +30,8 @@ def main(descriptor: int, work: str) -> None:
 
     try:
         result = getattr(importlib.import_module(module), name)(job, tell)
+    except OutputError as error:
+        tell("unwritten", str(error))
     except PipelineError as error:
         tell("error", str(error))
     except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:

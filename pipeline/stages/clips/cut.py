@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import read_header
+from pipeline.errors import OutputError
 from pipeline.stages.clips.movie import ENCODER, Movie
 from pipeline.stages.clips.sound import Sound
 from pipeline.stages.clips.source import Shown, shown_frames
@@ -185,7 +186,10 @@ def _draw(shown: Shown, under_way: Sequence[_Open], pictured: list[Window]) -> N
     for one in under_way:
         one.movie.picture(image, shown.time_s - one.start_s)
     for window in peaks:
-        _thumbnail(image).save(window.thumbnail)
+        try:
+            _thumbnail(image).save(window.thumbnail)
+        except OSError as error:
+            raise OutputError(f"{window.thumbnail} cannot be written: {error.strerror or error}") from error
         pictured.remove(window)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -10,9 +11,10 @@ from typing import cast
 import av
 import numpy as np
 
+from pipeline.errors import OutputError
 from pipeline.stages.clips.sound import Piece
 
-__all__ = ["ENCODER", "Movie", "even"]
+__all__ = ["ENCODER", "Movie", "even", "resized"]
 
 ENCODER = "libx264" if "libx264" in av.codecs_available else "mpeg4"
 TICKS = {"libx264": 120_000, "mpeg4": 60_000}
@@ -38,6 +40,9 @@ class Movie:
         fps: mean frame rate, for what players say of it.
         sound: (rate, channels); None without sound.
         encoder: of the pictures.
+
+    Raises:
+        OutputError: the file cannot be written; from every method.
     """
 
     def __init__(
@@ -51,7 +56,9 @@ class Movie:
     ) -> None:
         self.frames = 0
         self._ticks, self._last, self._sampled = TICKS[encoder], -1, 0
-        self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+        self._path, self._size = path, (width, height)
+        with self._named():
+            self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
         video = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
         self._video = cast(av.VideoStream, video)
         self._video.width, self._video.height, self._video.pix_fmt = even(width), even(height), "yuv420p"
@@ -72,16 +79,19 @@ class Movie:
         """Add a frame.
 
         Args:
-            image: (height, width, 3) uint8 RGB.
+            image: (height, width, 3) uint8 RGB; one of another size, as in joined streams, is brought to the movie's.
             time_s: when it is shown, from 0 on, rising.
         """
-        odd = [(0, self._video.height - image.shape[0]), (0, self._video.width - image.shape[1]), (0, 0)]
+        width, height = self._size
+        if image.shape[:2] != (height, width):
+            image = resized(image, width, height)
+        odd = [(0, self._video.height - height), (0, self._video.width - width), (0, 0)]
         if any(after for _, after in odd):
             image = np.pad(image, odd, mode="edge")
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=BT709)
         self._last = max(self._last + 1, round(time_s * self._ticks))
         frame.pts, frame.time_base = self._last, Fraction(1, self._ticks)
-        self._container.mux(self._video.encode(frame))
+        self._write(self._video.encode(frame))
         self.frames += 1
 
     def sound(self, pieces: Sequence[Piece], from_s: float) -> None:
@@ -102,13 +112,27 @@ class Movie:
         """Finish the file. `end_s` is when the last frame ends: the sound, if any, is filled up to there."""
         if self._audio:
             self._silence(round(end_s * self._rate) - self._sampled)
-            self._container.mux(self._audio.encode(None))
-        self._container.mux(self._video.encode(None))
-        self._container.close()
+            self._write(self._audio.encode(None))
+        self._write(self._video.encode(None))
+        with self._named():
+            self._container.close()
 
     def abandon(self) -> None:
-        """Close the file as it is."""
-        self._container.close()
+        """Close the file as it is, whether or not that works."""
+        with suppress(av.error.FFmpegError, OSError):
+            self._container.close()
+
+    def _write(self, packets: Sequence[av.Packet]) -> None:
+        with self._named():
+            self._container.mux(packets)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the file that is written: without that they would be taken for those of the video."""
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}") from error
 
     def _silence(self, samples: int) -> None:
         channels = 2 if self._layout == "stereo" else 1
@@ -122,9 +146,15 @@ class Movie:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sampled, Fraction(1, self._rate)
         self._sampled += samples.shape[1]
-        self._container.mux(self._audio.encode(frame))
+        self._write(self._audio.encode(frame))
 
 
 def even(side: int) -> int:
     """The side of a picture as H.264 with half the colours stores it."""
     return side + side % 2
+
+
+def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture, (h, w, 3) uint8 RGB, as (height, width, 3)."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    return frame.reformat(width, height).to_ndarray()

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, OutputError
 from pipeline.progress import Say
 
 __all__ = ["TIMEOUT_S", "in_process", "in_processes"]
@@ -38,6 +38,7 @@ def in_process(
 
     Raises:
         DecodeError: the video cannot be read, or the process died or hung over it.
+        OutputError: what the job makes cannot be written.
     """
     ((_, outcome),) = in_processes(work, [(path, job)], 1, lambda _, frames: watch(frames), say, timeout_s)
     if isinstance(outcome, DecodeError):
@@ -63,6 +64,9 @@ def in_processes(
 
     Yields:
         The number of a job, and what it gave or the DecodeError that it ended with, in the order in which they end.
+
+    Raises:
+        OutputError: what a job makes cannot be written, as on a full disk.
     """
     waiting = deque(enumerate(jobs))
     children: dict[Connection, _Child] = {}
@@ -131,6 +135,8 @@ class _Child:
             watch(self.number, value)
         elif kind == "note":
             say(value)
+        elif kind == "unwritten":  # no fault of the video: the others would fail too
+            raise OutputError(value)
         else:
             self._end(DecodeError(value) if kind == "error" else value)
 

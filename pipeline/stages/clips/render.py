@@ -14,7 +14,7 @@ from pipeline.data.decoding.decode import read_header
 from pipeline.data.events import Event
 from pipeline.progress import Progress, Say
 from pipeline.stages.clips.heat import Heat, HeatMaps
-from pipeline.stages.clips.movie import ENCODER, Movie, even
+from pipeline.stages.clips.movie import ENCODER, Movie, even, resized
 from pipeline.stages.clips.process import in_process
 from pipeline.stages.clips.sound import Sound
 from pipeline.stages.clips.source import Shown, shown_frames
@@ -132,8 +132,7 @@ class _Canvas:
         image = shown.picture()
         width, height = self._size
         if image.shape[:2] != (height, width):  # a stream whose pictures change their size
-            down = np.linspace(0, image.shape[0] - 1, height).round().astype(int)
-            image = image[down][:, np.linspace(0, image.shape[1] - 1, width).round().astype(int)]
+            image = resized(image, width, height)
         if self._heat:
             image = self._heat.over(image, shown.index)
         canvas = np.zeros((self.height, self.width, 3), np.uint8)

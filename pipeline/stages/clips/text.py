@@ -32,12 +32,6 @@ def line(text: str, size: int, width: int) -> str:
     return f"{plain}…"
 
 
-def clock(seconds: float) -> str:
-    """A time as m:ss.t, rounded down, so that no minute has a second 60."""
-    minutes, tenths = divmod(int(seconds * 10 + 1e-6), 600)
-    return f"{minutes}:{tenths // 10:02d}.{tenths % 10}"
-
-
 def put(image: Image.Image, place: tuple[int, int], text: str, size: int, width: int, colour: Colour) -> None:
     """Draw a line of text with its upper left corner at `place`."""
     ImageDraw.Draw(image).text(place, line(text, size, width), fill=colour, font=font(size))

@@ -13,7 +13,7 @@ from small_videos import clicks_s, first_click_s, level, write_video
 
 from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, OutputError
 from pipeline.stages.clips.clips import make_clips
 from pipeline.stages.clips.cut import CutJob, Window, cut, in_passes
 from pipeline.stages.clips.movie import Movie
@@ -96,6 +96,26 @@ class TestFrames:
             movie.picture(frame.image[:47, :63], frame.time_s)
         movie.close(0.24)
         assert frames(path)[0].image.shape == (48, 64, 3)
+
+    def test_pictures_that_change_their_size_are_brought_to_that_of_the_clip(self, tmp_path):
+        """Transport streams of several sizes that were joined; a clip has the size of its own first frame."""
+        sizes = [(96, 64), (128, 96), (64, 48)]
+        parts = [write_video(tmp_path / "part.ts", STEADY[:10], size=size).read_bytes() for size in sizes]
+        source = tmp_path / "joined.ts"
+        source.write_bytes(b"".join(parts))
+        whole = Window(0, 30, 0.0, 99.0, 0.0, tmp_path / "a.mp4", tmp_path / "a.png")
+        (made,) = clip(source, whole)
+        assert made.frames == 30
+        found = frames(made.clip)
+        assert {frame.image.shape for frame in found} == {(64, 96, 3)}
+        brightness = [frame.image[:30].mean() for frame in found]
+        np.testing.assert_allclose(brightness, [level(number) for number in range(10)] * 3, atol=8)
+
+    def test_a_clip_that_cannot_be_written_is_named(self, tmp_path):
+        source = write_video(tmp_path / "v.mp4", STEADY[:10])
+        unwritable = Window(0, 5, 0.0, 0.2, 0.0, tmp_path / "nowhere" / "a.mp4", tmp_path / "a.png")
+        with pytest.raises(OutputError, match="nowhere/a.mp4 cannot be written: .*No such file"):
+            clip(source, unwritable)
 
     def test_a_damaged_frame_keeps_its_place(self, tmp_path):
         source = write_video(tmp_path / "v.avi", STEADY, codec="mjpeg")
@@ -227,6 +247,13 @@ def test_a_table_of_events_becomes_clips_a_table_and_a_sheet(tmp_path):
         assert len(frames(tmp_path / "out" / row["clip"])) == int(row["frames"])
     with Image.open(report.sheets[0]) as sheet:
         assert sheet.width > sheet.height > 0
+
+
+def test_what_cannot_be_written_ends_it_all_and_is_no_fault_of_the_video(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.stages.clips.clips.escape", lambda name: "no-folder/v")
+    source = write_video(tmp_path / "v.mp4", STEADY)
+    with pytest.raises(OutputError, match="no-folder/v-5-9.png cannot be written"):
+        make_clips([event("v", 5, 9)], {"v": source}, tmp_path / "out")
 
 
 class TestProcess:
