@@ -103,12 +103,15 @@ def write_tables_report(
 
 @dataclass(frozen=True)
 class _Timed(KnownVideos):
-    """Gives frame numbers in place of times where nothing tells these, and remembers the videos."""
+    """Gives frame numbers in place of times where nothing tells these, and remembers the videos; those too whose times
+    are of a frame rate."""
 
     untimed: set[str] = field(default_factory=set)
+    by_rate: set[str] = field(default_factory=set)
 
     def times(self, video_id: str, frames: int) -> np.ndarray:
         if self.same_fps or self.fps.get(video_id):
+            self.by_rate.add(video_id)
             return super().times(video_id, frames)
         self.untimed.add(video_id)
         return np.arange(frames, dtype=np.float64)
@@ -178,6 +181,7 @@ class _Reading:
             may_be_short=bool(truth and options.form.clip_frames),
             with_truth=truth is not None,
             timed=not untimed,
+            by_rate=frozenset(self.known.by_rate),
             notes=tuple(dict.fromkeys(notes)),
         )
 

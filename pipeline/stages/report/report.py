@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Say
 from pipeline.stages.report.index_page import Index, write_index
 from pipeline.stages.report.judging import pick_highest, pick_highlights
-from pipeline.stages.report.pictures import write_pictures
+from pipeline.stages.report.pictures import Patience, write_pictures
 from pipeline.stages.report.playing import find_media, write_proxy
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.video_page import write_video_page
@@ -22,13 +22,17 @@ from pipeline.stages.report.videos import Judged, judge_video, telling_frames
 
 __all__ = ["Extras", "write_report"]
 
+PICTURES_S, PICTURES_OF_VIDEO_S = 60.0, 15.0
+"""For so long is decoded for pictures in all and of one video at a time, unless pictures of all videos are wanted."""
+
 
 @dataclass(frozen=True)
 class Extras:
     """What takes longer than the pages themselves.
 
     Attributes:
-        all_pictures: pictures at the peaks of every video; else of the videos that the index shows first.
+        all_pictures: pictures at the peaks of every video, however long that takes; else of the videos that the index
+            shows first, within `PICTURES_S`.
         proxies: the folder in which copies that browsers play are kept, each made once; None makes none.
         maps: draws the relation maps of a video into a folder; None draws none.
     """
@@ -72,7 +76,8 @@ class _Report:
         self.results, self.folder, self.extras, self.progress = results, folder, extras, progress
         self.videos = sorted(results.manifest.split("test"), key=lambda entry: entry.video_id)
         self.places = {entry.video_id: number for number, entry in enumerate(self.videos)}
-        self.failed: dict[str, list[str]] = {}
+        self.failed: dict[str, dict[str, str]] = {}
+        self.patience = Patience() if extras.all_pictures else Patience(PICTURES_OF_VIDEO_S, PICTURES_S)
 
     def write(self) -> None:
         index = Index(self.results)
@@ -84,10 +89,15 @@ class _Report:
         moments = [moment for own in highlights for moment in own.all]
         if not self.extras.all_pictures or self.extras.maps:
             chosen = list(dict.fromkeys(moment.video_id for moment in moments))
+            steps = 2 * len(chosen)
             for done, video_id in enumerate(chosen):
-                self.progress(done, len(chosen), f"pictures of {video_id}")
+                # Those that the index shows come before any others, in case that time runs out.
+                self.progress(done, steps, f"pictures of {video_id}")
                 frames = [moment.frame for moment in moments if moment.video_id == video_id]
-                self._page(self.places[video_id], True, frames, maps=True)
+                self._pictures(judge_video(self.results, self.results.manifest.video(video_id)), frames)
+            for done, video_id in enumerate(chosen, start=len(chosen)):
+                self.progress(done, steps, f"more pictures of {video_id}")
+                self._page(self.places[video_id], True, maps=True)
         write_index(self.folder, index, highlights)
         self.progress(len(self.videos), len(self.videos), "done")
 
@@ -96,20 +106,30 @@ class _Report:
         lines = []
         for what, reasons in self.failed.items():
             more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-            lines.append(f"warning: no {what} of {len(reasons)} video(s): {reasons[0]}{more}")
+            first = next(iter(reasons.values()))
+            lines.append(f"warning: no {what} of {len(reasons)} video(s): {first}{more}")
         return lines
 
-    def _page(self, number: int, pictures: bool, frames: Iterable[int] = (), maps: bool = False) -> Judged:
+    def _pictures(self, judged: Judged, frames: Iterable[int]) -> None:
+        """Pictures of some frames of a video, as far as they can be made."""
+        video_id = judged.entry.video_id
+        path = self.results.video_path(video_id)
+        if path and video_id not in self.failed.get("pictures", ()):
+            known = self.results.timed and video_id not in self.results.by_rate
+            times = judged.scores[0].times_s if known else None
+            wanted, folder = list(frames), self.folder / "pictures"
+            self._try(
+                "pictures",
+                video_id,
+                lambda: write_pictures(folder, video_id, path, wanted, times, self.patience),
+            )
+
+    def _page(self, number: int, pictures: bool, maps: bool = False) -> Judged:
         entry = self.videos[number]
         path = self.results.video_path(entry.video_id)
         judged = judge_video(self.results, entry)
-        if pictures and path:
-            wanted = {*frames, *(moment.frame for moment in telling_frames(judged))}
-            self._try(
-                "pictures",
-                entry.video_id,
-                lambda: write_pictures(self.folder / "pictures", entry.video_id, path, wanted),
-            )
+        if pictures:
+            self._pictures(judged, [moment.frame for moment in telling_frames(judged)])
         if maps and self.extras.maps:
             draw, target = self.extras.maps, self.folder / "maps" / escape(entry.video_id)
             self._try("relation maps", entry.video_id, lambda: draw(entry.video_id, target))
@@ -142,8 +162,9 @@ class _Report:
         return final if final.exists() else None
 
     def _try(self, what: str, video_id: str, make: Callable[[], object]) -> None:
-        """The page is worth having without it; that it is missing is said at the end."""
+        """The page is worth having without it; that it is missing is said at the end, once of a video."""
         try:
             make()
         except (PipelineError, CacheError, OSError, ValueError) as error:
-            self.failed.setdefault(what, []).append(str(error) if video_id in str(error) else f"{video_id}: {error}")
+            told = str(error) if video_id in str(error) else f"{video_id}: {error}"
+            self.failed.setdefault(what, {})[video_id] = told

@@ -181,6 +181,8 @@ class Results:
         may_be_short: whether scores may end before their video does, as those of imported features.
         with_truth: whether the videos are annotated; without it the page shows what was found, and no metrics.
         timed: whether it is known when frames are shown; else all times are numbers of frames.
+        by_rate: ids of the videos whose times are those of a frame rate and not of the file: no frame of them is found
+            by its time.
         notes: what should be known of the scores, a sentence each.
     """
 
@@ -197,6 +199,7 @@ class Results:
     may_be_short: bool = False
     with_truth: bool = True
     timed: bool = True
+    by_rate: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     @cached_property

@@ -162,8 +162,3 @@ def test_the_nearest_window_s_map_lies_where_the_backbone_looks():
     assert second[56, 88].sum() > second[8, 40].sum() + 200
     np.testing.assert_array_equal(heat.over(image, 8), first)  # frame 8 is as near to the first
     assert (image == 50).all()
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00.0"), (0.3, "0:00.3"), (59.97, "0:59.9"), (60, "1:00.0")])
-def test_the_time_is_rounded_down(seconds, said):
-    assert clock(seconds) == said

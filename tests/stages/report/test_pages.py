@@ -12,12 +12,16 @@ from pathlib import Path
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 from made_up import bump, entry, make_results, make_run
 
+from pipeline.data.decoding import decode
 from pipeline.data.manifest import Interval
+from pipeline.stages.report import pictures, report
 from pipeline.stages.report.metrics import metric_rows
 from pipeline.stages.report.pages import safe_json
+from pipeline.stages.report.pictures import Patience, TooLong, write_pictures
 from pipeline.stages.report.playing import find_media, link, write_proxy
 from pipeline.stages.report.report import Extras, write_report
 from pipeline.stages.report.results import Results
@@ -195,6 +199,60 @@ def test_pictures_are_of_the_frames_at_the_peaks_and_made_once(tmp_path, make_vi
     page = Page(tmp_path / "report" / "videos" / "v.html")
     assert [image["src"] for image in page.find("img")] == ["../pictures/v-40.jpg"]
     assert [video["src"] for video in page.find("video")] == ["../../v.mp4"]
+
+
+def test_pictures_are_sought_by_their_times_and_else_decoded_from_the_start(tmp_path, make_video, monkeypatch):
+    video = make_video("v.mp4", frames=100)
+    passes = []
+
+    def from_the_start(path, **options):
+        passes.append(path)
+        return decode.iter_raw_frames(path, **options)
+
+    monkeypatch.setattr(pictures, "iter_raw_frames", from_the_start)
+    times_s = np.arange(100) / 10
+    write_pictures(tmp_path / "sought", "v", video, [40, 90], times_s)
+    assert passes == []
+    write_pictures(tmp_path / "other", "v", video, [40, 90], np.where(times_s > 5, times_s + 0.05, times_s))
+    write_pictures(tmp_path / "unknown", "v", video, [40, 90])
+    assert len(passes) == 2
+    for name in ("v-40.jpg", "v-90.jpg"):
+        assert len({(tmp_path / folder / name).read_bytes() for folder in ("sought", "other", "unknown")}) == 1
+
+
+def test_one_image_of_a_folder_is_read_for_one_picture(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        PIL.Image.new("RGB", (40, 20), (100 * number, 0, 0)).save(folder / f"{number}.png")
+    (folder / "1.png").write_bytes(b"no image, and none that is asked for")
+    write_pictures(tmp_path / "made", "v", folder, [2, 7])
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["v-2.jpg"]
+    assert PIL.Image.open(tmp_path / "made" / "v-2.jpg").getpixel((20, 10))[0] == pytest.approx(200, abs=5)
+
+
+def test_pictures_that_take_too_long_are_left_out_and_made_on_request(tmp_path, make_video, monkeypatch):
+    make_video("v.mp4", frames=100)
+    run = make_run(tmp_path, "gig", ("A",), {"v": bump(100, 0.9, 40, 50)})
+    results = make_results(tmp_path, ("A",), [entry("v", path="v.mp4")], [], [run])
+    said: list[str] = []
+    monkeypatch.setattr(report, "PICTURES_OF_VIDEO_S", -1.0)
+    write_report(results, tmp_path / "report", say=said.append)
+    assert len(said) == 1
+    assert "v: 1 of 1 not made, since decoding up to its pictures takes more than" in said[0]
+    assert "--all-pictures makes them" in said[0]
+    write_report(results, tmp_path / "report", Extras(all_pictures=True), say=said.append)
+    assert len(said) == 1
+    assert (tmp_path / "report" / "pictures" / "v-40.jpg").exists()
+
+
+def test_patience_is_for_a_video_and_for_all():
+    patience = Patience(all_s=-1.0)
+    with patience, pytest.raises(TooLong, match="in all"):
+        patience.check()
+    unending = Patience()
+    with unending:
+        unending.check()
 
 
 def test_a_video_that_browsers_do_not_play_gets_a_copy_with_its_times(tmp_path):
