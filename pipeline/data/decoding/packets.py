@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard
 
@@ -12,6 +13,7 @@ import av
 import av.logging
 from av.stream import Stream
 
+from pipeline.data.decoding.endings import Ending, ending
 from pipeline.data.decoding.opening import opened, reason
 from pipeline.data.decoding.pictures import ShownPackets
 
@@ -145,7 +147,11 @@ class Packets:
             return f"the file ends after {self.shown} of {self.declared()} frames"
         if self._ends_in_zeros():
             return f"the file holds nothing but zeros from byte {self._end_byte} on"
-        return None
+        return self._ending.fault
+
+    @cached_property
+    def _ending(self) -> Ending:
+        return ending(self._path, self._container.format.name)
 
     def declared(self) -> int:
         """The number of frames that the file says are shown; 0 where it says nothing. Call once all have been read.
@@ -164,7 +170,8 @@ class Packets:
         if self._ends and not any(self._is(kind) for kind in GUESSED_DURATION):
             start_s = (self._container.start_time or 0) / av.time_base
             ends_s = {index: self._seconds(index, end) - start_s for index, end in self._ends.items()}
-            missing_s = (self._container.duration or 0) / av.time_base - max(ends_s.values())
+            stated_s = self._ending.length_s or (self._container.duration or 0) / av.time_base
+            missing_s = stated_s - max(ends_s.values())
             own_s = ends_s.get(self._stream.index, 0.0)
             missing = max(0, round(missing_s * self.shown / own_s)) if own_s > 0 else 0
         if not missing and self._ends_in_zeros():
