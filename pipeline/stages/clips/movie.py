@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -35,11 +35,12 @@ class Movie:
     """One file that is being written.
 
     Args:
-        path: of the file, which ends in .mp4.
+        path: of the file.
         width, height: pixels of the pictures; an odd side gets one more column or row, for H.264 has none.
         fps: mean frame rate, for what players say of it.
         sound: (rate, channels); None without sound.
         encoder: of the pictures.
+        options: of the encoder, in place of some of `OPTIONS`.
 
     Raises:
         OutputError: the file cannot be written; from every method.
@@ -53,18 +54,19 @@ class Movie:
         fps: float,
         sound: tuple[int, int] | None = None,
         encoder: str = ENCODER,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.frames = 0
         self._ticks, self._last, self._sampled = TICKS[encoder], -1, 0
         self._path, self._size = path, (width, height)
         with self._named():
-            self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         video = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
         self._video = cast(av.VideoStream, video)
         self._video.width, self._video.height, self._video.pix_fmt = even(width), even(height), "yuv420p"
         context = self._video.codec_context
         context.time_base = Fraction(1, self._ticks)
-        context.options = OPTIONS[encoder]
+        context.options = OPTIONS[encoder] | dict(options or {})
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = 1  # 16 to 235
         self._audio: av.AudioStream | None = None

@@ -37,10 +37,11 @@ class Shown:
         """(width, height) of its picture."""
         return self._upright.size(self._frame)
 
-    def picture(self) -> np.ndarray:
-        """(height, width, 3) uint8 RGB at the video's own size, upright. Raises DecodeError."""
+    def picture(self, size: tuple[int, int] | None = None) -> np.ndarray:
+        """(height, width, 3) uint8 RGB, upright, of another (width, height) than the video's own where that is given.
+        Raises DecodeError."""
         try:
-            return np.ascontiguousarray(self._upright.image(self._frame, *self._upright.size(self._frame)))
+            return np.ascontiguousarray(self._upright.image(self._frame, *(size or self._upright.size(self._frame))))
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(
                 f"{self._path}: frame {self.index} cannot be converted to RGB: {reason(error)}", frame=self.index

@@ -35,7 +35,8 @@ VERSIONS = {
     "events": 1,
     "evaluation": 5,
     "summary": 4,
-    "report": 1,
+    "report": 2,
+    "proxies": 2,
     "ablation": 2,
 }
 

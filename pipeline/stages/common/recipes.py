@@ -85,7 +85,7 @@ class Recipes(Digests):
     @property
     def proxies_folder(self) -> Path:
         """Copies of videos that browsers play; they belong to one state of the video files."""
-        return self.folder / f"proxies-{self.files_digest}"
+        return self.folder / f"proxies-{digest(VERSIONS['proxies'], self.files_digest)}"
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
-import av
-import numpy as np
-
 from pipeline.data.decoding.damage import Damage
-from pipeline.data.decoding.decode import iter_raw_frames
+from pipeline.data.decoding.decode import read_header
 from pipeline.data.decoding.opening import opened
 from pipeline.errors import DecodeError
+from pipeline.stages.clips.movie import ENCODER, Movie
+from pipeline.stages.clips.source import Sound, shown_frames
 from pipeline.stages.common.outputs import whole_file
 
-__all__ = ["Media", "find_media", "link", "write_proxy"]
+__all__ = ["Media", "Medias", "find_media", "link", "write_proxy"]
 
 PLAYED = {
     "mp4": {"h264", "av1", "vp9"},
@@ -26,8 +27,10 @@ PLAYED = {
 """What Chromium, Firefox and Safari all play: container -> codecs, with 4:2:0 pictures of 8 bits."""
 PIXELS = ("yuv420p", "yuvj420p")
 SUFFIXES = {"mp4": (".mp4", ".m4v", ".mov"), "webm": (".webm",)}
+READERS = 8
+"""Headers that are read at a time: most of it is waiting for a disk."""
 PROXY_HEIGHT = 360
-TIME_BASE = Fraction(1, 90_000)
+SMALL = {"crf": "28"} if ENCODER == "libx264" else {"qscale": "6"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,28 @@ def find_media(path: Path | None) -> Media:
     return Media(told, False, f"browsers do not play {told}")
 
 
+class Medias:
+    """Looks at the headers of videos ahead of their use, several at a time. Use it in a `with` block.
+
+    Args:
+        paths: video id -> where the video lies; None where nothing says so.
+    """
+
+    def __init__(self, paths: Mapping[str, Path | None]) -> None:
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="header")
+        self._found = {video_id: self._pool.submit(find_media, path) for video_id, path in paths.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def of(self, video_id: str) -> Media:
+        """What a browser can do with a video."""
+        return self._found[video_id].result()
+
+
 def link(path: Path, page: Path, inside: Path) -> str:
     """The URL by which a page shows a file: relative where both are moved together, else of the file system.
 
@@ -83,32 +108,41 @@ def link(path: Path, page: Path, inside: Path) -> str:
 
 
 def write_proxy(source: Path, target: Path) -> None:
-    """Write a video once more as H.264 in MP4, at most 360 lines high, without sound; its frames keep their times.
+    """Write a video once more as H.264 and AAC in MP4, at most 360 lines high; its frames keep their times, and its
+    sound stays on their clock.
 
     One frame is held at a time. Raises DecodeError where the source cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as partial, av.open(str(partial), "w", format="mp4") as container:
-        stream, last = None, -1
-        for frame in iter_raw_frames(source, damage=Damage()):
-            image = frame.image
-            if image is None:
-                continue  # a lost frame: the one before it stays
-            if stream is None:
-                stream = container.add_stream("libx264", rate=30, options={"crf": "28", "preset": "veryfast"})
-                stream.width, stream.height = _size(image)
-                stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TIME_BASE
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(stream.width, stream.height, "yuv420p")
-            last = max(last + 1, round(frame.time_s / TIME_BASE))
-            picture.pts, picture.time_base = last, TIME_BASE
-            container.mux(stream.encode(picture))
-        if stream is None:
-            raise DecodeError(f"{source}: no frame could be decoded")
-        container.mux(stream.encode(None))
+    fps = read_header(source).fps
+    with Sound(source) as sound, whole_file(target) as partial:
+        _copy(source, partial, fps, sound)
 
 
-def _size(image: np.ndarray) -> tuple[int, int]:
+def _copy(source: Path, target: Path, fps: float, sound: Sound) -> None:
+    movie, size, last_s, step_s = None, (0, 0), 0.0, 1 / fps
+    try:
+        for shown in shown_frames(source, Damage()):
+            if shown.index <= 1:  # the second frame knows better where the first one's stamp was wrong
+                sound.origin_s = shown.origin_s or 0.0
+            if movie is None:
+                size = _size(*shown.size())
+                movie = Movie(target, *size, fps, (sound.rate, sound.channels) if sound.rate else None, options=SMALL)
+            else:
+                step_s = shown.time_s - last_s
+                movie.sound(sound.until(shown.time_s), 0.0)
+            last_s = shown.time_s
+            movie.picture(shown.picture(size), last_s)
+        if movie is not None:
+            movie.sound(sound.until(last_s + step_s), 0.0)
+            movie.close(last_s + step_s)
+    except BaseException:
+        if movie is not None:
+            movie.abandon()
+        raise
+
+
+def _size(width: int, height: int) -> tuple[int, int]:
     """Width and height of the copy, both even."""
-    height, width = image.shape[:2]
     scale = min(1.0, PROXY_HEIGHT / height)
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)

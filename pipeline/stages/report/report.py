@@ -15,7 +15,7 @@ from pipeline.progress import Progress, Say
 from pipeline.stages.report.index_page import Index, write_index
 from pipeline.stages.report.judging import pick_highest, pick_highlights
 from pipeline.stages.report.pictures import Patience, write_pictures
-from pipeline.stages.report.playing import find_media, write_proxy
+from pipeline.stages.report.playing import Medias, write_proxy
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.video_page import write_video_page
 from pipeline.stages.report.videos import Judged, judge_video, telling_frames
@@ -61,8 +61,10 @@ def write_report(
     Raises:
         PipelineError: scores, metrics or the manifest cannot be read.
     """
-    made = _Report(results, folder, extras or Extras(), progress or _nothing)
-    made.write()
+    videos = [entry.video_id for entry in results.manifest.split("test")]
+    with Medias({video_id: results.video_path(video_id) for video_id in videos}) as medias:
+        made = _Report(results, folder, extras or Extras(), progress or _nothing, medias)
+        made.write()
     for line in made.failures():
         (say or _nothing)(line)
 
@@ -72,8 +74,9 @@ def _nothing(*told: object) -> None:
 
 
 class _Report:
-    def __init__(self, results: Results, folder: Path, extras: Extras, progress: Progress) -> None:
+    def __init__(self, results: Results, folder: Path, extras: Extras, progress: Progress, medias: Medias) -> None:
         self.results, self.folder, self.extras, self.progress = results, folder, extras, progress
+        self.medias = medias
         self.videos = sorted(results.manifest.split("test"), key=lambda entry: entry.video_id)
         self.places = {entry.video_id: number for number, entry in enumerate(self.videos)}
         self.failed: dict[str, dict[str, str]] = {}
@@ -87,14 +90,14 @@ class _Report:
         pick = pick_highlights if self.results.with_truth else pick_highest
         highlights = [pick(verdicts) for verdicts in index.verdicts]
         moments = [moment for own in highlights for moment in own.all]
+        chosen = list(dict.fromkeys(moment.video_id for moment in moments))
+        steps = 2 * len(chosen)
+        for done, video_id in enumerate(chosen):
+            # Those that the index shows come before any others, in case that time runs out.
+            self.progress(done, steps, f"pictures of {video_id}")
+            frames = [moment.frame for moment in moments if moment.video_id == video_id]
+            self._pictures(judge_video(self.results, self.results.manifest.video(video_id)), frames)
         if not self.extras.all_pictures or self.extras.maps:
-            chosen = list(dict.fromkeys(moment.video_id for moment in moments))
-            steps = 2 * len(chosen)
-            for done, video_id in enumerate(chosen):
-                # Those that the index shows come before any others, in case that time runs out.
-                self.progress(done, steps, f"pictures of {video_id}")
-                frames = [moment.frame for moment in moments if moment.video_id == video_id]
-                self._pictures(judge_video(self.results, self.results.manifest.video(video_id)), frames)
             for done, video_id in enumerate(chosen, start=len(chosen)):
                 self.progress(done, steps, f"more pictures of {video_id}")
                 self._page(self.places[video_id], True, maps=True)
@@ -137,14 +140,15 @@ class _Report:
             self.videos[n].video_id if 0 <= n < len(self.videos) else None for n in (number - 1, number + 1)
         )
         proxy = self._proxy(entry.video_id, path) if path and self.results.timed else None
-        write_video_page(self.folder, self.results, judged, before, after, proxy)
+        media = self.medias.of(entry.video_id)
+        write_video_page(self.folder, self.results, judged, media, before, after, proxy)
         return judged
 
     def _proxy(self, video_id: str, path: Path) -> Path | None:
         """The copy of a video that browsers do not play, linked into the report."""
         final = self.folder / "proxies" / f"{escape(video_id)}.mp4"
         store = self.extras.proxies
-        if store and not final.exists() and path.exists() and not find_media(path).playable:
+        if store and not final.exists() and path.exists() and not self.medias.of(video_id).playable:
             kept = store / final.name
 
             def make() -> None:

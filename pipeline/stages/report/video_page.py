@@ -17,7 +17,7 @@ from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.judging import Verdict
 from pipeline.stages.report.pages import write_page
 from pipeline.stages.report.pictures import picture_path
-from pipeline.stages.report.playing import Media, find_media, link
+from pipeline.stages.report.playing import Media, link
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
 from pipeline.stages.report.videos import Judged, telling_frames
@@ -38,7 +38,13 @@ def page_name(video_id: str) -> str:
 
 
 def write_video_page(
-    folder: Path, results: Results, judged: Judged, before: str | None, after: str | None, proxy: Path | None
+    folder: Path,
+    results: Results,
+    judged: Judged,
+    media: Media,
+    before: str | None,
+    after: str | None,
+    proxy: Path | None,
 ) -> None:
     """Write the page of one video to `folder`/videos; it shows the pictures and relation maps that lie in `folder`.
 
@@ -46,12 +52,13 @@ def write_video_page(
         folder: of the whole report.
         results: what the report is about.
         judged: the video.
+        media: what a browser can do with it.
         before, after: ids of the videos before and after it.
         proxy: a copy that browsers play, in `folder`, where there is one.
     """
     entry, pages, words = judged.entry, folder / "videos", results.wording
     path = results.video_path(entry.video_id)
-    media = find_media(path) if results.timed else UNTIMED
+    media = media if results.timed else UNTIMED
     tracks = [
         {"title": run.title, "curves": curves}
         for run, curves in zip(results.runs, _tracks(results, judged), strict=True)
@@ -106,7 +113,7 @@ def _verdict(title: str, verdict: Verdict, with_truth: bool) -> tuple[str, str, 
 
 def _media(media: Media, path: Path | None, pages: Path, inside: Path, proxy: Path | None) -> dict[str, str]:
     if proxy:
-        note = "A small copy without sound stands in for the video, which browsers do not play."
+        note = "A small copy stands in for the video, which browsers do not play."
         return {"url": f"../{quote(str(proxy.relative_to(pages.parent)))}", "hint": "", "note": note, "reason": ""}
     if media.playable and path:
         url = link(path, pages, inside)

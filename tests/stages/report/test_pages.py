@@ -290,6 +290,33 @@ def test_a_video_that_browsers_do_not_play_gets_a_copy_with_its_times(tmp_path):
     assert (tmp_path / "another" / "proxies" / "v.mp4").is_file()
 
 
+def test_a_copy_keeps_the_sound_where_it_was(tmp_path):
+    """A video whose clock begins at 3 s, with a click half a second later."""
+    rate, begin = 8000, 3
+    with av.open(str(tmp_path / "v.mkv"), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = 96, 64, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * number, np.uint8), format="rgb24")
+            frame.pts = 10 * begin + number
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        samples = np.zeros((1, rate), np.int16)
+        samples[:, rate // 2 : rate // 2 + 40] = 25_000
+        heard = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        heard.sample_rate, heard.pts = rate, begin * rate
+        container.mux(sound.encode(heard))
+        container.mux(sound.encode(None))
+    write_proxy(tmp_path / "v.mkv", tmp_path / "copy.mp4")
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
+        frames = [(frame.time, frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
+    start_s, parts = frames[0][0], np.concatenate([part for _, part in frames])
+    assert start_s + np.argmax(np.abs(parts) > 0.3) / rate == pytest.approx(0.5, abs=0.03)
+    assert len(parts) / rate == pytest.approx(1.0, abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("name", "encoder", "pixels", "played"),
     [
