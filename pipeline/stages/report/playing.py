@@ -15,7 +15,8 @@ from pipeline.data.decoding.decode import read_header
 from pipeline.data.decoding.opening import opened
 from pipeline.errors import DecodeError
 from pipeline.stages.clips.movie import ENCODER, Movie
-from pipeline.stages.clips.source import Sound, shown_frames
+from pipeline.stages.clips.sound import Sound
+from pipeline.stages.clips.source import shown_frames
 from pipeline.stages.common.outputs import whole_file
 
 __all__ = ["Media", "Medias", "find_media", "link", "write_proxy"]
@@ -123,8 +124,7 @@ def _copy(source: Path, target: Path, fps: float, sound: Sound) -> None:
     movie, size, last_s, step_s = None, (0, 0), 0.0, 1 / fps
     try:
         for shown in shown_frames(source, Damage()):
-            if shown.index <= 1:  # the second frame knows better where the first one's stamp was wrong
-                sound.origin_s = shown.origin_s or 0.0
+            sound.origins.see(shown.index, shown.origin_s)
             if movie is None:
                 size = _size(*shown.size())
                 movie = Movie(target, *size, fps, (sound.rate, sound.channels) if sound.rate else None, options=SMALL)
