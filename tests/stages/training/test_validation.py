@@ -160,5 +160,10 @@ def test_only_the_evaluation_asks_for_the_ground_truth():
                 asking.add(path.relative_to(ROOT).as_posix())
     # The page shows the ground truth; gig explain draws it and gig export writes it, both only with --truth.
     evaluation = {f"pipeline/stages/evaluation/{name}.py" for name in ("evaluate", "judged")}
-    shown = {"pipeline/workflow/report.py", "pipeline/cli/explain.py", "pipeline/cli/export.py"}
+    shown = {
+        "pipeline/workflow/report.py",
+        "pipeline/stages/report/from_tables.py",
+        "pipeline/cli/explain.py",
+        "pipeline/cli/export.py",
+    }
     assert asking == evaluation | shown
