@@ -201,14 +201,19 @@ def _moments(
     if not index.results.with_truth:
         highest = [told(m, "event, score" if m.video_id in raised else "no event, at most") for m in own.highest]
         return [("Highest moments", "There are no videos.", highest)]
+    nothing = "" if any(verdict.hits or verdict.misses for verdict in verdicts) else "Nothing is annotated."
     return [
         (
             "Worst false alarms",
             "No event outside what is annotated.",
             [told(m, "nothing annotated, score") for m in own.false_alarms],
         ),
-        ("Worst misses", "Everything annotated was found.", [told(m, "missed, at most") for m in own.misses]),
-        ("Best hits", "Nothing annotated was found.", [told(m, "found, score") for m in own.hits]),
+        (
+            "Worst misses",
+            nothing or "Everything annotated was found.",
+            [told(m, "missed, at most") for m in own.misses],
+        ),
+        ("Best hits", nothing or "Nothing annotated was found.", [told(m, "found, score") for m in own.hits]),
     ]
 
 
@@ -236,7 +241,7 @@ def _run_facts(index: Index) -> list[tuple[str, str]]:
         ("Training videos", str(len(results.manifest.split("train"))) if results.digest else ""),
         ("Test videos" if results.with_truth else "Videos", f"{len(index.videos)}, {footage} in all"),
         ("Not readable", str(len(results.quarantined)) if results.quarantined else "none"),
-        ("Lost frames", f"in {index.damaged} video(s)" if index.damaged else "none"),
+        ("Lost frames", f"in {index.damaged} video{'' if index.damaged == 1 else 's'}" if index.damaged else "none"),
         ("Code", f"version {first['code_version']}" if "code_version" in first else ""),
     ]
     return [fact for fact in facts if fact[1]] + [(f"Run {run.title}", run.recipe) for run in results.runs]

@@ -76,7 +76,7 @@ def write_video_page(
         "media": _media(media, path, pages, results.inside, proxy),
         "duration": judged.duration_s,
         "tracks": tracks,
-        "axis": [words.time(judged.duration_s * part / 4) for part in range(5)],
+        "axis": [words.time(judged.duration_s * part / 4, int(judged.duration_s < 60)) for part in range(5)],
         "rules": _rules(results),
         "rows": _rows(results, judged),
         "pictures": _pictures(folder, results, judged),
@@ -164,7 +164,15 @@ def _rows(results: Results, judged: Judged) -> list[dict[str, Any]]:
             several = scores.classwise
             strongest = "" if several is None else _strongest(classes, several[event.start_frame : event.end_frame])
             place = words, event.start_s, event.end_s, event.start_frame, event.end_frame
-            rows.append(_row(*place, f"{run.title}: {said}", tone, strongest, f"{event.peak_score:.2f}"))
+            rows.append(
+                _row(
+                    *place,
+                    said if len(results.runs) == 1 else f"{run.title}: {said}",
+                    tone,
+                    strongest,
+                    f"{event.peak_score:.2f}",
+                )
+            )
     return sorted(rows, key=lambda row: (row["start_s"], row["what"] != "annotated"))
 
 

@@ -11,6 +11,7 @@ import pytest
 from made_up import bump, entry, make_results, make_run
 
 from pipeline.data.manifest import Interval
+from pipeline.stages.report.from_tables import Source, TableOptions, write_tables_report
 from pipeline.stages.report.report import write_report
 
 pytestmark = pytest.mark.slow
@@ -42,8 +43,24 @@ def report(tmp_path, make_video) -> Path:
         make_run(tmp_path, "gig", CLASSES, good),
         make_run(tmp_path, "other", CLASSES, {name: bump(100, 0.95, 0, 100) for name in names}),
     ]
-    write_report(make_results(tmp_path, CLASSES, videos, intervals, runs), tmp_path / "report")
+    quarantined = [(f"broken_{'x' * 150}", f"{HOSTILE} is no video")]
+    write_report(make_results(tmp_path, CLASSES, videos, intervals, runs, quarantined), tmp_path / "report")
     return tmp_path / "report"
+
+
+@pytest.fixture
+def found(tmp_path) -> Path:
+    """Scores of three videos of 100 frames without ground truth, and without anything that says times."""
+    heights = {"loud": 0.9, "quiet": 0.3, HOSTILE.replace("/", ""): 0.6}
+    names = ",".join(['"' + name.replace('"', '""') + '"' for name in ("video_id", "score", *CLASSES)])
+    lines = [names]
+    for name, height in heights.items():
+        for score in bump(100, height, 40, 50):
+            lines.append(",".join(['"' + name.replace('"', '""') + '"', str(score), str(score), str(score / 3)]))
+    (tmp_path / "scores.csv").write_text("\n".join(lines), encoding="utf-8")
+    source = Source(f"system {'y' * 60}", tmp_path / "scores.csv")
+    write_tables_report([source], None, tmp_path / "found", TableOptions(classes=CLASSES))
+    return tmp_path / "found"
 
 
 @pytest.fixture
@@ -157,14 +174,46 @@ def test_a_video_whose_name_is_markup_has_its_page(tab, report):
     assert tab.locator("#timeline .strip svg").count() > 1
 
 
+def test_without_ground_truth_the_table_is_of_events(tab, found):
+    visit(tab, found / "index.html")
+    assert names(tab)[0] == "loud"
+    rows = tab.locator("#rows tr")
+    assert [cell.inner_text().strip() for cell in rows.nth(0).locator("td").all()[1:]] == [
+        "__proto__",
+        "100 frames",
+        "0.90",
+        "1",
+        "10 frames",
+    ]
+    tab.select_option("#kind", "quiet")
+    assert names(tab) == ["quiet"]
+    tab.select_option("#kind", "all")
+    tab.select_option("#class", label="__proto__")
+    assert names(tab)[0] == "loud"
+    assert "quiet" not in names(tab)
+    tab.locator("#rows a").first.click()
+    tab.wait_for_selector("html[data-ready]")
+    tab.keyboard.press("n")
+    assert tab.inner_text("#read-out").startswith("frame 40 of 100 frames:")
+    assert "Nothing annotated" not in tab.locator("#timeline svg").first.get_attribute("aria-label")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_pages_fit_and_axe_finds_nothing_serious(tab, report, scheme, width):
+def test_pages_fit_and_axe_finds_nothing_serious(tab, report, found, scheme, width):
     """The second only where the environment names axe-core's axe.min.js (AXE_CORE); nothing is downloaded."""
     tab.emulate_media(color_scheme=scheme)
     tab.set_viewport_size({"width": width, "height": 800})
-    for page in ("index.html", "videos/v007.html"):
-        visit(tab, report / page)
+    pages = [
+        report / "index.html",
+        report / "videos" / "v007.html",
+        found / "index.html",
+        found / "videos" / "loud.html",
+    ]
+    for page in pages:
+        visit(tab, page)
+        if page.name == "index.html":
+            tab.locator("#together").evaluate("(box) => box.click()")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         if axe := os.environ.get("AXE_CORE"):
             protocol = tab.context.new_cdp_session(tab)  # the page's own policy would refuse the script

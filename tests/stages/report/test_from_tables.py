@@ -115,7 +115,7 @@ def test_without_ground_truth_the_page_shows_what_was_found(tmp_path, make_video
     for word in ("AUC", "Curves", "metrics", "annotated", "normal", "missed", "alarm"):
         assert word not in told.partition("The configuration")[0], word
     page = text(tmp_path / "page" / "videos" / "a.html")
-    assert "mine: 1 event" in page
+    assert " 1 event " in page
     assert "Fighting" in page
     assert "2 frames could not be decoded: 3 to 4" in page
     for word in ("normal", "annotated", "missed", "alarm"):
@@ -153,7 +153,7 @@ def test_scores_that_are_no_shares_are_shown_from_lowest_to_highest(truth, tmp_p
     assert any("The scores of logits lie from -1 to 7" in line for line in said)
     facts = page_data(tmp_path / "page" / "index.html")
     assert facts["scores"][0][1][2] == 1.0  # the highest score of `odd`
-    assert "logits: 1 of 1 found" in text(tmp_path / "page" / "videos" / "odd.html")
+    assert " 1 of 1 found" in text(tmp_path / "page" / "videos" / "odd.html")
 
 
 @pytest.mark.parametrize(

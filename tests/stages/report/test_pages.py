@@ -143,7 +143,7 @@ def test_the_index_says_what_was_run_and_what_was_left_out(pages):
     text = pages[0].text
     for said in (
         "6 test videos of mine, 4 with an annotated anomaly",
-        "1 unreadable video(s)",
+        "1 video could not be read and has no part in it",
         "<u>broken</u>",
         "one <b>warning</b>",
         "0.800",
@@ -153,6 +153,21 @@ def test_the_index_says_what_was_run_and_what_was_left_out(pages):
     ):
         assert said in text
     assert text.index("Worst misses") > text.index("Worst false alarms")
+
+
+def test_where_nothing_is_annotated_the_lists_say_so(tmp_path):
+    run = make_run(tmp_path, "gig", ("A",), {"v": bump(100, 0.6, 40, 50)})
+    write_report(make_results(tmp_path, ("A",), [entry("v")], [], [run]), tmp_path / "report")
+    text = Page(tmp_path / "report" / "index.html").text
+    assert text.count("Nothing is annotated.") == 2
+    assert "Everything annotated was found" not in text
+
+
+def test_every_headline_leads_to_its_meaning(pages):
+    links = [attributes for attributes in pages[0].find("a") if (attributes["href"] or "").startswith("#metric-")]
+    places = {attributes.get("id") for attributes in pages[0].find("tr")}
+    assert {attributes["href"][1:] for attributes in links} <= places
+    assert "area under the ROC curve of all frames; 0.5 is chance" in {attributes["title"] for attributes in links}
 
 
 def test_a_run_that_names_its_rules_is_judged_by_them(tmp_path):

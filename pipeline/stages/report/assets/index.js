@@ -125,7 +125,8 @@
     for (const video of found.slice(0, limit)) rows.append(row(video));
     by("rows").replaceChildren(rows);
     const some = Math.min(limit, found.length);
-    by("count").textContent = found.length ? `${some} of ${found.length} videos shown` + (found.length < data.videos.length ? `, ${data.videos.length} in all` : "") : "No video fits.";
+    by("count").textContent = found.length ? `${some} of ${found.length} videos shown` + (found.length < data.videos.length ? `, ${data.videos.length} in all` : "")
+      + (by("together").checked && data.runs.length > 1 ? `; the numbers are of ${data.runs[run]}` : "") : "No video fits.";
     by("more").hidden = by("everything").hidden = found.length <= limit;
     by("more").textContent = `Show ${Math.min(STEP, found.length - some)} more`;
     for (const head of document.querySelectorAll("#videos-table th[data-column]")) {
