@@ -55,7 +55,8 @@ def localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path
         scores_folder: score tables, with those of the windows.
 
     Returns:
-        hit_rate, hit_rate_chance (of cells chosen at random) and hit_rate_windows (how many were judged).
+        hit_rate, hit_rate_chance (of cells chosen at random) and hit_rate_windows (how many were judged). The rates are
+        None where no window shows an anomaly inside the crop, and where the head chooses no cells.
     """
     cells = anomaly_cells(experiment, manifest)
     chosen: list[list[int]] = []
@@ -67,7 +68,7 @@ def localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path
             if found := cells.get((entry.video_id, middle)):
                 chosen.append(positions)
                 true.append(found)
-    if chosen and not chosen[0]:  # pooled maps: nothing was chosen
+    if not chosen or not chosen[0]:  # no window shows an anomaly inside the crop, or pooled maps: nothing was chosen
         return {"hit_rate": None, "hit_rate_chance": None, "hit_rate_windows": 0}
     result = hit_rate(np.asarray(chosen), true, (experiment.preprocess.crop // 32) ** 2)
     return {"hit_rate": result.rate, "hit_rate_chance": result.chance, "hit_rate_windows": result.windows}
