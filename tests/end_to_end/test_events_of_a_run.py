@@ -57,7 +57,7 @@ def test_thresholds_rest_on_the_validation_videos_alone_scored_in_every_frame(fi
     }
     assert [len(video.general) for video in scored] == [lengths[video.video_id] for video in scored]
     assert all(choice["chosen_on"] == "validation" for choice in document["classes"].values())
-    assert "no load below" in document["notes"][0]
+    assert "a lower rate cannot be measured" in document["notes"][0]
 
 
 def test_validation_windows_lie_in_a_namespace_of_their_own(finished):
