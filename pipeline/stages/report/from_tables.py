@@ -3,7 +3,6 @@ one form in a folder that is removed when the page is written."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cache.names import escape
 from pipeline.config import Evaluation, Events, to_yaml
@@ -22,9 +19,10 @@ from pipeline.progress import Progress, Say
 from pipeline.stages.evaluation.evaluate import evaluate_tables
 from pipeline.stages.evaluation.judged_events import EventOptions
 from pipeline.stages.events.events import sources_of
-from pipeline.stages.events.videos import KnownVideos, ScoredVideo, open_scores
+from pipeline.stages.events.videos import KnownVideos, open_scores
 from pipeline.stages.report.report import Extras, write_report
 from pipeline.stages.report.results import Results, RunResults
+from pipeline.stages.report.scratch_tables import ScratchTables
 from pipeline.stages.scoring.score_form import ScoreForm
 from pipeline.stages.scoring.score_loose import quarantine_of
 from pipeline.stages.scoring.tables import read_index
@@ -193,7 +191,7 @@ class _Reading:
         classes = self.manifest.classes if self.manifest else options.classes
         scored = open_scores(source.path, classes, known, options.form)
         folder = self.scratch / str(number)
-        tables = _Tables(folder, scored.classes)
+        tables = ScratchTables(folder, scored.classes)
         for video in scored.videos:
             tables.add(video)
         notes, reach = (() if self.truth else scored.notes), tables.reach
@@ -234,51 +232,6 @@ class _Reading:
             events=EventOptions(options.events),
         )
         return folder
-
-
-class _Tables:
-    """Score tables that are being written, a video at a time, with an index as `RunResults` reads it."""
-
-    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
-        self.folder, self.classes = folder, classes
-        self.frames: dict[str, int] = {}
-        self.paths: dict[str, str] = {}
-        self._low, self._high, self._held = 0.0, 1.0, False
-        (folder / "frames").mkdir(parents=True)
-
-    def add(self, video: ScoredVideo) -> None:
-        """Write one video's scores. Raises PipelineError for one that is no finite number."""
-        held = video.classwise is not None
-        if self.frames and held != self._held:
-            raise PipelineError(f"{video.video_id}: its scores and those of other videos differ in having class scores")
-        columns = {"score": video.general}
-        if video.classwise is not None:
-            columns |= {name: video.classwise[:, number] for number, name in enumerate(self.classes)}
-        for name, values in columns.items():
-            if not np.isfinite(values).all():
-                frame = int(np.argmin(np.isfinite(values)))
-                raise PipelineError(f"{video.video_id}, {name}, frame {frame}: expected a score, got {values[frame]}")
-            self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
-        number = len(self.frames)
-        pq.write_table(pa.table({"time_s": video.times_s, **columns}), self.folder / "frames" / f"{number}.parquet")
-        self.frames[video.video_id], self._held = len(video.general), held
-        if video.source:
-            self.paths[video.video_id] = video.source
-
-    @property
-    def reach(self) -> tuple[float, float] | None:
-        """Lowest and highest score, where one is not from 0 to 1."""
-        return None if (self._low, self._high) == (0.0, 1.0) else (self._low, self._high)
-
-    def close(self) -> Path:
-        """Write the index; returns the folder."""
-        videos = {
-            video_id: {"file": f"{number}.parquet", "decoded_frames": frames}
-            for number, (video_id, frames) in enumerate(self.frames.items())
-        }
-        document = {"classes": self.classes if self._held else [], "videos": videos}
-        (self.folder / "index.json").write_text(json.dumps(document), encoding="utf-8")
-        return self.folder
 
 
 def _manifest(folder: Path, lengths: Mapping[str, int] | None) -> Manifest:
