@@ -22,7 +22,7 @@ from pipeline.stages.events.events import sources_of
 from pipeline.stages.events.videos import KnownVideos, open_scores
 from pipeline.stages.report.report import Extras, write_report
 from pipeline.stages.report.results import Results, RunResults
-from pipeline.stages.report.written_tables import WrittenTables
+from pipeline.stages.report.scratch_tables import ScratchTables
 from pipeline.stages.scoring.score_form import ScoreForm
 from pipeline.stages.scoring.score_loose import quarantine_of
 from pipeline.stages.scoring.tables import read_index
@@ -191,7 +191,7 @@ class _Reading:
         classes = self.manifest.classes if self.manifest else options.classes
         scored = open_scores(source.path, classes, known, options.form)
         folder = self.scratch / str(number)
-        tables = WrittenTables(folder, scored.classes)
+        tables = ScratchTables(folder, scored.classes)
         for video in scored.videos:
             tables.add(video)
         notes, reach = (() if self.truth else scored.notes), tables.reach

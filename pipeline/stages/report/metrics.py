@@ -103,18 +103,23 @@ def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
     """
     found = [dict(_named(document)) for document in metrics]
     keys = dict.fromkeys(key for one in found for key in one)
-    missing = Cell(reason="this run has no such metric")
     anchors = {key: f"metric-{number}" for number, key in enumerate(HEADLINES)}
     return [
         Row(
             key,
             *_words(key),
-            tuple(one.get(key, missing) for one in found),
+            tuple(one.get(key) or _missing(key, document) for one, document in zip(found, metrics, strict=True)),
             key.startswith(OF_CLASS),
             anchors.get(key, ""),
         )
         for key in keys
     ]
+
+
+def _missing(key: str, document: Mapping[str, Any]) -> Cell:
+    """The cell of a metric that a run does not have; metrics.json says why it has none of events."""
+    reason = (document.get("events") or {}).get("reason") if key.startswith("events/") else None
+    return Cell(reason=reason or "this run has no such metric")
 
 
 def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:

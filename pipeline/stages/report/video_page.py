@@ -233,6 +233,11 @@ def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, st
         ("Size", ", ".join(size) or "not known"),
         ("Length", length),
         ("Source", entry.source or "not known"),
-        ("Damage", f"{judged.lost_frames} frames could not be decoded: {damage}" if damage else "none"),
+        (
+            "Damage",
+            f"{judged.lost_frames} frame{'' if judged.lost_frames == 1 else 's'} could not be decoded: {damage}"
+            if damage
+            else "none",
+        ),
     ]
     return facts + [(f"Recipe of {run.title}", run.recipe) for run in results.runs]

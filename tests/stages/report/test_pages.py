@@ -192,6 +192,33 @@ def test_metrics_of_any_group_are_shown(tmp_path):
     assert "0.625 0.500 to 0.750" in text
 
 
+def test_why_one_run_has_no_metrics_of_events_is_said_beside_those_of_another():
+    events = {"anomaly": {"metrics": {"hit_at_least_once": {"value": 0.5, "low": 0.2, "high": 0.7}}}}
+    (row,) = metric_rows([{"events": events}, {"events": {"reason": "no times"}}])
+    assert (row.title, row.cells[0].value, row.cells[1].reason) == ("Anomalies found", 0.5, "no times")
+
+
+@pytest.mark.parametrize(
+    ("key", "title"),
+    [
+        ("figures/detection_map_0.3", "Detection mAP at overlap 0.3"),
+        ("figures/class_ap/Road/Accident", "AP of Road/Accident"),
+        ("events/anomaly/metrics/precision_0.1", "Event precision at overlap 0.1"),
+        ("events/anomaly/metrics/miss_rate_at_10_per_hour", "Miss rate at 10 false alarms per hour"),
+        ("events/class_mean/metrics/recall_0.5", "Mean over the classes: Event recall at overlap 0.5"),
+        ("events/classes/Theft/metrics/hit_at_least_once", "Theft: Anomalies found"),
+        ("figures/something_new", "Something new"),
+    ],
+)
+def test_a_metric_has_a_title_in_words(key, title):
+    group, *path = key.split("/") if "class_ap" not in key else ("figures", "class_ap", "Road/Accident")
+    leaf: dict = {"value": 0.5}
+    for name in reversed(path):
+        leaf = {name: leaf}
+    (row,) = metric_rows([{group: leaf}])
+    assert row.title == title
+
+
 def test_what_cannot_be_shown_is_said_once(hostile, tmp_path):
     said = []
     write_report(hostile, tmp_path / "report", Extras(all_pictures=True), say=said.append)

@@ -1,4 +1,4 @@
-"""Score tables of any system, written again in the form that the page reads."""
+"""Score tables of any system brought into the form of a run's, so that a video can be read again at any time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ import pyarrow.parquet as pq
 from pipeline.errors import PipelineError
 from pipeline.stages.events.videos import ScoredVideo
 
-__all__ = ["WrittenTables"]
+__all__ = ["ScratchTables"]
 
 
-class WrittenTables:
-    """Score tables that are being written, a video at a time, with an index as `RunResults` reads it."""
+class ScratchTables:
+    """Score tables that are being written, a video at a time, with an index as `RunResults` reads it.
+
+    Args:
+        folder: where they go; made here.
+        classes: the columns of class scores, where videos have any.
+
+    Attributes:
+        frames: video id -> number of frames, of the videos so far.
+        paths: video id -> where the video lies, as far as that is known.
+    """
 
     def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
         self.folder, self.classes = folder, classes
