@@ -173,8 +173,8 @@ def _all_alike(scores: Mapping[str, np.ndarray]) -> list[str]:
     if high - low > ALIKE or sum(len(table) for table in held) < 2:
         return []
     return [
-        f"every frame of every video has the score {high:.6g}: these scores tell nothing apart. A head does so that "
-        "was not trained, or on features so large or small that its training did not move"
+        f"every frame of every video has the score {high:.6g}: these scores tell nothing apart. The head may not "
+        "have been trained, or its features may be too large or too small for its training to move"
     ]
 
 
