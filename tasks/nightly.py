@@ -55,7 +55,7 @@ class ScoreNew(ReportingTask):
     @property
     def priority(self) -> int:  # type: ignore[override]  # luigi has a class attribute
         """Earlier days come first, so that a file goes to its own day when several are caught up."""
-        return -int(self.date.toordinal())
+        return datetime.date.max.toordinal() - int(self.date.toordinal())  # luigi's scheduler takes negative ones for 0
 
     def process_resources(self) -> dict[str, int]:
         """One day of a dataset at a time, whatever the number of workers."""

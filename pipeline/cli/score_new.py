@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from pathlib import Path
 
 import click
@@ -58,7 +59,8 @@ def score_new(
     from pipeline.stages.nightly.page import page_folder
 
     settings = machine_of(machine)
-    day = date.date() if date else looks.yesterday(looks.find_zone(zone))
+    yesterday = looks.today(looks.find_zone(zone), time.time()) - datetime.timedelta(days=1)
+    day = date.date() if date else yesterday
     loaded = Detector.load(detector, weights=weights, machine=settings)
     warn_of(list(loaded.document.warnings))
     with bar("score-new") as progress, counting_warnings(say) as told:

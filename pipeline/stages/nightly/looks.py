@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,7 +13,7 @@ from pipeline.data.decoding.image_folder import image_files
 from pipeline.errors import ConfigError, DecodeError
 from pipeline.stages.scoring.sources import LocalVideo, RemoteVideo, Video
 
-__all__ = ["EarlierLook", "Look", "day_of", "find_zone", "first_seen_s", "look_at", "waiting_reason", "yesterday"]
+__all__ = ["EarlierLook", "Look", "day_of", "find_zone", "first_seen_s", "look_at", "today", "waiting_reason"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +121,6 @@ def find_zone(name: str) -> ZoneInfo:
         raise ConfigError(f"time zone: expected a name such as UTC or Europe/Berlin, got {name!r}") from error
 
 
-def yesterday(zone: ZoneInfo) -> datetime.date:
-    """The day before today in a time zone."""
-    return datetime.datetime.fromtimestamp(time.time(), zone).date() - datetime.timedelta(days=1)
+def today(zone: ZoneInfo, now_s: float) -> datetime.date:
+    """The day that it is in a time zone."""
+    return datetime.datetime.fromtimestamp(now_s, zone).date()

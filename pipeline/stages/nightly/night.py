@@ -26,7 +26,7 @@ from pipeline.stages.nightly.collecting import Collected, collect
 from pipeline.stages.nightly.dataset import File
 from pipeline.stages.nightly.days import Day, complete_dates, read_day, write_day
 from pipeline.stages.nightly.ledger import Ledger
-from pipeline.stages.nightly.looks import find_zone
+from pipeline.stages.nightly.looks import find_zone, today
 from pipeline.stages.nightly.page import write_day_page, write_pages_around
 from pipeline.stages.nightly.sorting import (
     CHANGED,
@@ -91,6 +91,8 @@ def score_new(detector: Detector, night: Night, progress: Progress = silent, say
         say(f"{night.date} is complete since {done.finished}; what came after belongs to a later day")
         return done
     _check(night)
+    if night.date == today(find_zone(night.zone), night.now_s()):
+        say(f"{night.date} is not over: what comes after this run belongs to a later day")
     with locked(night.folder / "nightly", say, f"a day of {night.folder}"):
         done = read_day(night.folder, night.date)  # the process that this one waited for has made it
         return done if done is not None else _Run(detector, night, progress, say).run()
@@ -123,7 +125,8 @@ def check_day(day: Day, folder: Path, most: int) -> None:
 
 def _check(night: Night) -> None:
     """Raise PipelineError for an inbox that is not there, or a dataset that would lie in it."""
-    find_zone(night.zone)
+    if night.date > today(find_zone(night.zone), night.now_s()):
+        raise PipelineError(f"{night.date}: expected today or a day before, got one in the future ({night.zone})")
     if night.settle_s < 0:
         raise PipelineError(f"settle-s: expected 0 or more seconds, got {night.settle_s:g}")
     for text in night.inbox:

@@ -195,7 +195,7 @@ def test_a_file_that_is_being_written_is_left_and_named(nights):
     assert sorted(left.video_id for left in day.left) == ["a.mp4", "later.mp4"]
     assert "changed 10 s ago, less than 60 s" in min(day.left, key=lambda left: left.video_id).reason
     assert (day.scored, day.problems) == (0, [])
-    nights.now_s += 60
+    nights.now_s += DAY_S
     assert nights.run(date=day.date + datetime.timedelta(days=1)).scored == 2
 
 
@@ -213,7 +213,8 @@ def test_a_file_that_changes_while_it_is_scored_is_left(nights, monkeypatch):
     assert "it changed while it was read" in day.left[0].reason
     assert nights.names() == {iso(0): []}
     monkeypatch.setattr(nightly, "score_sources", nights.score)
-    assert nights.run(30).scored == 1
+    nights.now_s += DAY_S
+    assert nights.run(nights.today).scored == 1
 
 
 def test_a_time_in_the_future_counts_from_when_the_file_was_first_seen(nights):
@@ -336,6 +337,8 @@ def test_a_dataset_is_of_one_detector_and_lies_outside_the_inbox(nights):
         nights.run(1, folder=nights.inbox / "out")
     with pytest.raises(PipelineError, match="the inbox is not there; the day stays open"):
         nights.run(1, inbox=(str(nights.folder / "none"),))
+    with pytest.raises(PipelineError, match="expected today or a day before"):
+        nights.run(nights.today + 1)
     with pytest.raises(PipelineError, match="expected a name such as UTC"):
         nights.run(1, zone="Middle/Earth")
 
@@ -402,15 +405,15 @@ def test_objects_of_a_storage_are_recognised_by_version_and_then_by_content(nigh
         return replace(nights.score(scorer, here, folder, known=known, **more), known=found)
 
     monkeypatch.setattr(nightly, "score_sources", score)
-    nights.now_s = storage.info("/night/cam/a.mp4")["created"].timestamp() + 3600
-    today = datetime.datetime.fromtimestamp(nights.now_s, datetime.UTC).date()
+    now_s = storage.info("/night/cam/a.mp4")["created"].timestamp() + 3600
+    today = datetime.datetime.fromtimestamp(now_s, datetime.UTC).date()
+    nights.now_s = now_s + 4 * DAY_S
     found: dict[str, str] = {}
     try:
         days = [today + datetime.timedelta(days=number) for number in range(4)]
         assert nights.run(date=days[0], inbox=("memory://night",)).scored == 1
         assert (nights.run(date=days[1], inbox=("memory://night",)).unchanged, fetched) == (1, ["cam/a.mp4"])
         storage.mv("/night/cam/a.mp4", "/night/cam/b.mp4")
-        nights.now_s += 3600
         day = nights.run(date=days[2], inbox=("memory://night",))
         assert (day.scored, day.moved, fetched) == (0, 1, ["cam/a.mp4", "cam/b.mp4"])
         assert nights.run(date=days[3], inbox=("memory://night",)).unchanged == 1
