@@ -399,7 +399,7 @@ def test_the_backbone_is_part_of_the_features(nano):
 def test_machine_settings_bind(nano, tmp_path):
     nano["machine"] = {
         "device": "cpu",
-        "threads": 1,
+        "threads": 3,
         "batch_clips": 3,
         "decode_workers": 5,
         "decode_timeout_s": 7.0,
@@ -409,7 +409,7 @@ def test_machine_settings_bind(nano, tmp_path):
     threads = torch.get_num_threads()
     try:
         extractor = Extractor(experiment)
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
     assert extractor.engine.batch_clips == 3

@@ -109,7 +109,10 @@ def team(device: str) -> Iterator[Team]:
 
 def tell(kind: str, *content: object) -> None:
     """Send progress or an error to the process that called `launch`, as a line of JSON."""
-    print(f"{MARK}{json.dumps([kind, *content])}", flush=True)
+    # One write per line: `print` writes the end of the line by itself where output is not buffered (PYTHONUNBUFFERED),
+    # and what another process says could come between.
+    sys.stdout.write(f"{MARK}{json.dumps([kind, *content])}\n")
+    sys.stdout.flush()
 
 
 def launch(processes: int, module: str, request: Path, progress: Progress | None = None) -> None:
