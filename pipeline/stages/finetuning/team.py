@@ -153,11 +153,11 @@ def launch(processes: int, module: str, request: Path, progress: Progress | None
         assert child.stdout is not None, "it is a pipe"
         try:
             for line in child.stdout:
-                _, mark, said = line.partition(MARK)
-                if not mark:
+                try:
+                    kind, *content = json.loads(line.partition(MARK)[2])
+                except ValueError:  # not of `tell`, or a long line of it in the middle of which another process wrote
                     tail.append(line)
                     continue
-                kind, *content = json.loads(said)
                 if kind == "error":
                     errors.append(content[0])
                 elif progress:
