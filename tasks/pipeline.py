@@ -138,7 +138,7 @@ class EvaluateAll(StepTask):
         from pipeline.stages.evaluation.summary import summary_table
 
         super().run()
-        print(summary_table(self.step.output()))
+        print(summary_table(self.step.output(), self.step.recipes.experiment.expected))
         page = workflow.HtmlReport(self.recipes).make(Listener(self.report, self.say))
         print(f"page: {page / 'index.html'}")
         self.recipes.quarantine.check(self.experiment.machine.max_quarantined)

@@ -200,6 +200,30 @@ class Machine(Section):
     processes: int = Field(
         default=1, ge=1, description="Processes of a fine-tuning, each with its own GPU, or sharing the CPU."
     )
+    engine: Literal["local", "dask"] = Field(
+        default="local",
+        description="Who does the work on single videos: this machine, or a dask.distributed cluster "
+        "(docs/cluster.md); needs gig-vad[cluster].",
+    )
+    scheduler: str | None = Field(
+        default=None,
+        pattern=r"^(tcp|tls|ws|wss|ucx)://.+$",
+        description="Address of the dask scheduler, such as tcp://head:8786; null with engine: dask starts a cluster "
+        "on this machine for as long as a step takes.",
+    )
+    cluster_wait_s: float = Field(
+        default=60.0, gt=0, description="Seconds without any usable dask worker after which a step ends with an error."
+    )
+    cluster_resource: str = Field(
+        default="video",
+        min_length=1,
+        description="Resource of dask workers, one for each video that a worker has at once; others get no work.",
+    )
+    cluster_workers: int = Field(
+        default=0,
+        ge=0,
+        description="Workers of a dask cluster that is started on this machine; 0: one per GPU, or one on the CPU.",
+    )
 
 
 class Paths(Section):
