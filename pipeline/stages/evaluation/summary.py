@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from pipeline.config import Experiment, to_yaml
 from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.evaluation.text import HIT_RATE, WIDTH, aligned, said
 
 __all__ = ["Summary", "read_summary", "summary_table", "write_summary"]
@@ -103,7 +104,7 @@ def summary_table(folder: Path) -> str:
         lines += ["", *rates, *said(HIT_RATE)]
     if left_out := summary["quarantined"]:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
-    return "\n".join([*lines, "", f"results: {folder}"])
+    return "\n".join([*lines, "", f"results: {place_of(folder)}"])
 
 
 LEGEND = (

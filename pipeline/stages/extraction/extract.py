@@ -119,7 +119,7 @@ class _SplitWork:
         paths = {video.video_id: video.path for video in todo}
         with (
             experiment_workers(self._experiment, decoder) as workers,
-            Claims(self._experiment.paths.output, self._namespace) as claims,
+            Claims(self._experiment.paths.folder, self._namespace) as claims,
         ):
             workers.start(len(todo))
             extractor = Extractor(self._experiment, say=self._say)
