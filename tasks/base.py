@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +22,12 @@ from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.decoding.following import end_with_parent
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report, Step
 
-__all__ = ["ExperimentTask", "StagedTask", "StepTask", "gpu_resources", "recipes_for"]
+__all__ = ["ExperimentTask", "OutputTarget", "StagedTask", "StepTask", "gpu_resources", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -68,6 +70,24 @@ def recipes_for(config: str) -> Recipes:
     """The recipes of a configuration file, read once per process: all tasks of one command see the same listing."""
     logger.info("configuration %s", config)
     return Recipes(load_experiment(config))
+
+
+class OutputTarget(luigi.Target):
+    """An output on this machine or at a URL.
+
+    Args:
+        folder: its path on this machine.
+        complete: whether it is there.
+    """
+
+    def __init__(self, folder: Path, complete: Callable[[], bool]) -> None:
+        self.path, self._complete = place_of(folder), complete
+
+    def exists(self) -> bool:
+        return self._complete()
+
+    def __str__(self) -> str:
+        return self.path
 
 
 class ExperimentTask(luigi.Task):
@@ -172,8 +192,8 @@ class StepTask(ExperimentTask):
     def requires(self) -> list[luigi.Task]:
         return [self._task(need) for need in self.step.needs()]
 
-    def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(self.step.output()))
+    def output(self) -> luigi.Target:
+        return OutputTarget(self.step.output(), self.step.complete)
 
     def complete(self) -> bool:
         return self.step.complete()

@@ -17,7 +17,7 @@ from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
 from pipeline.progress import Progress, Say
 
-__all__ = ["build_manifest", "check_data_set", "check_validation", "load_manifest", "synthetic_spec"]
+__all__ = ["build_manifest", "check_data_set", "check_validation", "journal_of", "load_manifest", "synthetic_spec"]
 
 
 def synthetic_spec(dataset: GeneratedDataset) -> synthetic.SyntheticSpec:
@@ -51,7 +51,7 @@ def build_manifest(
         synthetic.generate(synthetic_spec(experiment.dataset), folder, _counted(progress, "rendering"))
         manifest = _checked(experiment, _rendered(experiment.dataset, folder), None, progress, say, test_only)
     else:
-        manifest = _checked(experiment, experiment.dataset, _journal(folder.parent), progress, say, test_only)
+        manifest = _checked(experiment, experiment.dataset, journal_of(folder.parent), progress, say, test_only)
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
@@ -80,7 +80,7 @@ def check_data_set(
     if isinstance(dataset, GeneratedDataset):
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    return _checked(experiment, dataset, _journal(folder), progress, say)
+    return _checked(experiment, dataset, journal_of(folder), progress, say)
 
 
 def check_validation(experiment: Experiment, videos: Sequence[VideoEntry]) -> None:
@@ -123,7 +123,7 @@ def _rendered(dataset: GeneratedDataset, folder: Path) -> CsvDataset:
     )
 
 
-def _journal(folder: Path) -> Path:
+def journal_of(folder: Path) -> Path:
     """Where headers are kept: outside of any manifest, so that no video is read again for a corrected annotation."""
     return folder / "headers.jsonl"
 

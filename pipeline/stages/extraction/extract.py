@@ -124,7 +124,7 @@ class _SplitWork:
         paths = {video.video_id: video.path for video in todo}
         with (
             self._engine(todo, status, decoder) as extract,
-            Claims(self._experiment.paths.output, self._namespace) as claims,
+            Claims(self._experiment.paths.folder, self._namespace) as claims,
         ):
             todo = longest_first(todo) if self._dask else todo
             while todo:
