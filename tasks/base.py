@@ -27,7 +27,15 @@ from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report, Step
 
-__all__ = ["ExperimentTask", "OutputTarget", "StagedTask", "StepTask", "gpu_resources", "recipes_for"]
+__all__ = [
+    "ExperimentTask",
+    "OutputTarget",
+    "ReportingTask",
+    "StagedTask",
+    "StepTask",
+    "gpu_resources",
+    "recipes_for",
+]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -90,21 +98,8 @@ class OutputTarget(luigi.Target):
         return self.path
 
 
-class ExperimentTask(luigi.Task):
-    """A task of the experiment in a configuration file."""
-
-    config = luigi.Parameter(
-        default="configs/fixture.yaml",
-        description="The experiment: a YAML file, see configs/ (default: configs/fixture.yaml).",
-    )
-
-    @property
-    def recipes(self) -> Recipes:
-        return recipes_for(self.config)
-
-    @property
-    def experiment(self) -> Experiment:
-        return self.recipes.experiment
+class ReportingTask(luigi.Task):
+    """A task that shows its progress and its messages in the scheduler and the log."""
 
     @property
     def unit(self) -> str:
@@ -150,8 +145,25 @@ class ExperimentTask(luigi.Task):
         self.set_status_message(message)  # type: ignore[misc]  # luigi declares None and sets a function before it runs
 
 
-@ExperimentTask.event_handler(luigi.Event.START)
-def _follow(task: ExperimentTask) -> None:
+class ExperimentTask(ReportingTask):
+    """A task of the experiment in a configuration file."""
+
+    config = luigi.Parameter(
+        default="configs/fixture.yaml",
+        description="The experiment: a YAML file, see configs/ (default: configs/fixture.yaml).",
+    )
+
+    @property
+    def recipes(self) -> Recipes:
+        return recipes_for(self.config)
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.recipes.experiment
+
+
+@ReportingTask.event_handler(luigi.Event.START)
+def _follow(task: ReportingTask) -> None:
     """Make a process that luigi forked for a task (`--workers`) end with luigi, so that it keeps no locks."""
     if multiprocessing.parent_process() is not None:
         end_with_parent()

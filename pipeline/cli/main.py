@@ -29,6 +29,7 @@ from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
+from pipeline.cli.score_new import score_new
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
@@ -79,6 +80,7 @@ main.add_command(plan)
 main.add_command(render)
 main.add_command(report)
 main.add_command(score)
+main.add_command(score_new)
 
 
 @main.group()
