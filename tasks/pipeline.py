@@ -139,7 +139,7 @@ class EvaluateAll(StepTask):
         from pipeline.stages.evaluation.summary import summary_table
 
         super().run()
-        print(summary_table(self.step.fetch(self.say)))
+        print(summary_table(self.step.fetch(self.say), self.step.recipes.experiment.expected))
         page = workflow.HtmlReport(self.recipes).make(Listener(self.report, self.say))
         print(f"page: {place_of(page / 'index.html')}")
         self.recipes.quarantine.check(self.experiment.machine.max_quarantined)

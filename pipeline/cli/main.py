@@ -44,7 +44,7 @@ from pipeline.cli.shared import (
 )
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
-from pipeline.config.doubts import training_warnings
+from pipeline.config.doubts import expected_warnings, training_warnings
 from pipeline.errors import PipelineError
 from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.quarantine import Quarantine
@@ -102,7 +102,7 @@ def check(recipes: Recipes, no_data: bool) -> None:
     Settings that are allowed but probably not intended are warnings.
     """
     experiment = recipes.experiment
-    for warning in training_warnings(experiment):
+    for warning in training_warnings(experiment) + expected_warnings(experiment):
         say(f"warning: {warning}")
     found = [] if no_data else check_files(recipes)
     runs, place = ", ".join(experiment.runs), place_of(recipes.folder)

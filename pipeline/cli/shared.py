@@ -223,6 +223,7 @@ def check_files(recipes: Recipes) -> list[str]:
     Raises:
         PipelineError: with every problem.
     """
+    from pipeline.data.expected_counts import compared_counts, unexpected_counts
     from pipeline.stages.common.manifest import check_data_set, journal_of
 
     experiment = recipes.experiment
@@ -241,6 +242,8 @@ def check_files(recipes: Recipes) -> list[str]:
         if manifest:
             splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
             found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
+            if not unexpected_counts(experiment.expected, manifest):  # else it was a warning
+                found += filter(None, [compared_counts(experiment.expected, manifest)])
     except (PipelineError, OSError) as error:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):

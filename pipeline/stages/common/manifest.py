@@ -11,6 +11,7 @@ from pipeline.config import CsvDataset, Experiment, GeneratedDataset, SyntheticC
 from pipeline.data.checks import check_selections
 from pipeline.data.datasets import Dataset, build
 from pipeline.data.decoding.pool import DecodeWorkers
+from pipeline.data.expected_counts import compared_counts, unexpected_counts
 from pipeline.data.manifest import Manifest, VideoEntry, load, save
 from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
@@ -110,6 +111,8 @@ def _checked(
     if say:
         for warning in manifest.origin.warnings:
             say(f"warning: {warning}")
+        if unexpected_counts(experiment.expected, manifest):
+            say(f"warning: {compared_counts(experiment.expected, manifest)}")
     return manifest
 
 
