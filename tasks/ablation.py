@@ -12,7 +12,7 @@ from pipeline.ablation.ablate import ablation_folder
 from pipeline.config.ablation import Plan, load_ablation
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report
-from tasks.base import ExperimentTask, gpu_resources
+from tasks.base import ExperimentTask
 
 __all__ = ["Ablate"]
 
@@ -37,9 +37,6 @@ class Ablate(ExperimentTask):
     @property
     def recipes(self) -> Recipes:
         return Recipes(plan_for(self.config).settings[0].experiment)
-
-    def process_resources(self) -> dict[str, int]:
-        return gpu_resources(self.experiment.machine.device)
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(ablation_folder(plan_for(self.config))))

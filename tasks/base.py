@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +25,7 @@ from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report, Step
 
-__all__ = ["ExperimentTask", "StagedTask", "StepTask", "gpu_resources", "recipes_for"]
+__all__ = ["ExperimentTask", "StagedTask", "StepTask", "recipes_for"]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -138,18 +138,6 @@ def _follow(task: ExperimentTask) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
 
 
-@cache
-def gpu_resources(device: str) -> dict[str, int]:
-    """The resources in luigi's scheduler that a task on `machine.device` needs: `gpu` only if it will use a GPU."""
-    if device == "cpu":
-        return {}
-    if device == "auto":
-        from pipeline.stages.common.device import pick_device
-
-        return {"gpu": 1} if pick_device(device).type == "cuda" else {}
-    return {"gpu": 1}
-
-
 class StepTask(ExperimentTask):
     """A task that makes one step of `pipeline.workflow`."""
 
@@ -165,9 +153,6 @@ class StepTask(ExperimentTask):
     @property
     def title(self) -> str:
         return self.step.title
-
-    def process_resources(self) -> dict[str, int]:
-        return gpu_resources(self.experiment.machine.device) if self.step.uses_device else {}
 
     def requires(self) -> list[luigi.Task]:
         return [self._task(need) for need in self.step.needs()]

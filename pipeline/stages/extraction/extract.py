@@ -10,6 +10,7 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
@@ -115,14 +116,15 @@ class _SplitWork:
 
     def extract(self, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> None:
         """Extract videos until each is settled, by this process or by another one that is at work on it."""
-        status.note("loading the backbone")
         paths = {video.video_id: video.path for video in todo}
         with (
+            use_device(self._experiment.machine.device, self._say) as device,
             experiment_workers(self._experiment, decoder) as workers,
             Claims(self._experiment.paths.output, self._namespace) as claims,
         ):
+            status.note("loading the backbone")
             workers.start(len(todo))
-            extractor = Extractor(self._experiment, say=self._say)
+            extractor = Extractor(self._experiment, say=self._say, device=device)
             while todo:
                 elsewhere: list[VideoEntry] = []
                 claimed = self._claimed(todo, claims, status, elsewhere)
@@ -135,6 +137,7 @@ class _SplitWork:
                 todo = elsewhere
                 if todo:  # the other process finishes the video, or is killed: then it is this process's turn
                     claims.wait(todo[0].video_id, self._say)
+            del extractor  # so that its memory is given back with the GPU
         status.note("extracted")
 
     def report(self, videos: Sequence[VideoEntry]) -> ExtractReport:
