@@ -63,7 +63,7 @@ def look_at(video: Video) -> Look:
 def _look_at_images(folder: Path) -> Look:
     digest, size, modified_s, changed_s = hashlib.sha256(), 0, 0.0, folder.stat().st_ctime
     for image in image_files(folder):
-        found = image.stat()
+        found = os.stat(str(image))  # a folder of this machine
         digest.update(os.fsencode(image.name) + b"\0" + file_version(found).encode())
         size += found.st_size
         modified_s = max(modified_s, found.st_mtime)
