@@ -23,7 +23,7 @@ from places import ROOT
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, OutputError, PipelineError, QuarantineExceeded
 from pipeline.metrics.hysteresis import EventRule
-from pipeline.stages.nightly import night as nightly
+from pipeline.stages.nightly import running as nightly
 from pipeline.stages.nightly.days import complete_dates, day_path, read_day
 from pipeline.stages.nightly.ledger import Ledger
 from pipeline.stages.nightly.night import Night, check_day, score_new
