@@ -29,6 +29,7 @@ from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
+from pipeline.cli.selfcheck import selfcheck
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
@@ -78,6 +79,7 @@ main.add_command(plan)
 main.add_command(render)
 main.add_command(report)
 main.add_command(score)
+main.add_command(selfcheck)
 
 
 @main.group()
