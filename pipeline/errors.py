@@ -1,6 +1,7 @@
 """Errors of the pipeline. Each is also a builtin error that a caller would expect to catch."""
 
 __all__ = [
+    "ClusterError",
     "ConfigError",
     "DecodeError",
     "DecoderKilled",
@@ -23,6 +24,10 @@ class PipelineError(Exception):
 
 class ConfigError(PipelineError, ValueError):
     """A configuration file that cannot be read or has an unknown key or a value out of range."""
+
+
+class ClusterError(PipelineError, ConnectionError):
+    """A cluster that cannot be reached, is lost, or has no worker that can do the work."""
 
 
 class ManifestError(PipelineError, ValueError):

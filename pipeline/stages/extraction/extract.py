@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cache import FeatureStore
 from pipeline.config import Experiment
@@ -16,9 +17,13 @@ from pipeline.stages.common.progress import VideoProgress
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.extraction.claims import Claims
 from pipeline.stages.extraction.loop import Extractor, Outcome
+from pipeline.stages.extraction.on_cluster import cluster_extraction, longest_first
 from pipeline.stages.extraction.sources import ExtractReport, experiment_workers, find_imported, is_current
 
 __all__ = ["extract_split"]
+
+Extract = Callable[[Iterable[tuple[str, AnyPath]]], Iterator[Outcome]]
+"""Extracts (id, path) of videos and yields their outcomes."""
 
 
 def extract_split(
@@ -118,17 +123,13 @@ class _SplitWork:
         status.note("loading the backbone")
         paths = {video.video_id: video.path for video in todo}
         with (
-            experiment_workers(self._experiment, decoder) as workers,
-            Claims(self._experiment.paths.output, self._namespace) as claims,
+            self._engine(todo, status, decoder) as extract,
+            Claims(self._experiment.paths.folder, self._namespace) as claims,
         ):
-            workers.start(len(todo))
-            extractor = Extractor(self._experiment, say=self._say)
+            todo = longest_first(todo) if self._dask else todo
             while todo:
                 elsewhere: list[VideoEntry] = []
-                claimed = self._claimed(todo, claims, status, elsewhere)
-                for outcome in extractor.extract(
-                    claimed, self._split, self._store, self._namespace, workers, self._say, status.watch
-                ):
+                for outcome in extract(self._claimed(todo, claims, status, elsewhere)):
                     status.settled(outcome.video_id)
                     self._take(outcome, paths[outcome.video_id])
                     claims.release(outcome.video_id)
@@ -136,6 +137,26 @@ class _SplitWork:
                 if todo:  # the other process finishes the video, or is killed: then it is this process's turn
                     claims.wait(todo[0].video_id, self._say)
         status.note("extracted")
+
+    @property
+    def _dask(self) -> bool:
+        return self._experiment.machine.engine == "dask"
+
+    @contextmanager
+    def _engine(self, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> Iterator[Extract]:
+        """What extracts during the block: this process, or the workers of a cluster."""
+        if self._dask:
+            with cluster_extraction(
+                self._experiment, self._manifest, self._split, todo, self._namespace, decoder, self._say, status.watch
+            ) as extract:
+                yield extract
+            return
+        with experiment_workers(self._experiment, decoder) as workers:
+            workers.start(len(todo))
+            extractor = Extractor(self._experiment, say=self._say)
+            yield lambda claimed: extractor.extract(
+                claimed, self._split, self._store, self._namespace, workers, self._say, status.watch
+            )
 
     def report(self, videos: Sequence[VideoEntry]) -> ExtractReport:
         """What was done, in the order of the videos."""

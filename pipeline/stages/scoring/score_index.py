@@ -18,7 +18,7 @@ from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.sources import Video
 
-__all__ = ["ScoreIndex"]
+__all__ = ["ScoreIndex", "check_same"]
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -52,7 +52,7 @@ class ScoreIndex:
             raise OutputError(
                 f"{path}: not an index of `gig score` ({error!r}); remove the folder or give another --out"
             ) from error
-        _check_same(path, held, made_with)
+        check_same(path, held, made_with)
         return cls(
             folder,
             made_with,
@@ -87,7 +87,7 @@ class ScoreIndex:
             raise OutputError(
                 f"{path} is the score table of {source['path']}, not of {video.place}; give another --out"
             )
-        _check_same(path, facts["made_with"], self.made_with)
+        check_same(path, facts["made_with"], self.made_with)
         return same and self._whole(video_id)
 
     def holds(self, video_id: str, content: str) -> bool:
@@ -121,7 +121,7 @@ def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
     return (folder / "frames" / entry["file"]).exists()
 
 
-def _check_same(path: Path, held: Sections, wanted: Sections) -> None:
+def check_same(path: Path, held: Sections, wanted: Sections) -> None:
     """Raise OutputError, naming every setting that differs, unless both are the same."""
     before, now = _flat(held), _flat(wanted)
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]

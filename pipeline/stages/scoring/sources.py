@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,13 @@ from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, PipelineError
 from pipeline.stages.common.outputs import check_space
 
-__all__ = ["LocalVideo", "RemoteVideo", "Video", "remote_videos"]
+__all__ = ["LocalVideo", "RemoteVideo", "Video", "public_url", "remote_videos"]
 
 WEB = ("http://", "https://")
 VERSIONS = ("ETag", "etag", "md5Hash", "version_id", "LastModified", "last_modified", "updated", "mtime", "created")
 """By what storages say that an object has changed; the first that is there counts."""
+TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
+"""The same, when."""
 
 
 class Video(Protocol):
@@ -95,12 +98,14 @@ class RemoteVideo:
         url: by which it is read; it can hold a password or a signature, so messages and files have `place`.
         bytes: its size, where the storage says it.
         version: changes with the content; None where the storage says nothing.
+        modified_s: when it was last changed, seconds since 1970; None where the storage says nothing.
     """
 
     name: str
     url: str
     bytes: int | None
     version: str | None
+    modified_s: float | None = None
 
     @property
     def given(self) -> str:
@@ -108,7 +113,7 @@ class RemoteVideo:
 
     @property
     def place(self) -> str:
-        return _public(self.url)
+        return public_url(self.url)
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
         known = self.version is not None and source.get("version") == self.version
@@ -147,7 +152,7 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
     """
     if "://" not in url or "::" in url:
         raise PipelineError(f"{url.split('?')[0]}: expected a URL such as s3://bucket/folder, and no chain of several")
-    place = _public(url)
+    place = public_url(url)
     with _reaching(place):
         file_system, root = _file_system(url)
         if _is_web(url) or not file_system.isdir(root):
@@ -167,7 +172,22 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
 def _video(name: str, url: str, info: Mapping[str, Any]) -> RemoteVideo:
     size = info.get("size")
     marks = [str(info[key]) for key in VERSIONS if info.get(key)]
-    return RemoteVideo(name, url, size, f"{marks[0]} {size}" if marks else None)
+    times = [time_s for key in TIMES if (time_s := _seconds(info.get(key))) is not None]
+    return RemoteVideo(name, url, size, f"{marks[0]} {size}" if marks else None, times[0] if times else None)
+
+
+def _seconds(value: object) -> float | None:
+    """Seconds since 1970 of a time as storages say it; None where it is none."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime.datetime):
+        return None
+    return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -177,7 +197,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     return file_system, str(path)
 
 
-def _public(url: str) -> str:
+def public_url(url: str) -> str:
     """A URL without user, password and, on the web, its query, which can be a signature."""
     scheme, rest = url.split("://", 1)
     host, slash, path = rest.partition("/")
