@@ -16,7 +16,7 @@ from cache.errors import CacheError
 from pipeline.cluster import Connection, LocalWorkers, connected
 from pipeline.config import Experiment, digest, parse_experiment
 from pipeline.config.features import url_scheme
-from pipeline.errors import PipelineError
+from pipeline.errors import StorageError
 from pipeline.progress import Say
 from pipeline.remote import path_of
 from pipeline.stages.common.digests import VERSIONS, weights_identity
@@ -76,7 +76,7 @@ def portable(experiment: Experiment) -> Experiment:
     if backbone.precision == "auto":
         changes["precision"] = choose_precision(backbone.precision, pick_device(experiment.machine.device))
     root = getattr(dataset, "root", None)
-    absolute = {"root": root.absolute()} if isinstance(root, Path) else {}
+    absolute = {"root": Path(root).absolute()} if root and not url_scheme(root) else {}
     cache = paths.cache if url_scheme(paths.cache) else str(Path(paths.cache).absolute())
     return experiment.model_copy(
         update={
@@ -142,8 +142,8 @@ class Reach:
                     return f"{path} has {path.stat().st_size} bytes in place of {size}"
                 if not path.exists():
                     return f"{path} is not there"
-            except (OSError, PipelineError) as error:
-                return f"{path}: {error}"
+            except (StorageError, OSError) as error:
+                return str(error) if isinstance(error, StorageError) else f"{path}: {error}"
         return REACHED
 
 

@@ -21,6 +21,7 @@ from pipeline.cluster import Surroundings
 from pipeline.config import Experiment
 from pipeline.remote import AnyPath, path_of
 from pipeline.stages.common.cluster import Reach, agreed, torch_threads, unpacked
+from pipeline.stages.common.manifest import reached
 from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import experiment_workers
 
@@ -149,7 +150,7 @@ class ExtractionPlace:
             if video is None:
                 raise _Closed
             in_progress.add(video[0])
-            yield video[0], path_of(video[1])
+            yield video[0], reached(path_of(video[1]), self._experiment)
 
     def _end(self, outcome: Outcome) -> None:
         said, self._said = tuple(self._said), []
