@@ -29,6 +29,7 @@ from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
+from pipeline.cli.score_new import score_new
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
@@ -46,6 +47,7 @@ from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.config.doubts import expected_warnings, training_warnings
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Evaluate, ExtractFeatures, FineTune, model
@@ -78,6 +80,7 @@ main.add_command(plan)
 main.add_command(render)
 main.add_command(report)
 main.add_command(score)
+main.add_command(score_new)
 
 
 @main.group()
@@ -104,9 +107,8 @@ def check(recipes: Recipes, no_data: bool) -> None:
     for warning in training_warnings(experiment) + expected_warnings(experiment):
         say(f"warning: {warning}")
     found = [] if no_data else check_files(recipes)
-    click.echo(
-        f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}"
-    )
+    runs, place = ", ".join(experiment.runs), place_of(recipes.folder)
+    click.echo(f"ok: experiment {experiment.experiment}, runs {runs}, results in {place}")
     for line in found:
         click.echo(f"    {line}")
 

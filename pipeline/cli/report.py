@@ -14,8 +14,9 @@ from pipeline.cli.tables import settings, with_tables
 from pipeline.config import load_experiment
 from pipeline.config.expected import Expected
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.recipes import Recipes
-from pipeline.workflow import HtmlReport, Report
+from pipeline.workflow import EvaluateAll, HtmlReport, Report
 
 if TYPE_CHECKING:
     from pipeline.stages.report.from_tables import Source
@@ -87,7 +88,7 @@ def report(
         )
     name_config(config or DEFAULT_CONFIG)
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
-    folder = recipes.summary_folder
+    folder = EvaluateAll(recipes).fetch(say)
     if not html:
         expected = recipes.experiment.expected
         click.echo(_as_json(folder, expected) if as_json else summary_table(folder, expected))
@@ -113,8 +114,10 @@ def _as_json(folder: Path, expected: Expected) -> str:
 
 
 def _tell(folder: Path) -> None:
-    """Print which file is to be opened."""
+    """Print which file is to be opened, and where it is stored."""
     click.echo(f"page: {(folder / 'index.html').absolute()}")
+    if (place := place_of(folder)) != str(folder):
+        click.echo(f"stored in {place}")
 
 
 def _of_tables(

@@ -12,6 +12,7 @@ from pipeline.config import Experiment, to_yaml
 from pipeline.config.expected import Expected
 from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.evaluation.expected import compare_metrics, comparisons_text
 from pipeline.stages.evaluation.text import HIT_RATE, WIDTH, aligned, said
 
@@ -115,7 +116,7 @@ def summary_table(folder: Path, expected: Expected | None = None) -> str:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
     if expected and (compared := comparisons_text(compare_metrics(expected, runs))):
         lines += ["", *compared]
-    return "\n".join([*lines, "", f"results: {folder}"])
+    return "\n".join([*lines, "", f"results: {place_of(folder)}"])
 
 
 LEGEND = (

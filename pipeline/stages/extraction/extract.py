@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
@@ -23,7 +23,7 @@ from pipeline.stages.extraction.sources import ExtractReport, experiment_workers
 
 __all__ = ["extract_split"]
 
-Extract = Callable[[Iterable[tuple[str, Path]]], Iterator[Outcome]]
+Extract = Callable[[Iterable[tuple[str, AnyPath]]], Iterator[Outcome]]
 """Extracts (id, path) of videos and yields their outcomes."""
 
 
@@ -125,7 +125,7 @@ class _SplitWork:
         paths = {video.video_id: video.path for video in todo}
         with (
             self._engine(todo, status, decoder) as extract,
-            Claims(self._experiment.paths.output, self._namespace) as claims,
+            Claims(self._experiment.paths.folder, self._namespace) as claims,
         ):
             todo = longest_first(todo) if self._dask else todo
             while todo:
@@ -171,7 +171,7 @@ class _SplitWork:
 
     def _claimed(
         self, videos: Sequence[VideoEntry], claims: Claims, status: VideoProgress, elsewhere: list[VideoEntry]
-    ) -> Iterator[tuple[str, Path]]:
+    ) -> Iterator[tuple[str, AnyPath]]:
         """(id, path) of the videos that are this process's to extract, each claimed when its turn comes.
 
         Those that another process holds go to `elsewhere`; those that another one has finished in the meantime are
