@@ -106,7 +106,7 @@ def connected(
             f"machine.engine: dask needs dask.distributed: pip install 'gig-vad[cluster]' ({error})"
         ) from error
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
+        _silence()
         address = scheduler or stack.enter_context(_local_cluster(resource, local()))
         try:
             client = Client(address, timeout=wait_s, set_as_default=False, name="gig")
@@ -189,14 +189,7 @@ def briefly(call: Callable[..., object], seconds: float) -> None:
     thread.join(seconds)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence dask's loggers: what a person should know is said by the caller."""
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+def _silence() -> None:
+    """Silence dask's loggers for good, since it closes in the background: what a person should know, the caller says."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

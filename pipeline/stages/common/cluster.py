@@ -100,11 +100,14 @@ def portable(experiment: Experiment) -> Experiment:
         changes["precision"] = choose_precision(backbone.precision, pick_device(experiment.machine.device))
     root = getattr(dataset, "root", None)
     absolute = {"root": root.absolute()} if isinstance(root, Path) else {}
+    copies = experiment.machine.video_copies
+    machine = experiment.machine.model_copy(update={"video_copies": copies.absolute() if copies else None})
     cache = paths.cache if url_scheme(paths.cache) else str(Path(paths.cache).absolute())
     return experiment.model_copy(
         update={
             "backbone": backbone.model_copy(update=changes),
             "dataset": dataset.model_copy(update=absolute),
+            "machine": machine,
             "paths": paths.model_copy(update={"cache": cache}),
         }
     )
