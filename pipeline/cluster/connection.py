@@ -190,6 +190,6 @@ def briefly(call: Callable[..., object], seconds: float) -> None:
 
 
 def _silence() -> None:
-    """Silence dask's loggers for good, since it closes in the background: what a person should know, the caller says."""
+    """Silence dask's loggers for good, since it closes in the background; what matters is said by the callers."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
