@@ -55,10 +55,14 @@ def decoding_speed(experiment: Experiment, files: Sequence[Path], what: str, sec
     Raises:
         DecodeError: none of the files can be decoded.
     """
-    counter, failure, failed = _Counter(), None, 0
+    counter, failed = _Counter(), 0
+    failure: DecodeError | None = None
     begin = last = None
     with experiment_workers(experiment) as workers:
-        for _, stream in workers.readable(Job(path) for path in itertools.cycle(files)):
+        for ready in workers.readable(Job(path) for path in itertools.cycle(files)):
+            if ready is None:  # there always is a next file
+                continue
+            stream = ready[1]
             try:
                 stream.advance(counter, AHEAD)
             except DecodeError as error:
