@@ -56,14 +56,16 @@ def decoding_speed(experiment: Experiment, files: Sequence[AnyPath], what: str, 
     Raises:
         DecodeError: none of the files can be decoded.
     """
-    counter, failure, failed = _Counter(), None, 0
+    counter, failed = _Counter(), 0
+    failure: DecodeError | None = None
     begin = last = None
     with experiment_workers(experiment) as workers:
-        for due in workers.readable(Job(path) for path in itertools.cycle(files)):
-            if due is None:
+        for ready in workers.readable(Job(path) for path in itertools.cycle(files)):
+            if ready is None:  # there always is a next file
                 continue
+            stream = ready[1]
             try:
-                due[1].advance(counter, AHEAD)
+                stream.advance(counter, AHEAD)
             except DecodeError as error:
                 failure, failed = error, failed + 1
                 if not counter.frames and failed >= len(files):
