@@ -10,7 +10,7 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
-from pipeline.remote import AnyPath
+from pipeline.remote import AnyPath, looked_up
 from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.digests import weights_identity
@@ -111,8 +111,10 @@ class _SplitWork:
         """The videos to extract: neither among those in the cache (`present`) nor in quarantine."""
         known_bad = set(self._quarantine.ids(self._split))
         todo = []
+        cached = [video.video_id for video in videos if video.video_id in present]
+        places = dict(zip(cached, looked_up([self._manifest.video_path(name) for name in cached]), strict=True))
         for video in videos:
-            if video.video_id in present and self._is_current(video):
+            if video.video_id in present and self._is_current(video, places[video.video_id]):
                 self._cached.append(video.video_id)
             elif video.video_id in known_bad:
                 self._quarantined.append(video.video_id)
@@ -183,15 +185,16 @@ class _SplitWork:
         settled.
         """
         for video in videos:
+            path = self._manifest.video_path(video.video_id)
             if not claims.take(video.video_id):
                 elsewhere.append(video)
                 continue
             if self._quarantine.has(video.video_id):
                 self._quarantined.append(video.video_id)
-            elif self._store.has(self._namespace, video.video_id) and self._is_current(video):
+            elif self._store.has(self._namespace, video.video_id) and self._is_current(video, path):
                 self._cached.append(video.video_id)
             else:
-                yield video.video_id, self._manifest.video_path(video.video_id)
+                yield video.video_id, path
                 continue
             status.settled(video.video_id)
             claims.release(video.video_id)
@@ -206,5 +209,5 @@ class _SplitWork:
         self._quarantined.append(outcome.video_id)
         self._say(f"{outcome.video_id} goes to quarantine: {outcome.error}")
 
-    def _is_current(self, video: VideoEntry) -> bool:
-        return is_current(self._store, self._namespace, self._manifest, video, self._weights)
+    def _is_current(self, video: VideoEntry, path: AnyPath) -> bool:
+        return is_current(self._store, self._namespace, video.video_id, path, self._weights)
