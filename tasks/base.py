@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +22,19 @@ from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.decoding.following import end_with_parent
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report, Step
 
-__all__ = ["ExperimentTask", "StagedTask", "StepTask", "recipes_for"]
+__all__ = [
+    "ExperimentTask",
+    "OutputTarget",
+    "ReportingTask",
+    "StagedTask",
+    "StepTask",
+    "recipes_for",
+]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -86,21 +94,26 @@ def recipes_for(config: str) -> Recipes:
     return Recipes(load_experiment(config))
 
 
-class ExperimentTask(luigi.Task):
-    """A task of the experiment in a configuration file."""
+class OutputTarget(luigi.Target):
+    """An output on this machine or at a URL.
 
-    config = luigi.Parameter(
-        default="configs/fixture.yaml",
-        description="The experiment: a YAML file, see configs/ (default: configs/fixture.yaml).",
-    )
+    Args:
+        folder: its path on this machine.
+        complete: whether it is there.
+    """
 
-    @property
-    def recipes(self) -> Recipes:
-        return recipes_for(self.config)
+    def __init__(self, folder: Path, complete: Callable[[], bool]) -> None:
+        self.path, self._complete = place_of(folder), complete
 
-    @property
-    def experiment(self) -> Experiment:
-        return self.recipes.experiment
+    def exists(self) -> bool:
+        return self._complete()
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class ReportingTask(luigi.Task):
+    """A task that shows its progress and its messages in the scheduler and the log."""
 
     @property
     def unit(self) -> str:
@@ -146,8 +159,25 @@ class ExperimentTask(luigi.Task):
         self.set_status_message(message)  # type: ignore[misc]  # luigi declares None and sets a function before it runs
 
 
-@ExperimentTask.event_handler(luigi.Event.START)
-def _follow(task: ExperimentTask) -> None:
+class ExperimentTask(ReportingTask):
+    """A task of the experiment in a configuration file."""
+
+    config = luigi.Parameter(
+        default="configs/fixture.yaml",
+        description="The experiment: a YAML file, see configs/ (default: configs/fixture.yaml).",
+    )
+
+    @property
+    def recipes(self) -> Recipes:
+        return recipes_for(self.config)
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.recipes.experiment
+
+
+@ReportingTask.event_handler(luigi.Event.START)
+def _follow(task: ReportingTask) -> None:
     """Make a process that luigi forked for a task (`--workers`) end with luigi, so that it keeps no locks."""
     if multiprocessing.parent_process() is not None:
         end_with_parent()
@@ -173,8 +203,8 @@ class StepTask(ExperimentTask):
     def requires(self) -> list[luigi.Task]:
         return [self._task(need) for need in self.step.needs()]
 
-    def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(self.step.output()))
+    def output(self) -> luigi.Target:
+        return OutputTarget(self.step.output(), self.step.complete)
 
     def complete(self) -> bool:
         return self.step.complete()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 import signal
 import uuid
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: small networks, and tests side by side
 
 import av
 import numpy as np

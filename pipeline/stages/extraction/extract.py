@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -13,7 +13,9 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
+from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.device import pick_device
 from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
@@ -21,10 +23,14 @@ from pipeline.stages.common.progress import VideoProgress
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.extraction.claims import Claims
 from pipeline.stages.extraction.loop import Extractor, Outcome
+from pipeline.stages.extraction.on_cluster import cluster_extraction, longest_first
 from pipeline.stages.extraction.processes import Fate, Job, Settled, extract_in_processes, how_many
 from pipeline.stages.extraction.sources import ExtractReport, experiment_workers, find_imported, is_current
 
 __all__ = ["Listener", "extract_job", "extract_split"]
+
+Extract = Callable[[Iterable[tuple[str, AnyPath]]], Iterator[Outcome]]
+"""Extracts (id, path) of videos and yields their outcomes."""
 
 
 def extract_split(
@@ -78,11 +84,11 @@ def extract_split(
     if todo := work.sort_out(videos, present):
         check_validation(experiment, manifest.videos)
         status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, work.settled)
-        if count := how_many(experiment.machine, len(todo)):
+        count = 0 if on_cluster(experiment) else how_many(experiment.machine, len(todo))
+        if count:
             work.extract_in_processes(count, todo, status, decoder)
         else:
-            with use_device(experiment.machine.device, say) as device:
-                work.extract(todo, _Whole(status, say), decoder, device)
+            work.extract(todo, _Whole(status, say), decoder)
         status.note("extracted")
     return work.report(videos)
 
@@ -167,7 +173,7 @@ class _SplitWork:
                 self._fates[video.video_id] = Fate.QUARANTINED
             else:
                 todo.append(video)
-        return sorted(todo, key=lambda video: -video.packets)
+        return longest_first(todo)
 
     def extract_in_processes(self, count: int, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> None:
         """Have several processes extract videos until each is settled."""
@@ -181,37 +187,59 @@ class _SplitWork:
             decoder,
         )
         status.note(f"loading the backbone in {count} processes")
-        for event in extract_in_processes(job, count, self._say):
-            if not isinstance(event, Settled):
-                status.watch(event.video_id, event.frames)
-                continue
-            if event.video_id not in self._fates:
-                status.settled(event.video_id)
-            self._fates[event.video_id] = max(event.fate, self._fates.get(event.video_id, event.fate))
+        with closing(extract_in_processes(job, count, self._say)) as events:
+            for event in events:
+                if not isinstance(event, Settled):
+                    status.watch(event.video_id, event.frames)
+                    continue
+                if event.video_id not in self._fates:
+                    status.settled(event.video_id)
+                self._fates[event.video_id] = max(event.fate, self._fates.get(event.video_id, event.fate))
 
-    def extract(self, todo: list[VideoEntry], listener: Listener, decoder: str, device: torch.device) -> None:
-        """Extract videos until each is settled, by this process or by another one that is at work on it."""
+    def extract(
+        self, todo: list[VideoEntry], listener: Listener, decoder: str, device: torch.device | None = None
+    ) -> None:
+        """Extract videos until each is settled, by this process or by another one that is at work on it.
+
+        The device is the first of the configuration's that is free, unless it is given, as one that is held already.
+        """
         paths = {video.video_id: video.path for video in todo}
         with (
-            experiment_workers(self._experiment, decoder) as workers,
-            Claims(self._experiment.paths.output, self._namespace) as claims,
+            self._engine(todo, listener, decoder, device) as extract,
+            Claims(self._experiment.paths.folder, self._namespace) as claims,
         ):
-            listener.note("loading the backbone")
-            workers.start(len(todo))
-            extractor = Extractor(self._experiment, say=self._say, device=device)
             while todo and not listener.stopped:
                 elsewhere: list[VideoEntry] = []
-                claimed = self._claimed(todo, claims, listener, elsewhere)
-                for outcome in extractor.extract(
-                    claimed, self._split, self._store, self._namespace, workers, self._say, listener.watch
-                ):
+                for outcome in extract(self._claimed(todo, claims, listener, elsewhere)):
                     self._take(outcome, paths[outcome.video_id])
                     listener.settled(outcome.video_id, self._fates[outcome.video_id])
                     claims.release(outcome.video_id)
                 todo = elsewhere
                 if todo:  # the other process finishes the video, or is killed: then it is this process's turn
                     listener.wait(todo[0].video_id, claims.wait)
-            del extractor  # so that its memory is given back with the GPU
+
+    @contextmanager
+    def _engine(
+        self, todo: list[VideoEntry], listener: Listener, decoder: str, device: torch.device | None
+    ) -> Iterator[Extract]:
+        """What extracts during the block: this process, or the workers of a cluster."""
+        if on_cluster(self._experiment):
+            with cluster_extraction(
+                self._experiment, self._manifest, self._split, todo, self._namespace, decoder, self._say, listener.watch
+            ) as extract:
+                yield extract
+            return
+        with (
+            nullcontext(device) if device else use_device(self._experiment.machine.device, self._say) as own,
+            experiment_workers(self._experiment, decoder) as workers,
+        ):
+            listener.note("loading the backbone")
+            workers.start(len(todo))
+            loaded = [Extractor(self._experiment, say=self._say, device=own)]
+            yield lambda claimed: loaded[0].extract(
+                claimed, self._split, self._store, self._namespace, workers, self._say, listener.watch
+            )
+            loaded.clear()  # so that its memory is given back with the GPU
 
     def report(self, videos: Sequence[VideoEntry]) -> ExtractReport:
         """What was done, in the order of the videos."""
@@ -225,7 +253,7 @@ class _SplitWork:
 
     def _claimed(
         self, videos: Sequence[VideoEntry], claims: Claims, listener: Listener, elsewhere: list[VideoEntry]
-    ) -> Iterator[tuple[str, Path]]:
+    ) -> Iterator[tuple[str, AnyPath]]:
         """(id, path) of the videos that are this process's to extract, each claimed when its turn comes.
 
         Those that another process holds go to `elsewhere`; those that another one has finished in the meantime are

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
@@ -102,7 +102,7 @@ class Extractor:
             network.set_precision(getattr(torch, self.precision))
         self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)
 
-    def job(self, path: Path, video_id: str, split: str) -> Job:
+    def job(self, path: AnyPath, video_id: str, split: str) -> Job:
         """What a decoder must do for a video: all frames of a test video, of a training video those of its clips."""
         if split == "test":
             return Job(path)
@@ -110,7 +110,7 @@ class Extractor:
 
     def extract(
         self,
-        videos: Iterable[tuple[str, Path]],
+        videos: Iterable[tuple[str, AnyPath]],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -140,15 +140,15 @@ class Extractor:
         Raises:
             CacheError: the cache cannot be written.
         """
-        paths: dict[str, Path] = {}
+        paths: dict[str, AnyPath] = {}
 
-        def noted() -> Iterator[tuple[str, Path]]:
+        def noted() -> Iterator[tuple[str, AnyPath]]:
             for video_id, path in videos:
                 paths[video_id] = path
                 yield video_id, path
 
         killed = []
-        for outcome in self._extract(noted(), split, store, namespace, workers, say, watch):
+        for outcome in self.extract_once(noted(), split, store, namespace, workers, say, watch):
             if isinstance(outcome.error, DecoderKilled):
                 say(f"{outcome.video_id} is tried again, alone, when the others are done: {outcome.error}")
                 killed.append(outcome.video_id)
@@ -156,11 +156,11 @@ class Extractor:
                 yield outcome
         for video_id in killed:
             with workers.alone() as one:
-                yield from self._extract([(video_id, paths[video_id])], split, store, namespace, one, say, watch)
+                yield from self.extract_once([(video_id, paths[video_id])], split, store, namespace, one, say, watch)
 
-    def _extract(
+    def extract_once(
         self,
-        videos: Iterable[tuple[str, Path]],
+        videos: Iterable[tuple[str, AnyPath] | None],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -168,11 +168,19 @@ class Extractor:
         say: Say,
         watch: Watch,
     ) -> Iterator[Outcome]:
-        """Extract every video once."""
+        """As `extract`, without a second try; and the videos can come from others while some are in progress.
+
+        `videos` may say None, as often as it likes: there is none at the moment. When all others are decoded by then,
+        they are finished without waiting for more, and their outcomes are yielded.
+        """
         ids: list[str] = []
 
-        def jobs() -> Iterator[Job]:
-            for video_id, path in videos:
+        def jobs() -> Iterator[Job | None]:
+            for video in videos:
+                if video is None:
+                    yield None
+                    continue
+                video_id, path = video
                 ids.append(video_id)
                 yield self.job(path, video_id, split)
 
@@ -182,17 +190,18 @@ class Extractor:
             stack.enter_context(heap_kept(self.engine.device))
             threads = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
-                for number, stream in workers.readable(jobs()):
+                for readable in workers.readable(jobs()):
+                    if readable is None:
+                        yield from _finished(batcher, active)
+                        continue
+                    number, stream = readable
                     if number not in active:
                         sink = self._sink(ids[number], split, store, namespace, threads[number % len(threads)])
                         active[number] = _ActiveVideo(sink, self._feed(sink, split, batcher))
                     self._advance(active[number], stream, split, batcher, say, watch)
                     for settled in [n for n, video in active.items() if video.sink.settled.is_set()]:
                         yield _outcome(active.pop(settled).sink)
-                batcher.flush()
-                for number in sorted(active):
-                    active[number].sink.settled.wait()
-                    yield _outcome(active.pop(number).sink)
+                yield from _finished(batcher, active)
             finally:
                 for video in active.values():
                     video.sink.give_up(GeneratorExit("the extraction was broken off"))
@@ -265,8 +274,17 @@ class Extractor:
             header=header,
             frames=frames,
             damage=stream.damage,
+            source=stream.source,
         )
         video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
+
+
+def _finished(batcher: ClipBatcher, active: dict[int, _ActiveVideo]) -> Iterator[Outcome]:
+    """Run what waits for a full batch, and wait for what all videos still lack; they are decoded. Empties `active`."""
+    batcher.flush()
+    for number in sorted(active):
+        active[number].sink.settled.wait()
+        yield _outcome(active.pop(number).sink)
 
 
 def _outcome(sink: VideoSink) -> Outcome:

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -127,7 +127,7 @@ def how_many(machine: Machine, videos: int) -> int:
     return wanted if wanted > 1 or forked else 0
 
 
-def extract_in_processes(job: Job, count: int, say: Say) -> Iterator[Watched | Settled]:
+def extract_in_processes(job: Job, count: int, say: Say) -> Generator[Watched | Settled, None, None]:
     """Extract videos in several processes, which end with this one, or when this is closed.
 
     A process that is killed costs nothing but time: the others do its work. After an error they finish the videos that

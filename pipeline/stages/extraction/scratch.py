@@ -17,6 +17,7 @@ from pipeline.config import Experiment
 from pipeline.models.backbone import Backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say
+from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.feature_recipe import FeatureRecipe, experiment_recipe
 from pipeline.stages.extraction.loop import Extractor, Outcome
@@ -61,7 +62,7 @@ class ScratchExtraction:
             experiment, self._extractor.engine.network, self._extractor.precision
         )
 
-    def extract(self, files: Iterable[tuple[str, Path]], store: FeatureStore) -> Iterator[Outcome]:
+    def extract(self, files: Iterable[tuple[str, AnyPath]], store: FeatureStore) -> Iterator[Outcome]:
         """Extract every file as a test video.
 
         Args:

@@ -112,7 +112,10 @@ def team(device: str) -> Iterator[Team]:
 
 def tell(kind: str, *content: object) -> None:
     """Send progress or an error to the process that called `launch`, as a line of JSON."""
-    print(f"{MARK}{json.dumps([kind, *content])}", flush=True)
+    # One write per line: `print` writes the end of the line by itself where output is not buffered (PYTHONUNBUFFERED),
+    # and what another process says could come between.
+    sys.stdout.write(f"{MARK}{json.dumps([kind, *content])}\n")
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -180,11 +183,11 @@ def launch(
         assert child.stdout is not None, "it is a pipe"
         try:
             for line in child.stdout:
-                _, mark, said = line.partition(MARK)
-                if not mark:
+                try:
+                    kind, *content = json.loads(line.partition(MARK)[2])
+                except ValueError:  # not of `tell`, or a long line of it in the middle of which another process wrote
                     tail.append(line)
                     continue
-                kind, *content = json.loads(said)
                 if kind == "error":
                     errors.append(content[0])
                 elif progress:
