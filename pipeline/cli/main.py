@@ -31,6 +31,7 @@ from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
 from pipeline.cli.score_new import score_new
+from pipeline.cli.selfcheck import selfcheck
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
@@ -83,6 +84,7 @@ main.add_command(render)
 main.add_command(report)
 main.add_command(score)
 main.add_command(score_new)
+main.add_command(selfcheck)
 
 
 @main.group()

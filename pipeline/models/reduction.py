@@ -97,7 +97,7 @@ def relation_map(
     _check(maps, cue)
     gain = _gain(cue, enhancement, scale)
     shape = maps.shape[:-1]
-    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    flat = maps.flatten(1, 3)  # an exporter takes len(maps) for a constant
     dots = torch.bmm(flat, (cue * gain)[..., None])[..., 0]
     if relation == "dot":
         return dots.reshape(shape)

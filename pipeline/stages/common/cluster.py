@@ -168,8 +168,8 @@ class Reach:
                     return f"{path} has {path.stat().st_size} bytes in place of {size}"
                 if not path.exists():
                     return f"{path} is not there"
-            except (OSError, PipelineError) as error:
-                return f"{path}: {error}"
+            except (PipelineError, OSError) as error:
+                return str(error) if isinstance(error, PipelineError) else f"{path}: {error}"
         return REACHED
 
 

@@ -176,9 +176,9 @@ def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) 
     return replace(manifest, root=reached(manifest.root, experiment))
 
 
-def reached(root: AnyPath, experiment: Experiment) -> AnyPath:
-    """A root, or a video, as this machine reads it: by way of copies, of a storage, where they are asked for."""
+def reached(path: AnyPath, experiment: Experiment) -> AnyPath:
+    """A path as this machine reads it: one of a storage by way of copies, where they are asked for."""
     machine = experiment.machine
-    if isinstance(root, Path) or machine.video_copies is None:
-        return root
-    return root.kept_in(Copies(machine.video_copies.absolute(), int(machine.video_copies_gb * 1e9)))
+    if isinstance(path, Path) or machine.video_copies is None:
+        return path
+    return path.kept_in(Copies(machine.video_copies.absolute(), int(machine.video_copies_gb * 1e9)))

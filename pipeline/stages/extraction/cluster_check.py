@@ -12,7 +12,7 @@ from pipeline.progress import Say
 from pipeline.remote import path_of
 from pipeline.stages.common.cluster import REACHED, agreed, cluster_of, portable, reach_of
 from pipeline.stages.common.manifest import reached
-from pipeline.stages.extraction.on_cluster import anywhere, longest_first, some_videos
+from pipeline.stages.extraction.on_cluster import longest_first, some_videos
 from pipeline.stages.extraction.on_worker import DECODER, BackbonePlace, Order
 from pipeline.stages.extraction.plan import Rate, probe
 
@@ -64,7 +64,7 @@ def check_cluster(
         ClusterError: the scheduler does not answer.
     """
     sent, videos = portable(experiment), manifest.split(split)
-    probed = [(video.video_id, anywhere(manifest.video_path(video.video_id))) for video in longest_first(videos)]
+    probed = [(video.video_id, str(manifest.video_path(video.video_id).absolute())) for video in longest_first(videos)]
     argument = seconds, tuple(probed[:PROBED] if seconds else ())
     with reach_of(sent, namespace, some_videos(manifest, videos)) as reach, cluster_of(experiment, say) as connection:
         order = _CheckOrder(sent.model_dump(mode="json"), split, namespace, DECODER, reach)

@@ -11,6 +11,7 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
 from pipeline.remote import AnyPath
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
@@ -121,7 +122,6 @@ class _SplitWork:
 
     def extract(self, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> None:
         """Extract videos until each is settled, by this process or by another one that is at work on it."""
-        status.note("loading the backbone")
         paths = {video.video_id: video.path for video in todo}
         with (
             self._engine(todo, status, decoder) as extract,
@@ -152,12 +152,17 @@ class _SplitWork:
             ) as extract:
                 yield extract
             return
-        with experiment_workers(self._experiment, decoder) as workers:
+        with (
+            use_device(self._experiment.machine.device, self._say) as device,
+            experiment_workers(self._experiment, decoder) as workers,
+        ):
+            status.note("loading the backbone")
             workers.start(len(todo))
-            extractor = Extractor(self._experiment, say=self._say)
-            yield lambda claimed: extractor.extract(
+            loaded = [Extractor(self._experiment, say=self._say, device=device)]
+            yield lambda claimed: loaded[0].extract(
                 claimed, self._split, self._store, self._namespace, workers, self._say, status.watch
             )
+            loaded.clear()  # so that its memory is given back with the GPU
 
     def report(self, videos: Sequence[VideoEntry]) -> ExtractReport:
         """What was done, in the order of the videos."""

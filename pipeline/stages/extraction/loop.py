@@ -71,6 +71,7 @@ class Extractor:
         experiment: settings.
         network: used instead of the experiment's backbone; has `frames` and `clips` as FastTPN has them.
         say: told what the user should know.
+        device: used instead of the first that `machine.device` names; a GPU is that of `use_device`, to have it alone.
 
     Attributes:
         engine: the backbone on its device.
@@ -81,13 +82,20 @@ class Extractor:
         WeightsError: see `build_backbone`.
     """
 
-    def __init__(self, experiment: Experiment, network: FastTPN | None = None, say: Say = silent) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        network: FastTPN | None = None,
+        say: Say = silent,
+        device: torch.device | None = None,
+    ) -> None:
         self.experiment = experiment
         machine, settings = experiment.machine, experiment.backbone
         if machine.threads:
             torch.set_num_threads(machine.threads)
-        device = pick_device(machine.device)
-        self.precision = choose_precision(settings.precision, device)
+        first = pick_device(machine.device)
+        device = device or first
+        self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
         if network is None:
             network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))

@@ -15,6 +15,7 @@ from pipeline.data.windows import window_indices
 from pipeline.models.backbone import Backbone
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.scratch import scratch_store
 from pipeline.stages.extraction.sources import experiment_workers
@@ -141,7 +142,8 @@ def probe_split(
     if not left:
         return None
     videos = [(video.video_id, manifest.video_path(video.video_id)) for video in left]
-    return probe(Extractor(experiment, say=say), videos, plan.split, seconds, say)
+    with use_device(experiment.machine.device, say) as device:
+        return probe(Extractor(experiment, say=say, device=device), videos, plan.split, seconds, say)
 
 
 def probe(
