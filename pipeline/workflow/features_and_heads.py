@@ -41,7 +41,6 @@ class ExtractShard(Step):
     shard: int
     shards: int
     unit: ClassVar[str] = "frames"
-    uses_device: ClassVar[bool] = True
     staged: ClassVar[bool] = True
 
     @property
@@ -158,14 +157,13 @@ class TrainHead(Step):
         from pipeline.stages.training.train import train_head
 
         experiment, namespace = self.recipes.experiment, self.recipes.namespace("train")
-        train_head(experiment, self.run_name, usable_manifest(self.recipes), namespace, folder, report.progress)
+        manifest = usable_manifest(self.recipes)
+        train_head(experiment, self.run_name, manifest, namespace, folder, report.progress, report.say)
 
 
 @dataclass(frozen=True)
 class FineTune(Step):
     """Unfreeze the backbone and train it end to end with the head of one run, starting from the frozen stage's head."""
-
-    uses_device: ClassVar[bool] = True
 
     def output(self) -> Path:
         return self.recipes.finetune_folder
@@ -178,7 +176,9 @@ class FineTune(Step):
 
         recipes, experiment = self.recipes, self.recipes.experiment
         head = recipes.head_folder(experiment.finetune.run)
-        finetune(experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress)
+        finetune(
+            experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress, report.say
+        )
 
 
 def model(recipes: Recipes, run_name: str) -> Step:
