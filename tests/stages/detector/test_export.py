@@ -223,6 +223,6 @@ def test_a_package_that_is_missing_is_named(night, tmp_path, monkeypatch):
 
 
 def test_a_torch_that_is_too_old_is_refused(night, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "__version__", "2.4.1+cpu")
-    with pytest.raises(DetectorError, match=r"needs torch 2\.5 or newer, .* got 2\.4\.1\+cpu"):
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(DetectorError, match=r"needs torch 2\.6 or newer, .* got 2\.5\.1\+cpu"):
         export_onnx(night, tmp_path / "exported")
