@@ -49,8 +49,10 @@ class Shown:
 
 
 def shown_frames(path: AnyPath, damage: Damage) -> Iterator[Shown]:
-    """All frames of a video file or a folder of images, as `pipeline.data.decoding` numbers and times them. Raises
-    DecodeError."""
+    """All frames of a video file or a folder of images, as `pipeline.data.decoding` numbers and times them.
+
+    Raises DecodeError where the video cannot be decoded at all; what is lost of one is noted in `damage`.
+    """
     upright = Upright()
     stamped = ((placed, placed.stamp_s, placed.pace) for placed in placed_frames(path, damage))
     for index, (placed, time_s) in enumerate(timed(stamped)):

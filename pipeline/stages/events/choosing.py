@@ -185,7 +185,7 @@ def _seconds(times_s: np.ndarray) -> float:
 
 
 def _interval(events: int, hours: float) -> tuple[float, float]:
-    """The exact interval of the rate of which so many events were counted."""
+    """The exact interval of 95 %, in events per hour, of the rate of which so many were counted (Poisson)."""
     tail = (1 - LEVEL) / 2
     low = chi2.ppf(tail, 2 * events) / 2 if events else 0.0
     return float(low / hours), float(chi2.ppf(1 - tail, 2 * events + 2) / 2 / hours)

@@ -65,7 +65,10 @@ class Judged:
 
 
 def judge_video(results: Results, entry: VideoEntry) -> Judged:
-    """Read a video's scores of all runs, find its events and put them beside what is annotated."""
+    """Read a video's scores of all runs, find its events and put them beside what is annotated.
+
+    Raises LengthMismatch or PipelineError where scores cannot be read or are not of the video's frames.
+    """
     classes = results.manifest.classes
     scores = tuple(results.read(run, entry.video_id) for run in results.runs)
     if results.may_be_short:
