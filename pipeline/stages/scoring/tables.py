@@ -1,7 +1,7 @@
 """Score tables, ours or those of any other system, as arrays by video id.
 
 Our own folders have an index.json that says which table belongs to which video, and how many frames were decoded. Files
-of other systems are read by `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was
+of other systems are read by `pipeline.stages.scoring.foreign_scores`. Nothing is cut, padded or left out unless it was
 asked for.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.problems import Problems
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.stages.scoring.foreign_scores import read_score_files
 from pipeline.stages.scoring.score_columns import columns_of, open_table
-from pipeline.stages.scoring.score_files import read_score_files
 from pipeline.stages.scoring.score_form import ScoreForm, per_frame
 
 __all__ = [
