@@ -174,7 +174,14 @@ def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTab
 
 
 def resolve_thresholds(chosen: Sequence[float | None] | None, default: float, classes: int) -> list[float]:
-    """Threshold (theta) of every class: the one chosen on a validation split, else the default."""
+    """Threshold (theta) of every class.
+
+    Args:
+        chosen: (C,) thresholds chosen on a validation split, None for a class that has none; None where there was no
+            such split.
+        default: for the classes without one.
+        classes: their number C.
+    """
     return [default if theta is None else theta for theta in chosen or [None] * classes]
 
 
