@@ -21,7 +21,12 @@ PAPER, INK, FAINT = (250, 250, 250), (20, 20, 20), (110, 110, 110)
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: a picture, None where there is none, and two lines of text."""
+    """One cell of a sheet.
+
+    Attributes:
+        picture: file of the picture; None where there is none.
+        first, second: the two lines of text below it.
+    """
 
     picture: Path | None
     first: str

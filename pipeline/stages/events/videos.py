@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.stages.scoring.score_columns import TABLES, columns_of, open_table, rows_by_video, table_scores
-from pipeline.stages.scoring.score_files import (
+from pipeline.stages.scoring.foreign_scores import (
     FORMS,
     check_same_videos,
     read_score_file,
     read_score_files,
     score_paths,
 )
+from pipeline.stages.scoring.score_columns import TABLES, columns_of, open_table, rows_by_video, table_scores
 from pipeline.stages.scoring.score_form import ScoreForm
 
 __all__ = ["KnownVideos", "ScoredVideo", "ScoredVideos", "open_scores"]
@@ -104,7 +104,7 @@ def open_scores(
     """Open score tables of any system.
 
     Args:
-        source: a folder with an index, or a folder or file as `pipeline.stages.scoring.score_files` reads them.
+        source: a folder with an index, or a folder or file as `pipeline.stages.scoring.foreign_scores` reads them.
         classes: of tables without an index, which says its own.
         known: what is known of the videos.
         form: what scores stand for, of tables without an index.
