@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.config.features import url_scheme
 from pipeline.errors import OutputError, PipelineError, QuarantineExceeded
 from pipeline.progress import Progress, Say, silent
+from pipeline.remote import public
 from pipeline.stages.common.outputs import locked, whole_file
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.nightly import dataset
@@ -43,7 +44,7 @@ from pipeline.stages.scoring.inputs import FILE, Inputs, find_videos
 from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.score_index import check_same
 from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of, score_sources
-from pipeline.stages.scoring.sources import Video, public_url
+from pipeline.stages.scoring.sources import Video
 
 __all__ = ["SETTLE_S", "Night", "check_day", "score_new"]
 
@@ -341,7 +342,7 @@ def _damage(facts: dict[str, Any] | None) -> str:
 
 
 def _public(text: str) -> str:
-    return public_url(text) if "://" in text else text
+    return public(text) if "://" in text else text
 
 
 def _plain(text: str) -> str:
