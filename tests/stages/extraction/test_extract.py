@@ -162,7 +162,7 @@ class TestExtraction:
         def other() -> None:
             with Claims(experiment.paths.output, "ns") as claims:
                 assert all(claims.take(video.video_id) for video in videos)
-                release.wait(60)
+                release.wait(600)
                 with store.writer("ns", "t1", views=1, rows=1, columns=1, channels=1, frames_per_clip=1) as writer:
                     writer.append(0, np.zeros((1, 1, 1, 1)), np.zeros((1, 1), dtype=np.int64))
                     facts = manifest.video_path("t1").stat()
