@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from s3_server import KEYS, serving, slow
+from faulty_s3 import KEYS, serving, slow
 
 from cache.errors import CacheError, WriteFailed
 from pipeline.config.mirrors import mirror_folder
