@@ -83,6 +83,15 @@ class TestAnOutput:
         page = s3.client.get_object(Bucket="results", Key="prefix/nano/scores-1/index.html")
         assert page["ContentType"] == "text/html"  # so that a browser shows it
 
+    def test_costs_six_requests_and_one_for_each_file(self, s3, machine):
+        assert mirrored(machine("one")).bucket.conditional()  # tried once by each process
+        s3.requests.clear()
+        make_folder(machine("one") / "scores-1", write)
+        assert len(s3.requests) == 6 + len(MADE)
+        s3.requests.clear()
+        fetch_folder(machine("two") / "scores-1")
+        assert len(s3.requests) == 1 + len(MADE)
+
     def test_is_there_for_another_machine_which_fetches_it_once(self, s3, machine):
         make_folder(machine("one") / "scores-1", write)
         other = machine("two") / "scores-1"
@@ -333,6 +342,10 @@ class TestLocks:
     def test_a_video_that_another_machine_extracts_is_left_to_it(self, s3, machine):
         with Claims(machine("one").parent, "ns") as one, Claims(machine("two").parent, "ns") as two:
             assert (one.take("v1"), two.take("v1"), two.take("v2"), one.take("v2")) == (True, False, True, False)
+            s3.requests.clear()
+            assert one.take("v3")
+            one.release("v3")
+            assert [method for method, _ in s3.requests] == ["PUT", "DELETE"]
             one.release("v1")
             assert two.take("v1")
 
