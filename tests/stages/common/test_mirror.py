@@ -391,6 +391,26 @@ class TestSmallFiles:
         assert s3.requests == []  # it is here, and nothing was added
 
 
+def test_a_store_that_is_not_s3_is_written_in_the_same_order_without_locks(tmp_path, caplog):
+    url = f"memory://results-{tmp_path.name}"
+    one, two = (mirror_folder(tmp_path / name, url) / "nano" for name in ("one", "two"))
+    assert (
+        check_writable(one) == f"{url}: can be written; it has no puts under a condition, so run one command at a time"
+    )
+    with caplog.at_level(logging.WARNING):
+        make_folder(one / "scores-1", write)
+    assert f"{url}: this store has no puts under a condition" in caplog.text
+    assert is_made(two / "scores-1")
+    fetch_folder(two / "scores-1")
+    assert contents(two / "scores-1") == MADE
+    Quarantine(one / "quarantine-1").add("v1", "v1.mp4", "test", DecodeError("no frame"))
+    there = Quarantine(two / "quarantine-1")
+    assert (there.has("v1"), there.has("v2")) == (True, False)
+    assert [record.video_id for record in there.records()] == ["v1"]
+    there.clear()
+    assert Quarantine(one / "quarantine-1").records() == []
+
+
 class TestPlaces:
     def test_a_path_tells_which_url_it_mirrors(self, tmp_path):
         root = mirror_folder(tmp_path, URL)
