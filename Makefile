@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 CONFIG ?= configs/fixture.yaml
 STAMP  := $(VENV)/.installed
+# Tests run in as many processes as there are cores, but 8 at most; the tests of a file stay together and share what it made.
+TESTS  := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-slow lint install bench docs coverage clean
 .DEFAULT_GOAL := demo
@@ -29,17 +31,17 @@ lint: install
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(TESTS) -m 'not slow and not gpu'
 
 test-slow: install
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(TESTS) -m 'slow and not gpu'
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "docs: build/site/index.html"
 
 coverage: install
-	$(BIN)/python -m pytest -q -m 'not slow and not gpu' --cov=cache --cov=pipeline --cov=tasks --cov-report=term
+	$(TESTS) -q -m 'not slow and not gpu' --cov=cache --cov=pipeline --cov=tasks --cov-report=term
 
 bench: install
 	$(BIN)/python benchmarks/fixture_seeds.py

@@ -1,6 +1,7 @@
 """Errors of the pipeline. Each is also a builtin error that a caller would expect to catch."""
 
 __all__ = [
+    "ClusterError",
     "ConfigError",
     "DecodeError",
     "DecoderKilled",
@@ -12,6 +13,7 @@ __all__ = [
     "OutputError",
     "PipelineError",
     "QuarantineExceeded",
+    "StorageError",
     "WeightsError",
 ]
 
@@ -22,6 +24,10 @@ class PipelineError(Exception):
 
 class ConfigError(PipelineError, ValueError):
     """A configuration file that cannot be read or has an unknown key or a value out of range."""
+
+
+class ClusterError(PipelineError, ConnectionError):
+    """A cluster that cannot be reached, is lost, or has no worker that can do the work."""
 
 
 class ManifestError(PipelineError, ValueError):
@@ -63,6 +69,13 @@ class LengthMismatch(PipelineError, ValueError):
 
 class DegenerateTruth(PipelineError, ValueError):
     """Ground truth on which a metric is not defined, such as frames that are all normal."""
+
+
+class StorageError(PipelineError, RuntimeError):
+    """A storage of videos that cannot be reached, does not answer, or whose files change while they are read.
+
+    No OSError, so that nobody takes it for a file that is damaged or not there: it ends the run.
+    """
 
 
 class OutputError(PipelineError, OSError):

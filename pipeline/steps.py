@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.progress import Progress, Say, counting_warnings, silent
-from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.mirror import is_made
+from pipeline.stages.common.outputs import fetch_folder, make_folder
 from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.common.shared_files import forget_listings
 
 __all__ = ["SILENT", "Report", "Step", "ensure"]
 
@@ -50,13 +52,11 @@ class Step(ABC):
     Attributes:
         recipes: names of all outputs, of the frozen or of the fine-tuned backbone.
         unit: what its progress counts, in the plural.
-        uses_device: whether it runs the backbone, on a GPU if there is one.
         staged: whether the step exists for both backbones, frozen and fine-tuned.
     """
 
     recipes: Recipes
     unit: ClassVar[str] = "steps"
-    uses_device: ClassVar[bool] = False
     staged: ClassVar[bool] = False
 
     @property
@@ -82,6 +82,10 @@ class Step(ABC):
     def needs(self) -> Sequence[Step]:
         """The steps whose outputs it reads."""
 
+    def reads(self) -> Sequence[Step]:
+        """The steps whose folders `build` reads; those that it needs, unless a subclass says otherwise."""
+        return self.needs()
+
     @abstractmethod
     def build(self, folder: Path, report: Report) -> None:
         """Fill the folder of the output, continuing from what an interrupted attempt left there.
@@ -93,7 +97,20 @@ class Step(ABC):
 
     def complete(self) -> bool:
         """Whether the output is there."""
-        return self.output().is_dir()
+        forget_listings()
+        return is_made(self.output())
+
+    def fetch(self, say: Say = silent) -> Path:
+        """Bring the output to this machine if it is stored at a URL, and return its folder here.
+
+        An output that is not there is left alone.
+
+        Args:
+            say: told what is fetched.
+        """
+        output = self.output()
+        fetch_folder(output, say)
+        return output
 
     def make(self, report: Report, build: Callable[[Path, Report], None] | None = None) -> Path:
         """Make the output if it is missing, and return it; waits if another process is making it.
@@ -102,9 +119,16 @@ class Step(ABC):
             report: receives progress and messages, and at the end how many of these were warnings.
             build: another way to fill the folder with the same content.
         """
+        forget_listings()
         final = self.output()
         with report.counting_warnings() as told:
-            make_folder(final, lambda folder: (build or self.build)(folder, told), told.say)
+
+            def fill(folder: Path) -> None:
+                for step in self.reads():
+                    step.fetch(told.say)
+                (build or self.build)(folder, told)
+
+            make_folder(final, fill, told.say)
         return final
 
 
@@ -116,12 +140,16 @@ def ensure(step: Step, listen: Callable[[Step], AbstractContextManager[Report]])
         listen: returns the report for a step that has to be made.
 
     Returns:
-        The step's output.
+        The step's output, on this machine.
     """
+    _make(step, listen)
+    return step.fetch()
+
+
+def _make(step: Step, listen: Callable[[Step], AbstractContextManager[Report]]) -> None:
     if not step.complete():
         for need in step.needs():
-            ensure(need, listen)
+            _make(need, listen)
     if not step.complete():  # asked again, because the steps before can have changed the path of the output
         with listen(step) as report:
             step.make(report)
-    return step.output()

@@ -1,10 +1,11 @@
-"""Luigi tasks; each has parameters and makes one step of `pipeline.workflow`.
+"""Luigi tasks; each has parameters and makes one step of `pipeline.workflow`, or a day of a dataset (`ScoreNew`).
 
 luigi --module tasks EvaluateAll --config configs/fixture.yaml
 """
 
 from tasks.ablation import Ablate
 from tasks.base import ExperimentTask
+from tasks.nightly import ScoreNew
 from tasks.pipeline import (
     Evaluate,
     EvaluateAll,
@@ -31,6 +32,7 @@ __all__ = [
     "Manifest",
     "OperatingPoint",
     "Report",
+    "ScoreNew",
     "ScoreVideos",
     "TrainHead",
 ]

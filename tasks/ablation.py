@@ -10,9 +10,10 @@ import luigi
 
 from pipeline.ablation.ablate import ablation_folder
 from pipeline.config.ablation import Plan, load_ablation
+from pipeline.stages.common.mirror import is_made, place_of
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report
-from tasks.base import ExperimentTask, gpu_resources
+from tasks.base import ExperimentTask, OutputTarget
 
 __all__ = ["Ablate"]
 
@@ -38,15 +39,13 @@ class Ablate(ExperimentTask):
     def recipes(self) -> Recipes:
         return Recipes(plan_for(self.config).settings[0].experiment)
 
-    def process_resources(self) -> dict[str, int]:
-        return gpu_resources(self.experiment.machine.device)
-
-    def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(ablation_folder(plan_for(self.config))))
+    def output(self) -> luigi.Target:
+        folder = ablation_folder(plan_for(self.config))
+        return OutputTarget(folder, lambda: is_made(folder))
 
     def run(self) -> None:
         from pipeline.ablation.ablate import run_ablation
 
         folder = run_ablation(plan_for(self.config), self.processes, Report(self.report, self.say))
         print((folder / "results.md").read_text(encoding="utf-8"))
-        print(f"results: {folder}")
+        print(f"results: {place_of(folder)}")

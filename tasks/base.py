@@ -9,7 +9,8 @@ import re
 import signal
 import sys
 import time
-from functools import cache, cached_property, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -21,11 +22,19 @@ from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.decoding.following import end_with_parent
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report, Step
 
-__all__ = ["ExperimentTask", "StagedTask", "StepTask", "gpu_resources", "recipes_for"]
+__all__ = [
+    "ExperimentTask",
+    "OutputTarget",
+    "ReportingTask",
+    "StagedTask",
+    "StepTask",
+    "recipes_for",
+]
 
 logger = logging.getLogger("luigi-interface")
 
@@ -63,6 +72,21 @@ if not luigi.configuration.get_config().has_section("retcode"):
     luigi.configuration.add_config_path(Path(__file__).parent / "luigi.cfg")
 
 
+def _choose_scheduler(arguments: Sequence[str]) -> None:
+    """Have luigi use the scheduler inside the command, unless the command or a luigi.cfg names one.
+
+    luigi's own default is a luigid on this machine, and what a file sets here no argument can take back.
+    """
+    settings = luigi.configuration.get_config()
+    options = ("local_scheduler", "default-scheduler-host", "default-scheduler-url")
+    named = any(argument.startswith(("--scheduler-host", "--scheduler-url")) for argument in arguments)
+    if not named and not any(settings.has_option("core", option) for option in options):
+        settings.set("core", "local_scheduler", "true")
+
+
+_choose_scheduler(sys.argv[1:])
+
+
 @lru_cache(maxsize=8)
 def recipes_for(config: str) -> Recipes:
     """The recipes of a configuration file, read once per process: all tasks of one command see the same listing."""
@@ -70,21 +94,26 @@ def recipes_for(config: str) -> Recipes:
     return Recipes(load_experiment(config))
 
 
-class ExperimentTask(luigi.Task):
-    """A task of the experiment in a configuration file."""
+class OutputTarget(luigi.Target):
+    """An output on this machine or at a URL.
 
-    config = luigi.Parameter(
-        default="configs/fixture.yaml",
-        description="The experiment: a YAML file, see configs/ (default: configs/fixture.yaml).",
-    )
+    Args:
+        folder: its path on this machine.
+        complete: whether it is there.
+    """
 
-    @property
-    def recipes(self) -> Recipes:
-        return recipes_for(self.config)
+    def __init__(self, folder: Path, complete: Callable[[], bool]) -> None:
+        self.path, self._complete = place_of(folder), complete
 
-    @property
-    def experiment(self) -> Experiment:
-        return self.recipes.experiment
+    def exists(self) -> bool:
+        return self._complete()
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class ReportingTask(luigi.Task):
+    """A task that shows its progress and its messages in the scheduler and the log."""
 
     @property
     def unit(self) -> str:
@@ -130,24 +159,29 @@ class ExperimentTask(luigi.Task):
         self.set_status_message(message)  # type: ignore[misc]  # luigi declares None and sets a function before it runs
 
 
-@ExperimentTask.event_handler(luigi.Event.START)
-def _follow(task: ExperimentTask) -> None:
+class ExperimentTask(ReportingTask):
+    """A task of the experiment in a configuration file."""
+
+    config = luigi.Parameter(
+        default="configs/fixture.yaml",
+        description="The experiment: a YAML file, see configs/ (default: configs/fixture.yaml).",
+    )
+
+    @property
+    def recipes(self) -> Recipes:
+        return recipes_for(self.config)
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.recipes.experiment
+
+
+@ReportingTask.event_handler(luigi.Event.START)
+def _follow(task: ReportingTask) -> None:
     """Make a process that luigi forked for a task (`--workers`) end with luigi, so that it keeps no locks."""
     if multiprocessing.parent_process() is not None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
-
-
-@cache
-def gpu_resources(device: str) -> dict[str, int]:
-    """The resources in luigi's scheduler that a task on `machine.device` needs: `gpu` only if it will use a GPU."""
-    if device == "cpu":
-        return {}
-    if device == "auto":
-        from pipeline.stages.common.device import pick_device
-
-        return {"gpu": 1} if pick_device(device).type == "cuda" else {}
-    return {"gpu": 1}
 
 
 class StepTask(ExperimentTask):
@@ -166,14 +200,11 @@ class StepTask(ExperimentTask):
     def title(self) -> str:
         return self.step.title
 
-    def process_resources(self) -> dict[str, int]:
-        return gpu_resources(self.experiment.machine.device) if self.step.uses_device else {}
-
     def requires(self) -> list[luigi.Task]:
         return [self._task(need) for need in self.step.needs()]
 
-    def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(self.step.output()))
+    def output(self) -> luigi.Target:
+        return OutputTarget(self.step.output(), self.step.complete)
 
     def complete(self) -> bool:
         return self.step.complete()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import luigi
 
 from pipeline import workflow
+from pipeline.stages.common.mirror import place_of
 from pipeline.workflow import Report as Listener
 from pipeline.workflow import Step
 from tasks.base import StagedTask, StepTask
@@ -138,9 +139,9 @@ class EvaluateAll(StepTask):
         from pipeline.stages.evaluation.summary import summary_table
 
         super().run()
-        print(summary_table(self.step.output()))
+        print(summary_table(self.step.fetch(self.say), self.step.recipes.experiment.expected))
         page = workflow.HtmlReport(self.recipes).make(Listener(self.report, self.say))
-        print(f"page: {page / 'index.html'}")
+        print(f"page: {place_of(page / 'index.html')}")
         self.recipes.quarantine.check(self.experiment.machine.max_quarantined)
 
 

@@ -26,9 +26,20 @@ from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.stages.common.digests import VERSIONS
-from pipeline.stages.common.outputs import keep_if_made_from, make_folder
+from pipeline.stages.common.mirror import is_made
+from pipeline.stages.common.outputs import fetch_folder, keep_if_made_from, make_folder
 from pipeline.stages.common.recipes import Recipes
-from pipeline.workflow import SILENT, ExtractFeatures, ReduceTest, ReduceTraining, Report, ensure
+from pipeline.workflow import (
+    SILENT,
+    ExtractFeatures,
+    Manifest,
+    ReduceTest,
+    ReduceTraining,
+    Report,
+    ScoreVideos,
+    TrainHead,
+    ensure,
+)
 
 __all__ = ["ablation_folder", "run_ablation"]
 
@@ -63,7 +74,8 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
 
     recipes = {id(experiment): _features(experiment, report) for experiment in plan.experiments}
     final = ablation_folder(plan)
-    if final.is_dir():
+    if is_made(final):
+        fetch_folder(final, report.say)
         return final
     runs_of_settings = [(setting, run) for setting in plan.settings for run in dict.fromkeys(setting.runs)]
     training: list[Job] = []
@@ -71,7 +83,7 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
     heads: list[Job] = []
     for own in recipes.values():
         runs = list(dict.fromkeys(run for setting, run in runs_of_settings if setting.experiment is own.experiment))
-        runs = [run for run in runs if not own.scores_folder(run).is_dir()]
+        runs = [run for run in runs if not is_made(own.scores_folder(run))]
         reduced = [run for run in runs if own.experiment.run(run).head.kept() is not None]
         reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
         training += [partial(make, ReduceTraining(own, run)) for run in reductions]
@@ -85,6 +97,7 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
         _do_all(pool, heads, report, "groups of heads")
 
         def build(folder: Path) -> None:
+            _fetch_results(plan, recipes, report)
             keep_if_made_from(folder, _inputs(plan, recipes))
             paths = [folder / "figures" / f"{number}.json" for number in range(len(plan.settings))]
             jobs = [partial(write_setting, setting, path) for setting, path in zip(plan.settings, paths, strict=True)]
@@ -92,7 +105,18 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
             write_table(plan, paths, folder)
 
         make_folder(final, build, report.say)
+    fetch_folder(final, report.say)
     return final
+
+
+def _fetch_results(plan: Plan, recipes: Mapping[int, Recipes], report: Report) -> None:
+    """Bring to this machine what the metrics are made from, if other machines have made some of it."""
+    for own in recipes.values():
+        Manifest(own).fetch(report.say)
+    for setting in plan.settings:
+        for run in setting.runs:
+            TrainHead(recipes[id(setting.experiment)], run).fetch(report.say)
+            ScoreVideos(recipes[id(setting.experiment)], run).fetch(report.say)
 
 
 def _inputs(plan: Plan, recipes: Mapping[int, Recipes]) -> str:
@@ -120,7 +144,7 @@ def _groups(recipes: Recipes, runs: Sequence[str], workers: int) -> list[list[st
 
     groups: dict[object, list[str]] = {}
     for run in runs:
-        key = joint_key(recipes.experiment.run(run)) if not recipes.head_folder(run).is_dir() else None
+        key = joint_key(recipes.experiment.run(run)) if not is_made(recipes.head_folder(run)) else None
         groups.setdefault((recipes.reduced_folder(run, "train"), key) if key else run, []).append(run)
     trained_together: list[list[str]] = []
     for members in groups.values():

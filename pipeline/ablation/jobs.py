@@ -14,7 +14,17 @@ from pipeline.config import Experiment, Run
 from pipeline.errors import PipelineError
 from pipeline.stages.common.outputs import fill_folder, keep_if_made_from, locked
 from pipeline.stages.common.recipes import Recipes
-from pipeline.workflow import SILENT, Report, ScoreVideos, Step, TrainHead, usable_manifest
+from pipeline.workflow import (
+    SILENT,
+    Manifest,
+    ReduceTest,
+    ReduceTraining,
+    Report,
+    ScoreVideos,
+    Step,
+    TrainHead,
+    usable_manifest,
+)
 
 if TYPE_CHECKING:
     from pipeline.models.heads import HeadModule
@@ -85,10 +95,12 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
     from pipeline.stages.training.train import train_on
     from pipeline.stages.training.training_set import check_shape, gather
 
+    Manifest(recipes).fetch()
     experiment, manifest, namespace = recipes.experiment, usable_manifest(recipes), recipes.namespace("train")
     runs = {name: experiment.run(name) for name in names}
     first = runs[names[0]]
-    bags, standardizer = read_training(recipes.reduced_folder(names[0], "train"), first.head.standardize_offset)
+    reduced = ReduceTraining(recipes, names[0]).fetch()
+    bags, standardizer = read_training(reduced, first.head.standardize_offset)
     features = training_recipe(FeatureStore.open(experiment.paths.cache), namespace, bags.video_ids)
     material = gather(first, manifest, bags, standardizer, features)
     for name, run in runs.items():
@@ -155,5 +167,5 @@ def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) ->
     from pipeline.stages.training.bags_on_disk import read_windows
 
     namespace, head = recipes.namespace("test"), recipes.head_folder(name)
-    windows = partial(read_windows, recipes.reduced_folder(name, "test"))
+    windows = partial(read_windows, ReduceTest(recipes, name).fetch())
     score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cache import FeatureStore, NotCached
 from cache.progress import Progress
-from pipeline.config.features import check_cache_url
+from pipeline.config.mirrors import check_url
 from pipeline.errors import ConfigError
 
 __all__ = [
@@ -41,7 +41,7 @@ def with_store(function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)
     def wrapper(url: str, *args: object, **kwargs: object) -> object:
         try:
-            check_cache_url(url)
+            check_url(url)
         except ValueError as error:
             raise ConfigError(f"--cache: {error}") from error
         return function(FeatureStore.open(url), *args, **kwargs)

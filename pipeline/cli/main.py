@@ -18,6 +18,7 @@ import click
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
+from pipeline.cli.cluster import cluster
 from pipeline.cli.detector import detector
 from pipeline.cli.evaluate import POINT, compare, evaluate_folder, export_submission, print_metrics
 from pipeline.cli.events import events
@@ -29,6 +30,8 @@ from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
+from pipeline.cli.score_new import score_new
+from pipeline.cli.selfcheck import selfcheck
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
@@ -44,8 +47,9 @@ from pipeline.cli.shared import (
 )
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
-from pipeline.config.doubts import training_warnings
+from pipeline.config.doubts import expected_warnings, training_warnings
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Evaluate, ExtractFeatures, FineTune, model
@@ -65,6 +69,7 @@ def main() -> None:
 main.add_command(ablate)
 main.add_command(cache)
 main.add_command(clips)
+main.add_command(cluster)
 main.add_command(compare)
 main.add_command(detector)
 main.add_command(events)
@@ -78,6 +83,8 @@ main.add_command(plan)
 main.add_command(render)
 main.add_command(report)
 main.add_command(score)
+main.add_command(score_new)
+main.add_command(selfcheck)
 
 
 @main.group()
@@ -101,12 +108,11 @@ def check(recipes: Recipes, no_data: bool) -> None:
     Settings that are allowed but probably not intended are warnings.
     """
     experiment = recipes.experiment
-    for warning in training_warnings(experiment):
+    for warning in training_warnings(experiment) + expected_warnings(experiment):
         say(f"warning: {warning}")
     found = [] if no_data else check_files(recipes)
-    click.echo(
-        f"ok: experiment {experiment.experiment}, runs {', '.join(experiment.runs)}, results in {recipes.folder}"
-    )
+    runs, place = ", ".join(experiment.runs), place_of(recipes.folder)
+    click.echo(f"ok: experiment {experiment.experiment}, runs {runs}, results in {place}")
     for line in found:
         click.echo(f"    {line}")
 

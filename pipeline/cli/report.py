@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import click
 from pipeline.cli.shared import DEFAULT_CONFIG, FOLDER, bar, ensure, make, name_config, say, with_json
 from pipeline.cli.tables import settings, with_tables
 from pipeline.config import load_experiment
+from pipeline.config.expected import Expected
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.recipes import Recipes
-from pipeline.workflow import HtmlReport, Report
+from pipeline.workflow import EvaluateAll, HtmlReport, Report
 
 if TYPE_CHECKING:
     from pipeline.stages.report.from_tables import Source
@@ -85,9 +88,10 @@ def report(
         )
     name_config(config or DEFAULT_CONFIG)
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
-    folder = recipes.summary_folder
+    folder = EvaluateAll(recipes).fetch(say)
     if not html:
-        click.echo(json.dumps(read_summary(folder), indent=1) if as_json else summary_table(folder))
+        expected = recipes.experiment.expected
+        click.echo(_as_json(folder, expected) if as_json else summary_table(folder, expected))
         return
     read_summary(folder)  # what has not been run is an error, and not run by the way
     step = HtmlReport(recipes)
@@ -99,9 +103,21 @@ def report(
     _tell(folder)
 
 
+def _as_json(folder: Path, expected: Expected) -> str:
+    """summary.json, with its metrics compared with the expected ones."""
+    from pipeline.stages.evaluation.expected import compare_metrics
+    from pipeline.stages.evaluation.summary import read_summary
+
+    summary = read_summary(folder)
+    compared = [asdict(comparison) for comparison in compare_metrics(expected, summary["runs"])]
+    return json.dumps({**summary, "expected": compared}, indent=1)
+
+
 def _tell(folder: Path) -> None:
-    """Print which file is to be opened."""
+    """Print which file is to be opened, and where it is stored."""
     click.echo(f"page: {(folder / 'index.html').absolute()}")
+    if (place := place_of(folder)) != str(folder):
+        click.echo(f"stored in {place}")
 
 
 def _of_tables(

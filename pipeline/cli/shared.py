@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -21,8 +21,10 @@ from pipeline.config import load_experiment
 from pipeline.config.features import url_scheme
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+from pipeline.stages.common.mirror import check_writable
 from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.common.shared_files import shared_journal
 from pipeline.stages.common.stand_in import stand_in_reasons
 from pipeline.workflow import Report, Step
 
@@ -60,7 +62,8 @@ class LocalPath(click.Path):
     ) -> str | bytes | os.PathLike[str]:
         if scheme := url_scheme(value):
             self.fail(
-                f"expected a path of this machine, got {str(value)!r}: only the feature cache can lie on {scheme}",
+                f"expected a path of this machine, got {str(value)!r}: only paths.output and paths.cache can lie on "
+                f"{scheme}",
                 param,
             )
         return super().convert(value, param, context)
@@ -220,17 +223,27 @@ def check_files(recipes: Recipes) -> list[str]:
     Raises:
         PipelineError: with every problem.
     """
-    from pipeline.stages.common.manifest import check_data_set
+    from pipeline.data.expected_counts import compared_counts, unexpected_counts
+    from pipeline.stages.common.manifest import check_data_set, journal_of
 
     experiment = recipes.experiment
     found: list[str] = []
     problems: list[str] = []
+    sharing: AbstractContextManager[None] = nullcontext()
     try:
-        with bar("check") as progress:
+        if line := check_writable(recipes.folder):
+            found.append(f"results: {line}")
+            sharing = shared_journal(journal_of(recipes.folder))
+    except CacheError as error:
+        problems.append(f"paths.output: {error}")
+    try:
+        with bar("check") as progress, sharing:
             manifest = check_data_set(experiment, recipes.folder, progress, say)
         if manifest:
             splits = " and ".join(f"{len(manifest.split(split))} {split}" for split in ("train", "test"))
             found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
+            if not unexpected_counts(experiment.expected, manifest):  # else it was a warning
+                found += filter(None, [compared_counts(experiment.expected, manifest)])
     except (PipelineError, OSError) as error:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):

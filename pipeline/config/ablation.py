@@ -145,6 +145,8 @@ def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tu
 def _experiment(base: dict, members: list[dict]) -> Experiment:
     """The base with one run per member, and the sampling that all members have in common."""
     data = {key: value for key, value in base.items() if key not in ("runs", "finetune")}
+    if isinstance(expected := data.get("expected"), dict):  # its metrics are of the runs of the base
+        data["expected"] = {key: value for key, value in expected.items() if key != "metrics"}
     for section in SAMPLING:
         if section in members[0]:
             data[section] = (data.get(section) or {}) | members[0][section]

@@ -5,7 +5,20 @@ from __future__ import annotations
 from pipeline.config.experiment import Experiment
 from pipeline.config.published import CHOOSING, NAME, PUBLISHED
 
-__all__ = ["training_warnings"]
+__all__ = ["expected_warnings", "training_warnings"]
+
+
+def expected_warnings(experiment: Experiment) -> list[str]:
+    """One line for each name in `expected` that the configuration does not have, so that nothing is compared."""
+    expected, classes = experiment.expected, experiment.dataset.classes
+    lines = [
+        f"expected.{split}.classes: no class {name!r} in dataset.classes; there are: {', '.join(classes)}"
+        for split in ("train", "test")
+        for name in getattr(expected, split).classes
+        if name not in classes
+    ]
+    runs = dict.fromkeys(one.run for one in expected.metrics if one.run not in (None, *experiment.runs))
+    return lines + [f"expected.metrics: no run {run!r}; there are: {', '.join(experiment.runs)}" for run in runs]
 
 
 def training_warnings(experiment: Experiment) -> list[str]:

@@ -2,7 +2,7 @@
 
 An unknown key is an error that names the nearest valid key. The description of a field has its unit and its source in
 the paper (Lv, Xu, Cui 2020, section 4.2, unless another is named); `gig config fields` prints them. Sections that
-decide a result are part of its recipe digest (`digest`); `machine` and `paths` are part of none.
+decide a result are part of its recipe digest (`digest`); `expected`, `machine` and `paths` are part of none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -30,6 +30,7 @@ from pipeline.config.datasets import (
     XdViolenceDataset,
 )
 from pipeline.config.events import Events
+from pipeline.config.expected import Expected
 from pipeline.config.features import (
     Backbone,
     Decoding,
@@ -95,6 +96,7 @@ class Experiment(Section):
         "evaluation. `training: paper` is the training that was published for the run's head.",
     )
     finetune: Finetune = Finetune()
+    expected: Expected = Expected()
     machine: Machine = Machine()
     paths: Paths = Paths()
 
@@ -241,9 +243,17 @@ def _keys_of(location: tuple) -> list[str]:
     for part in location:
         if part in DATASETS or part in HEADS:
             model = (DATASETS | HEADS)[part]
-        elif part in getattr(model, "model_fields", {}) and isinstance(model.model_fields[part].annotation, type):
-            model = model.model_fields[part].annotation
+        elif part in getattr(model, "model_fields", {}) and (section := _section(model.model_fields[part].annotation)):
+            model = section
     return list(getattr(model, "model_fields", {}))
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field is, or of which it is a list; None for plain values."""
+    for kind in (annotation, *(get_args(annotation) if get_origin(annotation) is tuple else ())):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def digest(*parts: object) -> str:
@@ -259,16 +269,15 @@ def to_yaml(section: BaseModel) -> str:
 
 
 def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str]]:
-    """(key, default, description) of every field, depth first."""
+    """(key, default, description) of every field, depth first; `key[]` is an entry of a list of sections."""
     rows: list[tuple[str, str, str]] = []
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
-        annotation = field.annotation
         if name in ("dataset", "head"):
             for kind, section in (DATASETS if name == "dataset" else HEADS).items():
                 rows += field_table(section, f"{name}({kind}).")
-        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            rows += field_table(annotation, f"{key}.")
+        elif inner := _section(field.annotation):
+            rows += field_table(inner, f"{key}." if inner is field.annotation else f"{key}[].")
         else:
             default = "required" if field.is_required() else json.dumps(field.default, default=str)
             rows.append((key, default, field.description or ""))

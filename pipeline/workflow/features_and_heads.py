@@ -15,8 +15,10 @@ from typing import ClassVar
 
 from cache import FeatureStore
 from pipeline.data.manifest import VideoEntry
+from pipeline.progress import Say, silent
 from pipeline.stages.common.outputs import locked, whole_file
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
+from pipeline.stages.common.shared_files import forget_listings, put_shared, read_shared
 from pipeline.steps import Report, Step
 from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
 
@@ -39,7 +41,6 @@ class ExtractShard(Step):
     shard: int
     shards: int
     unit: ClassVar[str] = "frames"
-    uses_device: ClassVar[bool] = True
     staged: ClassVar[bool] = True
 
     @property
@@ -58,17 +59,26 @@ class ExtractShard(Step):
 
         This costs two listings.
         """
-        if not self.output().is_file():
+        forget_listings()
+        content = read_shared(self.output())
+        if content is None:
             return False
-        marker = json.loads(self.output().read_text(encoding="utf-8"))
+        marker = json.loads(content)
         store = FeatureStore.open(self.recipes.experiment.paths.cache)
         missing = set(marker["video_ids"]) - store.video_ids(marker["namespace"])
         return not missing or missing <= set(self.recipes.quarantine.ids(self.split))
 
+    def fetch(self, say: Say = silent) -> Path:
+        """Return the path of the marker, which no other step reads."""
+        return self.output()
+
     def make(self, report: Report, build: Callable[[Path, Report], None] | None = None) -> Path:
         """Make the output and return it. Processes that make it at the same time share the videos."""
+        forget_listings()
         final = self.output()
         with report.counting_warnings() as told:
+            for step in self.reads():
+                step.fetch(told.say)
             (build or self.build)(final, told)
         return final
 
@@ -91,8 +101,10 @@ class ExtractShard(Step):
             say=report.say,
         )
         marker = {"namespace": namespace, "video_ids": [video.video_id for video in videos]}
+        content = json.dumps(marker, indent=1).encode()
         with locked(folder, report.say), whole_file(folder) as partial:
-            partial.write_text(json.dumps(marker, indent=1), encoding="utf-8")
+            partial.write_bytes(content)
+            put_shared(folder, content)
         report.say(str(done))
 
     def _holds(self, video: VideoEntry) -> bool:
@@ -117,6 +129,10 @@ class ExtractFeatures(Step):
     def complete(self) -> bool:
         return all(shard.complete() for shard in self.needs())
 
+    def fetch(self, say: Say = silent) -> Path:
+        """Return the folder of the markers, which no other step reads."""
+        return self.output()
+
     def build(self, folder: Path, report: Report) -> None:
         """Do nothing: the shards are the output."""
 
@@ -137,14 +153,13 @@ class TrainHead(Step):
         from pipeline.stages.training.train import train_head
 
         experiment, namespace = self.recipes.experiment, self.recipes.namespace("train")
-        train_head(experiment, self.run_name, usable_manifest(self.recipes), namespace, folder, report.progress)
+        manifest = usable_manifest(self.recipes)
+        train_head(experiment, self.run_name, manifest, namespace, folder, report.progress, report.say)
 
 
 @dataclass(frozen=True)
 class FineTune(Step):
     """Unfreeze the backbone and train it end to end with the head of one run, starting from the frozen stage's head."""
-
-    uses_device: ClassVar[bool] = True
 
     def output(self) -> Path:
         return self.recipes.finetune_folder
@@ -157,7 +172,9 @@ class FineTune(Step):
 
         recipes, experiment = self.recipes, self.recipes.experiment
         head = recipes.head_folder(experiment.finetune.run)
-        finetune(experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress)
+        finetune(
+            experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress, report.say
+        )
 
 
 def model(recipes: Recipes, run_name: str) -> Step:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.data.manifest import Manifest as VideoManifest
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
+from pipeline.stages.common.shared_files import shared_journal
 from pipeline.steps import Report, Step
 
 __all__ = ["Manifest", "frozen", "usable_manifest"]
@@ -24,9 +25,10 @@ class Manifest(Step):
         return ()
 
     def build(self, folder: Path, report: Report) -> None:
-        from pipeline.stages.common.manifest import build_manifest
+        from pipeline.stages.common.manifest import build_manifest, journal_of
 
-        build_manifest(self.recipes.experiment, folder, report.progress, report.say)
+        with shared_journal(journal_of(folder.parent)):
+            build_manifest(self.recipes.experiment, folder, report.progress, report.say)
 
 
 def usable_manifest(recipes: Recipes) -> VideoManifest:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import to_yaml
+from pipeline.stages.common.mirror import publish, withdraw
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.recipes import Recipes
 from pipeline.steps import Report, Step
-from pipeline.workflow.results import EvaluateAll
+from pipeline.workflow.features_and_heads import model
+from pipeline.workflow.manifest import Manifest
+from pipeline.workflow.results import Evaluate, EvaluateAll, ScoreVideos
 
 if TYPE_CHECKING:
     from pipeline.stages.report.report import Extras
@@ -29,6 +32,12 @@ class HtmlReport(Step):
 
     def needs(self) -> Sequence[Step]:
         return (EvaluateAll(self.recipes),)
+
+    def reads(self) -> Sequence[Step]:
+        steps: list[Step] = [Manifest(self.recipes)]
+        for run, recipes in self.recipes.lines:
+            steps += [ScoreVideos(recipes, run), Evaluate(recipes, run)]
+        return steps
 
     def build(self, folder: Path, report: Report) -> None:
         _write(self.recipes, folder, report, None)
@@ -49,8 +58,12 @@ class HtmlReport(Step):
         extras = Extras(all_pictures, recipes.proxies_folder if proxies else None, maps)
         if not self.complete():
             return self.make(report, lambda folder, told: _write(recipes, folder, told, extras))
+        for step in (*self.reads(), self):
+            step.fetch(report.say)
         with locked(self.output(), report.say):
             _write(recipes, self.output(), report, extras)
+            withdraw(self.output())
+            publish(self.output())
         return self.output()
 
 
@@ -99,5 +112,5 @@ class _Maps:
         run, recipes = self.recipes.lines[0]
         experiment = recipes.experiment
         manifest = load_manifest(experiment, self.recipes.manifest_folder)
-        request = Request(experiment, run, recipes.head_folder(run), windows=3)
+        request = Request(experiment, run, model(recipes, run).fetch(self.say), windows=3)
         explain_cached(request, manifest, recipes.namespace("test"), video_id, folder, self.say)

@@ -34,7 +34,14 @@ class ScoreVideos(Step):
         recipes, namespace = self.recipes, self.recipes.namespace("test")
         head = recipes.head_folder(self.run_name)
         score_split(
-            recipes.experiment, self.run_name, usable_manifest(recipes), namespace, head, folder, report.progress
+            recipes.experiment,
+            self.run_name,
+            usable_manifest(recipes),
+            namespace,
+            head,
+            folder,
+            report.progress,
+            say=report.say,
         )
 
 
@@ -43,7 +50,6 @@ class OperatingPoint(Step):
     """Choose the thresholds of events on the run's validation videos, for the accepted false alarms per hour."""
 
     run_name: str
-    uses_device: ClassVar[bool] = True
     staged: ClassVar[bool] = True
 
     def output(self) -> Path:

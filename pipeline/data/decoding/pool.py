@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import TypeVar
 
 from pipeline.data.decoding.decode import VideoHeader
@@ -22,11 +23,14 @@ from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.data.decoding.process import Worker
 from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.errors import DecodeError, DecoderKilled
+from pipeline.remote import AnyPath
 
 __all__ = ["DecodeWorkers", "Job", "VideoStream"]
 
 
 MOST = 16
+ASK_AGAIN_S = 0.1
+"""After so many seconds without a frame it is asked again for a job for a free decoder."""
 Result = TypeVar("Result")
 
 
@@ -88,25 +92,42 @@ class DecodeWorkers:
             decoder=self._settings.decoder,
         )
 
-    def readable(self, jobs: Iterable[Job]) -> Iterator[tuple[int, VideoStream]]:
+    def readable(self, jobs: Iterable[Job | None]) -> Iterator[tuple[int, VideoStream] | None]:
         """Decode up to `count` videos at once; yield streams that can be read without waiting.
 
         A stream comes again and again until it is closed; read some of it each time. The oldest goes first: a reader
         slower than the decoders finishes video after video, and a faster one gets what all of them have.
 
+        Args:
+            jobs: asked for the next one when a decoder is free. None says that there is none at the moment: it is asked
+                again soon.
+
         Yields:
-            The number of the job, from 0, and its stream.
+            The number of the job, from 0, and its stream; None when all are read and there is no job at the moment.
         """
         reading: dict[int, VideoStream] = {}
-        numbered = enumerate(jobs)
+        jobs, numbers = iter(jobs), count()
+        over = False
         try:
             while True:
-                while len(reading) < self.count and (item := next(numbered, None)) is not None:
-                    number, job = item
-                    reading[number] = self._start(job)
-                if not reading:
+                patience_s = None
+                while len(reading) < self.count and not over:
+                    try:
+                        job = next(jobs)
+                    except StopIteration:
+                        over = True
+                        break
+                    if job is None:
+                        patience_s = ASK_AGAIN_S
+                        break
+                    reading[next(numbers)] = self._start(job)
+                if not reading and over:
                     return
-                number = _first_due(reading)
+                if not reading:
+                    yield None
+                    continue
+                if (number := _first_due(reading, patience_s)) is None:
+                    continue
                 yield number, reading[number]
                 if reading[number].closed:
                     self._settle(reading.pop(number))
@@ -131,7 +152,7 @@ class DecodeWorkers:
             for stream in waiting:
                 self._settle(stream)
 
-    def headers(self, paths: Iterable[Path]) -> Iterator[VideoHeader | DecodeError]:
+    def headers(self, paths: Iterable[AnyPath]) -> Iterator[VideoHeader | DecodeError]:
         """The header of every video in order, or why it cannot be read.
 
         One whose decoder was killed from outside is tried once more, alone.
@@ -142,7 +163,7 @@ class DecodeWorkers:
             except DecodeError as error:
                 yield error
 
-    def count_frames(self, path: Path) -> int:
+    def count_frames(self, path: AnyPath) -> int:
         """The number of frames the decoder yields. Raises DecodeError."""
         for stream in self.streams([Job(path, select=_none)]):
             times, _ = self.collect(stream)
@@ -192,15 +213,20 @@ class DecodeWorkers:
             stream.worker.kill()
 
 
-def _first_due(streams: dict[int, VideoStream]) -> int:
-    """The first stream that can be read at once, waiting for one if there is none."""
+def _first_due(streams: dict[int, VideoStream], most_s: float | None = None) -> int | None:
+    """The first stream that can be read at once, waiting for one if there is none; None after `most_s` seconds."""
+    end = None if most_s is None else time.monotonic() + most_s
     while True:
         patience_s = min(stream.patience_s() for stream in streams.values())
+        if end is not None:
+            patience_s = min(patience_s, max(0.0, end - time.monotonic()))
         sent = set(wait([stream.worker.connection for stream in streams.values()], patience_s))
         # All are asked: a stream's silence counts from when it was first seen silent.
         due = [number for number, stream in streams.items() if stream.due(stream.worker.connection in sent)]
         if due:
             return due[0]
+        if end is not None and time.monotonic() >= end:
+            return None
 
 
 def _header(stream: VideoStream) -> VideoHeader:

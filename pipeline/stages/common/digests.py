@@ -58,8 +58,8 @@ class Digests:
 
     @property
     def folder(self) -> Path:
-        """Where all outputs of this experiment lie but the features."""
-        return self.experiment.paths.output / self.experiment.experiment
+        """Where all outputs of this experiment lie but the features; in a mirror, if they are stored at a URL."""
+        return self.experiment.paths.folder / self.experiment.experiment
 
     @cached_property
     def files_digest(self) -> str:

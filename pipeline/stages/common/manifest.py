@@ -11,12 +11,22 @@ from pipeline.config import CsvDataset, Experiment, GeneratedDataset, SyntheticC
 from pipeline.data.checks import check_selections
 from pipeline.data.datasets import Dataset, build
 from pipeline.data.decoding.pool import DecodeWorkers
+from pipeline.data.expected_counts import compared_counts, unexpected_counts
 from pipeline.data.manifest import Manifest, VideoEntry, load, save
 from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
 from pipeline.progress import Progress, Say
+from pipeline.remote import AnyPath, Copies, RemotePath
 
-__all__ = ["build_manifest", "check_data_set", "check_validation", "load_manifest", "synthetic_spec"]
+__all__ = [
+    "build_manifest",
+    "check_data_set",
+    "check_validation",
+    "journal_of",
+    "load_manifest",
+    "reached",
+    "synthetic_spec",
+]
 
 
 def synthetic_spec(dataset: GeneratedDataset) -> synthetic.SyntheticSpec:
@@ -50,7 +60,7 @@ def build_manifest(
         synthetic.generate(synthetic_spec(experiment.dataset), folder, _counted(progress, "rendering"))
         manifest = _checked(experiment, _rendered(experiment.dataset, folder), None, progress, say, test_only)
     else:
-        manifest = _checked(experiment, experiment.dataset, _journal(folder.parent), progress, say, test_only)
+        manifest = _checked(experiment, experiment.dataset, journal_of(folder.parent), progress, say, test_only)
     save(manifest, folder)
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     return manifest
@@ -79,7 +89,7 @@ def check_data_set(
     if isinstance(dataset, GeneratedDataset):
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    return _checked(experiment, dataset, _journal(folder), progress, say)
+    return _checked(experiment, dataset, journal_of(folder), progress, say)
 
 
 def check_validation(experiment: Experiment, videos: Sequence[VideoEntry]) -> None:
@@ -98,6 +108,8 @@ def _checked(
     test_only: bool = False,
 ) -> Manifest:
     machine = experiment.machine
+    if isinstance(dataset.root, RemotePath):
+        dataset = dataset.model_copy(update={"root": reached(dataset.root, experiment)})
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
     told, selections = _counted(progress, "reading headers"), _selections(experiment)
     manifest = build(
@@ -110,6 +122,8 @@ def _checked(
     if say:
         for warning in manifest.origin.warnings:
             say(f"warning: {warning}")
+        if unexpected_counts(experiment.expected, manifest):
+            say(f"warning: {compared_counts(experiment.expected, manifest)}")
     return manifest
 
 
@@ -120,7 +134,7 @@ def _rendered(dataset: GeneratedDataset, folder: Path) -> CsvDataset:
     )
 
 
-def _journal(folder: Path) -> Path:
+def journal_of(folder: Path) -> Path:
     """Where headers are kept: outside of any manifest, so that no video is read again for a corrected annotation."""
     return folder / "headers.jsonl"
 
@@ -157,4 +171,14 @@ def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) 
         truth: read the annotated intervals too.
     """
     manifest = load(folder, truth=truth)
-    return replace(manifest, root=folder) if isinstance(experiment.dataset, GeneratedDataset) else manifest
+    if isinstance(experiment.dataset, GeneratedDataset):
+        return replace(manifest, root=folder)
+    return replace(manifest, root=reached(manifest.root, experiment))
+
+
+def reached(path: AnyPath, experiment: Experiment) -> AnyPath:
+    """A path as this machine reads it: one of a storage by way of copies, where they are asked for."""
+    machine = experiment.machine
+    if isinstance(path, Path) or machine.video_copies is None:
+        return path
+    return path.kept_in(Copies(machine.video_copies.absolute(), int(machine.video_copies_gb * 1e9)))

@@ -1,4 +1,7 @@
-"""Output folders that appear whole or not at all, made by one process at a time."""
+"""Output folders that appear whole or not at all, made by one process at a time.
+
+A folder of a mirror is there when it is stored at the mirror's URL, and its lock is held there too.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,19 @@ from cache.errors import CacheError
 from cache.objects import NO_LOCKS
 from pipeline.errors import OutputError, PipelineError
 from pipeline.progress import Say
+from pipeline.stages.common.leases import leases_at
+from pipeline.stages.common.mirror import discard_withdrawn, fetch, is_made, place_of, publish, remote_lock
 
-__all__ = ["check_space", "fill_folder", "keep_if_made_from", "locked", "make_folder", "try_lock", "whole_file"]
+__all__ = [
+    "check_space",
+    "fetch_folder",
+    "fill_folder",
+    "keep_if_made_from",
+    "locked",
+    "make_folder",
+    "try_lock",
+    "whole_file",
+]
 
 INPUTS = ".made-from"
 logger = logging.getLogger(__name__)
@@ -40,7 +54,7 @@ def make_folder(final: Path, build: Callable[[Path], object], report: Say | None
     Raises:
         OutputError: the disk is full, read-only, or the like.
     """
-    if final.is_dir():
+    if is_made(final):
         return
     with locked(final, report):
         fill_folder(final, build)
@@ -48,8 +62,27 @@ def make_folder(final: Path, build: Callable[[Path], object], report: Say | None
 
 def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
     """As `make_folder`, for a caller that holds the lock of `final`."""
-    if final.is_dir():
+    if is_made(final):
         return  # another process made it meanwhile
+    discard_withdrawn(final)
+    if not final.is_dir():  # it is, where only the last attempt to store it failed
+        _fill(final, build)
+    publish(final)
+
+
+def fetch_folder(final: Path, report: Say | None = None) -> None:
+    """Bring an output to this machine that is stored at a URL, whole or not at all; any other is left alone.
+
+    Raises:
+        CacheError: the store cannot be read.
+        OutputError: what is stored is damaged, or this machine's disk fails.
+    """
+    if remote_lock(final):
+        with _named(final), _local_lock(final, report, f"a copy of {final}", wait=True):
+            fetch(final, report)
+
+
+def _fill(final: Path, build: Callable[[Path], object]) -> None:
     partial = final.with_name(f"{final.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     _remove_half_written(partial)  # a killed process cannot do that itself
@@ -146,6 +179,19 @@ def try_lock(output: Path) -> Iterator[bool]:
 
 @contextmanager
 def _lock(output: Path, report: Say | None, what: str | None, wait: bool) -> Iterator[bool]:
+    """The lock of this machine, and then that of all machines, where the output is stored at a URL."""
+    with _local_lock(output, report, what, wait) as held:
+        lease = remote_lock(output)
+        if not held or not lease:
+            yield held
+            return
+        url, name = lease
+        with leases_at(url).hold(name, what or place_of(output), report, wait) as held_by_all:
+            yield held_by_all
+
+
+@contextmanager
+def _local_lock(output: Path, report: Say | None, what: str | None, wait: bool) -> Iterator[bool]:
     path = output.parent / ".locks" / output.name
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from cache.names import escape
 from pipeline.errors import DecodeError, PipelineError, QuarantineExceeded
 from pipeline.stages.common.outputs import locked, whole_file
+from pipeline.stages.common.shared_files import has_shared, put_shared, remove_shared, sync
 
 __all__ = ["Quarantine", "QuarantineRecord"]
 
@@ -59,12 +60,20 @@ class Quarantine:
         frame, library = (error.frame, error.library) if isinstance(error, DecodeError) else (None, None)
         record = QuarantineRecord(video_id, path, split, str(error), frame, library, now)
         final = self._path(video_id)
+        content = json.dumps(asdict(record), indent=1, ensure_ascii=False).encode()
         with locked(final), whole_file(final) as partial:
-            partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")
+            put_shared(final, content)
+            partial.write_bytes(content)
         return record
 
-    def records(self, split: str | None = None) -> list[QuarantineRecord]:
-        """All records, or those of a split, sorted by video id. Raises PipelineError for a damaged record."""
+    def records(self, split: str | None = None, *, again: bool = True) -> list[QuarantineRecord]:
+        """All records, or those of a split, sorted by video id. Raises PipelineError for a damaged record.
+
+        Args:
+            split: `train`, `test`, or None for both.
+            again: where they are shared with other machines, list them again; else as `forget_listings` says.
+        """
+        sync(self.folder, again)
         found = []
         for path in self.folder.glob("*.json"):
             try:
@@ -79,11 +88,11 @@ class Quarantine:
 
     def has(self, video_id: str) -> bool:
         """Whether a video is in quarantine."""
-        return self._path(video_id).exists()
+        return has_shared(self._path(video_id))
 
     def ids(self, split: str | None = None) -> list[str]:
         """Ids of the videos in quarantine, of one split or of all, sorted."""
-        return [record.video_id for record in self.records(split)]
+        return [record.video_id for record in self.records(split, again=False)]
 
     def clear(self, video_ids: Iterable[str] | None = None) -> list[str]:
         """Remove the records of some videos, or of all, so that they are tried again.
@@ -100,7 +109,7 @@ class Quarantine:
             if video_id not in present:
                 raise PipelineError(f"{video_id}: not in quarantine; there are: {', '.join(present) or 'none'}")
         for video_id in chosen:
-            self._path(video_id).unlink(missing_ok=True)
+            remove_shared(self._path(video_id))
         return chosen
 
     def check(self, most: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Evaluation, Experiment, GeneratedDataset, digest, to_yaml
+from pipeline.config import Evaluation, Experiment, GeneratedDataset, Run, digest, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.tables import safe_rows
 from pipeline.metrics import ClassScore, Estimate, difference, frame_auc
@@ -82,10 +82,7 @@ def evaluate_run(
         "backbone": experiment.features.test or experiment.backbone.name,
         "stage": stage,
     }
-    settings = experiment.model_dump(mode="json", exclude={"machine", "paths", "runs"})
-    if stage == "finetuned":
-        del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
-    identity = digest(settings, run, stage)
+    identity = config_digest(experiment, run, stage)
     document = metrics_document(
         facts, judged, manifest, run.evaluation, config_digest=identity, code_version=_code_version()
     )
@@ -95,6 +92,14 @@ def evaluate_run(
     if say:
         for warning in judged.warnings:
             say(f"warning: {warning}")
+
+
+def config_digest(experiment: Experiment, run: Run, stage: str) -> str:
+    """What `config_digest` in metrics.json is: of all settings that decide a result, of one run and stage."""
+    settings = experiment.model_dump(mode="json", exclude={"expected", "machine", "paths", "runs"})
+    if stage == "finetuned":
+        del settings["backbone"]["weights"]  # a path among the outputs; what made the file is in the settings
+    return digest(settings, run, stage)
 
 
 def evaluate_tables(

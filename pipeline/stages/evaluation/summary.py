@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from pipeline.config import Experiment, to_yaml
+from pipeline.config.expected import Expected
 from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
+from pipeline.stages.common.mirror import place_of
+from pipeline.stages.evaluation.expected import compare_metrics, comparisons_text
 from pipeline.stages.evaluation.text import HIT_RATE, WIDTH, aligned, said
 
 __all__ = ["Summary", "read_summary", "summary_table", "write_summary"]
@@ -86,8 +89,16 @@ def read_summary(folder: Path) -> Summary:
     return summary
 
 
-def summary_table(folder: Path) -> str:
-    """summary.json for people, at most 100 columns wide, and where the results lie."""
+def summary_table(folder: Path, expected: Expected | None = None) -> str:
+    """summary.json for people, at most 100 columns wide, and where the results lie.
+
+    Args:
+        folder: of the summary.
+        expected: with which its metrics are compared.
+
+    Raises:
+        PipelineError: there is no summary.
+    """
     summary = read_summary(folder)
     runs = summary["runs"]
     table = _rows(runs, inline=True)
@@ -103,7 +114,9 @@ def summary_table(folder: Path) -> str:
         lines += ["", *rates, *said(HIT_RATE)]
     if left_out := summary["quarantined"]:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
-    return "\n".join([*lines, "", f"results: {folder}"])
+    if expected and (compared := comparisons_text(compare_metrics(expected, runs))):
+        lines += ["", *compared]
+    return "\n".join([*lines, "", f"results: {place_of(folder)}"])
 
 
 LEGEND = (

@@ -15,10 +15,11 @@ __all__ = ["Claims"]
 class Claims:
     """The videos of a namespace that this process holds. Use it in a `with` block, at whose end all are released.
 
-    The locks lie in the output folder, because a cache can be an object store, which has no locks.
+    The locks lie in the output folder, which has some even where the cache is an object store; if the output is stored
+    at a URL, all machines share them.
 
     Args:
-        output: `paths.output` of the experiment.
+        output: `paths.folder` of the experiment.
         namespace: where the features go.
     """
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
@@ -71,6 +71,7 @@ class Extractor:
         experiment: settings.
         network: used instead of the experiment's backbone; has `frames` and `clips` as FastTPN has them.
         say: told what the user should know.
+        device: used instead of the first that `machine.device` names; a GPU is that of `use_device`, to have it alone.
 
     Attributes:
         engine: the backbone on its device.
@@ -81,20 +82,27 @@ class Extractor:
         WeightsError: see `build_backbone`.
     """
 
-    def __init__(self, experiment: Experiment, network: FastTPN | None = None, say: Say = silent) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        network: FastTPN | None = None,
+        say: Say = silent,
+        device: torch.device | None = None,
+    ) -> None:
         self.experiment = experiment
         machine, settings = experiment.machine, experiment.backbone
         if machine.threads:
             torch.set_num_threads(machine.threads)
-        device = pick_device(machine.device)
-        self.precision = choose_precision(settings.precision, device)
+        first = pick_device(machine.device)
+        device = device or first
+        self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
         if network is None:
             network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))
             network.set_precision(getattr(torch, self.precision))
         self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)
 
-    def job(self, path: Path, video_id: str, split: str) -> Job:
+    def job(self, path: AnyPath, video_id: str, split: str) -> Job:
         """What a decoder must do for a video: all frames of a test video, of a training video those of its clips."""
         if split == "test":
             return Job(path)
@@ -102,7 +110,7 @@ class Extractor:
 
     def extract(
         self,
-        videos: Iterable[tuple[str, Path]],
+        videos: Iterable[tuple[str, AnyPath]],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -132,15 +140,15 @@ class Extractor:
         Raises:
             CacheError: the cache cannot be written.
         """
-        paths: dict[str, Path] = {}
+        paths: dict[str, AnyPath] = {}
 
-        def noted() -> Iterator[tuple[str, Path]]:
+        def noted() -> Iterator[tuple[str, AnyPath]]:
             for video_id, path in videos:
                 paths[video_id] = path
                 yield video_id, path
 
         killed = []
-        for outcome in self._extract(noted(), split, store, namespace, workers, say, watch):
+        for outcome in self.extract_once(noted(), split, store, namespace, workers, say, watch):
             if isinstance(outcome.error, DecoderKilled):
                 say(f"{outcome.video_id} is tried again, alone, when the others are done: {outcome.error}")
                 killed.append(outcome.video_id)
@@ -148,11 +156,11 @@ class Extractor:
                 yield outcome
         for video_id in killed:
             with workers.alone() as one:
-                yield from self._extract([(video_id, paths[video_id])], split, store, namespace, one, say, watch)
+                yield from self.extract_once([(video_id, paths[video_id])], split, store, namespace, one, say, watch)
 
-    def _extract(
+    def extract_once(
         self,
-        videos: Iterable[tuple[str, Path]],
+        videos: Iterable[tuple[str, AnyPath] | None],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -160,11 +168,19 @@ class Extractor:
         say: Say,
         watch: Watch,
     ) -> Iterator[Outcome]:
-        """Extract every video once."""
+        """As `extract`, without a second try; and the videos can come from others while some are in progress.
+
+        `videos` may say None, as often as it likes: there is none at the moment. When all others are decoded by then,
+        they are finished without waiting for more, and their outcomes are yielded.
+        """
         ids: list[str] = []
 
-        def jobs() -> Iterator[Job]:
-            for video_id, path in videos:
+        def jobs() -> Iterator[Job | None]:
+            for video in videos:
+                if video is None:
+                    yield None
+                    continue
+                video_id, path = video
                 ids.append(video_id)
                 yield self.job(path, video_id, split)
 
@@ -174,17 +190,18 @@ class Extractor:
             stack.enter_context(heap_kept(self.engine.device))
             threads = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
-                for number, stream in workers.readable(jobs()):
+                for readable in workers.readable(jobs()):
+                    if readable is None:
+                        yield from _finished(batcher, active)
+                        continue
+                    number, stream = readable
                     if number not in active:
                         sink = self._sink(ids[number], split, store, namespace, threads[number % len(threads)])
                         active[number] = _ActiveVideo(sink, self._feed(sink, split, batcher))
                     self._advance(active[number], stream, split, batcher, say, watch)
                     for settled in [n for n, video in active.items() if video.sink.settled.is_set()]:
                         yield _outcome(active.pop(settled).sink)
-                batcher.flush()
-                for number in sorted(active):
-                    active[number].sink.settled.wait()
-                    yield _outcome(active.pop(number).sink)
+                yield from _finished(batcher, active)
             finally:
                 for video in active.values():
                     video.sink.give_up(GeneratorExit("the extraction was broken off"))
@@ -257,8 +274,17 @@ class Extractor:
             header=header,
             frames=frames,
             damage=stream.damage,
+            source=stream.source,
         )
         video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
+
+
+def _finished(batcher: ClipBatcher, active: dict[int, _ActiveVideo]) -> Iterator[Outcome]:
+    """Run what waits for a full batch, and wait for what all videos still lack; they are decoded. Empties `active`."""
+    batcher.flush()
+    for number in sorted(active):
+        active[number].sink.settled.wait()
+        yield _outcome(active.pop(number).sink)
 
 
 def _outcome(sink: VideoSink) -> Outcome:

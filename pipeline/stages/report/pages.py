@@ -22,7 +22,12 @@ from pipeline.stages.common.outputs import whole_file
 __all__ = ["safe_json", "write_page"]
 
 HERE = Path(__file__).parent
-SCRIPTS = {"index": ("strip.js", "index.js"), "video": ("strip.js", "video.js")}
+SCRIPTS = {
+    "index": ("strip.js", "index.js"),
+    "video": ("strip.js", "video.js"),
+    "day": ("strip.js", "day.js"),
+    "days": (),
+}
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -42,7 +47,7 @@ def write_page(path: Path, kind: str, facts: Mapping[str, object], data: object)
 
     Args:
         path: of the file.
-        kind: index or video.
+        kind: index or video; day or days, of what is scored every night.
         facts: what its template shows.
         data: what its script reads, as JSON has it.
     """

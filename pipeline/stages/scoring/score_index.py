@@ -18,7 +18,7 @@ from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.sources import Video
 
-__all__ = ["ScoreIndex"]
+__all__ = ["ScoreIndex", "check_same"]
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -52,7 +52,7 @@ class ScoreIndex:
             raise OutputError(
                 f"{path}: not an index of `gig score` ({error!r}); remove the folder or give another --out"
             ) from error
-        _check_same(path, held, made_with)
+        check_same(path, held, made_with)
         return cls(
             folder,
             made_with,
@@ -82,12 +82,15 @@ class ScoreIndex:
             raise OutputError(
                 f"{path} is there already and does not say of which file; remove it or give another --out"
             )
-        source, same = facts["source"], video.unchanged(facts["source"])
+        held = self.videos.get(video_id, {}).get("source", {})
+        # The index knows where the content was seen last.
+        source = {**facts["source"], **(held if held.get("sha256") == facts["source"]["sha256"] else {})}
+        same = video.unchanged(source)
         if source["path"] != video.place and not same:
             raise OutputError(
                 f"{path} is the score table of {source['path']}, not of {video.place}; give another --out"
             )
-        _check_same(path, facts["made_with"], self.made_with)
+        check_same(path, facts["made_with"], self.made_with)
         return same and self._whole(video_id)
 
     def holds(self, video_id: str, content: str) -> bool:
@@ -102,12 +105,18 @@ class ScoreIndex:
         damaged = entry is not None and entry["sha256"] != file_sha256(path)
         return not damaged and (self.folder / "windows" / path.name).exists()
 
-    def add(self, video_id: str) -> None:
-        """Enter a table, which was just written or found good by `check`, into index.json."""
+    def add(self, video_id: str, seen: Mapping[str, object] | None = None) -> None:
+        """Enter a table into index.json.
+
+        Args:
+            video_id: of the table, which was just written or found good by `check`.
+            seen: where its content was seen now, and by which version.
+        """
         path = table_path(self.folder, video_id)
         facts = table_facts(path)
         assert facts is not None
         entry = {key: facts[key] for key in ("decoded_frames", "source", "damage")}
+        entry["source"] = {**entry["source"], **(seen or {})}
         self.videos[video_id] = {"file": path.name, "sha256": file_sha256(path)} | entry
         self._write()
 
@@ -121,7 +130,7 @@ def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
     return (folder / "frames" / entry["file"]).exists()
 
 
-def _check_same(path: Path, held: Sections, wanted: Sections) -> None:
+def check_same(path: Path, held: Sections, wanted: Sections) -> None:
     """Raise OutputError, naming every setting that differs, unless both are the same."""
     before, now = _flat(held), _flat(wanted)
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]

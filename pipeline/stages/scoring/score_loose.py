@@ -7,9 +7,9 @@ and a repeated run keeps the tables of files that have not changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cache import CacheError, FeatureStore
 from pipeline.config import Experiment
@@ -18,37 +18,14 @@ from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
+from pipeline.stages.scoring.score import VideoScores, score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
-from pipeline.stages.scoring.scorer import Scorer, run_scorer
+from pipeline.stages.scoring.score_report import ScoreReport, quarantine_of
+from pipeline.stages.scoring.scorer import OpenElsewhere, Scorer, run_scorer
 from pipeline.stages.scoring.sources import LocalVideo, Video
 from pipeline.stages.training.saved_heads import check_features
 
 __all__ = ["ScoreReport", "quarantine_of", "score_files", "score_sources"]
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """What became of the files, each named as its table is.
-
-    Attributes:
-        tables: score tables of all files that have one, in the order of the files; CSV where that was asked for.
-        scored: files that were scored now.
-        kept: files whose table was there already, made from the same content with the same head and settings.
-        damaged: files of which damaged parts were left out.
-        failed: file -> why it could not be scored.
-    """
-
-    tables: tuple[Path, ...]
-    scored: tuple[str, ...]
-    kept: tuple[str, ...]
-    damaged: tuple[str, ...]
-    failed: dict[str, str]
-
-
-def quarantine_of(folder: Path) -> Quarantine:
-    """The files that could not be scored into a folder of score tables."""
-    return Quarantine(folder / "quarantine")
 
 
 def score_files(
@@ -100,6 +77,7 @@ def score_sources(
     progress: Progress | None = None,
     say: Say = silent,
     done: Callable[[], object] | None = None,
+    known: Callable[[Video, str], bool] | None = None,
 ) -> ScoreReport:
     """As `score_files`, with anything that scores, of videos that lie here or elsewhere.
 
@@ -108,6 +86,7 @@ def score_sources(
         videos: each with the name of its table.
         folder, as_csv, progress, say: as of `score_files`.
         done: called when all tables are written, while no other process writes to the folder.
+        known: asked, of a video that was copied here, with the SHA-256 of its content, whether it needs no scores.
 
     Raises:
         OutputError, FeatureMismatch, PipelineError, CacheError: as `score_files`.
@@ -115,7 +94,7 @@ def score_sources(
     named = _named(videos, say)
     with locked(folder / "index.json", say):
         index = ScoreIndex.open(folder, scorer.made_with, scorer.about)
-        scoring = _Scoring(scorer, index, quarantine_of(folder), as_csv, say)
+        scoring = _Scoring(scorer, index, quarantine_of(folder), as_csv, say, known)
         todo = scoring.sort_out(named)
         if todo:
             scoring.extract_and_score(todo, progress)
@@ -127,19 +106,31 @@ def score_sources(
 class _Scoring:
     """One call's work: what became of each file so far."""
 
-    def __init__(self, scorer: Scorer, index: ScoreIndex, quarantine: Quarantine, as_csv: bool, say: Say) -> None:
-        self._scorer = scorer
+    def __init__(
+        self,
+        scorer: Scorer,
+        index: ScoreIndex,
+        quarantine: Quarantine,
+        as_csv: bool,
+        say: Say,
+        known: Callable[[Video, str], bool] | None = None,
+    ) -> None:
+        self._scorer, self._is_known = scorer, known
         self._index, self._quarantine, self._as_csv, self._say = index, quarantine, as_csv, say
         self._failed_before = set(quarantine.ids("test"))
         self._scored: list[str] = []
         self._kept: list[str] = []
         self._failed: dict[str, str] = {}
+        self._unreached: list[str] = []
+        self._known: dict[str, str] = {}
+        self._seen: dict[str, dict[str, object]] = {}
 
     def sort_out(self, named: dict[str, Video]) -> dict[str, Video]:
         """The files to score; the tables of the others are kept. Raises OutputError before any work is done."""
         todo = {}
         for name, video in named.items():
             try:
+                self._seen[name] = {"path": video.place, **video.facts()}
                 there = self._index.check(name, video)
             except (PipelineError, CacheError) as error:
                 if not isinstance(error, DecodeError):
@@ -148,6 +139,7 @@ class _Scoring:
                 continue
             except OSError as error:
                 self._fail(video, DecodeError(f"{video.place}: cannot be read ({error.strerror or error})"))
+                self._unreached.append(name)
                 continue
             if there:
                 continue
@@ -170,10 +162,15 @@ class _Scoring:
 
         def tell(message: str) -> None:
             if progress:
-                settled = [name for name in todo if name in self._failed or name in self._kept]
+                settled = [name for name in todo if name in (*self._failed, *self._kept, *self._known)]
                 progress(len(self._scored) + len(settled), len(todo), message)
 
         scorer = self._scorer
+        if scorer.elsewhere:
+            self._score_elsewhere(scorer.elsewhere, todo, tell)
+            return
+        if scorer.experiment.machine.engine == "dask":
+            self._say("machine.engine: dask is for a detector here; the head of an experiment scores on this machine")
         backbone = scorer.backbone() if scorer.backbone else None
         extraction = ScratchExtraction(scorer.experiment, tell, self._say, backbone)
         for warning in check_features(scorer.head, scorer.where, extraction.recipe, scorer.experiment):
@@ -190,6 +187,24 @@ class _Scoring:
                 video.let_go(copies)
         tell("scored")
 
+    def _score_elsewhere(self, opened: OpenElsewhere, todo: dict[str, Video], tell: Say) -> None:
+        """Score files on other machines; the tables are written here."""
+        files = {name: video.file for name, video in todo.items() if isinstance(video, LocalVideo)}
+        if others := [video.place for video in todo.values() if not isinstance(video, LocalVideo)]:
+            raise PipelineError(
+                f"{others[0]}: with machine.engine: dask expected files and folders that all workers reach, got an "
+                "object of a storage; score those with machine.engine: local"
+            )
+        tell("waiting for workers")
+        with opened(list(files.values()), self._say) as score:
+            for done in score(files.items()):
+                if done.error:
+                    self._fail(todo[done.name], done.error)
+                else:
+                    assert done.scores is not None
+                    self._write(todo[done.name], done.scores, done.origin)
+                tell(f"scored {done.name}")
+
     def _at_hand(self, todo: dict[str, Video], copies: Path, tell: Say) -> Iterator[tuple[str, Path]]:
         """Name and file of every video, copied here where it lies elsewhere.
 
@@ -204,8 +219,14 @@ class _Scoring:
                 path = video.fetch(copies)
             except OSError as error:
                 self._fail(video, error if isinstance(error, DecodeError) else DecodeError(f"{video.place}: {error}"))
+                self._unreached.append(name)
                 continue
-            if self._index.holds(name, file_sha256(path)):
+            content = file_sha256(path)
+            if self._is_known and self._is_known(video, content):
+                video.let_go(copies)
+                self._known[name] = content
+                continue
+            if self._index.holds(name, content):
                 video.let_go(copies)
                 self._keep(name)
                 self._say(f"not scored again, for its content is the same: {name}")
@@ -214,22 +235,27 @@ class _Scoring:
 
     def report(self, names: Sequence[str]) -> ScoreReport:
         """What was done, in the order of the names."""
-        done = [name for name in names if name not in self._failed]
+        done = [name for name in names if name not in self._failed and name not in self._known]
         tables = [table_path(self._index.folder, name) for name in done]
         if self._as_csv:
             tables = [table.with_suffix(".csv") for table in tables]
         damaged = tuple(name for name in done if self._index.videos[name]["damage"])
         scored = tuple(name for name in names if name in self._scored)
-        return ScoreReport(tuple(tables), scored, tuple(self._kept), damaged, self._failed)
+        kept, unreached = tuple(self._kept), tuple(self._unreached)
+        return ScoreReport(tuple(tables), scored, kept, damaged, self._failed, unreached, self._known)
 
     def _score(self, store: FeatureStore, namespace: str, video: Video) -> None:
         name = video.name
         origin = store.record(namespace, name).provenance["source"]
         scores = score_video(store, namespace, name, self._scorer.head, self._scorer.scoring)
         store.discard(namespace, name)
+        self._write(video, scores, origin)
+
+    def _write(self, video: Video, scores: VideoScores, origin: Mapping[str, Any]) -> None:
+        name = video.name
         facts = {
             "made_with": self._index.made_with,
-            "source": {"path": video.place, "bytes": origin["bytes"], "sha256": origin["sha256"]} | video.facts(),
+            "source": {**self._seen[name], "bytes": origin["bytes"], "sha256": origin["sha256"]},
             "decoded_frames": len(scores.frames),
             "damage": origin["damage"],
         }
@@ -243,7 +269,7 @@ class _Scoring:
 
     def _settle(self, name: str) -> None:
         """The table of a file is there: enter it, and forget that the file could not be read before."""
-        self._index.add(name)
+        self._index.add(name, self._seen[name])
         if self._as_csv:
             write_csv(table_path(self._index.folder, name))
         if name in self._failed_before:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +19,20 @@ from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, PipelineError
 from pipeline.stages.common.outputs import check_space
 
-__all__ = ["LocalVideo", "RemoteVideo", "Video", "remote_videos"]
+__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "public_url", "remote_videos"]
 
 WEB = ("http://", "https://")
 VERSIONS = ("ETag", "etag", "md5Hash", "version_id", "LastModified", "last_modified", "updated", "mtime", "created")
 """By what storages say that an object has changed; the first that is there counts."""
+TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
+"""The same, when."""
+
+JUST_S = 2.0
+
+
+def file_version(found: os.stat_result) -> str:
+    """Size, times and inode of a file. The time of change is among them: a program can set the other one back."""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 class Video(Protocol):
@@ -46,7 +58,8 @@ class Video(Protocol):
         ...
 
     def facts(self) -> dict[str, object]:
-        """What the entry of its table says besides path, bytes and SHA-256."""
+        """What the entry of its table says besides path, bytes and SHA-256: with `version`, if it is known, what
+        changes with the content. Asked for before the content is read. Raises OSError."""
         ...
 
     def fetch(self, folder: Path) -> Path:
@@ -74,11 +87,20 @@ class LocalVideo:
         return str(self.file.resolve())
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
-        """As of `Video`, by its content. Raises OSError or DecodeError where it cannot be read."""
+        """As of `Video`: by its size, times and inode, and where these differ by its content, which decides. Raises
+        OSError or DecodeError where it cannot be read."""
+        version = self.facts().get("version")
+        if version is not None and (version, self.place) == (source.get("version"), source["path"]):
+            return True
         return bool(source["sha256"] == content_sha256(self.file))
 
     def facts(self) -> dict[str, object]:
-        return {}
+        """No version of a file that has just been changed: what came next could have the same times."""
+        if self.file.is_dir():
+            return {}
+        found = self.file.stat()
+        settled = time.time() - max(found.st_mtime, found.st_ctime) > JUST_S
+        return {"version": file_version(found)} if settled else {}
 
     def fetch(self, folder: Path) -> Path:
         return self.file
@@ -95,12 +117,14 @@ class RemoteVideo:
         url: by which it is read; it can hold a password or a signature, so messages and files have `place`.
         bytes: its size, where the storage says it.
         version: changes with the content; None where the storage says nothing.
+        modified_s: when it was last changed, seconds since 1970; None where the storage says nothing.
     """
 
     name: str
     url: str
     bytes: int | None
     version: str | None
+    modified_s: float | None = None
 
     @property
     def given(self) -> str:
@@ -108,7 +132,7 @@ class RemoteVideo:
 
     @property
     def place(self) -> str:
-        return _public(self.url)
+        return public_url(self.url)
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
         known = self.version is not None and source.get("version") == self.version
@@ -147,7 +171,7 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
     """
     if "://" not in url or "::" in url:
         raise PipelineError(f"{url.split('?')[0]}: expected a URL such as s3://bucket/folder, and no chain of several")
-    place = _public(url)
+    place = public_url(url)
     with _reaching(place):
         file_system, root = _file_system(url)
         if _is_web(url) or not file_system.isdir(root):
@@ -167,7 +191,22 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
 def _video(name: str, url: str, info: Mapping[str, Any]) -> RemoteVideo:
     size = info.get("size")
     marks = [str(info[key]) for key in VERSIONS if info.get(key)]
-    return RemoteVideo(name, url, size, f"{marks[0]} {size}" if marks else None)
+    times = [time_s for key in TIMES if (time_s := _seconds(info.get(key))) is not None]
+    return RemoteVideo(name, url, size, f"{marks[0]} {size}" if marks else None, times[0] if times else None)
+
+
+def _seconds(value: object) -> float | None:
+    """Seconds since 1970 of a time as storages say it; None where it is none."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime.datetime):
+        return None
+    return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -177,7 +216,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     return file_system, str(path)
 
 
-def _public(url: str) -> str:
+def public_url(url: str) -> str:
     """A URL without user, password and, on the web, its query, which can be a signature."""
     scheme, rest = url.split("://", 1)
     host, slash, path = rest.partition("/")

@@ -79,13 +79,19 @@ def test_no_picture_is_overwritten_before_it_is_read():
             assert reads < 100  # several frames come at once
 
 
+@pytest.fixture(scope="module")
+def numbered():
+    """A decoder of numbered pictures; its process starts once."""
+    with small_workers("numbered") as workers:
+        yield workers
+
+
 @pytest.mark.parametrize("select", [None, every_third, last_frame])
 @pytest.mark.parametrize("count", [1, 15, 16, 17, SLOTS - 1, SLOTS, SLOTS + 1, 5 * SLOTS + 3])
-def test_every_picture_comes_with_its_frame_wherever_the_ring_ends(count, select):
+def test_every_picture_comes_with_its_frame_wherever_the_ring_ends(numbered, count, select):
     wanted = range(count) if select is None else select(count)
     expected = [number % 256 if number in wanted else None for number in range(count)]
-    with small_workers("numbered") as workers:
-        assert read_together(workers, [Job(Path(f"{count}.mp4"), select)] * 3, most=1) == [expected] * 3
+    assert read_together(numbered, [Job(Path(f"{count}.mp4"), select)] * 3, most=1) == [expected] * 3
 
 
 def test_frames_begin_again_when_the_decoder_yields_another_number():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -186,9 +187,8 @@ class TestFinetune:
     def test_a_process_that_dies_ends_the_run_with_an_error(self, bench):
         def kill(done: int, total: int, message: str) -> None:
             if done == 1:
-                found = subprocess.run(
-                    ["pgrep", "-f", "finetuning.finetune .*dying"], capture_output=True, text=True
-                ).stdout.split()
+                ours = f"finetuning.finetune {re.escape(str(bench.folder))}/dying"  # of no other run of this test
+                found = subprocess.run(["pgrep", "-f", ours], capture_output=True, text=True).stdout.split()
                 workers = [
                     pid
                     for pid in map(int, found)

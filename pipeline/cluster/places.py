@@ -1,0 +1,156 @@
+"""What lies on a worker between two tasks of one command: a place, with what its tasks need, loaded once.
+
+A place is opened by the client before the worker gets any task, under a token that belongs to one command. It tells
+facts about itself and its worker, on which the client decides whether the worker may work. A worker that was restarted
+has no places, so a task of a dead worker that finds its way there does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["Place", "PlaceGone", "Surroundings", "close_place", "open_place", "work_at"]
+
+IDLE_S = 60.0
+"""For so long nothing is done at a place of another command before it counts as left behind."""
+
+
+class PlaceGone(Exception):
+    """A task for a place that is not, or no longer, open on this worker."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a place is told about its worker.
+
+    Attributes:
+        worker: name of the worker.
+        slots: tasks that are done there at once.
+        neighbours: workers on the same host, this one included.
+        tell: sends a message, plain data, to the client; it may get lost, and must not be sent often.
+    """
+
+    worker: str
+    slots: int
+    neighbours: int
+    tell: Callable[[Mapping[str, Any]], None]
+
+
+class Place(Protocol):
+    """What does the tasks of one command on one worker. Its methods are called by several threads."""
+
+    def facts(self) -> Mapping[str, str]:
+        """What the client compares with what it expects, and more that it shows."""
+        ...
+
+    def do(self, argument: Any) -> Any:
+        """Do a task."""
+        ...
+
+    def close(self) -> None:
+        """Give up tasks in progress and let go of everything."""
+        ...
+
+
+@dataclass
+class _Opened:
+    place: Place
+    busy: int = 0
+    used: float = field(default_factory=time.monotonic)
+
+
+class _Places:
+    """The open places of this process, by worker and token; workers can share a process."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[str, str], _Opened] = {}
+        self._lock = threading.Lock()
+
+    def open(self, worker: str, token: str, make: Callable[[], Place]) -> Mapping[str, str]:
+        """Make a place, unless it is open, and return its facts."""
+        self._close_left_behind(worker)
+        with self._lock:
+            opened = self._opened.get((worker, token))
+        if opened is None:
+            opened = _Opened(make())
+            with self._lock:
+                self._opened[worker, token] = opened
+        return opened.place.facts()
+
+    @contextmanager
+    def use(self, worker: str, token: str) -> Iterator[Place]:
+        """A place during a task. Raises PlaceGone."""
+        with self._lock:
+            opened = self._opened.get((worker, token))
+            if opened is None:
+                raise PlaceGone(f"{worker}: nothing is open there for this task")
+            opened.busy += 1
+        try:
+            yield opened.place
+        finally:
+            with self._lock:
+                opened.busy -= 1
+                opened.used = time.monotonic()
+
+    def close(self, worker: str, token: str) -> None:
+        """Close a place if it is open."""
+        with self._lock:
+            opened = self._opened.pop((worker, token), None)
+        if opened:
+            opened.place.close()
+
+    def _close_left_behind(self, worker: str) -> None:
+        """Close what commands have left that were killed; one that lives opens its place again."""
+        with self._lock:
+            now = time.monotonic()
+            left = [
+                key
+                for key, opened in self._opened.items()
+                if key[0] == worker and not opened.busy and now - opened.used > IDLE_S
+            ]
+        for key in left:
+            self.close(*key)
+
+
+_PLACES = _Places()
+
+
+async def open_place(token: str, factory: bytes, slots: int, neighbours: int, dask_worker: Any) -> dict[str, str]:
+    """Open a place on the worker where this runs, in a thread, and return its facts.
+
+    Args:
+        token: of the command.
+        factory: pickled; called with `Surroundings`, returns a `Place`. Its modules are imported here, not before, so
+            that an import that fails is an answer.
+        slots, neighbours: see `Surroundings`.
+        dask_worker: passed by dask.
+    """
+
+    def tell(message: Mapping[str, Any]) -> None:
+        dask_worker.log_event(token, dict(message))
+
+    def opened() -> dict[str, str]:
+        around = Surroundings(str(dask_worker.name), slots, neighbours, tell)
+        return dict(_PLACES.open(dask_worker.address, token, lambda: pickle.loads(factory)(around)))
+
+    return await asyncio.get_running_loop().run_in_executor(None, opened)
+
+
+async def close_place(token: str, dask_worker: Any) -> None:
+    """Close a place on the worker where this runs."""
+    await asyncio.get_running_loop().run_in_executor(None, _PLACES.close, dask_worker.address, token)
+
+
+def work_at(token: str, argument: Any) -> Any:
+    """The task: do something at the place of a command. Raises PlaceGone."""
+    from distributed import get_worker
+
+    with _PLACES.use(get_worker().address, token) as place:
+        return place.do(argument)
