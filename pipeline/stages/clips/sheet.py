@@ -34,7 +34,8 @@ class Entry:
 
 
 def draw_sheets(entries: Sequence[Entry], folder: Path) -> list[Path]:
-    """Write sheet-1.png and on, 60 entries each, in their order; nothing without entries."""
+    """Write sheet-1.png, sheet-2.png and so on, 60 entries each, in their order; returns their paths, none without
+    entries."""
     paths = []
     for number, part in enumerate(_parts(entries), start=1):
         paths.append(folder / f"sheet-{number}.png")

@@ -33,9 +33,10 @@ class RuleChanges:
 
 
 def event_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """What events are of: anomaly in general, then every class.
+    """The names that events can have: anomaly in general, then every class.
 
-    Raises PipelineError where a class beside others has the name of anomaly in general. As the only class it is that.
+    A single class of the name `anomaly` is anomaly in general itself. Raises PipelineError where one of several
+    classes has that name.
     """
     if ANOMALY not in classes:
         return ANOMALY, *classes
