@@ -199,6 +199,7 @@ def faulty(monkeypatch):
     monkeypatch.setattr(FaultyFileSystem, "ended", threading.Event())
     monkeypatch.setattr("pipeline.remote.storage.PAUSES_S", (0.0, 0.0, 0.0))
     remote_file._kept.clear()
+    remote_file._hashes.clear()
     yield FaultyFileSystem
     FaultyFileSystem.ended.set()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.errors import OutputError, PipelineError
 from pipeline.progress import Progress, Say
+from pipeline.remote import public
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.nightly import dataset
@@ -37,7 +38,7 @@ from pipeline.stages.scoring.inputs import Inputs, find_videos
 from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.score_index import check_same
 from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of, score_sources
-from pipeline.stages.scoring.sources import Video, public_url
+from pipeline.stages.scoring.sources import Video
 
 __all__ = ["OWNER", "Night", "Run"]
 
@@ -269,7 +270,7 @@ def _damage(facts: dict[str, Any] | None) -> str:
 
 
 def _public(text: str) -> str:
-    return public_url(text) if "://" in text else text
+    return public(text) if "://" in text else text
 
 
 def _plain(text: str) -> str:

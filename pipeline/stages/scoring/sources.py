@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,15 +16,13 @@ from cache.names import escape
 from pipeline.data.datasets.video_files import VIDEO_SUFFIXES
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, PipelineError
+from pipeline.remote import VERSIONS, WEB, public, scheme_of
 from pipeline.stages.common.outputs import check_space
 
-__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "public_url", "remote_videos"]
+__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "remote_videos"]
 
-WEB = ("http://", "https://")
-VERSIONS = ("ETag", "etag", "md5Hash", "version_id", "LastModified", "last_modified", "updated", "mtime", "created")
-"""By what storages say that an object has changed; the first that is there counts."""
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
-"""The same, when."""
+"""By what storages say when an object has changed; the first that is there counts."""
 
 JUST_S = 2.0
 
@@ -148,7 +145,7 @@ class RemoteVideo:
 
     @property
     def place(self) -> str:
-        return public_url(self.url)
+        return public(self.url)
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
         known = self.version is not None and source.get("version") == self.version
@@ -187,7 +184,7 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
     """
     if "://" not in url or "::" in url:
         raise PipelineError(f"{url.split('?')[0]}: expected a URL such as s3://bucket/folder, and no chain of several")
-    place = public_url(url)
+    place = public(url)
     with _reaching(place):
         file_system, root = _file_system(url)
         if _is_web(url) or not file_system.isdir(root):
@@ -232,17 +229,8 @@ def _file_system(url: str) -> tuple[Any, str]:
     return file_system, str(path)
 
 
-def public_url(url: str) -> str:
-    """A URL without user, password and, on the web, its query, which can be a signature."""
-    scheme, rest = url.split("://", 1)
-    host, slash, path = rest.partition("/")
-    if _is_web(url):  # elsewhere ? and # can be part of a name
-        path = re.split("[?#]", path, maxsplit=1)[0]
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
 def _is_web(url: str) -> bool:
-    return url.lower().startswith(WEB)
+    return scheme_of(url) in WEB
 
 
 @contextmanager
