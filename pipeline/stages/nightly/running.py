@@ -142,7 +142,7 @@ class Run:
                 rows.append(told_file(new, "failed", new.sha256 or "", reason=reason))
             elif name in report.known:
                 content = report.known[name]
-                rows.append(known_file(new, content, ledger.scored[content], places))
+                rows.append(known_file(new, content, ledger.scored[content], places, found.recognised))
             else:
                 source = self._facts(name)["source"]
                 content = str(source["sha256"])

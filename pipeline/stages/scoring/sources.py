@@ -42,13 +42,19 @@ class Video(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of its score table."""
+        ...
 
     @property
-    def given(self) -> str: ...
+    def given(self) -> str:
+        """As a person named it."""
+        ...
 
     @property
-    def place(self) -> str: ...
+    def place(self) -> str:
+        """Where it lies."""
+        ...
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
         """Whether it is known to have the content from which a table was made, whose entry `source` this is."""
@@ -70,7 +76,12 @@ class Video(Protocol):
 
 @dataclass(frozen=True)
 class LocalVideo:
-    """A video file or folder of images of this machine."""
+    """A video file or folder of images of this machine.
+
+    Attributes:
+        name: of its score table.
+        file: the file or folder.
+    """
 
     name: str
     file: Path
@@ -111,6 +122,7 @@ class RemoteVideo:
     """A video file of another storage; its copy lies below a folder while it is scored.
 
     Attributes:
+        name: of its score table.
         url: by which it is read; it can hold a password or a signature, so messages and files have `place`.
         bytes: its size, where the storage says it.
         version: changes with the content; None where the storage says nothing.

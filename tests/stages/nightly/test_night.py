@@ -242,8 +242,14 @@ def test_moved_and_copied_files_are_recognised_by_content(nights):
     ]
     assert Ledger.load(nights.out).scored[rows[0]["sha256"]].path == str(nights.inbox / "b.mp4")
     shutil.copy(nights.inbox / "b.mp4", nights.inbox / "c.mp4")
+    day = nights.run(nights.today - 1)
+    assert (day.scored, day.moved, day.copies) == (0, 0, 0)  # it came later
     day = nights.run(nights.today)
     assert (day.scored, day.moved, day.copies) == (0, 0, 1)
+    nights.put("d.mp4", "aaaa")
+    (nights.inbox / "b.mp4").rename(nights.inbox / "e.mp4")
+    day = nights.run(3)
+    assert (day.scored, day.moved, day.copies) == (0, 1, 1)
 
 
 def test_an_unchanged_file_is_not_read_again(nights, monkeypatch):
