@@ -13,7 +13,7 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
-from pipeline.remote import AnyPath
+from pipeline.remote import AnyPath, looked_up
 from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.device import pick_device
@@ -166,8 +166,10 @@ class _SplitWork:
         """The videos to extract, the longest first: neither among those in the cache (`present`) nor in quarantine."""
         known_bad = set(self._quarantine.ids(self._split))
         todo = []
+        cached = [video.video_id for video in videos if video.video_id in present]
+        places = dict(zip(cached, looked_up([self._manifest.video_path(name) for name in cached]), strict=True))
         for video in videos:
-            if video.video_id in present and self._is_current(video):
+            if video.video_id in present and self._is_current(video, places[video.video_id]):
                 self._fates[video.video_id] = Fate.CACHED
             elif video.video_id in known_bad:
                 self._fates[video.video_id] = Fate.QUARANTINED
@@ -262,15 +264,16 @@ class _SplitWork:
         for video in videos:
             if listener.stopped:
                 return
+            path = self._manifest.video_path(video.video_id)
             if not claims.take(video.video_id):
                 elsewhere.append(video)
                 continue
             if self._quarantine.has(video.video_id):
                 self._fates[video.video_id] = Fate.QUARANTINED
-            elif self._store.has(self._namespace, video.video_id) and self._is_current(video):
+            elif self._store.has(self._namespace, video.video_id) and self._is_current(video, path):
                 self._fates[video.video_id] = Fate.CACHED
             else:
-                yield video.video_id, self._manifest.video_path(video.video_id)
+                yield video.video_id, path
                 continue
             listener.settled(video.video_id, self._fates[video.video_id])
             claims.release(video.video_id)
@@ -283,5 +286,5 @@ class _SplitWork:
         self._fates[outcome.video_id] = Fate.QUARANTINED
         self._say(f"{outcome.video_id} goes to quarantine: {outcome.error}")
 
-    def _is_current(self, video: VideoEntry) -> bool:
-        return is_current(self._store, self._namespace, self._manifest, video, self._weights)
+    def _is_current(self, video: VideoEntry, path: AnyPath) -> bool:
+        return is_current(self._store, self._namespace, video.video_id, path, self._weights)
