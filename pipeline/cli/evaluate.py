@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, with_json
+from pipeline.cli.shared import FOLDER, STORED_FOLDER, with_json
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError
@@ -86,7 +86,7 @@ def _event_options(events: Events, point: Path | None, *scores: Path) -> tuple[E
 @click.command()
 @click.argument("first", type=SCORES)
 @click.argument("second", type=SCORES)
-@click.option("--truth", required=True, type=FOLDER, help="Folder of the manifest.")
+@click.option("--truth", required=True, type=STORED_FOLDER, help="Folder of the manifest.")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults)."
 )
@@ -125,7 +125,9 @@ def compare(
     "--scores", required=True, type=SCORES, help="Folder of score tables (var/<experiment>/scores-*), or of any system."
 )
 @click.option(
-    "--truth", type=FOLDER, help="For tables without an index: the folder of the manifest, for classes and lengths."
+    "--truth",
+    type=STORED_FOLDER,
+    help="For tables without an index: the folder of the manifest, for classes and lengths.",
 )
 @click.option("--out", type=FOLDER, default="submission", show_default=True, help="Folder of the two files.")
 @click.option(

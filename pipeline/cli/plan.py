@@ -40,7 +40,7 @@ GB = 1e9
     multiple=True,
     default=(1, 4),
     show_default=True,
-    help="Numbers of machines like this one for which hours are told.",
+    help="Numbers of machines like this one for which hours are printed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def plan(recipes: Recipes, probe_s: float, workers: tuple[int, ...], as_json: bool) -> None:
@@ -134,7 +134,7 @@ def _notes(plans: Mapping[str, SplitPlan], rates: Mapping[str, Rate | None], cac
         if counted.quarantined or counted.unknown:
             notes.append(
                 f"{split}: {counted.quarantined} video(s) in quarantine, {counted.unknown} with a header that cannot "
-                "be read; they are in no number"
+                "be read; they are not counted"
             )
     if "://" not in cache:
         place = next(path for path in [Path(cache).absolute(), *Path(cache).absolute().parents] if path.exists())

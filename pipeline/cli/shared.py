@@ -18,11 +18,12 @@ from tqdm import tqdm
 from cache.errors import CacheError
 from pipeline import workflow
 from pipeline.config import load_experiment
-from pipeline.config.features import url_scheme
+from pipeline.config.features import Paths, url_scheme
+from pipeline.config.mirrors import copy_of
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.stages.common.mirror import check_writable
-from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.mirror import check_writable, is_made
+from pipeline.stages.common.outputs import fetch_folder, make_folder
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.common.shared_files import shared_journal
 from pipeline.stages.common.stand_in import stand_in_reasons
@@ -33,6 +34,8 @@ __all__ = [
     "FOLDER",
     "Group",
     "LocalPath",
+    "STORED_FOLDER",
+    "StoredPath",
     "aligned",
     "bar",
     "check_files",
@@ -69,7 +72,27 @@ class LocalPath(click.Path):
         return super().convert(value, param, context)
 
 
+class StoredPath(LocalPath):
+    """A path to read: one of this machine, or the URL of an output such as s3://bucket/var/mine/scores-gig-1a2b3c4d.
+
+    What lies at the URL is fetched, and the path is that of this machine's copy.
+    """
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, context: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if url_scheme(value):
+            url = str(value).rstrip("/")
+            folder = copy_of(url, Paths().scratch)
+            if not folder or not is_made(folder):
+                self.fail(f"{url}: expected the URL of a finished output, <paths.output>/<experiment>/<name>", param)
+            fetch_folder(folder, say)
+            value = folder
+        return super().convert(value, param, context)
+
+
 FOLDER = LocalPath(path_type=Path, file_okay=False)
+STORED_FOLDER = StoredPath(path_type=Path, file_okay=False)
 with_json = click.option("--json", "as_json", is_flag=True, help="For machines: JSON in place of a table.")
 
 

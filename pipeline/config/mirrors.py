@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-__all__ = ["check_url", "mirror_folder", "output_place", "url_of_mirror", "url_scheme"]
+__all__ = ["check_url", "copy_of", "mirror_folder", "output_place", "url_of_mirror", "url_scheme"]
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 LONGEST_NAME = 255
@@ -56,6 +56,14 @@ def output_place(value: object) -> Path | str:
 def mirror_folder(scratch: Path, url: str) -> Path:
     """The folder below `scratch` that mirrors a URL."""
     return scratch / quote(url, safe="")
+
+
+def copy_of(url: str, scratch: Path) -> Path | None:
+    """Where this machine keeps its copy of the output at a URL, <output>/<experiment>/<name>; None for another URL."""
+    root, *names = url.rsplit("/", 2)
+    if len(names) < 2 or not all(names) or "://" not in root or root.endswith("/"):
+        return None
+    return mirror_folder(scratch, root).joinpath(*names)
 
 
 def url_of_mirror(name: str) -> str | None:

@@ -63,7 +63,7 @@ def compare_events(found: np.ndarray, labels: np.ndarray, anomalous: np.ndarray,
     An event and a true interval are matched one to one, the pair of the largest IoU first.
 
     Args:
-        found: (n, 2) int64, frames of the events in order, which do not overlap.
+        found: (n, 2) int64, first frame of each event and the one after its last, in order; none overlap.
         labels: (N,) bool, the frames that show what the events are of.
         anomalous: (N,) bool, the frames that show any class.
         times_s: (N,) float64, rising presentation times.

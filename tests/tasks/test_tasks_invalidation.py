@@ -169,6 +169,7 @@ SYNTHETIC = {
     "machine.checkpoint_epochs": Case(1, NONE),
     "machine.video_copies": Case("copies", NONE),
     "machine.video_copies_gb": Case(1.0, NONE),
+    "machine.extract_processes": Case(2, NONE),
     "machine.engine": Case("dask", NONE),
     "machine.scheduler": Case("tcp://nowhere:8786", NONE, also={"machine": {"engine": "dask"}}),
     "machine.cluster_wait_s": Case(5.0, NONE),

@@ -157,6 +157,14 @@ def even(side: int) -> int:
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A picture, (h, w, 3) uint8 RGB, as (height, width, 3)."""
+    """A picture of another size.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        width, height: of the result, pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     return frame.reformat(width, height).to_ndarray()

@@ -65,8 +65,13 @@ class Origins:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some sound: (channels, n) float32 in [-1, 1], from `start_s` on; `part` is that of the video whose clock it is
-    by."""
+    """Some sound.
+
+    Attributes:
+        start_s: when it begins, seconds.
+        samples: (channels, n) float32 in [-1, 1].
+        part: of the video by whose clock `start_s` is, from 0; the clock of some files begins anew.
+    """
 
     start_s: float
     samples: np.ndarray
@@ -75,6 +80,9 @@ class Piece:
 
 class Sound:
     """The sound of a video file, read forwards once. Use it in a `with` block.
+
+    Args:
+        path: the video; a folder of images has no sound.
 
     Attributes:
         rate: samples a second; 0 for a video without sound.

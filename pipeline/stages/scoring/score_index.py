@@ -131,7 +131,16 @@ def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
 
 
 def check_same(path: Path, held: Sections, wanted: Sections) -> None:
-    """Raise OutputError, naming every setting that differs, unless both are the same."""
+    """Check that what is there was made with the head and settings that are at hand.
+
+    Args:
+        path: what is there, for the message.
+        held: section -> setting -> value, of what is there.
+        wanted: the same, at hand.
+
+    Raises:
+        OutputError: they differ; the message names every setting that does.
+    """
     before, now = _flat(held), _flat(wanted)
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     if names:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cache import CacheError, FeatureStore
 from pipeline.config import Experiment
@@ -18,41 +18,14 @@ from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
+from pipeline.stages.scoring.score import VideoScores, score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
-from pipeline.stages.scoring.scorer import Scorer, run_scorer
+from pipeline.stages.scoring.score_report import ScoreReport, quarantine_of
+from pipeline.stages.scoring.scorer import OpenElsewhere, Scorer, run_scorer
 from pipeline.stages.scoring.sources import LocalVideo, Video
 from pipeline.stages.training.saved_heads import check_features
 
 __all__ = ["ScoreReport", "quarantine_of", "score_files", "score_sources"]
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """What became of the files, each named as its table is.
-
-    Attributes:
-        tables: score tables of all files that have one, in the order of the files; CSV where that was asked for.
-        scored: files that were scored now.
-        kept: files whose table was there already, made from the same content with the same head and settings.
-        damaged: files of which damaged parts were left out.
-        failed: file -> why it could not be scored.
-        unreached: those of `failed` that could not be opened or copied here, so that nothing is known of their content.
-        known: file -> SHA-256 of its content, where the caller has said that this needs no scores.
-    """
-
-    tables: tuple[Path, ...]
-    scored: tuple[str, ...]
-    kept: tuple[str, ...]
-    damaged: tuple[str, ...]
-    failed: dict[str, str]
-    unreached: tuple[str, ...] = ()
-    known: Mapping[str, str] = field(default_factory=dict)
-
-
-def quarantine_of(folder: Path) -> Quarantine:
-    """The files that could not be scored into a folder of score tables."""
-    return Quarantine(folder / "quarantine")
 
 
 def score_files(
@@ -147,9 +120,8 @@ class _Scoring:
         self._failed_before = set(quarantine.ids("test"))
         self._scored: list[str] = []
         self._kept: list[str] = []
-        self._failed: dict[str, str] = {}
         self._unreached: list[str] = []
-        self._known: dict[str, str] = {}
+        self._failed, self._known, self._copies = dict[str, str](), dict[str, str](), dict[str, str]()
         self._seen: dict[str, dict[str, object]] = {}
 
     def sort_out(self, named: dict[str, Video]) -> dict[str, Video]:
@@ -193,6 +165,11 @@ class _Scoring:
                 progress(len(self._scored) + len(settled), len(todo), message)
 
         scorer = self._scorer
+        if scorer.elsewhere:
+            self._score_elsewhere(scorer.elsewhere, todo, tell)
+            return
+        if scorer.experiment.machine.engine == "dask":
+            self._say("machine.engine: dask is for a detector here; the head of an experiment scores on this machine")
         backbone = scorer.backbone() if scorer.backbone else None
         extraction = ScratchExtraction(scorer.experiment, tell, self._say, backbone)
         for warning in check_features(scorer.head, scorer.where, extraction.recipe, scorer.experiment):
@@ -208,6 +185,24 @@ class _Scoring:
                     self._score(store, extraction.namespace, video)
                 video.let_go(copies)
         tell("scored")
+
+    def _score_elsewhere(self, opened: OpenElsewhere, todo: dict[str, Video], tell: Say) -> None:
+        """Score files on other machines; the tables are written here."""
+        files = {name: video.file for name, video in todo.items() if isinstance(video, LocalVideo)}
+        if others := [video.place for video in todo.values() if not isinstance(video, LocalVideo)]:
+            raise PipelineError(
+                f"{others[0]}: with machine.engine: dask expected files and folders that all workers reach, got an "
+                "object of a storage; score those with machine.engine: local"
+            )
+        tell("waiting for workers")
+        with opened(list(files.values()), self._say) as score:
+            for done in score(files.items()):
+                if done.error:
+                    self._fail(todo[done.name], done.error)
+                else:
+                    assert done.scores is not None
+                    self._write(todo[done.name], done.scores, done.origin)
+                tell(f"scored {done.name}")
 
     def _at_hand(self, todo: dict[str, Video], copies: Path, tell: Say) -> Iterator[tuple[str, Path]]:
         """Name and file of every video, copied here where it lies elsewhere.
@@ -225,6 +220,7 @@ class _Scoring:
                 self._fail(video, error if isinstance(error, DecodeError) else DecodeError(f"{video.place}: {error}"))
                 self._unreached.append(name)
                 continue
+            self._copies[name] = str(path)
             content = file_sha256(path)
             if self._is_known and self._is_known(video, content):
                 video.let_go(copies)
@@ -245,14 +241,18 @@ class _Scoring:
             tables = [table.with_suffix(".csv") for table in tables]
         damaged = tuple(name for name in done if self._index.videos[name]["damage"])
         scored = tuple(name for name in names if name in self._scored)
-        kept, unreached = tuple(self._kept), tuple(self._unreached)
-        return ScoreReport(tuple(tables), scored, kept, damaged, self._failed, unreached, self._known)
+        kept, lost = tuple(self._kept), tuple(self._unreached)
+        return ScoreReport(tuple(tables), scored, kept, damaged, self._failed, lost, self._known)
 
     def _score(self, store: FeatureStore, namespace: str, video: Video) -> None:
         name = video.name
         origin = store.record(namespace, name).provenance["source"]
         scores = score_video(store, namespace, name, self._scorer.head, self._scorer.scoring)
         store.discard(namespace, name)
+        self._write(video, scores, origin)
+
+    def _write(self, video: Video, scores: VideoScores, origin: Mapping[str, Any]) -> None:
+        name = video.name
         facts = {
             "made_with": self._index.made_with,
             "source": {**self._seen[name], "bytes": origin["bytes"], "sha256": origin["sha256"]},
@@ -276,6 +276,9 @@ class _Scoring:
             self._quarantine.clear([name])
 
     def _fail(self, video: Video, error: Exception) -> None:
+        if copy := self._copies.get(video.name):  # whose path says nothing to a person
+            frame, library = (error.frame, error.library) if isinstance(error, DecodeError) else (None, None)
+            error = DecodeError(str(error).replace(copy, video.place), frame, library)
         self._quarantine.add(video.name, video.place, "test", error)
         self._failed[video.name] = str(error)
         self._say(f"{video.name} cannot be scored: {error}")
