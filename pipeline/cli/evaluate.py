@@ -46,8 +46,21 @@ def evaluate_folder(
     as_json: bool,
     point: Path | None = None,
 ) -> None:
-    """Evaluate scores of any system, with the settings `chosen` and the thresholds of an operating point, and print the
-    metrics."""
+    """Evaluate scores of any system and print the metrics.
+
+    Args:
+        scores: a folder or file of scores.
+        truth: folder of the manifest.
+        out: folder of the metrics; None for one that is named like the scores.
+        chosen: settings of evaluation and events.
+        form: what the scores stand for.
+        lengths: video id -> frames, where they are known better than by the manifest.
+        as_json: print metrics.json.
+        point: an operating_point.json, whose thresholds are used for events.
+
+    Raises:
+        PipelineError: the scores cannot be read or do not fit the manifest, or the folder is there already.
+    """
     from pipeline.stages.evaluation.evaluate import evaluate_tables
 
     if truth is None:

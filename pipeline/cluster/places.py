@@ -34,12 +34,14 @@ class Surroundings:
         worker: name of the worker.
         slots: tasks that are done there at once.
         neighbours: workers on the same host, this one included.
+        limited: whether dask has told the worker's libraries for arithmetic to use one thread, as it usually does.
         tell: sends a message, plain data, to the client; it may get lost, and must not be sent often.
     """
 
     worker: str
     slots: int
     neighbours: int
+    limited: bool
     tell: Callable[[Mapping[str, Any]], None]
 
 
@@ -137,10 +139,17 @@ async def open_place(token: str, factory: bytes, slots: int, neighbours: int, da
         dask_worker.log_event(token, dict(message))
 
     def opened() -> dict[str, str]:
-        around = Surroundings(str(dask_worker.name), slots, neighbours, tell)
+        around = Surroundings(str(dask_worker.name), slots, neighbours, _limited(dask_worker), tell)
         return dict(_PLACES.open(dask_worker.address, token, lambda: pickle.loads(factory)(around)))
 
     return await asyncio.get_running_loop().run_in_executor(None, opened)
+
+
+def _limited(dask_worker: Any) -> bool:
+    import dask
+
+    told = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    return dask_worker.nanny is not None and "OMP_NUM_THREADS" in told
 
 
 async def close_place(token: str, dask_worker: Any) -> None:

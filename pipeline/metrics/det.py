@@ -77,8 +77,12 @@ class DetMetrics:
 
     @cached_property
     def _sweep(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Thresholds (K,), descending; false alarms and misses (K, V) at each; seconds of normal footage in an event
-        (K,)."""
+        """What every threshold does.
+
+        Returns:
+            Thresholds (K,), descending; false alarms (K, V) and misses (K, V) at each; and seconds of normal footage in
+            events (K,).
+        """
         whole = runs(self._scores >= self.rule.lower)
         peaks = np.maximum.reduceat(self._scores, whole.ravel())[::2] if len(whole) else np.zeros(0)
         below = self._scores[np.isfinite(self._scores) & (self._scores < self.rule.lower)]
@@ -114,11 +118,16 @@ class DetMetrics:
         return {_name(rate): f"a true interval and at least {1 / rate:g} h of normal footage" for rate in HOURLY}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The lowest miss rate with at most so many false alarms per hour at that or any higher threshold, of each of R
-        resamples, (R,).
+        """The lowest miss rate at each rate of `HOURLY`, of each of R resamples.
 
-        nan without a true interval, and where the footage is too short for one false alarm at that rate. `weights` as
-        in `FrameMetrics`.
+        The false alarms per hour are at most the rate at that threshold and at any higher one.
+
+        Args:
+            weights: as in `FrameMetrics`.
+
+        Returns:
+            Name of the metric -> (R,); nan without a true interval, and where the footage is too short for one false
+            alarm at that rate.
         """
         _, false, missed, _ = self._sweep
         most = np.maximum.accumulate(false @ weights, axis=0)

@@ -187,9 +187,16 @@ class EventMetrics:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of V videos: events found, true intervals, matched pairs (I, V) at each of `IOUS`, true intervals hit, false
-    alarms, and seconds of normal footage in an event, each (V,); and of each of n intervals hit, its delay and
-    video."""
+    """What is counted in V videos.
+
+    Attributes:
+        found, true: (V,) events found and true intervals.
+        matched: (I, V) matched pairs at each of `IOUS`.
+        hit: (V,) true intervals that an event overlaps.
+        false: (V,) false alarms.
+        alarm_s: (V,) seconds of normal footage in an event.
+        delay_s, delay_video: (n,) delay in seconds and number of the video of each interval that was hit.
+    """
 
     found: np.ndarray
     true: np.ndarray

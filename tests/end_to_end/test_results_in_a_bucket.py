@@ -16,8 +16,8 @@ import pytest
 import s3fs
 import yaml
 from conftest import NANO
+from faulty_s3 import KEYS, S3Server, serving
 from places import ROOT
-from s3_server import KEYS, S3Server, serving
 
 from cache.errors import CacheError
 from pipeline.config import load_experiment
@@ -126,7 +126,7 @@ def test_a_server_that_is_killed_is_an_error_and_what_was_made_is_kept(tmp_path,
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "s3_server.py"), str(port)],
+        [sys.executable, str(ROOT / "tests" / "faulty_s3.py"), str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

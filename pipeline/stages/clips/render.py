@@ -1,5 +1,4 @@
-"""A video with its scores drawn into it: every frame at its own time, with its sound, in memory that does not grow
-with its length."""
+"""A video with its scores drawn into it: every frame at its own time, with its sound, in bounded memory."""
 
 from __future__ import annotations
 

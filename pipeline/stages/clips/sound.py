@@ -34,8 +34,10 @@ Without any, only the sound's clock jumped."""
 
 
 class Origins:
-    """What the container's clock said when the video began: one number for each part of the video, a part being what
-    lies between two beginnings of the clock."""
+    """What the container's clock said when the video began: one number, in seconds, for each part of the video.
+
+    A new part begins where the clock begins anew.
+    """
 
     def __init__(self) -> None:
         self._found: list[float] = []

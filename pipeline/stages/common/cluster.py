@@ -188,17 +188,17 @@ def reach_of(experiment: Experiment, namespace: str, videos: tuple[tuple[str, in
         objects.remove(mark)
 
 
-def torch_threads(threads: int, neighbours: int) -> None:
-    """Let torch use `threads` threads in this process; 0: its share of the cores.
+def torch_threads(threads: int, around: Surroundings) -> None:
+    """Let torch use `threads` threads in this process; 0: this worker's share of the cores.
 
-    Left alone where it is the only worker, unless dask, as it does, has told it to use one.
+    Left alone where there is one worker, unless dask has told it to use one thread.
     """
     import torch
 
     if threads:
         torch.set_num_threads(threads)
-    elif neighbours > 1 or "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
+    elif around.neighbours > 1 or around.limited:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // around.neighbours))
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class _VideoPlace:
 
     def __init__(self, order: VideoOrder, around: Surroundings) -> None:
         self._order, self._experiment = order, unpacked(order.document)
-        torch_threads(self._experiment.machine.threads, around.neighbours)
+        torch_threads(self._experiment.machine.threads, around)
         self._work = order.make(self._experiment, FeatureStore.open(self._experiment.paths.cache))
 
     def facts(self) -> dict[str, str]:

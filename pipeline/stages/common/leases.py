@@ -178,27 +178,28 @@ class Leases:
             "lease_s": self._duration_s,
             "what": what,
         }
-        body, put_s = _body(content, 0), self._clock()
-        seen, since_s, told = "", 0.0, False
+        body, found, seen, since_s, told = _body(content, 0), None, "", 0.0, False
         while True:
+            if not found:
+                put_s = self._clock()
+                if tag := self._store.create(name, body):
+                    return _Held(name, tag, put_s, content)
             found = self._store.read_tagged(name)
-            if found and _nonce(found[0]) == content["nonce"]:
-                return _Held(name, found[1], put_s, content)  # put by an attempt whose answer was lost
-            tag, now_s = None, self._clock()
             if not found:
-                put_s, tag = now_s, self._store.create(name, body)
-            elif found[1] != seen:
-                seen, since_s = found[1], now_s
-            elif now_s - since_s > _duration(found[0], self._duration_s):
-                put_s, tag = now_s, self._store.replace(name, body, seen)
-            if tag:
-                return _Held(name, tag, put_s, content)
-            if not found:
-                continue  # another process was faster: see which
+                continue  # released in between
+            now_s, (there, tag) = self._clock(), found
+            if _nonce(there) == content["nonce"]:
+                return _Held(name, tag, put_s, content)  # put by an attempt whose answer was lost
+            if tag != seen:
+                seen, since_s = tag, now_s
+            elif now_s - since_s > _duration(there, self._duration_s):
+                put_s = now_s
+                if new := self._store.replace(name, body, seen):
+                    return _Held(name, new, put_s, content)
             if not wait:
                 return None
             if report and not told:
-                report(f"waiting for {_owner(found[0])}, which is making {what}")
+                report(f"waiting for {_owner(there)}, which is making {what}")
                 told = True
             self._sleep(min(2.0, self._duration_s / 4))
 

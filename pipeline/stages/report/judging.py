@@ -140,8 +140,15 @@ def judge(
 
 
 def pick_highlights(verdicts: Sequence[Verdict], most: int = SHOWN) -> Highlights:
-    """The worst false alarms (highest score first), misses (lowest first) and best hits (highest first); ties by video
-    id."""
+    """The moments of a run to look at first.
+
+    Args:
+        verdicts: of all videos.
+        most: moments per list.
+
+    Returns:
+        False alarms and hits, the highest score first; misses, the lowest score first. Ties are in order of video id.
+    """
 
     def first(lists: list[tuple[Highlight, ...]], sign: int) -> tuple[Highlight, ...]:
         one_each = [min(found, key=lambda moment: sign * moment.score) for found in lists if found]

@@ -101,8 +101,11 @@ def judge_video(results: Results, entry: VideoEntry) -> Judged:
 
 
 def telling_frames(judged: Judged) -> list[Highlight]:
-    """The moments whose pictures the page shows, in time: the highest of what was raised, found or missed, those of the
-    first run first, none nearer than a second to another one; of a video without any, its highest score."""
+    """The moments whose pictures the page shows, at most `PICTURES_SHOWN`, in order of time.
+
+    They are the highest scores of false alarms, hits and misses, those of the first run before those of others, and at
+    least a second apart. A video without any has the moment of its highest score.
+    """
     moments = [
         moment
         for verdict in judged.verdicts

@@ -61,8 +61,10 @@ class Video(Protocol):
         ...
 
     def facts(self) -> dict[str, object]:
-        """What the entry of its table says besides path, bytes and SHA-256: with `version`, if it is known, what
-        changes with the content. Asked for before the content is read. Raises OSError."""
+        """What the entry of its table says besides path, bytes and SHA-256; asked for before the content is read.
+
+        Where it is known, `version` is a text that changes with the content. Raises OSError.
+        """
         ...
 
     def fetch(self, folder: Path) -> Path:
@@ -95,8 +97,10 @@ class LocalVideo:
         return str(self.file.resolve())
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
-        """As of `Video`: by its size, times and inode, and where these differ by its content, which decides. Raises
-        OSError or DecodeError where it cannot be read."""
+        """As of `Video`: by size, times and inode, or where these differ, by the content.
+
+        Raises OSError or DecodeError where it cannot be read.
+        """
         version = self.facts().get("version")
         if version is not None and (version, self.place) == (source.get("version"), source["path"]):
             return True

@@ -188,3 +188,17 @@ class TestCommand:
         assert compared.exit_code == 1
         assert "WRONG  features as recorded: the record cannot be compared" in compared.output
         assert "ok     decoding: seen" in compared.output
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "gpu", "others"),
+    [
+        ("cpu", "float32", False, []),
+        ("cpu", "bfloat16", False, ["cpu"]),
+        ("cpu", "float32", True, ["cuda"]),
+        ("cuda", "bfloat16", True, ["cpu"]),
+    ],
+)
+def test_the_backbone_is_checked_on_the_cpu_and_on_a_gpu(monkeypatch, device, precision, gpu, others):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert [other.type for other in selfcheck._other_devices(torch.device(device), precision)] == others
