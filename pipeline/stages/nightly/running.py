@@ -104,7 +104,7 @@ class Run:
                 held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["made_with"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise OutputError(f"{path}: not the note of a dataset of days ({error!r})") from error
-            check_same(path, held, json.loads(json.dumps(scorer.made_with)))
+            check_same(path, held, json.loads(json.dumps(scorer.made_with)), "give another --out")
             return
         facts = {**scorer.about, "made_with": scorer.made_with}
         with whole_file(path) as partial:

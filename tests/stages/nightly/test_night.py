@@ -115,7 +115,7 @@ def test_a_run_that_dies_at_its_end_is_repeated_to_the_same_day(nights, monkeypa
 def test_a_dataset_is_of_one_detector_and_lies_outside_the_inbox(nights):
     nights.run(0)
     nights.seal = "b" * 64
-    with pytest.raises(OutputError, match=r"another head or other settings.*\n  detector\.seal"):
+    with pytest.raises(OutputError, match=r"other settings; give another --out\n  detector\.seal"):
         nights.run(1)
     assert read_day(nights.out, FIRST + datetime.timedelta(days=1)) is None
     with pytest.raises(OutputError, match="was scored by night, seal aaaa.*got night, seal bbbb"):
