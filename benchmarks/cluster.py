@@ -46,6 +46,8 @@ from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.on_cluster import cluster_extraction
 from pipeline.stages.extraction.sources import experiment_workers
 
+SPREAD = 0.5
+"""Of the lengths of tasks, which are distributed log-normally."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -145,7 +147,7 @@ def scale(options: argparse.Namespace) -> dict[str, object]:
     """Many tasks on many workers that sleep."""
     count = options.videos or 10_000
     chance = random.Random(0)
-    lengths = sorted((chance.lognormvariate(0, 0.8) for _ in range(count)), reverse=True)
+    lengths = sorted((chance.lognormvariate(0, SPREAD) for _ in range(count)), reverse=True)
     lengths = [options.seconds * length * count / sum(lengths) for length in lengths]
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "scheduler.json"
@@ -176,7 +178,7 @@ def _measured(options: argparse.Namespace, lengths: list[float], scheduler: int,
         nonlocal started
         started = time.monotonic()
         for number, seconds in enumerate(lengths):
-            yield Task(f"space/{number}", seconds)
+            yield Task(f"made-windows-1234abcd/{number}", seconds)  # dask remembers names up to the first - for ever
 
     said: list[str] = []
     seen: set[str] = set()

@@ -220,7 +220,7 @@ class _Run:
 
     def _look(self) -> list[Finished]:
         self._looked = time.monotonic()
-        return [end for member in self._crew.look() for end in self._take_back(member, expected=False)]
+        return [end for member, expected in self._crew.look() for end in self._take_back(member, expected)]
 
     def _react(self, event: _Done | _Answer | _Gone | _Heard | None) -> list[Finished]:
         match event:

@@ -143,11 +143,10 @@ def test_kills_lose_nothing_and_leave_nothing_behind(tmp_path, cluster):
         assert seen(process, "working on the dask cluster")
         time.sleep(chance.uniform(0, 6))
         (kill or process.kill)()
-        if kill is not worker:
-            process.wait(timeout=120)
         if kill is scheduler:
             cluster.start_scheduler()
-    assert process.wait() == 0
+        process.wait(timeout=600)  # without its scheduler a step fails; others find the new one
+    assert process.returncode == 0
     assert results(recipes) == expected
     assert not recipes.quarantine.ids()
     (last,) = cluster.workers()  # the nanny has replaced the one that was killed

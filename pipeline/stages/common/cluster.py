@@ -273,8 +273,9 @@ def each_video(
         connection = stack.enter_context(cluster_of(experiment, say))
         order = VideoOrder(sent.model_dump(mode="json"), reach, make)
         expected = agreed(sent) | ({"cache": REACHED} if cached else {})
-        # The tag: features can be read for two purposes at once, but are written for one.
-        tasks = (Task(f"{namespace}/{video_id}:{tag}", (video_id, argument)) for video_id, argument in arguments)
+        # The tag: features can be read for two purposes at once, but are written for one. It comes first, behind a -,
+        # because a scheduler keeps statistics by what stands before that.
+        tasks = (Task(f"gig-{tag}/{namespace}/{video_id}", (video_id, argument)) for video_id, argument in arguments)
         for finished in run_tasks(connection, order, expected, tasks, say=say):
             video_id = finished.task.argument[0]
             if isinstance(finished.error, WorkerKilled):

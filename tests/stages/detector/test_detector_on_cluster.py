@@ -89,4 +89,4 @@ def test_the_workers_give_the_scores_of_this_machine(night, make_video, tmp_path
 def _around():
     from pipeline.cluster import Surroundings
 
-    return Surroundings("w", 1, 1, lambda message: None)
+    return Surroundings("w", 1, 1, False, lambda message: None)
