@@ -246,7 +246,7 @@ def check_files(recipes: Recipes) -> list[str]:
     Raises:
         PipelineError: with every problem.
     """
-    from pipeline.data.expected_counts import compared_counts, unexpected_counts
+    from pipeline.data.expected_counts import compared_counts, has_counts, unexpected_counts
     from pipeline.stages.common.manifest import check_data_set, journal_of
 
     experiment = recipes.experiment
@@ -267,6 +267,8 @@ def check_files(recipes: Recipes) -> list[str]:
             found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
             if not unexpected_counts(experiment.expected, manifest):  # else it was a warning
                 found += filter(None, [compared_counts(experiment.expected, manifest)])
+        elif has_counts(experiment.expected):
+            found.append("data set: generated; the step Manifest compares its counts with those expected")
     except (PipelineError, OSError) as error:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):

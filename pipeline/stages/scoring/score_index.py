@@ -130,13 +130,16 @@ def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
     return (folder / "frames" / entry["file"]).exists()
 
 
-def check_same(path: Path, held: Sections, wanted: Sections) -> None:
+def check_same(
+    path: Path, held: Sections, wanted: Sections, advice: str = "remove the folder or give another --out"
+) -> None:
     """Check that what is there was made with the head and settings that are at hand.
 
     Args:
         path: what is there, for the message.
         held: section -> setting -> value, of what is there.
         wanted: the same, at hand.
+        advice: what a person can do, for the message.
 
     Raises:
         OutputError: they differ; the message names every setting that does.
@@ -146,9 +149,7 @@ def check_same(path: Path, held: Sections, wanted: Sections) -> None:
     if names:
         absent = "not named"  # as a setting that came later is, where it has its default
         lines = "\n".join(f"  {name}: there {before.get(name, absent)}, here {now.get(name, absent)}" for name in names)
-        raise OutputError(
-            f"{path}: made with another head or other settings; remove the folder or give another --out\n{lines}"
-        )
+        raise OutputError(f"{path}: made with another head or other settings; {advice}\n{lines}")
 
 
 def _flat(sections: Sections) -> dict[str, object]:

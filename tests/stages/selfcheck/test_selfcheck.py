@@ -36,6 +36,8 @@ FEATURES = ClipFeatures(
     device="cpu",
     crop=224,
     window_frames=6,
+    interval_frames=1,
+    stride_frames=3,
     sha256="00",
     mean=0.5,
     largest=2.0,
@@ -99,7 +101,11 @@ class TestFeatures:
         assert not compare_records(replace(FEATURES, sha256="01", pooled=far), record).ok
         assert compare_records(replace(FEATURES, sha256="01", pooled=far, precision="bfloat16"), record).ok
 
-    @pytest.mark.parametrize("change", [{"weights_sha256": "cd"}, {"crop": 192}, {"pooled": [[1.0]], "sha256": "01"}])
+    @pytest.mark.parametrize(
+        "change",
+        [{"weights_sha256": "cd"}, {"crop": 192}, {"interval_frames": 2}, {"stride_frames": 6}]
+        + [{"pooled": [[1.0]], "sha256": "01"}],
+    )
     def test_a_record_of_something_else_is_not_compared(self, change):
         with pytest.raises(FeatureMismatch, match="cannot be compared"):
             compare_records(FEATURES, replace(FEATURES, **change))
