@@ -19,7 +19,7 @@ from pipeline.stages.detector.on_cluster import DetectorOrder, expected_of, some
 from pipeline.stages.detector.packing import pack_detector
 from pipeline.stages.detector.scoring import score_with_detector
 from pipeline.stages.scoring.inputs import find_videos
-from pipeline.stages.scoring.score import table_facts
+from pipeline.stages.scoring.video_scores import table_facts
 
 pytest.importorskip("distributed")
 

@@ -27,9 +27,9 @@ from pipeline.stages.nightly import running as nightly
 from pipeline.stages.nightly.days import complete_dates, day_path, read_day
 from pipeline.stages.nightly.ledger import Ledger
 from pipeline.stages.nightly.night import Night, check_day, score_new
-from pipeline.stages.scoring.score import VideoScores, write_scores
 from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of
 from pipeline.stages.scoring.sources import LocalVideo
+from pipeline.stages.scoring.video_scores import VideoScores, write_scores
 
 CLASSES = ("Fighting", "Robbery")
 DAY_S = 86400
