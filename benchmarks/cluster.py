@@ -134,7 +134,7 @@ def _settings(folder: Path) -> Experiment:
             "experiment": "benchmark",
             "dataset": {"adapter": "csv", "name": "none", "root": str(folder), "classes": ["none"]},
             "backbone": {"name": "tpn_tiny", "weights": "bundled"},
-            "machine": {"device": "cpu", "engine": "dask", "decode_workers": 2},
+            "machine": {"device": "cpu", "engine": "dask", "decode_workers": 2, "threads": 1},
             "paths": {"output": str(folder), "cache": f"{folder}/cache"},
         }
     )

@@ -17,8 +17,8 @@ from pipeline.errors import DecodeError
 from pipeline.metrics.hysteresis import EventRule
 from pipeline.stages.nightly.days import complete_dates
 from pipeline.stages.nightly.night import Night, score_new
-from pipeline.stages.scoring.score import VideoScores, write_scores
 from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of
+from pipeline.stages.scoring.video_scores import VideoScores, write_scores
 
 CLASSES = ("Fighting", "Robbery")
 DAY_S = 86400

@@ -19,6 +19,7 @@ __all__ = ["Crew", "Member", "differences"]
 
 WINDOW = 2
 """Tasks per slot that a worker has been given: one that it does, and one for when that is done."""
+OPENED_AT_ONCE = 64
 OPENING_S = 600.0
 """For so long a worker may load what it needs."""
 UNTOLD_S = 5.0
@@ -94,7 +95,7 @@ class Crew:
         self.members: dict[str, Member] = {}
         self._connection, self._token, self._expected = connection, token, expected
         self._factory, self._say, self._answered = pickle.dumps(factory), say, answered
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="crew")
+        self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="crew")
         self._others: dict[str, str] = {}
         self._without_since: float | None = None
 

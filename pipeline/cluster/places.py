@@ -73,18 +73,38 @@ class _Places:
 
     def __init__(self) -> None:
         self._opened: dict[tuple[str, str], _Opened] = {}
+        self._opening: set[tuple[str, str]] = set()
+        self._unwanted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def open(self, worker: str, token: str, make: Callable[[], Place]) -> Mapping[str, str]:
-        """Make a place, unless it is open, and return its facts."""
+        """Make a place, unless it is open, and return its facts. Raises PlaceGone if it was closed meanwhile."""
         self._close_left_behind(worker)
+        key = worker, token
         with self._lock:
-            opened = self._opened.get((worker, token))
+            opened = self._opened.get(key)
+            if opened is None:
+                self._opening.add(key)
         if opened is None:
-            opened = _Opened(make())
-            with self._lock:
-                self._opened[worker, token] = opened
+            opened = self._made(key, make)
         return opened.place.facts()
+
+    def _made(self, key: tuple[str, str], make: Callable[[], Place]) -> _Opened:
+        """A new place, which is kept unless its command has ended while it was made, which can take minutes."""
+        opened = None
+        try:
+            opened = _Opened(make())
+        finally:
+            with self._lock:
+                self._opening.discard(key)
+                unwanted = key in self._unwanted
+                self._unwanted.discard(key)
+                if opened and not unwanted:
+                    self._opened[key] = opened
+        if unwanted:
+            opened.place.close()
+            raise PlaceGone(f"{key[0]}: the command has ended while its place was opened")
+        return opened
 
     @contextmanager
     def use(self, worker: str, token: str) -> Iterator[Place]:
@@ -102,9 +122,11 @@ class _Places:
                 opened.used = time.monotonic()
 
     def close(self, worker: str, token: str) -> None:
-        """Close a place if it is open."""
+        """Close a place if it is open, or else as soon as it is."""
         with self._lock:
             opened = self._opened.pop((worker, token), None)
+            if (worker, token) in self._opening:
+                self._unwanted.add((worker, token))
         if opened:
             opened.place.close()
 

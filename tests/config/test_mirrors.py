@@ -58,3 +58,13 @@ def test_what_cannot_be_an_output_has_no_copy(url):
 def test_the_copy_of_an_output_lies_where_its_experiment_keeps_it():
     copy = copy_of("s3://bucket/x/nano/head-1", Path("scratch"))
     assert copy == mirror_folder(Path("scratch"), "s3://bucket/x") / "nano" / "head-1"
+
+
+@pytest.mark.parametrize("key", ["output", "cache"])
+def test_a_url_with_a_password_is_refused_and_not_repeated(nano, key):
+    nano["paths"] = {key: "ftp://me:secret@host/results"}
+    with pytest.raises(ConfigError, match=r"no password in it.*got ftp://host/results and more") as refused:
+        parse_experiment(nano)
+    assert "secret" not in str(refused.value)
+    nano["paths"] = {key: "sftp://me@host/results"}
+    parse_experiment(nano)

@@ -149,6 +149,19 @@ def test_a_silent_storage_ends_in_an_error_and_the_wait_is_told(stored, faulty, 
     assert signs
 
 
+def test_a_storage_that_gives_up_without_a_word(stored, faulty):
+    """Such as asyncio's TimeoutError, which has no message."""
+    path = stored("v.mp4", CONTENT)
+    assert path.exists()
+
+    def give_up(kind: str) -> None:
+        raise TimeoutError
+
+    faulty.before = give_up
+    with pytest.raises(StorageError, match=r"v\.mp4: TimeoutError"):
+        path.open().read()
+
+
 def test_a_file_that_is_replaced_while_it_is_read(stored):
     path = stored("v.mp4", CONTENT)
     file = path.open()

@@ -21,6 +21,7 @@ from pipeline.errors import ClusterError, PipelineError
 from pipeline.progress import Say
 from pipeline.remote import path_of
 from pipeline.stages.common.digests import VERSIONS, weights_identity
+from pipeline.stages.common.outputs import fetch_folder
 
 __all__ = [
     "REACHED",
@@ -114,8 +115,17 @@ def portable(experiment: Experiment) -> Experiment:
 
 
 def unpacked(document: Mapping[str, Any]) -> Experiment:
-    """The experiment that was sent as plain data, `portable(...).model_dump(mode="json")`. Raises ConfigError."""
-    return parse_experiment(dict(document), "the configuration sent to a worker")
+    """The experiment that was sent as plain data, `portable(...).model_dump(mode="json")`.
+
+    Fine-tuned weights that are stored at a URL come to this machine, to the same path as on that of the command.
+
+    Raises:
+        ConfigError: it is of another version.
+        CacheError, OutputError: weights that are stored at a URL cannot be brought here.
+    """
+    experiment = parse_experiment(dict(document), "the configuration sent to a worker")
+    fetch_folder(Path(experiment.backbone.weights).parent)
+    return experiment
 
 
 def agreed(experiment: Experiment) -> dict[str, str]:

@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -31,6 +32,8 @@ __all__ = ["VARIABLE", "LeaseStore", "Leases", "lease_s", "leases_at"]
 
 VARIABLE = "GIG_LEASE_S"
 DEFAULT_S = 60.0
+AT_ONCE = 16
+"""Leases that are renewed at the same time: a command on a large cluster holds one for each of hundreds of videos."""
 logger = logging.getLogger(__name__)
 
 
@@ -151,13 +154,15 @@ class Leases:
         """Renew all leases that are held. A store that cannot be reached is asked again the next time."""
         with self._turn:
             held = list(self._held.values())
-        for lease in held:
-            with lease.turn:
-                if lease.tag is not None and lease.name in self._held:
-                    with contextlib.suppress(CacheError):
-                        self._renew(lease)
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="renewals") as pool:
+            list(pool.map(self._renew, held))
 
     def _renew(self, lease: _Held) -> None:
+        with lease.turn, contextlib.suppress(CacheError):
+            if lease.tag is not None and lease.name in self._held:
+                self._put_again(lease)
+
+    def _put_again(self, lease: _Held) -> None:
         assert lease.tag is not None
         lease.beat += 1
         began_s, body = self._clock(), _body(lease.content, lease.beat)
@@ -218,7 +223,8 @@ class Leases:
     def _keep(self) -> None:
         while True:
             time.sleep(self._duration_s / 4)
-            self.renew()
+            with contextlib.suppress(RuntimeError):  # the process is about to end, and begins no threads
+                self.renew()
 
 
 def _body(content: dict[str, object], beat: int) -> bytes:

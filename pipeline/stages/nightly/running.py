@@ -35,10 +35,10 @@ from pipeline.stages.nightly.sorting import (
     told_file,
 )
 from pipeline.stages.scoring.inputs import Inputs, find_videos
-from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.score_index import check_same
 from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of, score_sources
 from pipeline.stages.scoring.sources import Video
+from pipeline.stages.scoring.video_scores import table_facts, table_path
 
 __all__ = ["OWNER", "Night", "Run"]
 

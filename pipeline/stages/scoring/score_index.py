@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.errors import OutputError
 from pipeline.hashing import file_sha256
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.sources import Video
+from pipeline.stages.scoring.video_scores import table_facts, table_path
 
 __all__ = ["ScoreIndex", "check_same"]
 

@@ -18,11 +18,12 @@ from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.scoring.score import VideoScores, score_video, table_path, write_csv, write_scores
+from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.score_index import ScoreIndex
 from pipeline.stages.scoring.score_report import ScoreReport, quarantine_of
 from pipeline.stages.scoring.scorer import OpenElsewhere, Scorer, run_scorer
 from pipeline.stages.scoring.sources import LocalVideo, Video
+from pipeline.stages.scoring.video_scores import VideoScores, table_path, write_csv, write_scores
 from pipeline.stages.training.saved_heads import check_features
 
 __all__ = ["ScoreReport", "quarantine_of", "score_files", "score_sources"]

@@ -19,7 +19,7 @@ from pipeline.stages.training.saved_heads import TrainedHead, load_head
 from pipeline.stages.training.validation import read_thresholds
 
 if TYPE_CHECKING:
-    from pipeline.stages.scoring.score import VideoScores
+    from pipeline.stages.scoring.video_scores import VideoScores
 
 __all__ = ["OpenElsewhere", "ScoreElsewhere", "ScoredElsewhere", "Scorer", "run_scorer", "settings_of"]
 

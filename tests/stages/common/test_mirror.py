@@ -411,6 +411,34 @@ def test_a_store_that_is_not_s3_is_written_in_the_same_order_without_locks(tmp_p
     assert Quarantine(one / "quarantine-1").records() == []
 
 
+def test_what_two_processes_of_a_machine_do_to_a_shared_folder_at_once(tmp_path, monkeypatch):
+    """One lists what is stored while the other one adds to it."""
+    folder = mirror_folder(tmp_path, f"memory://shared-{tmp_path.name}") / "nano" / "quarantine-1"
+    quarantine, other = Quarantine(folder), Quarantine(folder)
+    folder.mkdir(parents=True)
+    half_written = folder / "v1.json.partial"
+    half_written.write_bytes(b"half")
+    listing = bucket.Bucket.versions
+
+    def slow_listing(self: bucket.Bucket, name: str) -> dict[str, str]:
+        listed = listing(self, name)
+        other.add("v2", "v2.mp4", "test", DecodeError("no frame"))
+        return listed
+
+    monkeypatch.setattr(bucket.Bucket, "versions", slow_listing)
+    assert [record.video_id for record in quarantine.records()] == ["v2"]
+    assert half_written.exists()
+
+
+def test_a_record_that_another_machine_has_added_can_be_cleared(tmp_path):
+    url = f"memory://cleared-{tmp_path.name}"
+    one, two = (Quarantine(mirror_folder(tmp_path / name, url) / "nano" / "quarantine-1") for name in ("one", "two"))
+    assert one.ids() == []
+    two.add("v1", "v1.mp4", "test", DecodeError("no frame"))
+    assert one.clear(["v1"]) == ["v1"]
+    assert two.records() == []
+
+
 class TestPlaces:
     def test_a_path_tells_which_url_it_mirrors(self, tmp_path):
         root = mirror_folder(tmp_path, URL)

@@ -18,9 +18,9 @@ from pipeline.stages.nightly.ledger import Ledger
 from pipeline.stages.nightly.looks import Look, look_at
 from pipeline.stages.nightly.night import check_day
 from pipeline.stages.scoring.inputs import Inputs
-from pipeline.stages.scoring.score import table_path, write_scores
 from pipeline.stages.scoring.score_loose import quarantine_of
 from pipeline.stages.scoring.sources import LocalVideo, RemoteVideo
+from pipeline.stages.scoring.video_scores import table_path, write_scores
 
 
 def test_a_file_that_is_being_written_is_left_and_named(nights):
