@@ -13,6 +13,7 @@ __all__ = [
     "OutputError",
     "PipelineError",
     "QuarantineExceeded",
+    "StorageError",
     "WeightsError",
 ]
 
@@ -68,6 +69,13 @@ class LengthMismatch(PipelineError, ValueError):
 
 class DegenerateTruth(PipelineError, ValueError):
     """Ground truth on which a metric is not defined, such as frames that are all normal."""
+
+
+class StorageError(PipelineError, RuntimeError):
+    """A storage of videos that cannot be reached, does not answer, or whose files change while they are read.
+
+    No OSError, so that nobody takes it for a file that is damaged or not there: it ends the run.
+    """
 
 
 class OutputError(PipelineError, OSError):

@@ -52,13 +52,11 @@ class Step(ABC):
     Attributes:
         recipes: names of all outputs, of the frozen or of the fine-tuned backbone.
         unit: what its progress counts, in the plural.
-        uses_device: whether it runs the backbone, on a GPU if there is one.
         staged: whether the step exists for both backbones, frozen and fine-tuned.
     """
 
     recipes: Recipes
     unit: ClassVar[str] = "steps"
-    uses_device: ClassVar[bool] = False
     staged: ClassVar[bool] = False
 
     @property

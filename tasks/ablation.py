@@ -13,7 +13,7 @@ from pipeline.config.ablation import Plan, load_ablation
 from pipeline.stages.common.mirror import is_made, place_of
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report
-from tasks.base import ExperimentTask, OutputTarget, gpu_resources
+from tasks.base import ExperimentTask, OutputTarget
 
 __all__ = ["Ablate"]
 
@@ -38,9 +38,6 @@ class Ablate(ExperimentTask):
     @property
     def recipes(self) -> Recipes:
         return Recipes(plan_for(self.config).settings[0].experiment)
-
-    def process_resources(self) -> dict[str, int]:
-        return gpu_resources(self.experiment.machine.device)
 
     def output(self) -> luigi.Target:
         folder = ablation_folder(plan_for(self.config))

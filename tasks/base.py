@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -33,7 +33,6 @@ __all__ = [
     "ReportingTask",
     "StagedTask",
     "StepTask",
-    "gpu_resources",
     "recipes_for",
 ]
 
@@ -170,18 +169,6 @@ def _follow(task: ReportingTask) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; luigi ends its processes
 
 
-@cache
-def gpu_resources(device: str) -> dict[str, int]:
-    """The resources in luigi's scheduler that a task on `machine.device` needs: `gpu` only if it will use a GPU."""
-    if device == "cpu":
-        return {}
-    if device == "auto":
-        from pipeline.stages.common.device import pick_device
-
-        return {"gpu": 1} if pick_device(device).type == "cuda" else {}
-    return {"gpu": 1}
-
-
 class StepTask(ExperimentTask):
     """A task that makes one step of `pipeline.workflow`."""
 
@@ -197,9 +184,6 @@ class StepTask(ExperimentTask):
     @property
     def title(self) -> str:
         return self.step.title
-
-    def process_resources(self) -> dict[str, int]:
-        return gpu_resources(self.experiment.machine.device) if self.step.uses_device else {}
 
     def requires(self) -> list[luigi.Task]:
         return [self._task(need) for need in self.step.needs()]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipeline.config.features import Machine
 from pipeline.errors import ConfigError
 from pipeline.stages.nightly.days import day_path
-from tasks.base import ReportingTask, gpu_resources
+from tasks.base import ReportingTask
 
 __all__ = ["ScoreNew"]
 
@@ -59,7 +59,7 @@ class ScoreNew(ReportingTask):
 
     def process_resources(self) -> dict[str, int]:
         """One day of a dataset at a time, whatever the number of workers."""
-        return gpu_resources(self._machine.device) | {f"score_new {self.folder.absolute()}": 1}
+        return {f"score_new {self.folder.absolute()}": 1}
 
     @property
     def _machine(self) -> Machine:

@@ -16,6 +16,7 @@ from pipeline.config import GeneratedDataset, load_experiment
 from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.data.events import Event, read_events
 from pipeline.errors import PipelineError
+from pipeline.remote import AnyPath
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import ExtractFeatures, Manifest, ScoreVideos, frozen, model, usable_manifest
@@ -34,7 +35,7 @@ class _Source:
     """A video, its id, and the table of its scores."""
 
     video_id: str
-    path: Path
+    path: AnyPath
     table: Path
 
 

@@ -21,6 +21,7 @@ from pipeline.data.formats.facts import VideoFacts
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.problems import Problems
 from pipeline.errors import DecodeError, PipelineError
+from pipeline.remote import AnyPath, path_of
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import frozen, usable_manifest
 
@@ -74,7 +75,7 @@ def known_videos(
         if not quiet:
             found = {video_id: facts for video_id, facts in found.items() if video_id in wanted}
     else:
-        return {e.video_id: VideoFacts(e.source) for e in events if e.source and Path(e.source).exists()}
+        return {e.video_id: VideoFacts(e.source) for e in events if e.source and path_of(e.source).exists()}
     if missing := [video_id for video_id in wanted if video_id not in found]:
         raise PipelineError(f"{', '.join(missing[:5])}: no such video among {where}; {len(missing)} missing in all")
     return found
@@ -101,7 +102,7 @@ def decoded(facts: Mapping[str, VideoFacts], config: Path | None = None) -> dict
         DecodeError: a video cannot be decoded to its end.
     """
     found: dict[str, VideoFacts] = {}
-    jobs = [Job(Path(about.path), select=_no_pictures) for about in facts.values()]
+    jobs = [Job(path_of(about.path), select=_no_pictures) for about in facts.values()]
     with _workers(config) as workers, bar("times", "videos") as progress:
         for video_id, stream in zip(facts, workers.streams(jobs), strict=True):
             progress(len(found), len(jobs), video_id)
@@ -180,7 +181,7 @@ def _no_pictures(frames: int) -> tuple[int, ...]:
     return ()
 
 
-def existing(facts: Mapping[str, VideoFacts], events: Sequence[Event]) -> dict[str, Path]:
+def existing(facts: Mapping[str, VideoFacts], events: Sequence[Event]) -> dict[str, AnyPath]:
     """The file of every video that has an event. Raises DecodeError naming one that has none."""
     for event in events:
         if event.video_id not in facts:
@@ -188,4 +189,4 @@ def existing(facts: Mapping[str, VideoFacts], events: Sequence[Event]) -> dict[s
                 f"{event.video_id}: expected to know where the video is: give --config or --videos; the table of "
                 f"events has {event.source or 'nothing'!r} as its source"
             )
-    return {event.video_id: Path(facts[event.video_id].path) for event in events}
+    return {event.video_id: path_of(facts[event.video_id].path) for event in events}

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, field_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.remote import AnyPath, RemotePath, path_of
 
 __all__ = [
     "DATASETS",
@@ -25,6 +28,19 @@ __all__ = [
 
 UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 """A path that may begin with `~`, as in a shell."""
+
+
+def _root(value: object) -> AnyPath:
+    if isinstance(value, RemotePath):
+        return value
+    if not isinstance(value, str | Path):
+        raise PydanticCustomError("path_type", "expected a path")
+    path = path_of(str(value))
+    return Path(os.path.expanduser(path)) if isinstance(path, Path) else path
+
+
+Root = Annotated[Path | RemotePath, PlainValidator(_root), PlainSerializer(str, return_type=str)]
+"""A folder of this machine, whose path may begin with `~`, or a URL of a storage that fsspec reaches."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -80,7 +96,9 @@ class CsvDataset(Section):
 
     adapter: Literal["csv"]
     name: str = Field(pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace.")
-    root: UserPath = Field(description="Folder that the paths of the video list are relative to.")
+    root: Root = Field(
+        description="Folder, or URL such as s3://bucket/folder, that the paths of the video list are relative to."
+    )
     videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
     annotations: Path | None = Field(
         default=None,
@@ -101,7 +119,7 @@ class UcfCrimeDataset(Section):
     name: str = Field(
         default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder of the annotation files and of the videos, which can be in subfolders.")
+    root: Root = Field(description="Folder of the annotation files and of the videos, which can be in subfolders.")
     train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
     annotations: Path = Field(
         default=Path("Temporal_Anomaly_Annotation.txt"),
@@ -124,7 +142,7 @@ class XdViolenceDataset(Section):
     name: str = Field(
         default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder that all other paths are relative to.")
+    root: Root = Field(description="Folder that all other paths are relative to.")
     train: Path = Field(default=Path("train"), description="Folder of the training videos, which can be in subfolders.")
     test: Path = Field(default=Path("test"), description="Folder of the test videos, which can be in subfolders.")
     annotations: Path = Field(
@@ -147,7 +165,7 @@ class ShanghaiTechDataset(Section):
     name: str = Field(
         default="shanghaitech", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
+    root: Root = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
     train_list: Path = Field(
         default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root."
     )
@@ -170,7 +188,7 @@ class CitySceneDataset(Section):
     name: str = Field(
         default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
-    root: UserPath = Field(description="Folder that all other paths are relative to.")
+    root: Root = Field(description="Folder that all other paths are relative to.")
     train: Path = Field(
         default=Path("train"), description="Folder of the training videos, with one subfolder per class."
     )

@@ -172,6 +172,16 @@ class Machine(Section):
         le=64,
         description="Decoder processes of an extraction, each with one video at a time; 0: one per core, at most 16.",
     )
+    video_copies: UserPath | None = Field(
+        default=None,
+        description="Where videos of a storage are copied whole before they are read; null reads them in pieces, "
+        "which needs no space.",
+    )
+    video_copies_gb: float = Field(
+        default=50.0,
+        gt=0,
+        description="GB of such copies that are kept, those used last; a larger one is not copied.",
+    )
     decode_timeout_s: float = Field(
         default=120.0,
         gt=0,

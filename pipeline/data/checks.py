@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pipeline.data.label_checks import (
     PlacedInterval,
@@ -24,6 +24,7 @@ from pipeline.data.manifest import SPLITS, Manifest, VideoEntry, check_splits
 from pipeline.data.partition import carve_validation
 from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
+from pipeline.remote import AnyPath
 
 __all__ = ["check_selections", "escapes", "validate"]
 
@@ -108,7 +109,7 @@ def check_selections(
             problems.lines.append(str(error))
 
 
-def _check_videos(listed: Sequence[PlacedVideo], root: Path, problems: Problems) -> dict[str, PlacedVideo]:
+def _check_videos(listed: Sequence[PlacedVideo], root: AnyPath, problems: Problems) -> dict[str, PlacedVideo]:
     """Check ids, paths and splits. Returns the first video of every id."""
     first: dict[str, PlacedVideo] = {}
     by_path: dict[str, VideoEntry] = {}
@@ -131,7 +132,7 @@ def _check_id(video: PlacedVideo, first: Mapping[str, PlacedVideo], problems: Pr
         problems.add(video.place, f"video_id {video_id!r} is taken already ({first[video_id].place})")
 
 
-def _check_path(video: PlacedVideo, first: VideoEntry, root: Path, problems: Problems) -> None:
+def _check_path(video: PlacedVideo, first: VideoEntry, root: AnyPath, problems: Problems) -> None:
     """The path lies below the root; `first`, the first entry with this path, is the same video."""
     path = video.entry.path
     if escapes(path):

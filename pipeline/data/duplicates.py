@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from pipeline.hashing import file_sha256
+from pipeline.remote import AnyPath
 
 __all__ = ["same_content"]
 
 END_BYTES = 1 << 16
 
 
-def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]:
+def same_content(paths: Sequence[AnyPath], sizes: Sequence[int]) -> list[list[int]]:
     """Find files, or folders of images, with the same bytes.
 
     To read little, files of the same size are compared by their two ends first, and in full only where those are equal.
@@ -38,7 +38,7 @@ def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]
     return groups
 
 
-def _ends(path: Path) -> bytes:
+def _ends(path: AnyPath) -> bytes:
     """The first and last bytes of a file; for a folder, the number of its files."""
     if path.is_dir():
         return str(len(_files(path))).encode()
@@ -48,7 +48,7 @@ def _ends(path: Path) -> bytes:
         return first + stream.read()
 
 
-def _whole(path: Path) -> bytes:
+def _whole(path: AnyPath) -> bytes:
     """SHA-256 of a file, or of the files of a folder in the order of their names."""
     total = hashlib.sha256()
     for file in _files(path) if path.is_dir() else [path]:
@@ -56,5 +56,6 @@ def _whole(path: Path) -> bytes:
     return total.digest()
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+def _files(folder: AnyPath) -> list[AnyPath]:
+    found: Iterable[AnyPath] = folder.iterdir()
+    return sorted((path for path in found if path.is_file()), key=lambda path: path.name)

@@ -18,6 +18,7 @@ from pipeline.data.manifest import load
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_cell, read_text
 from pipeline.errors import ManifestError
+from pipeline.remote import AnyPath
 
 __all__ = ["CountedVideo", "known_lengths", "read_frame_counts"]
 
@@ -52,7 +53,7 @@ class CountedVideo:
     label: str = ""
 
 
-def read_frame_counts(file: Path, problems: Problems) -> dict[str, CountedVideo]:
+def read_frame_counts(file: AnyPath, problems: Problems) -> dict[str, CountedVideo]:
     """The rows of a table by video id; a problem for every row that cannot be read."""
     text = read_text(file, problems)
     if text is None:
@@ -94,7 +95,7 @@ def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, 
     return None, {}
 
 
-def _table_rows(file: Path, lines: list[str], header: list[str], problems: Problems) -> Iterator[CountedVideo]:
+def _table_rows(file: AnyPath, lines: list[str], header: list[str], problems: Problems) -> Iterator[CountedVideo]:
     reader = csv.reader(lines[1:])
     for cells in reader:
         place = f"{file}, row {reader.line_num + 1}"
@@ -111,7 +112,7 @@ def _table_rows(file: Path, lines: list[str], header: list[str], problems: Probl
             yield CountedVideo(place, row["video_id"], int(frames), float(fps), split, label)
 
 
-def _published_rows(file: Path, lines: list[str], problems: Problems) -> Iterator[CountedVideo]:
+def _published_rows(file: AnyPath, lines: list[str], problems: Problems) -> Iterator[CountedVideo]:
     for number, line in enumerate(lines, start=1):
         match = next((match for pattern in PUBLISHED if (match := pattern.fullmatch(line.strip()))), None)
         place = f"{file}, row {number}"

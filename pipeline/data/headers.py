@@ -8,25 +8,68 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pipeline.data.decoding.decode import VideoHeader
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.errors import DecodeError
+from pipeline.remote import AnyPath, RemotePath, common_folder, folder_version, is_web, path_of
+from pipeline.remote import Facts as RemoteFacts
 
-__all__ = ["file_facts", "read_headers"]
+__all__ = ["file_facts", "files_facts", "read_headers"]
 
-Facts = tuple[int, int]
+Facts = tuple[int, int | str]
 FORM = 2  # of the journal's lines; raised when a header is read differently, so that older lines are ignored
 
 
-def file_facts(path: Path) -> Facts:
-    """(bytes, mtime_ns) of a video; -1 and -1 for what is not there.
+def file_facts(path: AnyPath) -> Facts:
+    """As `files_facts`, of one video."""
+    return files_facts([path])[0]
+
+
+def files_facts(paths: Sequence[AnyPath]) -> list[Facts]:
+    """(bytes, mtime_ns) of videos; -1 and -1 for what is not there.
 
     A folder of images has the sum of its files' sizes and the newest of their times. A link that leads nowhere has the
-    size and time of the link itself.
+    size and time of the link itself. Of a video of a storage the second is the version, a text, see
+    `pipeline.remote.Facts`; one listing tells it of all. Raises StorageError.
     """
+    remote = [path for path in paths if isinstance(path, RemotePath)]
+    told = _remote_facts(remote) if remote else {}
+    return [told[path] if isinstance(path, RemotePath) else _file_facts(path) for path in paths]
+
+
+def _remote_facts(paths: Sequence[RemotePath]) -> dict[RemotePath, Facts]:
+    if is_web(paths[0]) or len(paths) == 1:
+        return {path: _asked(path) for path in paths}
+    top = common_folder(paths)
+    listed = top.files()
+    inside: dict[str, list[tuple[str, RemoteFacts]]] = {}
+    for name, facts in listed.items():
+        folder, _, own = name.rpartition("/")
+        inside.setdefault(folder, []).append((own, facts))
+    found: dict[RemotePath, Facts] = {}
+    for path in paths:
+        below = path.relative_to(top).as_posix()
+        if below in listed:
+            found[path] = (listed[below].st_size, listed[below].version)
+        else:
+            found[path] = _of_folder(inside[below]) if below in inside else (-1, -1)
+    return found
+
+
+def _asked(path: RemotePath) -> Facts:
+    if path.is_dir():
+        return _of_folder([(file.name, file.stat()) for file in path.iterdir() if file.is_file()])
+    return (path.stat().st_size, path.version()) if path.exists() else (-1, -1)
+
+
+def _of_folder(files: Sequence[tuple[str, RemoteFacts]]) -> Facts:
+    return sum(facts.st_size for _, facts in files), folder_version(files)
+
+
+def _file_facts(path: Path) -> Facts:
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
@@ -46,7 +89,7 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result:
 
 
 def read_headers(
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     workers: DecodeWorkers,
     journal: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -60,12 +103,12 @@ def read_headers(
             header could not be read are not in it, so they are tried every time.
         progress: called as progress(done, total).
     """
-    facts = [file_facts(path) for path in paths]
+    facts = files_facts(paths)
     known = _load(journal) if journal else {}
     found: dict[int, VideoHeader | DecodeError] = {}
     for index, (path, fact) in enumerate(zip(paths, facts, strict=True)):
         if (str(path), fact) in known:
-            found[index] = known[str(path), fact]
+            found[index] = replace(known[str(path), fact], path=path)
     missing = [index for index in range(len(paths)) if index not in found]
     for index, header in zip(missing, workers.headers(paths[index] for index in missing), strict=True):
         found[index] = header
@@ -88,7 +131,7 @@ def _load(journal: Path) -> dict[tuple[str, Facts], VideoHeader]:
             if entry.pop("form", 1) != FORM:
                 continue
             facts = entry.pop("facts")
-            known[entry["path"], (facts[0], facts[1])] = VideoHeader(**entry | {"path": Path(entry["path"])})
+            known[entry["path"], (facts[0], facts[1])] = VideoHeader(**entry | {"path": path_of(entry["path"])})
         except (ValueError, TypeError, KeyError, IndexError):
             continue  # the last line of a process that was killed: that video is read again
     return known

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.data.entries import SPLITS, Interval, Origin, SourceFile, VideoEntry
 from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
+from pipeline.remote import AnyPath, path_of
 
 __all__ = ["SPLITS", "Interval", "Manifest", "Origin", "SourceFile", "VideoEntry", "check_splits", "load", "save"]
 
@@ -51,14 +52,14 @@ class Manifest:
     """All videos and intervals of a data set.
 
     Attributes:
-        root: folder that the videos' paths are relative to.
+        root: folder, of this machine or of a storage, that the videos' paths are relative to.
         classes: the anomaly classes in the order of the outputs 1..C.
         videos: of both splits.
         intervals: of the test split; None in a manifest that was loaded without the ground truth.
         origin: what it was made of.
     """
 
-    root: Path
+    root: AnyPath
     classes: tuple[str, ...]
     videos: tuple[VideoEntry, ...]
     intervals: tuple[Interval, ...] | None
@@ -75,9 +76,10 @@ class Manifest:
         except KeyError:
             raise ManifestError(f"{video_id}: no such video in the manifest of {len(self.videos)} videos") from None
 
-    def video_path(self, video_id: str) -> Path:
+    def video_path(self, video_id: str) -> AnyPath:
         """The path of a video's file or folder. Raises ManifestError for an unknown id."""
-        return self.root / self.video(video_id).path
+        path: AnyPath = self.root / self.video(video_id).path
+        return path
 
     def split(self, name: str) -> tuple[VideoEntry, ...]:
         """The videos of `train` or `test`."""
@@ -233,7 +235,7 @@ def load(folder: Path, *, truth: bool = False) -> Manifest:
             rows = [row | {"labels": labels[row["video_id"]]} if row["split"] == "test" else row for row in rows]
             intervals = tuple(Interval(**row) for row in pq.read_table(folder / INTERVALS).to_pylist())
         return Manifest(
-            root=Path(facts["root"]),
+            root=path_of(facts["root"]),
             classes=tuple(facts["classes"]),
             videos=tuple(_entry(row) for row in rows),
             intervals=intervals,

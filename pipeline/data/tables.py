@@ -15,9 +15,9 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from pipeline.data.problems import Problems
+from pipeline.remote import AnyPath
 
 __all__ = ["read_cell", "read_rows", "read_text", "safe_row", "safe_rows"]
 
@@ -27,10 +27,11 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # with apostrophes too, so that readin
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def read_text(file: Path, problems: Problems) -> str | None:
+def read_text(file: AnyPath, problems: Problems) -> str | None:
     """The text of a UTF-8 file, without a byte order mark.
 
-    A file that cannot be read, or is in another encoding, is a problem, and gives None.
+    A file that cannot be read, or is in another encoding, is a problem, and gives None. Raises StorageError where it
+    lies in a storage that fails.
     """
     try:
         data = file.read_bytes()
@@ -51,7 +52,7 @@ def read_text(file: Path, problems: Problems) -> str | None:
 
 
 def read_rows(
-    file: Path, required: Sequence[str], problems: Problems, *, other_names: Mapping[str, str] | None = None
+    file: AnyPath, required: Sequence[str], problems: Problems, *, other_names: Mapping[str, str] | None = None
 ) -> list[tuple[str, dict[str, str]]]:
     """The rows of a CSV file; empty lines are left out.
 
@@ -87,7 +88,7 @@ def read_rows(
 
 
 def _header(
-    file: Path, cells: Sequence[str], required: Sequence[str], problems: Problems, other_names: Mapping[str, str]
+    file: AnyPath, cells: Sequence[str], required: Sequence[str], problems: Problems, other_names: Mapping[str, str]
 ) -> list[str]:
     """The names of the columns, up to the last that has a name.
 

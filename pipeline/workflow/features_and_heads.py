@@ -41,7 +41,6 @@ class ExtractShard(Step):
     shard: int
     shards: int
     unit: ClassVar[str] = "frames"
-    uses_device: ClassVar[bool] = True
     staged: ClassVar[bool] = True
 
     @property
@@ -161,8 +160,6 @@ class TrainHead(Step):
 class FineTune(Step):
     """Unfreeze the backbone and train it end to end with the head of one run, starting from the frozen stage's head."""
 
-    uses_device: ClassVar[bool] = True
-
     def output(self) -> Path:
         return self.recipes.finetune_folder
 
@@ -174,7 +171,9 @@ class FineTune(Step):
 
         recipes, experiment = self.recipes, self.recipes.experiment
         head = recipes.head_folder(experiment.finetune.run)
-        finetune(experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress)
+        finetune(
+            experiment, recipes.manifest_folder, recipes.quarantine.ids(), head, folder, report.progress, report.say
+        )
 
 
 def model(recipes: Recipes, run_name: str) -> Step:

@@ -43,7 +43,6 @@ class OperatingPoint(Step):
     """Choose the thresholds of events on the run's validation videos, for the accepted false alarms per hour."""
 
     run_name: str
-    uses_device: ClassVar[bool] = True
     staged: ClassVar[bool] = True
 
     def output(self) -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 import luigi as luigi_api
 import pyarrow.parquet as pq
 import pytest
-import torch
 from luigi.cmdline_parser import CmdlineParser
 from places import ROOT
 
@@ -20,7 +19,6 @@ import tasks
 from pipeline.config import load_experiment
 from pipeline.data.events import read_events
 from pipeline.stages.common.recipes import Recipes
-from tasks.base import gpu_resources
 
 
 def luigi(*arguments: str) -> subprocess.CompletedProcess:
@@ -232,15 +230,10 @@ def test_gig_score_takes_any_video(finished, make_video, tmp_path, frames):
     assert len(list((out / "frames").iterdir())) == 2
 
 
-@pytest.mark.parametrize(
-    ("device", "gpus", "expected"),
-    [("cpu", 1, {}), ("auto", 0, {}), ("auto", 1, {"gpu": 1}), ("cuda", 0, {"gpu": 1}), ("cuda:1", 2, {"gpu": 1})],
-)
-def test_the_gpu_resource_is_asked_for_where_a_gpu_is_used(monkeypatch, device, gpus, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    gpu_resources.cache_clear()
-    assert gpu_resources(device) == expected
-    gpu_resources.cache_clear()
+def test_no_task_asks_for_a_resource_for_who_uses_which_gpu_is_settled_on_each_machine(nano, write_config):
+    nano["machine"]["device"] = "cuda:1"
+    task = tasks.ExtractShard(config=str(write_config(nano)), split="train", shard=0, shards=1)
+    assert task.process_resources() == {}
 
 
 def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):

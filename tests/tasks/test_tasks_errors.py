@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from luigi.retcodes import run_with_retcodes
 from places import ROOT
 
 VIDEOS = ("n1,train,Normal", "n2,train,Normal", "f1,train,Fighting", "t1,test,Fighting", "t2,test,Normal")
@@ -58,8 +61,22 @@ def evaluate_all(tmp_path: Path, experiment: dict, cwd: Path = ROOT, **options: 
     return process.returncode, process.stdout + process.stderr
 
 
+def evaluate_all_here(tmp_path: Path, experiment: dict) -> tuple[int, str]:
+    """The same in this process, which spares the start of one: exit code and everything that luigi logged."""
+    logged = io.StringIO()
+    handler, logger = logging.StreamHandler(logged), logging.getLogger("luigi-interface")
+    logger.addHandler(handler)
+    try:
+        run_with_retcodes(["--module", "tasks", "EvaluateAll", "--config", write(tmp_path, experiment)])
+    except SystemExit as end:
+        return end.code, logged.getvalue()
+    finally:
+        logger.removeHandler(handler)
+    raise AssertionError("the command ends with an exit code")
+
+
 def write(tmp_path: Path, experiment: dict) -> str:
-    config = tmp_path / "experiment.yaml"
+    config = tmp_path / f"{len(list(tmp_path.glob('*.yaml')))}.yaml"  # a process reads a file once
     config.write_text(yaml.safe_dump(experiment))
     return str(config)
 
@@ -133,11 +150,14 @@ BEFORE_THE_WORK = {
 }
 
 
+IN_A_PROCESS = ("a missing video", "a value out of range")  # one of the data set and one of the configuration
+
+
 @pytest.mark.parametrize("case", BEFORE_THE_WORK)
 def test_bad_input_is_found_before_the_work(project, tmp_path, case):
     spoil, *expected = BEFORE_THE_WORK[case]
     spoil(project, tmp_path)
-    code, printed = evaluate_all(tmp_path, project)
+    code, printed = (evaluate_all if case in IN_A_PROCESS else evaluate_all_here)(tmp_path, project)
     assert code != 0
     assert "Traceback" not in printed
     for text in expected:
@@ -149,7 +169,7 @@ def test_bad_input_is_found_before_the_work(project, tmp_path, case):
 def test_unreadable_videos_are_listed_when_all_else_is_done(project, tmp_path, make_video):
     (tmp_path / "data/n2.mp4").write_text("a text file")
     (tmp_path / "data/t2.mp4").write_bytes(b"")
-    code, printed = evaluate_all(tmp_path, project)
+    code, printed = evaluate_all_here(tmp_path, project)
     assert code != 0
     assert "Traceback" not in printed
     assert "2 video(s) could not be read, machine.max_quarantined is 0" in printed
@@ -160,23 +180,23 @@ def test_unreadable_videos_are_listed_when_all_else_is_done(project, tmp_path, m
     assert figures["quarantined"] == ["n2", "t2"]
     assert figures["runs"][0]["videos"] == 1
 
-    assert evaluate_all(tmp_path, project)[0] != 0  # not forgotten
+    assert evaluate_all_here(tmp_path, project)[0] != 0  # not forgotten
     project["machine"]["max_quarantined"] = 2
-    code, printed = evaluate_all(tmp_path, project)
+    code, printed = evaluate_all_here(tmp_path, project)
     assert code == 0
     assert "Did not run any tasks" in printed
 
     project["machine"]["max_quarantined"] = 0
     make_video("data/n2.mp4", frames=20)
     make_video("data/t2.mp4", frames=20)
-    assert evaluate_all(tmp_path, project)[0] == 0
+    assert evaluate_all_here(tmp_path, project)[0] == 0
     assert len(list((tmp_path / "var/nano").glob("summary-*"))) == 2
 
 
 def test_a_checkpoint_of_another_shape_is_refused(project, tmp_path):
     torch.save({"state_dict": {"backbone.conv1.conv.weight": torch.zeros(3)}}, tmp_path / "other.pth")
     project["backbone"]["weights"] = str(tmp_path / "other.pth")
-    code, printed = evaluate_all(tmp_path, project)
+    code, printed = evaluate_all_here(tmp_path, project)
     assert code != 0
     assert "Traceback" not in printed
     assert "other.pth" in printed
@@ -195,7 +215,7 @@ class Malicious:
 def test_a_malicious_pickle_is_refused_and_not_run(project, tmp_path):
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Malicious(tmp_path / "executed")))
     project["backbone"]["weights"] = str(tmp_path / "evil.pth")
-    code, printed = evaluate_all(tmp_path, project)
+    code, printed = evaluate_all_here(tmp_path, project)
     assert code != 0
     assert "evil.pth: refused" in printed
     assert not (tmp_path / "executed").exists()

@@ -169,6 +169,7 @@ SYNTHETIC = {
     "machine.checkpoint_epochs": Case(1, NONE),
     "paths.output": Case("elsewhere", ALL),
     "paths.cache": Case("other-cache", NONE),
+    "paths.scratch": Case("other-mirror", NONE),
 }
 CSV = {
     "dataset(csv).name": Case("other", ALL),

@@ -17,7 +17,7 @@ from pipeline.data.datasets.assembly import assemble
 from pipeline.data.datasets.listed import NORMAL, source_files
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.frame_counts import read_frame_counts
-from pipeline.data.headers import file_facts
+from pipeline.data.headers import files_facts
 from pipeline.data.manifest import SPLITS, Manifest, Origin
 from pipeline.data.problems import Problems
 
@@ -58,8 +58,9 @@ def build(
     adapter = ADAPTERS[dataset.adapter]
     problems = Problems()
     notes: list[str] = []
-    if not dataset.root.is_dir() and not dataset.frame_counts:
-        problems.add("dataset.root", f"no such folder: {dataset.root} (looked from {Path.cwd()})")
+    if not dataset.frame_counts and not dataset.root.is_dir():
+        looked = f" (looked from {Path.cwd()})" if isinstance(dataset.root, Path) else ", or nothing lies in it"
+        problems.add("dataset.root", f"no such folder: {dataset.root}{looked}")
         problems.raise_any()
     videos = adapter.read_videos(dataset, problems)
     intervals = adapter.read_intervals(dataset, videos, problems, notes)
@@ -88,14 +89,14 @@ def build(
     )
 
 
-def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
+def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int | str]]:
     """A cheap identity of the videos, for digests: only the lists are read.
 
     Returns:
         (video_id, split, path, bytes, mtime_ns) of every video in the order of the list. A folder of images has the sum
-        of its files' sizes and the newest time; what is not on disk has -1 and -1. Where a table of frame counts stands
-        for the videos, the last two are the number of frames and -1. A list that cannot be read is empty: `build`
-        reports why.
+        of its files' sizes and the newest time; what is not on disk has -1 and -1. Below a root of a storage the last
+        is a version such as an ETag. Where a table of frame counts stands for the videos, the last two are the number
+        of frames and -1. A list that cannot be read is empty: `build` reports why.
     """
     videos = ADAPTERS[dataset.adapter].read_videos(dataset, Problems())
     if dataset.frame_counts:
@@ -104,7 +105,8 @@ def listing(dataset: Dataset) -> list[tuple[str, str, str, int, int]]:
             v.video_id: counts[v.video_id].n_frames if v.video_id in counts else v.stated_frames or -1 for v in videos
         }
         return [(v.video_id, v.split, v.path, n_frames[v.video_id], -1) for v in videos]
-    return [(v.video_id, v.split, v.path, *file_facts(dataset.root / v.path)) for v in videos]
+    facts = files_facts([dataset.root / v.path for v in videos])
+    return [(v.video_id, v.split, v.path, *fact) for v, fact in zip(videos, facts, strict=True)]
 
 
 def training_labels(dataset: Dataset) -> list[tuple[str, tuple[str, ...], str | None]]:

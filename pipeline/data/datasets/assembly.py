@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.data.checks import validate
 from pipeline.data.datasets.lengths import check_ends, counted_headers, listed_headers
@@ -20,12 +20,13 @@ from pipeline.data.duplicates import same_content
 from pipeline.data.frame_counts import CountedVideo
 from pipeline.data.manifest import SPLITS, Manifest, Origin, VideoEntry
 from pipeline.data.problems import Problems
+from pipeline.remote import AnyPath
 
 __all__ = ["assemble"]
 
 
 def assemble(
-    root: Path,
+    root: AnyPath,
     classes: Sequence[str],
     videos: Sequence[ListedVideo],
     intervals: Sequence[ListedInterval],
@@ -100,7 +101,7 @@ def _by_id(videos: Sequence[ListedVideo], headers: Sequence[VideoHeader]) -> dic
 def _entry(video: ListedVideo, header: VideoHeader) -> VideoEntry:
     return VideoEntry(
         video_id=video.video_id,
-        path=Path(video.path).as_posix() if video.path else "",
+        path=PurePosixPath(video.path).as_posix() if video.path else "",
         split=video.split,
         labels=video.labels,
         source=video.source,
@@ -123,7 +124,7 @@ def _doubts(video: ListedVideo, header: VideoHeader) -> list[str]:
     return doubts
 
 
-def _image_doubts(images: Sequence[Path]) -> list[str]:
+def _image_doubts(images: Sequence[AnyPath]) -> list[str]:
     """What is doubtful about a folder of images, one line each."""
     doubts = []
     if gaps := missing_numbers(images):

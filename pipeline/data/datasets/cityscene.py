@@ -9,12 +9,12 @@ those of its intervals; one without intervals is normal. A video's id is its fil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.config import CitySceneDataset
 from pipeline.data.datasets.csv import read_interval_table
-from pipeline.data.datasets.listed import NORMAL, ListedInterval, ListedVideo, listed_files
+from pipeline.data.datasets.listed import NORMAL, ListedInterval, ListedVideo, below, listed_files
 from pipeline.data.problems import Problems
+from pipeline.remote import AnyPath
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -22,7 +22,7 @@ VERSION = 1
 PUBLISHED = False
 
 
-def annotation_files(dataset: CitySceneDataset) -> list[Path]:
+def annotation_files(dataset: CitySceneDataset) -> list[AnyPath]:
     """The files that intervals are read from; labels of training videos are names of folders."""
     files = [dataset.root / dataset.annotations]
     return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
@@ -44,7 +44,7 @@ def read_videos(dataset: CitySceneDataset, problems: Problems) -> list[ListedVid
                     problems.add(place, f"expected {expected}")
             else:
                 labels = tuple(dict.fromkeys(x.interval.label for x in intervals if x.interval.video_id == video_id))
-            videos.append(ListedVideo(place, video_id, path.relative_to(dataset.root).as_posix(), split, labels))
+            videos.append(ListedVideo(place, video_id, below(dataset.root, path), split, labels))
     return videos
 
 

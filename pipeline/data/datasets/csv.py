@@ -10,7 +10,6 @@ is its line in the file; the header is line 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.config import CsvDataset
 from pipeline.data.datasets.listed import ListedInterval, ListedVideo
@@ -18,6 +17,7 @@ from pipeline.data.datasets.paths import below_root
 from pipeline.data.manifest import SPLITS, Interval
 from pipeline.data.problems import Problems, same_but_capitals
 from pipeline.data.tables import read_rows
+from pipeline.remote import AnyPath
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_interval_table", "read_intervals", "read_videos"]
 
@@ -27,7 +27,7 @@ VIDEO_COLUMNS = ("video_id", "path", "split", "label")
 INTERVAL_COLUMNS = ("video_id", "label", "start_frame", "end_frame")
 
 
-def annotation_files(dataset: CsvDataset) -> list[Path]:
+def annotation_files(dataset: CsvDataset) -> list[AnyPath]:
     """The files that labels and intervals are read from."""
     files = [dataset.root / dataset.videos]
     if dataset.frame_counts:
@@ -75,7 +75,7 @@ def read_intervals(
     return intervals
 
 
-def read_interval_table(file: Path, problems: Problems) -> list[ListedInterval]:
+def read_interval_table(file: AnyPath, problems: Problems) -> list[ListedInterval]:
     """The intervals of a CSV file with the columns video_id, label, start_frame, end_frame."""
     intervals = []
     for place, values in read_rows(file, INTERVAL_COLUMNS, problems):

@@ -13,15 +13,16 @@ from pipeline.data.datasets.paths import missing_hint
 from pipeline.data.decoding.decode import VideoHeader
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.frame_counts import CountedVideo
-from pipeline.data.headers import file_facts, read_headers
+from pipeline.data.headers import files_facts, read_headers
 from pipeline.data.problems import Problems
 from pipeline.errors import DecodeError
+from pipeline.remote import AnyPath
 
 __all__ = ["check_ends", "counted_headers", "listed_headers"]
 
 
 def listed_headers(
-    root: Path,
+    root: AnyPath,
     videos: Sequence[ListedVideo],
     problems: Problems,
     workers: DecodeWorkers,
@@ -42,14 +43,15 @@ def listed_headers(
     """
     headers = [VideoHeader(root / video.path, width=0, height=0, fps=0.0, packets=0, bytes=0) for video in videos]
     present = []
-    listings: dict[Path, dict[str, str]] = {}
+    listings: dict[AnyPath, dict[str, str]] = {}
+    facts = files_facts([header.path for header in headers])
     for index, video in enumerate(videos):
         if escapes(video.path):
             continue  # reported with the manifest, and never opened
         if video.path.encode(errors="replace") != os.fsencode(video.path):
             problems.add(video.place, "expected a name in UTF-8, which manifests and tables are written in; rename it")
             continue
-        size, _ = file_facts(root / video.path)
+        size, _ = facts[index]
         if size < 0:
             hint = missing_hint(root, video.path, listings)
             problems.add(video.place, f"{video.video_id}: {root / video.path}: no such file{hint}")
@@ -68,7 +70,11 @@ def listed_headers(
 
 
 def counted_headers(
-    root: Path, videos: Sequence[ListedVideo], counts: Mapping[str, CountedVideo], problems: Problems, notes: list[str]
+    root: AnyPath,
+    videos: Sequence[ListedVideo],
+    counts: Mapping[str, CountedVideo],
+    problems: Problems,
+    notes: list[str],
 ) -> list[VideoHeader]:
     """What a table of frame counts, or else the list itself, says of every video.
 

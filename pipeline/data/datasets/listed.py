@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from pipeline.data.manifest import SPLITS, Interval, SourceFile
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_text
 from pipeline.hashing import file_sha256
+from pipeline.remote import AnyPath, RemotePath
 
-__all__ = ["NORMAL", "ListedInterval", "ListedVideo", "listed_files", "read_lines", "source_files"]
+__all__ = ["NORMAL", "ListedInterval", "ListedVideo", "below", "listed_files", "read_lines", "source_files"]
 
 NORMAL = "Normal"
 
@@ -50,7 +51,7 @@ class ListedInterval:
     interval: Interval
 
 
-def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
+def read_lines(file: AnyPath, problems: Problems) -> list[tuple[str, str]]:
     """The lines of a text file that are not empty, as (place, stripped line).
 
     A file that cannot be read is a problem and has no lines.
@@ -62,7 +63,7 @@ def read_lines(file: Path, problems: Problems) -> list[tuple[str, str]]:
 
 def listed_files(
     dataset: XdViolenceDataset | CitySceneDataset, split: str, folder: Path, problems: Problems
-) -> list[Path]:
+) -> Sequence[AnyPath]:
     """The videos in the folder of a split.
 
     Where the videos are not at hand, they are those of the split in the table of frame counts. The table then needs the
@@ -71,7 +72,7 @@ def listed_files(
     if not dataset.frame_counts:
         return video_files(dataset.root / folder, problems)
     counted = read_frame_counts(dataset.root / dataset.frame_counts, Problems())  # `build` reports its problems
-    found = []
+    found: list[AnyPath] = []
     for row in counted.values():
         if row.split == split:
             found.append(dataset.root / folder / row.label / f"{row.video_id}.mp4")
@@ -81,11 +82,18 @@ def listed_files(
     return found
 
 
-def source_files(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...]:
+def below(root: AnyPath, path: AnyPath) -> str:
+    """The part of a path below the root, with forward slashes; empty where it does not lie below that."""
+    if isinstance(root, Path):
+        return path.relative_to(root).as_posix() if isinstance(path, Path) and path.is_relative_to(root) else ""
+    return path.relative_to(root).as_posix() if isinstance(path, RemotePath) and path.is_relative_to(root) else ""
+
+
+def source_files(root: AnyPath, files: Iterable[AnyPath]) -> tuple[SourceFile, ...]:
     """The annotation files that exist, with their hashes."""
     found = []
     for file in files:
         if file.is_file():
-            name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+            name = below(root, file) or file.name
             found.append(SourceFile(name, file_sha256(file)))
     return tuple(found)

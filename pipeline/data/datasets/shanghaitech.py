@@ -17,15 +17,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from pipeline.config import ShanghaiTechDataset
-from pipeline.data.datasets.listed import ListedInterval, ListedVideo, read_lines
+from pipeline.data.datasets.listed import ListedInterval, ListedVideo, below, read_lines
 from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
+from pipeline.remote import AnyPath, RemotePath
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -35,7 +37,7 @@ FOLDERS = ("testing/frames", "training/videos", "training/frames")
 ROW = re.compile(r"(?P<video_id>(?P<scene>\d\d)_(?P<number>\d{3,4})),(?P<label>[01])(?:,(?P<frames>-1|\d+))?")
 
 
-def annotation_files(dataset: ShanghaiTechDataset) -> list[Path]:
+def annotation_files(dataset: ShanghaiTechDataset) -> list[AnyPath]:
     """The files that labels and masks are read from."""
     masks = sorted((dataset.root / dataset.masks).glob("*.npy"))
     files = [dataset.root / dataset.train_list, dataset.root / dataset.test_list, *masks]
@@ -81,7 +83,7 @@ def _found_videos(dataset: ShanghaiTechDataset, problems: Problems) -> dict[str,
     for folder in FOLDERS:
         for path in video_files(dataset.root / folder, problems) if (dataset.root / folder).exists() else ():
             video_id = path.stem if path.is_file() else path.name
-            found.setdefault(video_id, path.relative_to(dataset.root).as_posix())
+            found.setdefault(video_id, below(dataset.root, path))
     return found
 
 
@@ -95,7 +97,7 @@ def read_intervals(
             continue
         file = dataset.root / dataset.masks / f"{video.video_id}.npy"
         try:
-            mask = np.load(file, mmap_mode="r", allow_pickle=False)  # mapped: the file is as large as it declares
+            mask = _mask(file)
         except (OSError, ValueError) as error:
             problems.add(str(file), f"the mask of {video.video_id} ({video.place}) cannot be read: {error}")
             continue
@@ -114,14 +116,24 @@ def read_intervals(
     return intervals
 
 
-def _images(folder: Path) -> int:
+def _images(folder: AnyPath) -> int:
     """The number of images in a folder."""
     return sum(image.suffix.lower() in IMAGE_SUFFIXES for image in folder.iterdir())
 
 
-def _mask_frames(file: Path) -> int | None:
+def _mask(file: AnyPath) -> np.ndarray:
+    """A mask as it is stored. Raises OSError, ValueError, and StorageError where its storage fails."""
+    if isinstance(file, RemotePath):
+        with TemporaryDirectory() as folder:
+            copy = Path(folder, "mask.npy")
+            file.fetch(copy)
+            return np.array(_mask(copy))
+    return np.load(file, mmap_mode="r", allow_pickle=False)  # mapped: the file is as large as it declares
+
+
+def _mask_frames(file: AnyPath) -> int | None:
     """The number of frames of a video by its mask; None where that cannot be read, which `read_intervals` reports."""
     try:
-        return len(np.load(file, mmap_mode="r", allow_pickle=False))
+        return len(_mask(file))
     except (OSError, ValueError, TypeError):
         return None

@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pipeline.config import UcfCrimeDataset
-from pipeline.data.datasets.listed import NORMAL, ListedInterval, ListedVideo, read_lines
+from pipeline.data.datasets.listed import NORMAL, ListedInterval, ListedVideo, below, read_lines
 from pipeline.data.datasets.video_files import video_files
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
+from pipeline.remote import AnyPath
 
 __all__ = ["PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -55,7 +56,7 @@ class _Row:
     pairs: tuple[tuple[int, int], ...] = ()
 
 
-def annotation_files(dataset: UcfCrimeDataset) -> list[Path]:
+def annotation_files(dataset: UcfCrimeDataset) -> list[AnyPath]:
     """The files that labels and intervals are read from."""
     files = [dataset.root / dataset.train_list, dataset.root / dataset.annotations]
     return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
@@ -65,7 +66,7 @@ def read_videos(dataset: UcfCrimeDataset, problems: Problems) -> list[ListedVide
     """The videos of the two lists, found by name below the root. A video there that neither lists is a problem."""
     found: dict[str, list[str]] = {}
     for path in [] if dataset.frame_counts else video_files(dataset.root, problems, dataset.ignored_folders):
-        found.setdefault(path.name, []).append(path.relative_to(dataset.root).as_posix())
+        found.setdefault(path.name, []).append(below(dataset.root, path))
     videos = []
     rows = _train_rows(dataset, problems) + _test_rows(dataset, problems)
     for row in rows:

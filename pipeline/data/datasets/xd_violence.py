@@ -16,12 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.config import XdViolenceDataset
-from pipeline.data.datasets.listed import ListedInterval, ListedVideo, listed_files, read_lines
+from pipeline.data.datasets.listed import ListedInterval, ListedVideo, below, listed_files, read_lines
 from pipeline.data.manifest import Interval
 from pipeline.data.problems import Problems
+from pipeline.remote import AnyPath
 
 __all__ = ["CODES", "PUBLISHED", "VERSION", "annotation_files", "read_intervals", "read_videos"]
 
@@ -51,7 +51,7 @@ class _Row:
     spans: tuple[_Span, ...]
 
 
-def annotation_files(dataset: XdViolenceDataset) -> list[Path]:
+def annotation_files(dataset: XdViolenceDataset) -> list[AnyPath]:
     """The files that intervals are read from; labels are in the videos' names."""
     files = [dataset.root / dataset.annotations, dataset.root / dataset.class_annotations]
     return [*files, dataset.root / dataset.frame_counts] if dataset.frame_counts else files
@@ -72,7 +72,7 @@ def read_videos(dataset: XdViolenceDataset, problems: Problems) -> list[ListedVi
             if split == "test":
                 codes = [OTHER_CODES.get(video_id, code) for code in codes]
             labels = tuple(dict.fromkeys(CODES[code] for code in codes if code != NORMAL_CODE))
-            relative = path.relative_to(dataset.root).as_posix()
+            relative = below(dataset.root, path)
             videos.append(ListedVideo(str(path), video_id, relative, split, labels, match["source"]))
     return videos
 
@@ -137,7 +137,7 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
     return [(frames[a], frames[b - 1] + 1) for a, b in zip([0, *edges], [*edges, len(frames)], strict=True) if b > a]
 
 
-def _rows(file: Path, problems: Problems, *, coded: bool) -> dict[str, _Row]:
+def _rows(file: AnyPath, problems: Problems, *, coded: bool) -> dict[str, _Row]:
     """The rows of an annotation file by video id; `coded` where a code stands before each pair of start and end."""
     rows: dict[str, _Row] = {}
     for place, line in read_lines(file, problems):

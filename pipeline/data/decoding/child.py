@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.decode import content_sha256
 from pipeline.data.decoding.following import end_with
 from pipeline.data.decoding.messages import (
     Alive,
@@ -26,10 +27,12 @@ from pipeline.data.decoding.messages import (
     Job,
     Message,
     Settings,
+    Source,
 )
 from pipeline.data.decoding.opening import limit_pixels
 from pipeline.data.decoding.process import SharedMemory
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, StorageError
+from pipeline.remote import AnyPath, RemotePath, when_waiting
 
 ATTEMPTS = 3
 SENT_AT_ONCE = 16
@@ -49,10 +52,13 @@ def main(descriptor: int, memory: int) -> None:
     limit_pixels(settings.max_pixels)
     decoder = importlib.import_module(settings.decoder)
     sender = _Sender(connection, SharedMemory.of(memory, settings.crop))
+    when_waiting(lambda: sender.send(Alive()))
     while True:
         job = sender.next_job()
         try:
             _decode(job, decoder, sender, settings)
+        except StorageError as error:
+            sender.send(Failed(str(error), None, storage=True))
         except (PipelineError, OSError, ValueError, MemoryError) as error:
             ours = isinstance(error, PipelineError)
             origin = error.__cause__ if ours else error
@@ -130,10 +136,15 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, settings: Settings) 
             sender.frame(frame.time_s, frame.image)
             count += 1
         if wanted is None or count == planned:
-            sender.send(Ended(count, damage))
+            sender.send(Ended(count, damage, _source(job.path)))
             return
         planned = count
     raise PipelineError(f"{job.path}: decoding it {ATTEMPTS} times gave different numbers of frames")
+
+
+def _source(path: AnyPath) -> Source | None:
+    """What was read of a storage; a small file is still in memory, and is not fetched again."""
+    return Source(path.version(), content_sha256(path)) if isinstance(path, RemotePath) else None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
@@ -27,6 +26,7 @@ from pipeline.data.decoding.placing import FOLDER_FPS, mean_rate, placed_frames
 from pipeline.data.decoding.times import timed
 from pipeline.errors import DecodeError
 from pipeline.hashing import file_sha256
+from pipeline.remote import AnyPath
 
 __all__ = ["Frame", "VideoHeader", "content_sha256", "iter_frames", "iter_raw_frames", "read_header"]
 
@@ -46,7 +46,7 @@ class VideoHeader:
         fault: why the file is not whole, according to FFmpeg or its own index; None if nothing is known against it.
     """
 
-    path: Path
+    path: AnyPath
     width: int
     height: int
     fps: float
@@ -69,7 +69,7 @@ class Frame:
     time_s: float
 
 
-def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHeader:
+def read_header(path: AnyPath, alive: Callable[[], None] | None = None) -> VideoHeader:
     """Read a video's header and count the packets that show a picture.
 
     Only the first frame is decoded, because rotation is known from a frame only.
@@ -115,7 +115,7 @@ def read_header(path: Path, alive: Callable[[], None] | None = None) -> VideoHea
 
 
 def iter_frames(
-    path: Path,
+    path: AnyPath,
     *,
     short_side: int = 256,
     crop: int = 224,
@@ -157,7 +157,7 @@ def iter_frames(
 
 
 def iter_raw_frames(
-    path: Path, *, wanted: Container[int] | None = None, damage: Damage | None = None
+    path: AnyPath, *, wanted: Container[int] | None = None, damage: Damage | None = None
 ) -> Iterator[Frame]:
     """Decode a video once, in bounded memory, at its own size.
 
@@ -182,7 +182,7 @@ def iter_raw_frames(
 
 
 def _prepared(
-    path: Path,
+    path: AnyPath,
     prepare: Callable[[av.VideoFrame], np.ndarray],
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
@@ -205,10 +205,11 @@ def _prepared(
         yield Frame(image, time_s)
 
 
-def content_sha256(path: Path) -> str:
+def content_sha256(path: AnyPath) -> str:
     """SHA-256 of a file's content, or of the names and contents of a folder's images in order; 64 hex digits.
 
-    Raises OSError when the file cannot be read, DecodeError for a folder without images.
+    Raises OSError when the file cannot be read, StorageError when its storage fails, DecodeError for a folder without
+    images.
     """
     if not path.is_dir():
         return file_sha256(path)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
+
+from pipeline.remote import AnyPath
 
 __all__ = ["Ending", "ending"]
 
@@ -34,13 +35,13 @@ class Ending:
     length_s: float = 0.0
 
 
-def ending(path: Path, kind: str) -> Ending:
+def ending(path: AnyPath, kind: str) -> Ending:
     """Look at a file of one of FFmpeg's formats; of other formats than the three nothing is said."""
     found = {"asf": _of_asf, "ogg": _of_ogg, "mpegts": _of_mpegts}.get(kind)
     return found(path) if found else Ending()
 
 
-def _of_asf(path: Path) -> Ending:
+def _of_asf(path: AnyPath) -> Ending:
     with path.open("rb") as file:
         header = file.read(ASF_LARGEST_HEADER)
     place = header.find(ASF_FILE_PROPERTIES)
@@ -54,7 +55,7 @@ def _of_asf(path: Path) -> Ending:
     return Ending(fault, max(0.0, length / 1e7 - preroll_ms / 1e3))
 
 
-def _of_ogg(path: Path) -> Ending:
+def _of_ogg(path: AnyPath) -> Ending:
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 3 * OGG_LARGEST_PAGE))
@@ -81,7 +82,7 @@ def _page_end(data: bytes, place: int) -> int:
     return segments + data[segments - 1] + sum(data[segments : segments + data[segments - 1]])
 
 
-def _of_mpegts(path: Path) -> Ending:
+def _of_mpegts(path: AnyPath) -> Ending:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TS_LOOKED_AT * max(TS_PACKETS)))
         tail = file.read()  # the last packets: streams that were joined need not begin at a multiple of the length

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from pathlib import Path
 from typing import Self
 
 import av
@@ -16,6 +15,7 @@ import av
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.opening import opened, reason
 from pipeline.errors import DecodeError
+from pipeline.remote import AnyPath, RemotePath
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -30,7 +30,7 @@ __all__ = [
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFrame | None]:
+def decoded_images(folder: AnyPath, damage: Damage | None) -> Iterator[av.VideoFrame | None]:
     """The images in order.
 
     Args:
@@ -53,21 +53,25 @@ def decoded_images(folder: Path, damage: Damage | None) -> Iterator[av.VideoFram
             yield None
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: AnyPath) -> Sequence[AnyPath]:
     """The images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are left out.
 
     Raises DecodeError for a folder that cannot be read or has no images.
     """
 
-    def key(path: Path) -> tuple[list[str | int], str]:
+    def key(path: AnyPath) -> tuple[list[str | int], str]:
         name = _Name.of(path.name)
         return name.parts(), path.name
 
+    found: Sequence[AnyPath]
     try:
-        with os.scandir(folder) as entries:
-            found = [folder / entry.name for entry in entries if _is_image(entry)]
+        if isinstance(folder, RemotePath):
+            found = [path for path in folder.iterdir() if _names_image(path.name) and path.is_file()]
+        else:
+            with os.scandir(folder) as entries:
+                found = [folder / entry.name for entry in entries if _is_image(entry)]
     except OSError as error:
-        raise DecodeError(f"{folder}: cannot be read: {error.strerror}") from error
+        raise DecodeError(f"{folder}: cannot be read: {error.strerror or error}") from error
     if not found:
         raise DecodeError(f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return sorted(found, key=key)
@@ -75,7 +79,7 @@ def image_files(folder: Path) -> list[Path]:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether it has an image's name and is no folder. A link that leads nowhere is an image that cannot be read."""
-    if not entry.name.lower().endswith(IMAGE_SUFFIXES) or entry.name.startswith("."):
+    if not _names_image(entry.name):
         return False
     try:
         return not entry.is_dir()
@@ -83,7 +87,11 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def missing_numbers(images: Sequence[Path]) -> list[range]:
+def _names_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def missing_numbers(images: Sequence[AnyPath]) -> list[range]:
     """The numbers that are left out between a folder's images, in order.
 
     Nothing where the names differ in more than one number, or where most numbers do not follow each other in one step
@@ -107,7 +115,7 @@ def missing_numbers(images: Sequence[Path]) -> list[range]:
     return [range(a + step, b, step) for a, b in pairwise(numbers) if b - a > step]
 
 
-def doubled_names(images: Sequence[Path]) -> list[str]:
+def doubled_names(images: Sequence[AnyPath]) -> list[str]:
     """Names that several images share but for the ending, such as 001 of 001.jpg and 001.png; each image is a frame."""
     return [name for name, count in Counter(path.stem for path in images).items() if count > 1]
 
@@ -134,7 +142,7 @@ class _Name:
         return _Name(self.texts, self.numbers[:place] + self.numbers[place + 1 :])
 
 
-def first_image(images: Sequence[Path]) -> av.VideoFrame:
+def first_image(images: Sequence[AnyPath]) -> av.VideoFrame:
     """The first of a folder's images that can be read. Raises DecodeError where none can."""
     failure = None
     for index, path in enumerate(images):
@@ -145,7 +153,7 @@ def first_image(images: Sequence[Path]) -> av.VideoFrame:
     raise DecodeError(f"{images[0].parent}: none of its images could be decoded: {failure}") from failure
 
 
-def read_image(path: Path, index: int) -> av.VideoFrame:
+def read_image(path: AnyPath, index: int) -> av.VideoFrame:
     """Decode one image.
 
     Args:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader
+from pipeline.remote import AnyPath
 
 __all__ = [
     "Alive",
@@ -25,6 +25,7 @@ __all__ = [
     "Message",
     "Select",
     "Settings",
+    "Source",
 ]
 
 Select = Callable[[int], Sequence[int]]
@@ -59,14 +60,14 @@ class Job:
         header_only: read the header, and decode no more than that needs.
     """
 
-    path: Path
+    path: AnyPath
     select: Select | None = None
     header_only: bool = False
 
 
 @dataclass(frozen=True)
 class Alive:
-    """A sign of life while a header is read."""
+    """A sign of life while a header is read, or while a storage is waited for."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,31 @@ class FramesSent:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What was decoded.
+
+    Attributes:
+        version: what the storage calls it, see `pipeline.remote.Facts`.
+        sha256: of its content.
+    """
+
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """The job is done.
 
     Attributes:
         count: frames decoded; of a job for the header alone, those that the header plans.
         damage: errors that were counted, and frames that were lost.
+        source: of a video of a storage, unless only its header was asked for.
     """
 
     count: int
     damage: Damage
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -118,10 +134,12 @@ class Failed:
     Attributes:
         text: the error, for a person.
         library: the decoding library's own words, if it was the library that failed.
+        storage: whether it was the storage in which the video lies: then the video is not to blame.
     """
 
     text: str
     library: str | None
+    storage: bool = False
 
 
 Message = Alive | HeaderRead | Begun | FramesSent | Ended | Failed

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import av
@@ -20,6 +20,7 @@ import av.logging
 from av.stream import Disposition
 
 from pipeline.errors import DecodeError
+from pipeline.remote import AnyPath, RemoteFile, RemotePath
 
 __all__ = ["MAX_PIXELS", "check_pixels", "limit_pixels", "opened", "reason"]
 
@@ -53,7 +54,7 @@ def limit_pixels(pixels: int) -> None:
     _max_pixels = pixels
 
 
-def check_pixels(path: Path, width: int, height: int, what: str = "its pictures are") -> None:
+def check_pixels(path: AnyPath, width: int, height: int, what: str = "its pictures are") -> None:
     """Raise DecodeError for pictures of more pixels than are allowed.
 
     Args:
@@ -66,8 +67,8 @@ def check_pixels(path: Path, width: int, height: int, what: str = "its pictures 
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """An open container and its best video stream. Raises DecodeError."""
+def opened(path: AnyPath) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """An open container and its best video stream. Raises DecodeError, and StorageError for a storage that fails."""
     with _file(path) as file:
         if file.name != PICTURE:
             # To find out what a file holds FFmpeg decodes pictures, in some containers without a limit. So the file is
@@ -89,7 +90,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
             yield container, stream
 
 
-def _container(path: Path, file: _File, **options: str) -> av.container.InputContainer:
+def _container(path: AnyPath, file: _File | RemoteFile, **options: str) -> av.container.InputContainer:
     whitelists = {"protocol_whitelist": NONE, "format_whitelist": FORMATS} | options
     try:
         return av.open(
@@ -136,11 +137,25 @@ class _File(io.FileIO):
             raise av.error.FFmpegError(error.errno or errno.EIO, error.strerror or str(error)) from error
 
 
-def _file(path: Path) -> _File:
-    """The file, open and unbuffered. Raises DecodeError.
+@contextmanager
+def _file(path: AnyPath) -> Iterator[_File | RemoteFile]:
+    """The file, open. Raises DecodeError, and StorageError.
 
     FFmpeg sees no name but a video's suffix, which helps it to tell formats apart.
     """
+    file = _remote_file(path) if isinstance(path, RemotePath) else _local_file(path)
+    file.name = PICTURE if path.suffix.lower() in PICTURES else f"video{path.suffix}"
+    try:
+        with closing(file):
+            yield file
+    except Exception:
+        # FFmpeg may have taken a failure of the storage for the end of the file, and complain of that.
+        if isinstance(file, RemoteFile):
+            file.check()
+        raise
+
+
+def _local_file(path: Path) -> _File:
     try:
         facts = os.stat(path)
         file = _File(path) if stat.S_ISREG(facts.st_mode) else None  # a pipe would be waited for
@@ -154,5 +169,14 @@ def _file(path: Path) -> _File:
     if facts.st_size == 0:
         file.close()
         raise DecodeError(f"{path}: the file is empty")
-    file.name = PICTURE if path.suffix.lower() in PICTURES else f"video{path.suffix}"
     return file
+
+
+def _remote_file(path: RemotePath) -> RemoteFile:
+    if not path.exists():
+        raise DecodeError(f"{path}: no such file")
+    if path.is_dir():
+        raise DecodeError(f"{path}: expected a file, got a folder")
+    if path.stat().st_size == 0:
+        raise DecodeError(f"{path}: the file is empty")
+    return path.open()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TypeGuard
 
 import av
@@ -16,6 +15,7 @@ from av.stream import Stream
 from pipeline.data.decoding.endings import Ending, ending
 from pipeline.data.decoding.opening import opened, reason
 from pipeline.data.decoding.pictures import ShownPackets
+from pipeline.remote import AnyPath
 
 __all__ = ["Demuxed", "Packets", "open_packets"]
 
@@ -44,7 +44,7 @@ class Demuxed:
 
 
 @contextmanager
-def open_packets(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Packets]]:
+def open_packets(path: AnyPath) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Packets]]:
     """An open container, its best video stream, and the packets. Raises DecodeError."""
     with ExitStack() as stack:
         with _Ear() as said:  # opening reads the first packets already
@@ -64,7 +64,7 @@ class Packets:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         container: av.container.InputContainer,
         stream: av.VideoStream,
         said: list[tuple[int, str, str]],

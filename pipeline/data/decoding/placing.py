@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 
@@ -15,6 +14,7 @@ from pipeline.data.decoding.packets import open_packets
 from pipeline.data.decoding.positions import Positions
 from pipeline.data.decoding.times import Pace
 from pipeline.errors import DecodeError
+from pipeline.remote import AnyPath
 
 __all__ = ["FOLDER_FPS", "Placed", "mean_rate", "placed_frames"]
 
@@ -41,7 +41,7 @@ class Placed:
     pace: Pace
 
 
-def placed_frames(path: Path, damage: Damage | None) -> Iterator[Placed]:
+def placed_frames(path: AnyPath, damage: Damage | None) -> Iterator[Placed]:
     """All frames of a video, in the order of their numbers.
 
     A lost frame shows the picture before it; at the start of the video, the one after it.
@@ -71,11 +71,11 @@ def placed_frames(path: Path, damage: Damage | None) -> Iterator[Placed]:
         raise DecodeError(f"{path}: no frame could be decoded" + (f": {damage.message}" if damage else ""), 0)
 
 
-def _from_folder(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, None, Pace]]:
+def _from_folder(path: AnyPath, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, None, Pace]]:
     return ((image, None, Pace(FOLDER_FPS)) for image in decoded_images(path, damage))
 
 
-def _from_file(path: Path, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, float | None, Pace]]:
+def _from_file(path: AnyPath, damage: Damage | None) -> Iterator[tuple[av.VideoFrame | None, float | None, Pace]]:
     """Frames as the decoder gives them, None for a lost one, with their stamps in seconds and the video's pace."""
     count = 0
     with open_packets(path) as (container, stream, packets):

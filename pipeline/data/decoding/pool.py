@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import TypeVar
 
 from pipeline.data.decoding.decode import VideoHeader
@@ -24,6 +23,7 @@ from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.data.decoding.process import Worker
 from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.errors import DecodeError, DecoderKilled
+from pipeline.remote import AnyPath
 
 __all__ = ["DecodeWorkers", "Job", "VideoStream"]
 
@@ -152,7 +152,7 @@ class DecodeWorkers:
             for stream in waiting:
                 self._settle(stream)
 
-    def headers(self, paths: Iterable[Path]) -> Iterator[VideoHeader | DecodeError]:
+    def headers(self, paths: Iterable[AnyPath]) -> Iterator[VideoHeader | DecodeError]:
         """The header of every video in order, or why it cannot be read.
 
         One whose decoder was killed from outside is tried once more, alone.
@@ -163,7 +163,7 @@ class DecodeWorkers:
             except DecodeError as error:
                 yield error
 
-    def count_frames(self, path: Path) -> int:
+    def count_frames(self, path: AnyPath) -> int:
         """The number of frames the decoder yields. Raises DecodeError."""
         for stream in self.streams([Job(path, select=_none)]):
             times, _ = self.collect(stream)

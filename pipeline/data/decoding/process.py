@@ -13,13 +13,13 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from pipeline.data.decoding.messages import Job, Message, Settings
 from pipeline.errors import DecodeError, DecoderKilled
+from pipeline.remote import AnyPath
 
 __all__ = ["SLOTS", "SharedMemory", "Worker"]
 
@@ -97,7 +97,7 @@ class Worker:
         """Whether `receive` would return, or raise, at once."""
         return self.connection.closed or bool(self._poll.poll(0))
 
-    def receive(self, path: Path, wait_s: float, timeout_s: float) -> Message:
+    def receive(self, path: AnyPath, wait_s: float, timeout_s: float) -> Message:
         """The next message.
 
         Args:

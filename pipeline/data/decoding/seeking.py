@@ -7,7 +7,6 @@ taken only if its time and that of the frame before it are those that the caller
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +15,7 @@ from pipeline.data.decoding.opening import opened
 from pipeline.data.decoding.orientation import Upright
 from pipeline.data.decoding.placing import mean_rate
 from pipeline.data.decoding.times import Pace
+from pipeline.remote import AnyPath
 
 __all__ = ["sought_frames"]
 
@@ -25,7 +25,7 @@ READ_ON_S = 1.0
 
 
 def sought_frames(
-    path: Path, times_s: np.ndarray, wanted: Collection[int], alive: Callable[[], None] | None = None
+    path: AnyPath, times_s: np.ndarray, wanted: Collection[int], alive: Callable[[], None] | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The wanted frames of a video file, in order, without those that cannot be found for sure.
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader
-from pipeline.data.decoding.messages import Alive, Begun, Ended, Failed, FramesSent, HeaderRead, Job, Message
+from pipeline.data.decoding.messages import Alive, Begun, Ended, Failed, FramesSent, HeaderRead, Job, Message, Source
 from pipeline.data.decoding.process import SLOTS, Worker
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, StorageError
 
 __all__ = ["Collected", "Receiver", "TimesAndPictures", "VideoStream"]
 
@@ -74,10 +74,14 @@ class VideoStream:
         finished: whether the worker has reported the end, or an error.
         closed: whether there is nothing more to be read: finished, failed, or given up by its reader.
         damage: errors that were counted, and frames that were lost; known at the end.
+        source: what was read of a storage; None for a file of this machine. Known at the end.
+
+    Every method that waits raises StorageError if the video's storage fails.
     """
 
     def __init__(self, job: Job, worker: Worker, timeout_s: float) -> None:
         self.job, self.worker, self.damage = job, worker, Damage()
+        self.source: Source | None = None
         self.untouched, self.finished, self.closed = True, False, False
         self._timeout_s = timeout_s
         self._header: VideoHeader | None = None
@@ -169,7 +173,9 @@ class VideoStream:
         if isinstance(message, Ended | Failed):
             self.finished, self.closed = True, True
         if isinstance(message, Ended):
-            self.damage = message.damage
+            self.damage, self.source = message.damage, message.source
+        if isinstance(message, Failed) and message.storage:
+            raise StorageError(message.text)
         if isinstance(message, Failed):
             raise DecodeError(message.text, frame=self.worker.decoded, library=message.library)
         return message

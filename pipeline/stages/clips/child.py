@@ -14,7 +14,8 @@ import av
 
 from pipeline.data.decoding.following import end_with
 from pipeline.data.decoding.opening import limit_pixels
-from pipeline.errors import OutputError, PipelineError
+from pipeline.errors import OutputError, PipelineError, StorageError
+from pipeline.remote import when_waiting
 
 
 def main(descriptor: int, work: str) -> None:
@@ -28,8 +29,11 @@ def main(descriptor: int, work: str) -> None:
     def tell(kind: str, value: object) -> None:
         connection.send((kind, value))
 
+    when_waiting(lambda: tell("alive", None))
     try:
         result = getattr(importlib.import_module(module), name)(job, tell)
+    except StorageError as error:
+        tell("storage", str(error))
     except OutputError as error:
         tell("unwritten", str(error))
     except PipelineError as error:

@@ -17,6 +17,7 @@ from pipeline.data.formats.facts import by_video
 from pipeline.data.tables import safe_row
 from pipeline.errors import DecodeError
 from pipeline.progress import Progress, Say
+from pipeline.remote import AnyPath
 from pipeline.stages.clips.cut import Cut, CutJob, Window
 from pipeline.stages.clips.movie import ENCODER
 from pipeline.stages.clips.process import in_processes
@@ -66,7 +67,7 @@ class _Made:
 
 def make_clips(
     events: Sequence[Event],
-    files: Mapping[str, Path],
+    files: Mapping[str, AnyPath],
     folder: Path,
     *,
     margin_s: float = 2.0,

@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import read_header
 from pipeline.errors import OutputError
+from pipeline.remote import AnyPath
 from pipeline.stages.clips.movie import ENCODER, Movie
 from pipeline.stages.clips.sound import Sound
 from pipeline.stages.clips.source import Shown, shown_frames
@@ -58,7 +59,7 @@ class Window:
 class CutJob:
     """The clips of one video; `max_pixels` is how many a picture may have."""
 
-    path: Path
+    path: AnyPath
     windows: tuple[Window, ...]
     max_pixels: int
     encoder: str = ENCODER

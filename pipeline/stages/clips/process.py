@@ -11,11 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, cast
 
-from pipeline.errors import DecodeError, OutputError
+from pipeline.errors import DecodeError, OutputError, StorageError
 from pipeline.progress import Say
+from pipeline.remote import AnyPath
 
 __all__ = ["TIMEOUT_S", "in_process", "in_processes"]
 
@@ -23,7 +23,7 @@ TIMEOUT_S = 120.0
 
 
 def in_process(
-    work: str, path: Path, job: object, watch: Callable[[int], None], say: Say, timeout_s: float = TIMEOUT_S
+    work: str, path: AnyPath, job: object, watch: Callable[[int], None], say: Say, timeout_s: float = TIMEOUT_S
 ) -> Any:
     """Do a job elsewhere; returns what it gives.
 
@@ -39,6 +39,7 @@ def in_process(
     Raises:
         DecodeError: the video cannot be read, or the process died or hung over it.
         OutputError: what the job makes cannot be written.
+        StorageError: the storage in which the video lies fails.
     """
     ((_, outcome),) = in_processes(work, [(path, job)], 1, lambda _, frames: watch(frames), say, timeout_s)
     if isinstance(outcome, DecodeError):
@@ -48,7 +49,7 @@ def in_process(
 
 def in_processes(
     work: str,
-    jobs: Sequence[tuple[Path, object]],
+    jobs: Sequence[tuple[AnyPath, object]],
     count: int,
     watch: Callable[[int, int], None],
     say: Say,
@@ -67,6 +68,7 @@ def in_processes(
 
     Raises:
         OutputError: what a job makes cannot be written, as on a full disk.
+        StorageError: the storage in which a video lies fails.
     """
     waiting = deque(enumerate(jobs))
     children: dict[Connection, _Child] = {}
@@ -100,7 +102,7 @@ class _Child:
         outcome: what the job gave, or the error that it ended with, once `ended` says so.
     """
 
-    def __init__(self, work: str, number: int, path: Path, timeout_s: float) -> None:
+    def __init__(self, work: str, number: int, path: AnyPath, timeout_s: float) -> None:
         self.number, self._path, self._timeout_s = number, path, timeout_s
         self.outcome: Any = None
         self._over = False
@@ -133,10 +135,14 @@ class _Child:
         self.due = time.monotonic() + self._timeout_s
         if kind == "progress":
             watch(self.number, value)
+        elif kind == "alive":
+            return
         elif kind == "note":
             say(value)
         elif kind == "unwritten":  # no fault of the video: the others would fail too
             raise OutputError(value)
+        elif kind == "storage":  # nor this
+            raise StorageError(value)
         else:
             self._end(DecodeError(value) if kind == "error" else value)
 

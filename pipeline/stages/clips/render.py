@@ -13,6 +13,7 @@ from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import read_header
 from pipeline.data.events import Event
 from pipeline.progress import Progress, Say
+from pipeline.remote import AnyPath
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.movie import ENCODER, Movie, even, resized
 from pipeline.stages.clips.process import in_process
@@ -41,7 +42,7 @@ class RenderJob:
         max_pixels: how many a picture may have.
     """
 
-    path: Path
+    path: AnyPath
     out: Path
     scores: Scores
     events: tuple[Event, ...]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self, cast
 
 import av
@@ -20,6 +19,7 @@ from av.audio.resampler import AudioResampler
 from pipeline.data.decoding.opening import opened
 from pipeline.data.decoding.placing import mean_rate
 from pipeline.data.decoding.times import Pace
+from pipeline.remote import AnyPath
 
 __all__ = ["Origins", "Piece", "Sound"]
 
@@ -83,7 +83,7 @@ class Sound:
         origins: to be told of every frame, before the sound up to it is taken.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self._stack, self._held = ExitStack(), Piece(0.0, np.zeros((1, 0), np.float32))
         self.rate, self.channels, self.errors, self.origins = 0, 1, 0, Origins()
         self._taken_s = 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import av
 import numpy as np
@@ -14,6 +13,7 @@ from pipeline.data.decoding.orientation import Upright
 from pipeline.data.decoding.placing import Placed, placed_frames
 from pipeline.data.decoding.times import timed
 from pipeline.errors import DecodeError
+from pipeline.remote import AnyPath
 
 __all__ = ["Shown", "shown_frames"]
 
@@ -28,7 +28,7 @@ class Shown:
             stamp.
     """
 
-    def __init__(self, path: Path, upright: Upright, placed: Placed, index: int, time_s: float) -> None:
+    def __init__(self, path: AnyPath, upright: Upright, placed: Placed, index: int, time_s: float) -> None:
         self._path, self._upright, self._frame = path, upright, placed.frame
         self.index, self.time_s = index, time_s
         self.origin_s = None if placed.stamp_s is None else placed.stamp_s - time_s
@@ -48,7 +48,7 @@ class Shown:
             ) from error
 
 
-def shown_frames(path: Path, damage: Damage) -> Iterator[Shown]:
+def shown_frames(path: AnyPath, damage: Damage) -> Iterator[Shown]:
     """All frames of a video file or a folder of images, as `pipeline.data.decoding` numbers and times them. Raises
     DecodeError."""
     upright = Upright()

@@ -16,7 +16,9 @@ from cache.errors import CacheError
 from pipeline.cluster import Connection, LocalWorkers, connected
 from pipeline.config import Experiment, digest, parse_experiment
 from pipeline.config.features import url_scheme
+from pipeline.errors import PipelineError
 from pipeline.progress import Say
+from pipeline.remote import path_of
 from pipeline.stages.common.digests import VERSIONS, weights_identity
 
 __all__ = ["REACHED", "Reach", "agreed", "cluster_of", "portable", "reach_of", "torch_threads", "unpacked"]
@@ -74,7 +76,7 @@ def portable(experiment: Experiment) -> Experiment:
     if backbone.precision == "auto":
         changes["precision"] = choose_precision(backbone.precision, pick_device(experiment.machine.device))
     root = getattr(dataset, "root", None)
-    absolute = {"root": Path(root).absolute()} if root and not url_scheme(root) else {}
+    absolute = {"root": root.absolute()} if isinstance(root, Path) else {}
     cache = paths.cache if url_scheme(paths.cache) else str(Path(paths.cache).absolute())
     return experiment.model_copy(
         update={
@@ -134,13 +136,13 @@ class Reach:
 
     def _videos(self) -> str:
         for name, size in self.videos:
-            path = Path(name)
+            path = path_of(name)
             try:
                 if path.is_file() and path.stat().st_size != size:
                     return f"{path} has {path.stat().st_size} bytes in place of {size}"
                 if not path.exists():
                     return f"{path} is not there"
-            except OSError as error:
+            except (OSError, PipelineError) as error:
                 return f"{path}: {error}"
         return REACHED
 

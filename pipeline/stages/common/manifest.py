@@ -16,6 +16,7 @@ from pipeline.data.manifest import Manifest, VideoEntry, load, save
 from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
 from pipeline.progress import Progress, Say
+from pipeline.remote import AnyPath, Copies, RemotePath
 
 __all__ = ["build_manifest", "check_data_set", "check_validation", "journal_of", "load_manifest", "synthetic_spec"]
 
@@ -99,6 +100,8 @@ def _checked(
     test_only: bool = False,
 ) -> Manifest:
     machine = experiment.machine
+    if isinstance(dataset.root, RemotePath):
+        dataset = dataset.model_copy(update={"root": _reached(dataset.root, experiment)})
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
     told, selections = _counted(progress, "reading headers"), _selections(experiment)
     manifest = build(
@@ -160,4 +163,14 @@ def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) 
         truth: read the annotated intervals too.
     """
     manifest = load(folder, truth=truth)
-    return replace(manifest, root=folder) if isinstance(experiment.dataset, GeneratedDataset) else manifest
+    if isinstance(experiment.dataset, GeneratedDataset):
+        return replace(manifest, root=folder)
+    return replace(manifest, root=_reached(manifest.root, experiment))
+
+
+def _reached(root: AnyPath, experiment: Experiment) -> AnyPath:
+    """A root as this machine reads it: below one of a storage, by way of copies where they are asked for."""
+    machine = experiment.machine
+    if isinstance(root, Path) or machine.video_copies is None:
+        return root
+    return root.kept_in(Copies(machine.video_copies.absolute(), int(machine.video_copies_gb * 1e9)))

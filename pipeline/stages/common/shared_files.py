@@ -26,7 +26,7 @@ def read_shared(path: Path) -> bytes | None:
         return place.bucket.read_or_none(place.name)
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

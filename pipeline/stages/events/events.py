@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Experiment, to_yaml
 from pipeline.data.events import SUFFIXES, Event, read_events, write_events
+from pipeline.data.headers import files_facts
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.metrics.hysteresis import EventRule, frame_ends
@@ -127,8 +128,9 @@ def read_found(folder: Path) -> FoundEvents:
 
 def sources_of(manifest: Manifest) -> dict[str, str]:
     """Where the videos of a manifest lie, by id; no entry for one that is not there."""
-    paths = {entry.video_id: manifest.video_path(entry.video_id) for entry in manifest.videos}
-    return {video_id: str(path) for video_id, path in paths.items() if path.exists()}
+    paths = [manifest.video_path(entry.video_id) for entry in manifest.videos]
+    told = zip(manifest.videos, paths, files_facts(paths), strict=True)
+    return {entry.video_id: str(path) for entry, path, (size, _) in told if size >= 0}
 
 
 def known_videos(experiment: Experiment, manifest: Manifest) -> KnownVideos:

@@ -21,6 +21,7 @@ from pipeline.data.decoding.opening import limit_pixels
 from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.explain.peaks import choose_windows, middle_frames
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
@@ -143,7 +144,7 @@ def explain_file(
 
 @contextmanager
 def scratch_features(
-    experiment: Experiment, head_file: Path, file: Path, progress: Progress | None, warn: Say
+    experiment: Experiment, head_file: Path, file: AnyPath, progress: Progress | None, warn: Say
 ) -> Iterator[tuple[FeatureStore, str]]:
     """The features of any video file, under its name: a store and a namespace of it, gone when the block ends.
 
@@ -184,7 +185,7 @@ def _explain(request: Request, store: FeatureStore, namespace: str, video_id: st
 
 
 def _write(
-    request: Request, explained: _Explained, video_id: str, path: Path, intervals: Intervals | None, folder: Path
+    request: Request, explained: _Explained, video_id: str, path: AnyPath, intervals: Intervals | None, folder: Path
 ) -> list[Path]:
     """Draw a picture per window and the curve, and write index.json."""
     limit_pixels(request.experiment.decoding.max_pixels)
@@ -273,7 +274,7 @@ def _runs(labels: np.ndarray, classes: Sequence[str]) -> Intervals:
     return sorted(found, key=lambda run: run[1:])
 
 
-def _pictures(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+def _pictures(path: AnyPath, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """Frames by number, at the video's own size."""
     found: dict[int, np.ndarray] = {}
     for index, frame in enumerate(iter_raw_frames(path, wanted=frozenset(wanted), damage=Damage())):

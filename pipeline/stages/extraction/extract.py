@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
+from pipeline.remote import AnyPath
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
@@ -22,7 +23,7 @@ from pipeline.stages.extraction.sources import ExtractReport, experiment_workers
 
 __all__ = ["extract_split"]
 
-Extract = Callable[[Iterable[tuple[str, Path]]], Iterator[Outcome]]
+Extract = Callable[[Iterable[tuple[str, AnyPath]]], Iterator[Outcome]]
 """Extracts (id, path) of videos and yields their outcomes."""
 
 
@@ -120,7 +121,6 @@ class _SplitWork:
 
     def extract(self, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> None:
         """Extract videos until each is settled, by this process or by another one that is at work on it."""
-        status.note("loading the backbone")
         paths = {video.video_id: video.path for video in todo}
         with (
             self._engine(todo, status, decoder) as extract,
@@ -151,12 +151,17 @@ class _SplitWork:
             ) as extract:
                 yield extract
             return
-        with experiment_workers(self._experiment, decoder) as workers:
+        with (
+            use_device(self._experiment.machine.device, self._say) as device,
+            experiment_workers(self._experiment, decoder) as workers,
+        ):
+            status.note("loading the backbone")
             workers.start(len(todo))
-            extractor = Extractor(self._experiment, say=self._say)
-            yield lambda claimed: extractor.extract(
+            loaded = [Extractor(self._experiment, say=self._say, device=device)]
+            yield lambda claimed: loaded[0].extract(
                 claimed, self._split, self._store, self._namespace, workers, self._say, status.watch
             )
+            loaded.clear()  # so that its memory is given back with the GPU
 
     def report(self, videos: Sequence[VideoEntry]) -> ExtractReport:
         """What was done, in the order of the videos."""
@@ -170,7 +175,7 @@ class _SplitWork:
 
     def _claimed(
         self, videos: Sequence[VideoEntry], claims: Claims, status: VideoProgress, elsewhere: list[VideoEntry]
-    ) -> Iterator[tuple[str, Path]]:
+    ) -> Iterator[tuple[str, AnyPath]]:
         """(id, path) of the videos that are this process's to extract, each claimed when its turn comes.
 
         Those that another process holds go to `elsewhere`; those that another one has finished in the meantime are

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
@@ -71,6 +71,7 @@ class Extractor:
         experiment: settings.
         network: used instead of the experiment's backbone; has `frames` and `clips` as FastTPN has them.
         say: told what the user should know.
+        device: used instead of the first that `machine.device` names; a GPU is that of `use_device`, to have it alone.
 
     Attributes:
         engine: the backbone on its device.
@@ -81,20 +82,27 @@ class Extractor:
         WeightsError: see `build_backbone`.
     """
 
-    def __init__(self, experiment: Experiment, network: FastTPN | None = None, say: Say = silent) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        network: FastTPN | None = None,
+        say: Say = silent,
+        device: torch.device | None = None,
+    ) -> None:
         self.experiment = experiment
         machine, settings = experiment.machine, experiment.backbone
         if machine.threads:
             torch.set_num_threads(machine.threads)
-        device = pick_device(machine.device)
-        self.precision = choose_precision(settings.precision, device)
+        first = pick_device(machine.device)
+        device = device or first
+        self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
         if network is None:
             network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))
             network.set_precision(getattr(torch, self.precision))
         self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)
 
-    def job(self, path: Path, video_id: str, split: str) -> Job:
+    def job(self, path: AnyPath, video_id: str, split: str) -> Job:
         """What a decoder must do for a video: all frames of a test video, of a training video those of its clips."""
         if split == "test":
             return Job(path)
@@ -102,7 +110,7 @@ class Extractor:
 
     def extract(
         self,
-        videos: Iterable[tuple[str, Path]],
+        videos: Iterable[tuple[str, AnyPath]],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -132,9 +140,9 @@ class Extractor:
         Raises:
             CacheError: the cache cannot be written.
         """
-        paths: dict[str, Path] = {}
+        paths: dict[str, AnyPath] = {}
 
-        def noted() -> Iterator[tuple[str, Path]]:
+        def noted() -> Iterator[tuple[str, AnyPath]]:
             for video_id, path in videos:
                 paths[video_id] = path
                 yield video_id, path
@@ -152,7 +160,7 @@ class Extractor:
 
     def extract_once(
         self,
-        videos: Iterable[tuple[str, Path] | None],
+        videos: Iterable[tuple[str, AnyPath] | None],
         split: str,
         store: FeatureStore,
         namespace: str,
@@ -266,6 +274,7 @@ class Extractor:
             header=header,
             frames=frames,
             damage=stream.damage,
+            source=stream.source,
         )
         video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
 

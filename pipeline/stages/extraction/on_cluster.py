@@ -12,6 +12,7 @@ from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.progress import Say
+from pipeline.remote import AnyPath
 from pipeline.stages.common.cluster import REACHED, agreed, cluster_of, portable, reach_of
 from pipeline.stages.extraction.loop import Outcome, Watch
 from pipeline.stages.extraction.on_worker import Extracted, Order
@@ -29,8 +30,13 @@ def longest_first(videos: Sequence[VideoEntry]) -> list[VideoEntry]:
 def some_videos(manifest: Manifest, videos: Sequence[VideoEntry]) -> tuple[tuple[str, int], ...]:
     """Path and bytes of a few of the videos, spread over them, that a worker must reach as this machine does."""
     chosen = videos[:: max(1, len(videos) // LOOKED_AT)][:LOOKED_AT]
-    paths = [manifest.video_path(video.video_id).absolute() for video in chosen]
-    return tuple((str(path), path.stat().st_size if path.is_file() else 0) for path in paths if path.exists())
+    paths = [manifest.video_path(video.video_id) for video in chosen]
+    return tuple((anywhere(path), path.stat().st_size if path.is_file() else 0) for path in paths if path.exists())
+
+
+def anywhere(path: AnyPath) -> str:
+    """A path as any process understands it, whatever its working folder."""
+    return str(path.absolute() if isinstance(path, Path) else path)
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def cluster_extraction(
     decoder: str,
     say: Say,
     watch: Watch,
-) -> Iterator[Callable[[Iterable[tuple[str, Path]]], Iterator[Outcome]]]:
+) -> Iterator[Callable[[Iterable[tuple[str, AnyPath]]], Iterator[Outcome]]]:
     """During the block a function that extracts (id, path) of videos and yields their outcomes, as `Extractor.extract`.
 
     Args:
@@ -75,8 +81,8 @@ def cluster_extraction(
             say(f"{outcome.video_id} is tried again, alone on a worker: {outcome.error}")
             return True
 
-        def extract(claimed: Iterable[tuple[str, Path]]) -> Iterator[Outcome]:
-            tasks = (Task(f"{namespace}/{name}", (name, str(path.absolute()))) for name, path in claimed)
+        def extract(claimed: Iterable[tuple[str, AnyPath]]) -> Iterator[Outcome]:
+            tasks = (Task(f"{namespace}/{name}", (name, anywhere(path))) for name, path in claimed)
             for finished in run_tasks(connection, order, expected, tasks, heard, killed, say):
                 yield _outcome(finished, say)
 

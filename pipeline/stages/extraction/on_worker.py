@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cache import FeatureStore
 from pipeline.cluster import Surroundings
 from pipeline.config import Experiment
+from pipeline.remote import AnyPath, path_of
 from pipeline.stages.common.cluster import Reach, agreed, torch_threads, unpacked
 from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import experiment_workers
@@ -136,7 +136,7 @@ class ExtractionPlace:
         finally:
             del self._extractor
 
-    def _given(self) -> Iterator[tuple[str, Path] | None]:
+    def _given(self) -> Iterator[tuple[str, AnyPath] | None]:
         """The videos that tasks have brought; None when there is no other one while some are in progress."""
         in_progress: set[str] = set()
         while True:
@@ -149,7 +149,7 @@ class ExtractionPlace:
             if video is None:
                 raise _Closed
             in_progress.add(video[0])
-            yield video[0], Path(video[1])
+            yield video[0], path_of(video[1])
 
     def _end(self, outcome: Outcome) -> None:
         said, self._said = tuple(self._said), []

@@ -14,6 +14,7 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import window_indices
 from pipeline.models.backbone import Backbone
 from pipeline.progress import Say, silent
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.scratch import scratch_store
 from pipeline.stages.extraction.sources import experiment_workers
@@ -139,9 +140,13 @@ def probe_split(
     left = [video for video in manifest.split(plan.split) if video.video_id not in cached and video.packets]
     if not left:
         return None
-    extractor, clock = Extractor(experiment, say=say), _Clock(seconds)
     videos = [(video.video_id, manifest.video_path(video.video_id)) for video in left]
-    with scratch_store(silent) as store, experiment_workers(experiment) as workers:
+    with (
+        use_device(experiment.machine.device, say) as device,
+        scratch_store(silent) as store,
+        experiment_workers(experiment) as workers,
+    ):
+        extractor, clock = Extractor(experiment, say=say, device=device), _Clock(seconds)
         try:
             for outcome in extractor.extract(videos, plan.split, store, "probe", workers, say, clock.watch):
                 if outcome.error is None:

@@ -6,12 +6,13 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import Experiment
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader, content_sha256
+from pipeline.data.decoding.messages import Source
+from pipeline.remote import AnyPath, RemotePath
 from pipeline.stages.extraction.engine import Engine
 
 __all__ = ["lost_frames", "provenance"]
@@ -25,10 +26,11 @@ def provenance(
     precision: str,
     split: str,
     *,
-    path: Path,
+    path: AnyPath,
     header: VideoHeader,
     frames: int,
     damage: Damage,
+    source: Source | None = None,
 ) -> dict[str, object]:
     """The facts, as plain data for JSON.
 
@@ -41,18 +43,17 @@ def provenance(
         header: what the file says about itself.
         frames: number of frames, lost ones included.
         damage: what was skipped while it was decoded.
+        source: what the decoder read, of a video of a storage.
 
     Raises:
         OSError: the video cannot be read any more.
     """
-    facts = path.stat()
     sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
     return {
         "source": {
             "path": path.name,
             "bytes": header.bytes,
-            "mtime_ns": facts.st_mtime_ns,
-            "sha256": content_sha256(path),
+            **_identity(path, source),
             "packets": header.packets,
             "declared_frames": header.declared,
             "frames": frames,
@@ -79,6 +80,15 @@ def provenance(
         "device": engine.device.type,
         "versions": _versions(),
     }
+
+
+def _identity(path: AnyPath, source: Source | None) -> dict[str, object]:
+    """By what it is known whether a video is still the same one, see `is_current`."""
+    if source:
+        return {"version": source.version, "sha256": source.sha256}
+    if isinstance(path, RemotePath):
+        return {"version": path.version(), "sha256": content_sha256(path)}
+    return {"mtime_ns": path.stat().st_mtime_ns, "sha256": content_sha256(path)}
 
 
 def lost_frames(provenance: Mapping[str, Any]) -> list[list[int]]:

@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -17,6 +17,8 @@ from pipeline.config import Experiment
 from pipeline.models.backbone import Backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say
+from pipeline.remote import AnyPath
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.feature_recipe import FeatureRecipe, experiment_recipe
 from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import experiment_workers
@@ -27,7 +29,7 @@ PREFIX, LOCK = "gig-scratch-", "lock"
 
 
 class ScratchExtraction:
-    """The experiment's backbone, loaded, for video files of no data set.
+    """The experiment's backbone, loaded, for video files of no data set. It keeps its GPU as long as it exists.
 
     Args:
         experiment: settings.
@@ -47,18 +49,20 @@ class ScratchExtraction:
     namespace = "scratch"
 
     def __init__(self, experiment: Experiment, tell: Say, say: Say, backbone: Backbone | None = None) -> None:
-        tell("loading the backbone")
         self._experiment, self._tell, self._say = experiment, tell, say
+        self._until_dropped = ExitStack()
+        device = self._until_dropped.enter_context(use_device(experiment.machine.device, say))
+        tell("loading the backbone")
         network = None
         if backbone is not None:
             network = FastTPN(backbone)
             network.set_precision(getattr(torch, experiment.backbone.precision))
-        self._extractor = Extractor(experiment, network, say)
+        self._extractor = Extractor(experiment, network, say, device)
         self.recipe: FeatureRecipe = experiment_recipe(
             experiment, self._extractor.engine.network, self._extractor.precision
         )
 
-    def extract(self, files: Iterable[tuple[str, Path]], store: FeatureStore) -> Iterator[Outcome]:
+    def extract(self, files: Iterable[tuple[str, AnyPath]], store: FeatureStore) -> Iterator[Outcome]:
         """Extract every file as a test video.
 
         Args:

@@ -13,6 +13,7 @@ from pipeline.data.decoding.decode import VideoHeader, content_sha256
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import DecodeError, LengthMismatch
+from pipeline.remote import RemotePath
 
 __all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
 
@@ -70,9 +71,12 @@ def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: V
     if damage and "lost" not in damage:
         return False  # made when lost frames did not keep their places
     path = manifest.video_path(entry.video_id)
-    if path.is_file():
+    if isinstance(path, RemotePath):
+        if path.exists() and path.version() and source.get("version") == path.version():
+            return True
+    elif path.is_file():
         facts = path.stat()
-        if (source["bytes"], source["mtime_ns"]) == (facts.st_size, facts.st_mtime_ns):
+        if (source["bytes"], source.get("mtime_ns")) == (facts.st_size, facts.st_mtime_ns):
             return True
     return path.exists() and content_sha256(path) == source["sha256"]
 

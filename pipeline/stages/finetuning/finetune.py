@@ -26,7 +26,8 @@ from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.models.backbone import build_backbone, full_state
 from pipeline.models.live import LiveModel, unfreeze
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Say, silent
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.device import check_precision
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.outputs import check_space, keep_if_made_from, whole_file
@@ -34,7 +35,7 @@ from pipeline.stages.common.recipes import TUNED_BACKBONE
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.finetuning.clips import ClipSource
 from pipeline.stages.finetuning.loop import CHECKPOINTS, FineTuning, LabelledVideos
-from pipeline.stages.finetuning.team import ALONE, Team, launch, team, tell
+from pipeline.stages.finetuning.team import ALONE, Team, launch, own_cards, team, tell
 from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.training.train import write_losses
 from pipeline.stages.training.training_set import held_out_videos, training_labels
@@ -51,8 +52,11 @@ def finetune(
     head_folder: Path,
     folder: Path,
     progress: Progress | None = None,
+    say: Say = silent,
 ) -> None:
     """Fine-tune as the experiment's section `finetune` says, in `machine.processes` processes.
+
+    No other process gets their GPUs meanwhile; if too few are free, this waits.
 
     Writes backbone.safetensors (the whole recogniser, for `backbone.weights`), head.safetensors, losses.csv,
     TensorBoard events, facts.json, config.yaml, and with a validation split selection.json.
@@ -64,6 +68,7 @@ def finetune(
         head_folder: of the frozen stage's head.
         folder: for results and checkpoints; the training continues from checkpoints that it finds there.
         progress: told the steps done.
+        say: told for whom this waits.
 
     Raises:
         ConfigError: the device does not exist, or does not have the precision.
@@ -76,21 +81,24 @@ def finetune(
     request.unlink(missing_ok=True)  # left by processes that were killed
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # written again from the checkpoint
     if experiment.machine.processes == 1:
-        _train(
-            experiment,
-            manifest_folder=manifest_folder,
-            left_out=left_out,
-            head_folder=head_folder,
-            folder=folder,
-            member=ALONE,
-            progress=progress,
-        )
+        with use_device(experiment.machine.device, say) as device:
+            _train(
+                experiment,
+                manifest_folder=manifest_folder,
+                left_out=left_out,
+                head_folder=head_folder,
+                folder=folder,
+                member=ALONE,
+                device=device,
+                progress=progress,
+            )
         return
     facts = {"experiment": experiment.model_dump(mode="json"), "left_out": list(left_out)}
     facts |= {"manifest": str(manifest_folder), "head": str(head_folder), "folder": str(folder)}
     request.write_text(json.dumps(facts), encoding="utf-8")
     try:
-        launch(experiment.machine.processes, "pipeline.stages.finetuning.finetune", request, progress)
+        with own_cards(experiment.machine, say) as environment:
+            launch(experiment.machine.processes, "pipeline.stages.finetuning.finetune", request, progress, environment)
     finally:
         request.unlink(missing_ok=True)
 
@@ -110,6 +118,7 @@ def main(request: Path) -> None:
                 head_folder=Path(facts["head"]),
                 folder=Path(facts["folder"]),
                 member=member,
+                device=member.device(experiment.machine.device),
                 progress=progress,
             )
     except (PipelineError, CacheError) as error:
@@ -125,13 +134,13 @@ def _train(
     head_folder: Path,
     folder: Path,
     member: Team,
+    device: torch.device,
     progress: Progress | None,
 ) -> None:
     """Train in this process, alone or as a member of a team; process 0 writes the results."""
     settings, machine, run = experiment.finetune, experiment.machine, experiment.run(experiment.finetune.run)
     if machine.threads:
         torch.set_num_threads(machine.threads)
-    device = member.device(machine.device)
     check_precision(settings.precision, device)
     if progress:
         progress(0, 1, "loading the backbone")

@@ -10,20 +10,23 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from pipeline.config.features import Machine
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Say, silent
+from pipeline.stages.common.cards import hold_cards, visible_cards
 from pipeline.stages.common.device import pick_device
 
-__all__ = ["ALONE", "Team", "launch", "team"]
+__all__ = ["ALONE", "Team", "launch", "own_cards", "team"]
 
 Item = TypeVar("Item")
 MARK = "gig-vad: "
@@ -115,7 +118,33 @@ def tell(kind: str, *content: object) -> None:
     sys.stdout.flush()
 
 
-def launch(processes: int, module: str, request: Path, progress: Progress | None = None) -> None:
+@contextmanager
+def own_cards(machine: Machine, say: Say = silent) -> Iterator[dict[str, str]]:
+    """Hold a GPU for each of `machine.processes` during the block; waits until there are as many free ones.
+
+    Args:
+        machine: settings; on the CPU nothing is held.
+        say: told for whom this waits.
+
+    Yields:
+        The variables of the environment that show the processes these GPUs and no others. None if there are too few
+        GPUs, of which the processes tell in `Team.device`.
+    """
+    device, cards = pick_device(machine.device), visible_cards()
+    if device.type != "cuda" or device.index is not None or len(cards) < machine.processes:
+        yield {}
+        return
+    with hold_cards(cards, machine.processes, machine.processes, say) as held:
+        yield {"CUDA_VISIBLE_DEVICES": ",".join(card.visible for card in held)}
+
+
+def launch(
+    processes: int,
+    module: str,
+    request: Path,
+    progress: Progress | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Run `python -m module request` in several processes on this machine and wait for them.
 
     Args:
@@ -123,6 +152,7 @@ def launch(processes: int, module: str, request: Path, progress: Progress | None
         module: its main function is given `request`; it reports with `tell`.
         request: a file with what the processes are to do.
         progress: called with what they report.
+        environment: variables that they get in addition to those of this process.
 
     Raises:
         PipelineError: a process failed; holds the first error reported, or the last lines printed if there is none.
@@ -136,8 +166,8 @@ def launch(processes: int, module: str, request: Path, progress: Progress | None
         "-m",
         module,
     ]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)} | dict(environment)
+    variables.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     errors: list[str] = []
     tail: deque[str] = deque(maxlen=30)
     with subprocess.Popen(
@@ -148,7 +178,7 @@ def launch(processes: int, module: str, request: Path, progress: Progress | None
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=environment,
+        env=variables,
     ) as child:
         assert child.stdout is not None, "it is a pipe"
         try:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.data.decoding.image_folder import image_files
 from pipeline.errors import ConfigError, DecodeError
-from pipeline.stages.scoring.sources import LocalVideo, RemoteVideo, Video
+from pipeline.stages.scoring.sources import LocalVideo, RemoteVideo, Video, file_version
 
 __all__ = ["EarlierLook", "Look", "day_of", "find_zone", "first_seen_s", "look_at", "today", "waiting_reason"]
 
@@ -56,20 +56,15 @@ def look_at(video: Video) -> Look:
         raise DecodeError(f"{video.place}: neither a file of this machine nor of a storage")
     if not video.file.is_dir():
         found = video.file.stat()
-        return Look(version_of(found), found.st_size, found.st_mtime, max(found.st_mtime, found.st_ctime))
+        return Look(file_version(found), found.st_size, found.st_mtime, max(found.st_mtime, found.st_ctime))
     return _look_at_images(video.file)
-
-
-def version_of(found: os.stat_result) -> str:
-    """Size, times and inode of a file. The time of change is among them: a program can set the other one back."""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def _look_at_images(folder: Path) -> Look:
     digest, size, modified_s, changed_s = hashlib.sha256(), 0, 0.0, folder.stat().st_ctime
     for image in image_files(folder):
-        found = image.stat()
-        digest.update(os.fsencode(image.name) + b"\0" + version_of(found).encode())
+        found = os.stat(str(image))  # a folder of this machine
+        digest.update(os.fsencode(image.name) + b"\0" + file_version(found).encode())
         size += found.st_size
         modified_s = max(modified_s, found.st_mtime)
         changed_s = max(changed_s, found.st_mtime, found.st_ctime)

@@ -237,7 +237,7 @@ class _Reading:
 def _manifest(folder: Path, lengths: Mapping[str, int] | None) -> Manifest:
     """The test videos of a manifest, with their annotations; those of a generated data set lie beside it."""
     manifest, known = load(folder, truth=True), lengths or {}
-    if not manifest.root.exists():
+    if isinstance(manifest.root, Path) and not manifest.root.exists():
         manifest = replace(manifest, root=folder)
     test = (replace(entry, packets=known.get(entry.video_id, entry.packets)) for entry in manifest.split("test"))
     return replace(manifest, videos=tuple(test))

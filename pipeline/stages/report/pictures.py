@@ -16,6 +16,7 @@ from pipeline.data.decoding.image_folder import image_files, read_image
 from pipeline.data.decoding.orientation import Upright
 from pipeline.data.decoding.seeking import sought_frames
 from pipeline.errors import PipelineError
+from pipeline.remote import AnyPath
 from pipeline.stages.common.outputs import whole_file
 
 __all__ = ["Patience", "TooLong", "picture_path", "write_pictures"]
@@ -61,7 +62,7 @@ def picture_path(folder: Path, video_id: str, frame: int) -> Path:
 def write_pictures(
     folder: Path,
     video_id: str,
-    path: Path,
+    path: AnyPath,
     frames: Collection[int],
     times_s: np.ndarray | None = None,
     patience: Patience | None = None,
@@ -100,7 +101,7 @@ def write_pictures(
 
 
 def _pictured(
-    path: Path, wanted: set[int], times_s: np.ndarray | None, patience: Patience
+    path: AnyPath, wanted: set[int], times_s: np.ndarray | None, patience: Patience
 ) -> Iterator[tuple[int, np.ndarray]]:
     if path.is_dir():
         yield from _images(path, wanted)
@@ -121,7 +122,7 @@ def _pictured(
             return
 
 
-def _images(folder: Path, wanted: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
+def _images(folder: AnyPath, wanted: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
     """Some images of a folder."""
     files = image_files(folder)
     for number in sorted(number for number in wanted if number < len(files)):

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import read_header
 from pipeline.data.decoding.opening import opened
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, StorageError
+from pipeline.remote import AnyPath, RemotePath, is_web, scheme_of
 from pipeline.stages.clips.movie import ENCODER, Movie
 from pipeline.stages.clips.sound import Sound
 from pipeline.stages.clips.source import shown_frames
@@ -49,24 +50,26 @@ class Media:
     reason: str
 
 
-def find_media(path: Path | None) -> Media:
+def find_media(path: AnyPath | None) -> Media:
     """Look at a file's header; a folder of images, and a file that is not there or not known, are told as such."""
     if path is None:
         return Media("", False, "nothing says where it lies")
-    if path.is_dir():
-        return Media("folder of images", False, "it is a folder of images")
-    if not path.is_file():
-        return Media("", False, "the file is not where it was")
     try:
+        if path.is_dir():
+            return Media("folder of images", False, "it is a folder of images")
+        if not path.is_file():
+            return Media("", False, "the file is not where it was")
         with opened(path) as (container, stream):
             codec, pixels = (
                 stream.codec_context.codec.canonical_name,
                 stream.codec_context.pix_fmt or "unknown pictures",
             )
             kind = next((k for k, names in SUFFIXES.items() if path.suffix.lower() in names), container.format.name)
-    except (DecodeError, OSError) as error:
+    except (DecodeError, StorageError, OSError) as error:
         return Media("", False, str(error))
     told = f"{codec}, {pixels}, in {path.suffix.lstrip('.') or kind}"
+    if isinstance(path, RemotePath) and not is_web(path):
+        return Media(told, False, f"browsers do not read {scheme_of(path.root)}://")
     if codec in PLAYED.get(kind, ()) and pixels in PIXELS:
         return Media(told, True, "")
     return Media(told, False, f"browsers do not play {told}")
@@ -79,7 +82,7 @@ class Medias:
         paths: video id -> where the video lies; None where nothing says so.
     """
 
-    def __init__(self, paths: Mapping[str, Path | None]) -> None:
+    def __init__(self, paths: Mapping[str, AnyPath | None]) -> None:
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="header")
         self._found = {video_id: self._pool.submit(find_media, path) for video_id, path in paths.items()}
 
@@ -94,7 +97,7 @@ class Medias:
         return self._found[video_id].result()
 
 
-def link(path: Path, page: Path, inside: Path) -> str:
+def link(path: AnyPath, page: Path, inside: Path) -> str:
     """The URL by which a page shows a file: relative where both are moved together, else of the file system.
 
     Args:
@@ -102,13 +105,15 @@ def link(path: Path, page: Path, inside: Path) -> str:
         page: the folder of the page.
         inside: a folder that is moved as a whole and holds the page.
     """
+    if isinstance(path, RemotePath):
+        return quote(str(path), safe=":/")
     path = path.absolute()
     if path.is_relative_to(inside.absolute()):
         return quote(os.path.relpath(path, page.absolute()), errors="surrogateescape")
     return "file://" + quote(str(path), errors="surrogateescape")
 
 
-def write_proxy(source: Path, target: Path) -> None:
+def write_proxy(source: AnyPath, target: Path) -> None:
     """Write a video once more as H.264 and AAC in MP4, at most 360 lines high; its frames keep their times, and its
     sound stays on their clock.
 
@@ -120,7 +125,7 @@ def write_proxy(source: Path, target: Path) -> None:
         _copy(source, partial, fps, sound)
 
 
-def _copy(source: Path, target: Path, fps: float, sound: Sound) -> None:
+def _copy(source: AnyPath, target: Path, fps: float, sound: Sound) -> None:
     movie, size, last_s, step_s = None, (0, 0), 0.0, 1 / fps
     try:
         for shown in shown_frames(source, Damage()):

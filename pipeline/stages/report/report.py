@@ -12,6 +12,7 @@ from cache.errors import CacheError
 from cache.names import escape
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Say
+from pipeline.remote import AnyPath
 from pipeline.stages.report.index_page import Index, write_index
 from pipeline.stages.report.judging import pick_highest, pick_highlights
 from pipeline.stages.report.pictures import Patience, write_pictures
@@ -144,7 +145,7 @@ class _Report:
         write_video_page(self.folder, self.results, judged, media, before, after, proxy)
         return judged
 
-    def _proxy(self, video_id: str, path: Path) -> Path | None:
+    def _proxy(self, video_id: str, path: AnyPath) -> Path | None:
         """The copy of a video that browsers do not play, linked into the report."""
         final = self.folder / "proxies" / f"{escape(video_id)}.mp4"
         store = self.extras.proxies

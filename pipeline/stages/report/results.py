@@ -19,6 +19,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.tables import read_cell
 from pipeline.errors import LengthMismatch, PipelineError
 from pipeline.metrics.hysteresis import EventRule
+from pipeline.remote import AnyPath
 from pipeline.stages.report.events import rules_of, without_seconds
 from pipeline.stages.report.wording import Wording
 
@@ -222,7 +223,7 @@ class Results:
         """How times are said."""
         return Wording(self.timed)
 
-    def video_path(self, video_id: str) -> Path | None:
+    def video_path(self, video_id: str) -> AnyPath | None:
         """Where a video lies; None where nothing says so."""
         return self.manifest.video_path(video_id) if self.manifest.video(video_id).path else None
 

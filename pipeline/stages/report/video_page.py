@@ -13,6 +13,7 @@ import numpy as np
 from cache.names import escape
 from pipeline.data.events import ANOMALY, Event
 from pipeline.metrics.temporal import runs as maximal_runs
+from pipeline.remote import AnyPath
 from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.judging import Verdict
 from pipeline.stages.report.pages import write_page
@@ -111,7 +112,7 @@ def _verdict(title: str, verdict: Verdict, with_truth: bool) -> tuple[str, str, 
     return title, "bad" if verdict.misses or false else "good", ", ".join(said)
 
 
-def _media(media: Media, path: Path | None, pages: Path, inside: Path, proxy: Path | None) -> dict[str, str]:
+def _media(media: Media, path: AnyPath | None, pages: Path, inside: Path, proxy: Path | None) -> dict[str, str]:
     if proxy:
         note = "A small copy stands in for the video, which browsers do not play."
         return {"url": f"../{quote(str(proxy.relative_to(pages.parent)))}", "hint": "", "note": note, "reason": ""}

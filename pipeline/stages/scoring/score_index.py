@@ -82,7 +82,10 @@ class ScoreIndex:
             raise OutputError(
                 f"{path} is there already and does not say of which file; remove it or give another --out"
             )
-        source, same = facts["source"], video.unchanged(facts["source"])
+        held = self.videos.get(video_id, {}).get("source", {})
+        # The index knows where the content was seen last.
+        source = {**facts["source"], **(held if held.get("sha256") == facts["source"]["sha256"] else {})}
+        same = video.unchanged(source)
         if source["path"] != video.place and not same:
             raise OutputError(
                 f"{path} is the score table of {source['path']}, not of {video.place}; give another --out"
@@ -102,12 +105,18 @@ class ScoreIndex:
         damaged = entry is not None and entry["sha256"] != file_sha256(path)
         return not damaged and (self.folder / "windows" / path.name).exists()
 
-    def add(self, video_id: str) -> None:
-        """Enter a table, which was just written or found good by `check`, into index.json."""
+    def add(self, video_id: str, seen: Mapping[str, object] | None = None) -> None:
+        """Enter a table into index.json.
+
+        Args:
+            video_id: of the table, which was just written or found good by `check`.
+            seen: where its content was seen now, and by which version.
+        """
         path = table_path(self.folder, video_id)
         facts = table_facts(path)
         assert facts is not None
         entry = {key: facts[key] for key in ("decoded_frames", "source", "damage")}
+        entry["source"] = {**entry["source"], **(seen or {})}
         self.videos[video_id] = {"file": path.name, "sha256": file_sha256(path)} | entry
         self._write()
 

@@ -150,12 +150,14 @@ class _Scoring:
         self._failed: dict[str, str] = {}
         self._unreached: list[str] = []
         self._known: dict[str, str] = {}
+        self._seen: dict[str, dict[str, object]] = {}
 
     def sort_out(self, named: dict[str, Video]) -> dict[str, Video]:
         """The files to score; the tables of the others are kept. Raises OutputError before any work is done."""
         todo = {}
         for name, video in named.items():
             try:
+                self._seen[name] = {"path": video.place, **video.facts()}
                 there = self._index.check(name, video)
             except (PipelineError, CacheError) as error:
                 if not isinstance(error, DecodeError):
@@ -253,7 +255,7 @@ class _Scoring:
         store.discard(namespace, name)
         facts = {
             "made_with": self._index.made_with,
-            "source": {"path": video.place, "bytes": origin["bytes"], "sha256": origin["sha256"]} | video.facts(),
+            "source": {**self._seen[name], "bytes": origin["bytes"], "sha256": origin["sha256"]},
             "decoded_frames": len(scores.frames),
             "damage": origin["damage"],
         }
@@ -267,7 +269,7 @@ class _Scoring:
 
     def _settle(self, name: str) -> None:
         """The table of a file is there: enter it, and forget that the file could not be read before."""
-        self._index.add(name)
+        self._index.add(name, self._seen[name])
         if self._as_csv:
             write_csv(table_path(self._index.folder, name))
         if name in self._failed_before:

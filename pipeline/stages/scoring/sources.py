@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +19,20 @@ from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, PipelineError
 from pipeline.stages.common.outputs import check_space
 
-__all__ = ["LocalVideo", "RemoteVideo", "Video", "public_url", "remote_videos"]
+__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "public_url", "remote_videos"]
 
 WEB = ("http://", "https://")
 VERSIONS = ("ETag", "etag", "md5Hash", "version_id", "LastModified", "last_modified", "updated", "mtime", "created")
 """By what storages say that an object has changed; the first that is there counts."""
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 """The same, when."""
+
+JUST_S = 2.0
+
+
+def file_version(found: os.stat_result) -> str:
+    """Size, times and inode of a file. The time of change is among them: a program can set the other one back."""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 class Video(Protocol):
@@ -49,7 +58,8 @@ class Video(Protocol):
         ...
 
     def facts(self) -> dict[str, object]:
-        """What the entry of its table says besides path, bytes and SHA-256."""
+        """What the entry of its table says besides path, bytes and SHA-256: with `version`, if it is known, what
+        changes with the content. Asked for before the content is read. Raises OSError."""
         ...
 
     def fetch(self, folder: Path) -> Path:
@@ -77,11 +87,20 @@ class LocalVideo:
         return str(self.file.resolve())
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
-        """As of `Video`, by its content. Raises OSError or DecodeError where it cannot be read."""
+        """As of `Video`: by its size, times and inode, and where these differ by its content, which decides. Raises
+        OSError or DecodeError where it cannot be read."""
+        version = self.facts().get("version")
+        if version is not None and (version, self.place) == (source.get("version"), source["path"]):
+            return True
         return bool(source["sha256"] == content_sha256(self.file))
 
     def facts(self) -> dict[str, object]:
-        return {}
+        """No version of a file that has just been changed: what came next could have the same times."""
+        if self.file.is_dir():
+            return {}
+        found = self.file.stat()
+        settled = time.time() - max(found.st_mtime, found.st_ctime) > JUST_S
+        return {"version": file_version(found)} if settled else {}
 
     def fetch(self, folder: Path) -> Path:
         return self.file

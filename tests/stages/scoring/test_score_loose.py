@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ from pipeline.config.runs import Training
 from pipeline.errors import OutputError, PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.stages.scoring import score_loose as module
+from pipeline.stages.scoring import sources
 from pipeline.stages.scoring.score_loose import quarantine_of, score_files
 from pipeline.stages.scoring.tables import read_scores
 from pipeline.stages.training.saved_heads import make_head, save_head
@@ -39,6 +41,7 @@ def scoring(nano, tmp_path, monkeypatch):
     """Score files in tmp_path with a head that has learnt nothing; returns the report and what was said."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(sources, "JUST_S", 3600)  # a file of a test is always just made
     nano["machine"] = {"device": "cpu", "decode_workers": 2}
     head = save(tmp_path / "head")
 
@@ -174,6 +177,41 @@ def test_a_file_that_changed_is_scored_again(scoring, make_video):
     table = scoring.folder / "frames" / "a.mp4.parquet"
     table.write_bytes(table.read_bytes().replace(b"PAR1", b"PAR1", 1)[:4] + b"\x00" + table.read_bytes()[5:])
     assert scoring(video)[0].scored == ("a.mp4",)  # its bytes are not those of the index
+
+
+def test_an_unchanged_file_is_not_read_again_and_its_content_decides_where_its_times_differ(
+    scoring, make_video, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sources, "JUST_S", -1)  # a file that has settled
+    read: list[Path] = []
+    original = sources.content_sha256
+    monkeypatch.setattr(sources, "content_sha256", lambda path: read.append(path) or original(path))
+    path = make_video("a.mp4", frames=6)
+    assert scoring(path)[0].scored == ("a.mp4",)
+    assert (scoring(path)[0].kept, read) == (("a.mp4",), [])
+    os.utime(path, (1, 1))
+    assert (scoring(path)[0].kept, read) == (("a.mp4",), [path])
+    (tmp_path / "y").mkdir()
+    moved = path.rename(tmp_path / "y" / "a.mp4")
+    assert (scoring(moved)[0].kept, read) == (("a.mp4",), [path, moved])
+    assert index_of(scoring.folder)["videos"]["a.mp4"]["source"]["path"] == str(moved)
+    assert (scoring(moved)[0].kept, read) == (("a.mp4",), [path, moved])
+    content = bytearray(moved.read_bytes())
+    content[-1] ^= 1
+    moved.write_bytes(content)
+    os.utime(moved, (1, 1))  # the size and the time of before
+    assert scoring(moved)[0].scored == ("a.mp4",)
+
+
+def test_a_file_that_was_just_changed_is_read(make_video, monkeypatch):
+    path = make_video("a.mp4")
+    video = sources.LocalVideo("a.mp4", path)
+    monkeypatch.setattr(sources, "JUST_S", 3600)
+    assert video.facts() == {}
+    monkeypatch.setattr(sources, "JUST_S", -1)
+    source = {"path": video.place, "sha256": "another", **video.facts()}
+    assert video.unchanged(source)
+    assert not video.unchanged(source | {"version": "of another time"})
 
 
 def test_a_table_whose_entry_was_never_written_is_taken_up(scoring, make_video):

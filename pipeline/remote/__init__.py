@@ -1,0 +1,22 @@
+"""Videos in a storage that fsspec reaches: paths of URLs, and reading them in pieces, without a copy."""
+
+from pipeline.remote.copies import Copies
+from pipeline.remote.file import RemoteFile
+from pipeline.remote.path import AnyPath, Facts, RemotePath, common_folder, folder_version, is_web, path_of
+from pipeline.remote.storage import VARIABLE, public, scheme_of, when_waiting
+
+__all__ = [
+    "VARIABLE",
+    "AnyPath",
+    "Copies",
+    "Facts",
+    "RemoteFile",
+    "RemotePath",
+    "common_folder",
+    "folder_version",
+    "is_web",
+    "path_of",
+    "public",
+    "scheme_of",
+    "when_waiting",
+]
