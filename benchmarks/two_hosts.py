@@ -69,7 +69,10 @@ def render(folder: Path) -> None:
         made.video_path(entry.video_id).rename(target)
     tables: dict[str, list[list[object]]] = {
         "videos.csv": [["video_id", "path", "split", "label"]]
-        + [[entry.video_id, f"{entry.video_id}.mp4", entry.split, entry.label] for entry in made.videos],
+        + [
+            [entry.video_id, f"{entry.video_id}.mp4", entry.split, ";".join(entry.labels or ()) or "Normal"]
+            for entry in made.videos
+        ],
         "truth.csv": [["video_id", "label", "start_frame", "end_frame"]]
         + [[cut.video_id, cut.label, cut.start_frame, cut.end_frame] for cut in made.intervals or ()],
     }
@@ -108,7 +111,7 @@ def checksums(experiment: dict[str, Any]) -> dict[str, str]:
             found[f"{DIGEST.sub('', namespace)}/{video_id}"] = hashlib.sha256(b"".join(parts)).hexdigest()
     system, top = fsspec.core.url_to_fs(experiment["paths"]["output"])
     for path in sorted(system.find(top)):
-        folder, _, name = path.split("/proof/", 1)[-1].partition("/")
+        folder, _, name = path.removeprefix(f"{top}/proof/").partition("/")
         if (folder.startswith("scores-") and name.startswith("frames/")) or name == "metrics.json":
             found[f"{DIGEST.sub('', folder)}/{name}"] = hashlib.sha256(system.cat_file(path)).hexdigest()
     return found
