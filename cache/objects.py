@@ -15,8 +15,8 @@ from typing import IO, Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from zarr.abc.store import Store
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from cache.errors import InvalidSetting, MissingExtra, ReadFailed, WriteFailed
@@ -27,6 +27,7 @@ __all__ = ["Objects"]
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
+DOCUMENT = "zarr.json"
 MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -44,7 +45,7 @@ class Objects:
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = url
-        self._options = dict(storage_options or {})
+        self._options = _in_one_piece(url) | dict(storage_options or {})
         # A listing that fsspec remembers would hide what other processes have committed since.
         try:
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **self._options)
@@ -101,8 +102,11 @@ class Objects:
             if self.local:
                 self._replace(Path(self.path(relative)), Path(self.path(beside)), data)
             else:
-                self._ask(lambda: self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True))
-                self._ask(lambda: self._fs.pipe_file(self.path(relative), data))
+                try:
+                    self._ask(lambda: self._fs.pipe_file(self.path(relative), data))
+                except FileNotFoundError:  # a storage that has folders; object stores would be asked in vain
+                    self._ask(lambda: self._fs.makedirs(self.path(relative).rsplit("/", 1)[0], exist_ok=True))
+                    self._ask(lambda: self._fs.pipe_file(self.path(relative), data))
 
     def remove(self, relative: str) -> None:
         """Remove an object, or a folder and all below it; nothing happens when it is not there. Raises WriteFailed."""
@@ -141,12 +145,22 @@ class Objects:
                 return
             yield True
 
-    def zarr_store(self, relative: str) -> Store:
-        """The zarr store below a folder; its errors are OSError."""
+    def zarr_store(self, relative: str, metadata: Mapping[str, bytes] | None = None) -> Store:
+        """The zarr store below a folder; its errors are OSError.
+
+        Args:
+            relative: the folder.
+            metadata: documents, by their path relative to the folder, that were read from there already.
+        """
         if self.local:
             return LocalStore(self.path(relative))
         url = self._fs.unstrip_protocol(self.path(relative))
-        return RemoteStore(FsspecStore.from_url(url, storage_options=self._options))
+        store = RemoteStore(FsspecStore.from_url(url, storage_options=self._options))
+        return KnownStore(store, dict(metadata)) if metadata else store
+
+    def fresh_store(self, relative: str) -> KnownStore:
+        """The zarr store of a folder that is new, and that nobody else writes to; its errors are OSError."""
+        return KnownStore(self.zarr_store(relative), {}, fresh=True)
 
     def _ask(self, call: Callable[[], Result], times: int = 1) -> Result:
         """Call the file system; a remote one must answer within `times` times the limit."""
@@ -175,6 +189,43 @@ class RemoteStore(WrapperStore[FsspecStore]):
     async def set(self, key: str, value: Buffer) -> None:
         with _as_os_errors():
             await answered(limit_s(), self._store.set(key, value))
+
+
+class KnownStore(WrapperStore[Store]):
+    """Answers what is known of the store without asking it: zarr asks for each document several times.
+
+    Args:
+        store: the store.
+        documents: metadata that it holds; what is written later is added.
+        fresh: whether it was empty at first, so that it holds nothing but what was written.
+
+    Attributes:
+        documents: path -> content of the metadata documents.
+    """
+
+    def __init__(self, store: Store, documents: dict[str, bytes], *, fresh: bool = False) -> None:
+        super().__init__(store)
+        self.documents, self._fresh = documents, fresh
+
+    def _with_store(self, store: Store) -> KnownStore:
+        return KnownStore(store, self.documents, fresh=self._fresh)
+
+    async def exists(self, key: str) -> bool:
+        if key in self.documents:
+            return True
+        return False if self._fresh and key.endswith(DOCUMENT) else await super().exists(key)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        if key in self.documents and byte_range is None:
+            return prototype.buffer.from_bytes(self.documents[key])
+        if self._fresh and key.endswith(DOCUMENT):
+            return None
+        return await super().get(key, prototype, byte_range)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        await super().set(key, value)
+        if key.endswith(DOCUMENT):
+            self.documents[key] = value.to_bytes()
 
 
 @contextmanager
@@ -235,6 +286,11 @@ def _warn_of_no_locks() -> None:
     logger.warning(
         "warning: the cache lies on a file system without locks: run `gig cache gc` only while nothing writes to it"
     )
+
+
+def _in_one_piece(url: str) -> dict[str, Any]:
+    """Options for s3fs, which would ask for the size of each object before it reads it, to read large ones in parts."""
+    return {"max_concurrency": 1} if url.lower().startswith(("s3://", "s3a://")) else {}
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:

@@ -101,9 +101,10 @@ class FeatureReader:
     def _array(self, name: str) -> zarr.Array:
         """An array; its metadata is checked on first use."""
         if name not in self._arrays:
-            self._check_metadata(f"{name}/zarr.json")
+            checked = {"zarr.json": self._check_metadata(f"{name}/zarr.json")}
             with self._reading(f"array {name}"):
-                array = zarr.open_array(self._objects.zarr_store(f"{self._folder}/{name}"), mode="r", zarr_format=3)
+                store = self._objects.zarr_store(f"{self._folder}/{name}", checked)
+                array = zarr.open_array(store, mode="r", zarr_format=3)
             if tuple(array.shape) != tuple(self.record.shapes[name]):
                 expected = self.record.shapes[name]
                 raise DamagedPayload(f"{self._where}: array {name}: expected shape {expected}, got {array.shape}")
@@ -131,11 +132,12 @@ class FeatureReader:
                 f"{self._where}: array {name} declares {declared} bytes, which {sum(sizes)} stored ones cannot hold"
             )
 
-    def _check_metadata(self, name: str) -> None:
+    def _check_metadata(self, name: str) -> bytes:
         with self._reading(name):
             data = self._objects.read(f"{self._folder}/{name}")
         if hashlib.sha256(data).hexdigest() != self.record.metadata_sha256[name]:
             raise DamagedPayload(f"{self._where}: {name} is not what was written (SHA-256 differs)")
+        return data
 
     def _check_values(self, name: str, view: int, crc: int) -> None:
         expected = self.record.values_crc32c[name][view]

@@ -66,7 +66,8 @@ class FeatureWriter:
         with self._writing():
             self._held.enter_context(catalog.objects.held(f"{self._folder}.lock"))
             try:
-                self._group = zarr.create_group(catalog.objects.zarr_store(self._folder), zarr_format=3)
+                self._store = catalog.objects.fresh_store(self._folder)
+                self._group = zarr.create_group(self._store, zarr_format=3)
             except BaseException:
                 self._abandon()
                 raise
@@ -154,7 +155,6 @@ class FeatureWriter:
         for name, (values, _) in small.items():
             shapes[name] = values.shape
             checksums[name] = (f"{extend_crc32c(0, values):08x}",)
-        names = [name for name in self._catalog.objects.files(self._folder) if name.endswith("zarr.json")]
         record = CommitRecord(
             video_id=self._video_id,
             namespace=self._namespace,
@@ -163,7 +163,7 @@ class FeatureWriter:
             dtype=self._dtype.name,
             chunk_clips=self._features.chunks[1],
             metadata_sha256={
-                n: hashlib.sha256(self._catalog.objects.read(f"{self._folder}/{n}")).hexdigest() for n in names
+                name: hashlib.sha256(self._store.documents[name]).hexdigest() for name in sorted(self._store.documents)
             },
             values_crc32c=checksums,
             provenance=dict(provenance),

@@ -6,7 +6,9 @@ import copy
 import os
 import random
 import signal
+import threading
 import uuid
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: small networks, and tests side by side
@@ -16,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from faulty_storage import URL, FaultyFileSystem
+from fsspec import register_implementation
 from hypothesis import settings
 from mock_datasets import MOCKS
 from pydantic import TypeAdapter
@@ -24,6 +28,8 @@ from small_dataset import entry, extract
 from pipeline.config import parse_experiment
 from pipeline.config.datasets import Dataset
 from pipeline.data.manifest import Interval, Manifest
+from pipeline.remote import RemotePath, path_of
+from pipeline.remote import file as remote_file
 
 pytest.register_assert_rewrite("cache.testing")
 # The same examples in every run, and no limit of time: a busy machine must not make a test fail.
@@ -182,3 +188,29 @@ def s3_bucket(s3_server, monkeypatch) -> str:
     name = f"bucket-{uuid.uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    """The file system, empty; `before` on it decides what becomes of a request."""
+    register_implementation("faulty", FaultyFileSystem, clobber=True)
+    for name, value in (("store", {}), ("pseudo_dirs", [""]), ("requests", Counter()), ("before", lambda kind: None)):
+        monkeypatch.setattr(FaultyFileSystem, name, value)
+    monkeypatch.setattr(FaultyFileSystem, "ended", threading.Event())
+    monkeypatch.setattr("pipeline.remote.storage.PAUSES_S", (0.0, 0.0, 0.0))
+    remote_file._kept.clear()
+    yield FaultyFileSystem
+    FaultyFileSystem.ended.set()
+
+
+@pytest.fixture
+def stored(faulty):
+    """Put content under a name, and return its path."""
+
+    def put(name: str, content: bytes) -> RemotePath:
+        faulty().pipe_file(f"{URL}/{name}", content)
+        path = path_of(URL) / name
+        assert isinstance(path, RemotePath)
+        return path
+
+    return put

@@ -18,6 +18,7 @@ import click
 from pipeline.cli.ablate import ablate
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
+from pipeline.cli.cluster import cluster
 from pipeline.cli.detector import detector
 from pipeline.cli.evaluate import POINT, compare, evaluate_folder, export_submission, print_metrics
 from pipeline.cli.events import events
@@ -30,6 +31,7 @@ from pipeline.cli.render import render
 from pipeline.cli.report import report
 from pipeline.cli.score import score
 from pipeline.cli.score_new import score_new
+from pipeline.cli.selfcheck import selfcheck
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
@@ -67,6 +69,7 @@ def main() -> None:
 main.add_command(ablate)
 main.add_command(cache)
 main.add_command(clips)
+main.add_command(cluster)
 main.add_command(compare)
 main.add_command(detector)
 main.add_command(events)
@@ -81,6 +84,7 @@ main.add_command(render)
 main.add_command(report)
 main.add_command(score)
 main.add_command(score_new)
+main.add_command(selfcheck)
 
 
 @main.group()

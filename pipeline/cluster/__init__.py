@@ -3,6 +3,7 @@
 from pipeline.cluster.connection import Connection, LocalWorkers, connected
 from pipeline.cluster.dispatch import Finished, Task, WorkerKilled, run_tasks
 from pipeline.cluster.places import Place, Surroundings
+from pipeline.cluster.survey import Surveyed, survey
 
 __all__ = [
     "Connection",
@@ -10,8 +11,10 @@ __all__ = [
     "LocalWorkers",
     "Place",
     "Surroundings",
+    "Surveyed",
     "Task",
     "WorkerKilled",
     "connected",
     "run_tasks",
+    "survey",
 ]

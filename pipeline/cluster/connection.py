@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import logging
 import os
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -104,7 +106,7 @@ def connected(
             f"machine.engine: dask needs dask.distributed: pip install 'gig-vad[cluster]' ({error})"
         ) from error
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
+        _silence()
         address = scheduler or stack.enter_context(_local_cluster(resource, local()))
         try:
             client = Client(address, timeout=wait_s, set_as_default=False, name="gig")
@@ -113,8 +115,7 @@ def connected(
                 f"{address}: no dask scheduler answers within machine.cluster_wait_s = {wait_s:g} s ({error})"
             ) from error
         stack.callback(briefly, client.close, 1)
-        page = client.dashboard_link if _has_page(client, scheduler is None) else None
-        yield Connection(client, address, resource, wait_s, scheduler is not None, page)
+        yield Connection(client, address, resource, wait_s, scheduler is not None, _page(client))
 
 
 @contextmanager
@@ -158,10 +159,16 @@ def _local_cluster(resource: str, workers: LocalWorkers) -> Iterator[str]:
                 os.environ[name] = value
 
 
-def _has_page(client: Client, local: bool) -> bool:
-    """Whether the scheduler serves pages. They need bokeh, which one elsewhere is taken to have."""
-    served = "dashboard" in client.scheduler_info(n_workers=0)["services"]
-    return served and (_has_bokeh() or not local)
+def _page(client: Client) -> str | None:
+    """Address of the scheduler's page if it is there for this machine; without bokeh the scheduler has none."""
+    if "dashboard" not in client.scheduler_info(n_workers=0)["services"]:
+        return None
+    address: str = client.dashboard_link
+    try:
+        with urllib.request.urlopen(address, timeout=2):
+            return address
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
 
 
 def _has_bokeh() -> bool:
@@ -182,14 +189,7 @@ def briefly(call: Callable[..., object], seconds: float) -> None:
     thread.join(seconds)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence dask's loggers: what a person should know is said by the caller."""
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+def _silence() -> None:
+    """Silence dask's loggers for good, since it closes in the background; what matters is said by the callers."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -174,7 +174,7 @@ class _Run:
         futures = [held.future for member in self._crew.members.values() for held in member.held.values()]
 
         def let_go() -> None:
-            client.cancel(futures, force=True)
+            client.cancel(futures)
             for topic in ("all", self._token):
                 client.unsubscribe_topic(topic)
 
@@ -321,7 +321,7 @@ class _Run:
         member.held.clear()
         if not held:
             return []
-        briefly(lambda: self._connection.client.cancel([one.future for one in held], force=True), 2)
+        briefly(lambda: self._connection.client.cancel([one.future for one in held]), 2)
         if expected:
             for one in held:
                 self._once_more(one.attempt)

@@ -97,7 +97,7 @@ def relation_map(
     _check(maps, cue)
     gain = _gain(cue, enhancement, scale)
     shape = maps.shape[:-1]
-    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    flat = maps.flatten(1, 3)  # an exporter takes len(maps) for a constant
     dots = torch.bmm(flat, (cue * gain)[..., None])[..., 0]
     if relation == "dot":
         return dots.reshape(shape)
@@ -210,10 +210,20 @@ class ChannelMoments:
 
     def update(self, maps: torch.Tensor) -> None:
         """Add maps (..., D)."""
+        self.add(self.sums(maps))
+
+    @staticmethod
+    def sums(maps: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor]:
+        """What maps (..., D) add: their number of positions, sums and sums of squares (D,) float64."""
         flat = maps.reshape(-1, maps.shape[-1]).double()
-        self._count += len(flat)
-        self._sum = self._sum + flat.sum(dim=0)
-        self._squares = self._squares + (flat * flat).sum(dim=0)
+        return len(flat), flat.sum(dim=0), (flat * flat).sum(dim=0)
+
+    def add(self, sums: tuple[int, torch.Tensor, torch.Tensor]) -> None:
+        """Add `sums`, which may have been made elsewhere; the last digits depend on the order."""
+        count, total, squares = sums
+        self._count += count
+        self._sum = self._sum + total
+        self._squares = self._squares + squares
 
     def finish(self, offset: float) -> Standardizer:
         """The standardizer of the maps added; a channel that never varies gets std 1.

@@ -111,6 +111,10 @@ class RemotePath:
     def as_posix(self) -> str:
         return str(self)
 
+    def absolute(self) -> RemotePath:
+        """Itself."""
+        return self
+
     def resolve(self) -> RemotePath:
         """Itself: a storage has no links."""
         return self

@@ -153,7 +153,8 @@ class TrainHead(Step):
         from pipeline.stages.training.train import train_head
 
         experiment, namespace = self.recipes.experiment, self.recipes.namespace("train")
-        train_head(experiment, self.run_name, usable_manifest(self.recipes), namespace, folder, report.progress)
+        manifest = usable_manifest(self.recipes)
+        train_head(experiment, self.run_name, manifest, namespace, folder, report.progress, report.say)
 
 
 @dataclass(frozen=True)

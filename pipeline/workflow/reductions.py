@@ -29,7 +29,8 @@ class ReduceTraining(Step):
         from pipeline.stages.training.bags_on_disk import write_training
 
         experiment, namespace = self.recipes.experiment, self.recipes.namespace("train")
-        write_training(experiment, self.run_name, usable_manifest(self.recipes), namespace, folder, report.progress)
+        manifest = usable_manifest(self.recipes)
+        write_training(experiment, self.run_name, manifest, namespace, folder, report.progress, report.say)
 
 
 @dataclass(frozen=True)

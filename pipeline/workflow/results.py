@@ -34,7 +34,14 @@ class ScoreVideos(Step):
         recipes, namespace = self.recipes, self.recipes.namespace("test")
         head = recipes.head_folder(self.run_name)
         score_split(
-            recipes.experiment, self.run_name, usable_manifest(recipes), namespace, head, folder, report.progress
+            recipes.experiment,
+            self.run_name,
+            usable_manifest(recipes),
+            namespace,
+            head,
+            folder,
+            report.progress,
+            say=report.say,
         )
 
 

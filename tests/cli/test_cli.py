@@ -9,6 +9,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from conftest import NANO
 from places import ROOT
 
 from pipeline.cli.main import main
@@ -130,9 +131,18 @@ def test_an_unknown_run_is_refused_with_those_there_are(nano, write_config):
     assert not Path(nano["paths"]["output"]).exists()  # known before any work
 
 
-def test_evaluate_does_what_is_missing_and_the_second_time_nothing(nano, write_config):
-    path = write_config(nano)
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory) -> Path:
+    """The configuration of a nano experiment that `gig evaluate` has made."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    path = folder / "nano.yaml"
+    path.write_text(yaml.safe_dump(NANO | {"paths": {"output": str(folder / "var"), "cache": str(folder / "cache")}}))
     assert gig("evaluate", "--config", path).exit_code == 0
+    return path
+
+
+def test_evaluate_does_what_is_missing_and_the_second_time_nothing(evaluated):
+    path = evaluated
     recipes = Recipes(load_experiment(path))
     metrics = json.loads((recipes.evaluation_folder("gig") / "metrics.json").read_text())
     assert metrics["videos"] == 4
@@ -144,12 +154,10 @@ def test_evaluate_does_what_is_missing_and_the_second_time_nothing(nano, write_c
     assert gig("train", "--config", path).stdout.strip() == str(recipes.head_folder("gig"))
 
 
-def test_score_of_a_file_that_is_no_video_names_it(nano, write_config, tmp_path):
-    path = write_config(nano)
+def test_score_of_a_file_that_is_no_video_names_it(evaluated, tmp_path):
     text = tmp_path / "notes.mp4"
     text.write_text("not a video")
-    assert gig("train", "--config", path).exit_code == 0
-    result = gig("score", "--config", path, "--out", tmp_path / "scores", text)
+    result = gig("score", "--config", evaluated, "--out", tmp_path / "scores", text)
     assert result.exit_code == 1
     assert str(text) in result.stderr
     assert not list((tmp_path / "scores").rglob("*.parquet"))

@@ -48,6 +48,33 @@ def test_a_name_that_is_none_is_refused_before_anything_is_trained(nano, write_c
     assert not (tmp_path / "var").exists()
 
 
+def test_an_export_asks_for_its_form_and_says_what_it_made(tmp_path, monkeypatch):
+    from pipeline.stages.detector import export
+    from pipeline.stages.detector.detector import Detector
+
+    class Loaded(Detector):
+        def __init__(self) -> None: ...
+
+        def notes(self) -> list[str]:
+            return ["it is old"]
+
+    def make(_: Detector, folder: Path, *__: object) -> float:
+        folder.mkdir()
+        (folder / "frames.onnx").write_bytes(bytes(2**20))
+        return 3e-7
+
+    file, out = tmp_path / "d.safetensors", tmp_path / "out"
+    file.write_bytes(b"")
+    result = gig("detector", "export", file, "--out", out)
+    assert (result.exit_code, "Missing option '--onnx'" in result.stderr) == (2, True)
+    monkeypatch.setattr(Detector, "load", lambda *_, **__: Loaded())
+    monkeypatch.setattr(export, "export_onnx", make)
+    result = gig("detector", "export", "--onnx", file, "--out", out)
+    assert (result.exit_code, result.stdout.strip()) == (0, str(out))
+    assert "warning: it is old" in result.stderr
+    assert "1.0 MiB; scores of the generated clip differ by 3e-07 at most" in result.stderr
+
+
 def scored(folder: Path) -> list:
     return [pq.read_table(path) for path in sorted((folder / "frames").glob("*.parquet"))]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from luigi.tools.range import RangeDaily
 from places import ROOT
 
 import tasks
@@ -72,7 +73,7 @@ def test_a_command_or_option_that_is_not_there_is_found():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_task_on_a_page_is_there(page):
     names = {words[words.index("tasks") + 1] for words in commands(page, "luigi") if words[-1] not in ("tasks", "…")}
-    assert names - set(dir(tasks)) == set()
+    assert names - set(dir(tasks)) - {RangeDaily.__name__} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

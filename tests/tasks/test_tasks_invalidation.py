@@ -163,10 +163,17 @@ SYNTHETIC = {
     "machine.compile": Case(True, NONE),
     "machine.threads": Case(1, NONE),
     "machine.shards": Case(2, NONE),
-    "machine.decode_workers": Case(1, NONE),
+    "machine.decode_workers": Case(2, NONE),
     "machine.decode_timeout_s": Case(60.0, NONE),
     "machine.max_quarantined": Case(3, NONE),
     "machine.checkpoint_epochs": Case(1, NONE),
+    "machine.video_copies": Case("copies", NONE),
+    "machine.video_copies_gb": Case(1.0, NONE),
+    "machine.engine": Case("dask", NONE),
+    "machine.scheduler": Case("tcp://nowhere:8786", NONE, also={"machine": {"engine": "dask"}}),
+    "machine.cluster_wait_s": Case(5.0, NONE),
+    "machine.cluster_resource": Case("frames", NONE),
+    "machine.cluster_workers": Case(1, NONE),
     "paths.output": Case("elsewhere", ALL),
     "paths.cache": Case("other-cache", NONE),
     "paths.scratch": Case("other-mirror", NONE),
@@ -352,6 +359,7 @@ def content(recipes: Recipes, what: str) -> str:
 def scenes(tmp_path_factory) -> Laboratory:
     """Generated videos."""
     experiment = copy.deepcopy(NANO) | {"runs": {"gig": {}}, "paths": {"output": "var", "cache": "cache"}}
+    experiment["machine"]["decode_workers"] = 1  # many extractions, of few videos each
     return Laboratory(tmp_path_factory.mktemp("scenes"), experiment)
 
 
@@ -369,6 +377,7 @@ def listed(tmp_path_factory) -> Laboratory:
     )
     shutil.copytree(data, folder / "copy")
     experiment = copy.deepcopy(NANO) | {"runs": {"gig": {}}, "paths": {"output": "var", "cache": "cache"}}
+    experiment["machine"]["decode_workers"] = 1  # many extractions, of few videos each
     experiment["dataset"] = {"adapter": "csv", "name": "listed", "root": "data", "annotations": "annotations.csv"}
     experiment["dataset"]["classes"] = list(CLASSES)
     return Laboratory(folder, experiment)

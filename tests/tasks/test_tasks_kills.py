@@ -6,6 +6,7 @@ import copy
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,17 @@ def unbroken(tmp_path_factory) -> Recipes:
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
     return recipes
+
+
+def before_training(folder: Path, unbroken: Recipes, *splits: str) -> tuple[Path, Recipes]:
+    """The same experiment with the videos and the features of some splits as they are there, copied."""
+    config, recipes = experiment(folder)
+    shutil.copytree(unbroken.manifest_folder, recipes.manifest_folder)
+    for split in splits:
+        marker, namespace = recipes.features_marker(split, 0, 1), recipes.namespace(split)
+        shutil.copytree(unbroken.features_marker(split, 0, 1).parent, marker.parent)
+        shutil.copytree(*(Path(r.experiment.paths.cache, namespace) for r in (unbroken, recipes)))
+    return config, recipes
 
 
 def results(recipes: Recipes) -> tuple[bytes, bytes, bytes]:
@@ -125,7 +137,7 @@ def epoch_of(line: str) -> int:
 
 
 def test_training_goes_on_from_its_checkpoint(unbroken, tmp_path):
-    config, recipes = experiment(tmp_path / "killed")
+    config, recipes = before_training(tmp_path / "killed", unbroken, "train", "test")
     process = start(config)
     for line in process.stdout:
         if epoch_of(line) > 30:
@@ -152,8 +164,9 @@ def test_two_commands_at_once_share_the_work(unbroken, tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_of_luigi_outlives_it(tmp_path, how):
-    config, recipes = experiment(tmp_path / "orphans")
+def test_no_process_of_luigi_outlives_it(unbroken, tmp_path, how):
+    """One of its processes trains, the other extracts the test features."""
+    config, recipes = before_training(tmp_path / "orphans", unbroken, "train")
     process = start(config, "--workers", "2")
     printed = []
     for line in process.stdout:

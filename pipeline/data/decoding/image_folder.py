@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from typing import Self
+from pathlib import Path
+from typing import Any, Self, overload
 
 import av
 
@@ -43,7 +44,8 @@ def decoded_images(folder: AnyPath, damage: Damage | None) -> Iterator[av.VideoF
     Raises:
         DecodeError: there are no images, or one cannot be read and damage is not counted.
     """
-    for index, path in enumerate(image_files(folder)):
+    images: Sequence[AnyPath] = image_files(folder)
+    for index, path in enumerate(images):
         try:
             yield read_image(path, index)
         except DecodeError as error:
@@ -53,7 +55,15 @@ def decoded_images(folder: AnyPath, damage: Damage | None) -> Iterator[av.VideoF
             yield None
 
 
-def image_files(folder: AnyPath) -> Sequence[AnyPath]:
+@overload
+def image_files(folder: Path) -> list[Path]: ...
+
+
+@overload
+def image_files(folder: RemotePath) -> list[RemotePath]: ...
+
+
+def image_files(folder: AnyPath) -> list[Path] | list[RemotePath]:
     """The images of a folder by the numbers in their names: 2.jpg before 10.jpg. Hidden files are left out.
 
     Raises DecodeError for a folder that cannot be read or has no images.
@@ -63,7 +73,7 @@ def image_files(folder: AnyPath) -> Sequence[AnyPath]:
         name = _Name.of(path.name)
         return name.parts(), path.name
 
-    found: Sequence[AnyPath]
+    found: list[Any]
     try:
         if isinstance(folder, RemotePath):
             found = [path for path in folder.iterdir() if _names_image(path.name) and path.is_file()]

@@ -17,6 +17,7 @@ from typing import Any
 from fsspec.asyn import sync
 
 from cache.errors import CacheError
+from cache.limits import LISTING
 from cache.objects import Objects, _reading, _writing
 from pipeline.errors import OutputError
 from pipeline.hashing import file_sha256
@@ -38,16 +39,17 @@ class Bucket(Objects):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._conditions: bool | None = None if hasattr(self._fs, "call_s3") else False
+        self._s3 = hasattr(self._fs, "call_s3")
+        self._conditions: bool | None = None if self._s3 else False
 
     def conditional(self) -> bool:
         """Whether the store refuses a put whose condition does not hold; S3 stores are tried once, with an object."""
         if self._conditions is None:
             name = f".locks/trial-{uuid.uuid4().hex}"
             try:
-                tag = self.create(name, b"trial")
-                self._conditions = tag is not None and self.create(name, b"trial") is None
-                self.remove(name)
+                self.create(name, b"trial")
+                self._conditions = self.create(name, b"trial") is None
+                self.discard(name)
             except CacheError as error:
                 if _code(error) not in UNKNOWN:
                     raise
@@ -85,20 +87,52 @@ class Bucket(Objects):
 
     def read_or_none(self, name: str) -> bytes | None:
         """An object's content; None if it is not there. Raises ReadFailed."""
+        if self._s3:  # one request; fsspec makes three for an object that is not there
+            found = self.read_tagged(name)
+            return found[0] if found else None
         try:
             return self.read(name)
         except FileNotFoundError:
             return None
 
+    def has(self, name: str) -> bool:
+        """Whether there is such an object. Raises CacheError."""
+        return self._call("head_object", name) is not None if self._s3 else self.exists(name)
+
+    def discard(self, name: str) -> None:
+        """Remove an object, if it is there. Raises WriteFailed."""
+        if self._s3:
+            self._call("delete_object", name)
+        else:
+            self.remove(name)
+
     def versions(self, folder: str) -> dict[str, str]:
         """All objects below a folder: by their path relative to it, what changes when one is replaced."""
+        if self._s3:
+            return self._s3_versions(folder)
         base = self.path(folder).strip("/") + "/"
         with _reading(self.path(folder)):
-            found = self._ask(lambda: self._fs.find(self.path(folder), detail=True, refresh=True), 10)
+            found = self._ask(lambda: self._fs.find(self.path(folder), detail=True), LISTING)
         return {
-            name.split(base, 1)[-1]: str(info.get("ETag") or (info["size"], info.get("created")))
+            name.split(base, 1)[-1]: str((info["size"], info.get("created"), info.get("mtime")))
             for name, info in found.items()
         }
+
+    def _s3_versions(self, folder: str) -> dict[str, str]:
+        place = self._place(f"{folder}/")
+        versions: dict[str, str] = {}
+        page: dict[str, str] = {}
+        while True:
+            with _reading(self.path(folder)):
+                answer = self._ask(
+                    lambda page=page: self._fs.call_s3(  # type: ignore[misc]  # the page of now
+                        "list_objects_v2", Bucket=place["Bucket"], Prefix=place["Key"], **page
+                    )
+                )
+            versions |= {item["Key"].removeprefix(place["Key"]): item["ETag"] for item in answer.get("Contents", ())}
+            if not answer.get("IsTruncated"):
+                return versions
+            page = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def upload(self, source: Path, name: str, fence: Callable[[], None]) -> None:
         """Put a file; one that lies there and differs is replaced.
@@ -132,7 +166,23 @@ class Bucket(Objects):
                 return
             fence()
             self.remove_tagged(name, found["ETag"])
-        raise OutputError(f"{self.path(name)}: another process goes on putting this object; is it another version?")
+        raise self._contended(name)
+
+    def settle(self, name: str, data: bytes, fence: Callable[[], None]) -> None:
+        """Put an object; one that lies there and differs is replaced, as `upload` does it."""
+        if not self.conditional():
+            self.put(name, data)
+            return
+        for _ in range(TRIES):
+            if self.create(name, data):
+                return
+            found = self.read_tagged(name)
+            if found and found[0] == data:
+                return
+            fence()
+            if found and self.replace(name, data, found[1]):
+                return
+        raise self._contended(name)
 
     def download(self, name: str, target: Path, size: int, sha256: str) -> None:
         """Fetch a file of known size and content.
@@ -154,6 +204,9 @@ class Bucket(Objects):
         """Put an object, whatever lies there. Raises WriteFailed."""
         with _writing(self.path(name)):
             self._ask(lambda: self._fs.pipe_file(self.path(name), data))
+
+    def _contended(self, name: str) -> OutputError:
+        return OutputError(f"{self.path(name)}: another process keeps putting this object; is it one without locks?")
 
     def _put_file(self, source: Path, name: str, **options: Any) -> None:
         times = self._times(source.stat().st_size)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +14,42 @@ from uuid import uuid4
 
 from cache import FeatureStore
 from cache.errors import CacheError
-from pipeline.cluster import Connection, LocalWorkers, connected
+from pipeline.cluster import Connection, LocalWorkers, Surroundings, Task, WorkerKilled, connected, run_tasks
 from pipeline.config import Experiment, digest, parse_experiment
 from pipeline.config.features import url_scheme
-from pipeline.errors import PipelineError
+from pipeline.errors import ClusterError, PipelineError
 from pipeline.progress import Say
 from pipeline.remote import path_of
 from pipeline.stages.common.digests import VERSIONS, weights_identity
 
-__all__ = ["REACHED", "Reach", "agreed", "cluster_of", "portable", "reach_of", "torch_threads", "unpacked"]
+__all__ = [
+    "REACHED",
+    "Reach",
+    "VideoOrder",
+    "Work",
+    "agreed",
+    "cluster_of",
+    "each_video",
+    "on_cluster",
+    "portable",
+    "reach_of",
+    "torch_threads",
+    "unpacked",
+]
 
 PACKAGES = ("torch", "numpy", "av")
 REACHED = "reached"
 AHEAD = 2
 """Tasks that a worker has besides those whose video is being decoded: their features are still being written."""
+
+
+Work = Callable[[Any], Any]
+"""What is done with one video; its argument and its result travel, so they are small."""
+
+
+def on_cluster(experiment: Experiment) -> bool:
+    """Whether the workers of a cluster do the work on single videos."""
+    return experiment.machine.engine == "dask"
 
 
 @contextmanager
@@ -77,11 +100,14 @@ def portable(experiment: Experiment) -> Experiment:
         changes["precision"] = choose_precision(backbone.precision, pick_device(experiment.machine.device))
     root = getattr(dataset, "root", None)
     absolute = {"root": root.absolute()} if isinstance(root, Path) else {}
+    copies = experiment.machine.video_copies
+    machine = experiment.machine.model_copy(update={"video_copies": copies.absolute() if copies else None})
     cache = paths.cache if url_scheme(paths.cache) else str(Path(paths.cache).absolute())
     return experiment.model_copy(
         update={
             "backbone": backbone.model_copy(update=changes),
             "dataset": dataset.model_copy(update=absolute),
+            "machine": machine,
             "paths": paths.model_copy(update={"cache": cache}),
         }
     )
@@ -142,8 +168,8 @@ class Reach:
                     return f"{path} has {path.stat().st_size} bytes in place of {size}"
                 if not path.exists():
                     return f"{path} is not there"
-            except (OSError, PipelineError) as error:
-                return f"{path}: {error}"
+            except (PipelineError, OSError) as error:
+                return str(error) if isinstance(error, PipelineError) else f"{path}: {error}"
         return REACHED
 
 
@@ -173,3 +199,81 @@ def torch_threads(threads: int, neighbours: int) -> None:
         torch.set_num_threads(threads)
     elif neighbours > 1 or "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
+
+
+@dataclass(frozen=True)
+class VideoOrder:
+    """Work on cached features of single videos, as workers are told of it.
+
+    Attributes:
+        document: the experiment as plain data.
+        reach: what a worker must reach.
+        make: called once per worker with the experiment and the cache; returns what is done with a video. Picklable.
+    """
+
+    document: Mapping[str, Any]
+    reach: Reach
+    make: Callable[[Experiment, FeatureStore], Work]
+
+    def __call__(self, around: Surroundings) -> _VideoPlace:
+        """Open a place for it."""
+        return _VideoPlace(self, around)
+
+
+class _VideoPlace:
+    """See `pipeline.cluster.Place`."""
+
+    def __init__(self, order: VideoOrder, around: Surroundings) -> None:
+        self._order, self._experiment = order, unpacked(order.document)
+        torch_threads(self._experiment.machine.threads, around.neighbours)
+        self._work = order.make(self._experiment, FeatureStore.open(self._experiment.paths.cache))
+
+    def facts(self) -> dict[str, str]:
+        """What this worker has and reaches."""
+        return agreed(self._experiment) | self._order.reach.facts() | {"host": socket.gethostname()}
+
+    def do(self, argument: Any) -> Any:
+        """Work on a video."""
+        return self._work(argument[1])
+
+    def close(self) -> None:
+        """Nothing is held that would not go by itself."""
+
+
+def each_video(
+    experiment: Experiment,
+    namespace: str,
+    make: Callable[[Experiment, FeatureStore], Work],
+    arguments: Iterable[tuple[str, Any]],
+    say: Say,
+) -> Iterator[tuple[str, Any]]:
+    """Work on cached features of single videos, on the workers of the experiment's cluster.
+
+    Args:
+        experiment: settings.
+        namespace: of the features.
+        make: see `VideoOrder`.
+        arguments: video id, and what is sent; long videos should come first.
+        say: told what the user should know.
+
+    Yields:
+        The video's id and the result, when it is there.
+
+    Raises:
+        ConfigError: dask.distributed is not installed.
+        ClusterError: there is no scheduler or no worker that can do the work, or a video has killed two workers.
+    """
+    sent, tag = portable(experiment), uuid4().hex[:8]
+    with reach_of(sent, namespace) as reach, cluster_of(experiment, say) as connection:
+        order = VideoOrder(sent.model_dump(mode="json"), reach, make)
+        expected = agreed(sent) | {"cache": REACHED}
+        # The tag: features can be read for two purposes at once, but are written for one.
+        tasks = (Task(f"{namespace}/{video_id}:{tag}", (video_id, argument)) for video_id, argument in arguments)
+        for finished in run_tasks(connection, order, expected, tasks, say=say):
+            video_id = finished.task.argument[0]
+            if isinstance(finished.error, WorkerKilled):
+                raise ClusterError(f"{namespace}/{video_id}: working on it {finished.error}")
+            if finished.error is not None:
+                finished.error.add_note(f"{video_id}, on worker {finished.worker} of the cluster")
+                raise finished.error
+            yield video_id, finished.result

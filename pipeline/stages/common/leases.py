@@ -165,9 +165,9 @@ class Leases:
         if tag is None:  # refused, or put by an attempt whose answer was lost
             found = self._store.read_tagged(lease.name)
             tag = found[1] if found and _nonce(found[0]) == lease.content["nonce"] else None
-            if tag is None:
-                logger.warning("warning: %s/%s: another process has taken this lease over", self._store.url, lease.name)
         lease.tag, lease.renewed_s = tag, began_s
+        if tag is None:
+            logger.warning("warning: %s/%s: another process has taken this lease over", self._store.url, lease.name)
 
     def _take(self, name: str, what: str, report: Say | None, wait: bool) -> _Held | None:
         """The lease; without `wait` None if it is another process's."""

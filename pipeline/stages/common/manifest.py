@@ -18,7 +18,15 @@ from pipeline.data.synthetic import generate as synthetic
 from pipeline.progress import Progress, Say
 from pipeline.remote import AnyPath, Copies, RemotePath
 
-__all__ = ["build_manifest", "check_data_set", "check_validation", "journal_of", "load_manifest", "synthetic_spec"]
+__all__ = [
+    "build_manifest",
+    "check_data_set",
+    "check_validation",
+    "journal_of",
+    "load_manifest",
+    "reached",
+    "synthetic_spec",
+]
 
 
 def synthetic_spec(dataset: GeneratedDataset) -> synthetic.SyntheticSpec:
@@ -101,7 +109,7 @@ def _checked(
 ) -> Manifest:
     machine = experiment.machine
     if isinstance(dataset.root, RemotePath):
-        dataset = dataset.model_copy(update={"root": _reached(dataset.root, experiment)})
+        dataset = dataset.model_copy(update={"root": reached(dataset.root, experiment)})
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
     told, selections = _counted(progress, "reading headers"), _selections(experiment)
     manifest = build(
@@ -165,12 +173,12 @@ def load_manifest(experiment: Experiment, folder: Path, *, truth: bool = False) 
     manifest = load(folder, truth=truth)
     if isinstance(experiment.dataset, GeneratedDataset):
         return replace(manifest, root=folder)
-    return replace(manifest, root=_reached(manifest.root, experiment))
+    return replace(manifest, root=reached(manifest.root, experiment))
 
 
-def _reached(root: AnyPath, experiment: Experiment) -> AnyPath:
-    """A root as this machine reads it: below one of a storage, by way of copies where they are asked for."""
+def reached(path: AnyPath, experiment: Experiment) -> AnyPath:
+    """A path as this machine reads it: one of a storage by way of copies, where they are asked for."""
     machine = experiment.machine
-    if isinstance(root, Path) or machine.video_copies is None:
-        return root
-    return root.kept_in(Copies(machine.video_copies.absolute(), int(machine.video_copies_gb * 1e9)))
+    if isinstance(path, Path) or machine.video_copies is None:
+        return path
+    return path.kept_in(Copies(machine.video_copies.absolute(), int(machine.video_copies_gb * 1e9)))

@@ -27,6 +27,7 @@ __all__ = [
     "Mirrored",
     "at_once",
     "check_writable",
+    "discard_withdrawn",
     "fetch",
     "is_made",
     "mirrored",
@@ -80,14 +81,16 @@ def is_made(final: Path) -> bool:
 
 
 def publish(final: Path) -> None:
-    """Put a finished folder, and last its marker. The caller holds the lock of `final`.
+    """Put a finished folder, and last its marker.
+
+    The caller holds the lock of `final`. An output that is stored already, by a process without the lock, stays.
 
     Raises:
         CacheError: the store does not take it.
         OutputError: this process has lost its lease and the output is not there.
     """
     place = mirrored(final)
-    if not place or is_made(final):
+    if not place or _marker(place) is not None:
         return
     bucket, leases = place.bucket, leases_at(place.url)
     files = sorted(path for path in final.rglob("*") if path.is_file())
@@ -101,17 +104,22 @@ def publish(final: Path) -> None:
     listed = {names[path]: [path.stat().st_size, file_sha256(path)] for path in files}
     marker = json.dumps({"form": FORM, "files": listed}, indent=1).encode()
     fence()
-    if not bucket.conditional():
-        bucket.put(f"{place.name}/{MARKER}", marker)
-    elif bucket.create(f"{place.name}/{MARKER}", marker) is None and _marker(place) != marker:
-        return  # another process was faster; `fetch` gets what it has made
+    bucket.settle(f"{place.name}/{MARKER}", marker, fence)
     _note(final, marker)
 
 
 def withdraw(final: Path) -> None:
     """Remove the marker of an output, so that it is not there until it is published again."""
     if place := mirrored(final):
-        place.bucket.remove(f"{place.name}/{MARKER}")
+        _note_path(final).unlink(missing_ok=True)
+        place.bucket.discard(f"{place.name}/{MARKER}")
+
+
+def discard_withdrawn(final: Path) -> None:
+    """Remove this machine's copy of an output that was stored and is not any more: somebody wants it made again."""
+    if mirrored(final) and _noted(final) is not None and not is_made(final):
+        shutil.rmtree(final, ignore_errors=True)
+        _note_path(final).unlink()
 
 
 def fetch(final: Path, say: Say | None = None) -> None:
@@ -178,7 +186,7 @@ def check_writable(folder: Path) -> str | None:
         return f"{place.url}: can be written, and has puts under a condition"
     name = f"{place.name}/.locks/trial"
     place.bucket.put(name, b"trial")
-    place.bucket.remove(name)
+    place.bucket.discard(name)
     return f"{place.url}: can be written; it has no puts under a condition, so run one command at a time"
 
 

@@ -20,7 +20,7 @@ from cache.objects import NO_LOCKS
 from pipeline.errors import OutputError, PipelineError
 from pipeline.progress import Say
 from pipeline.stages.common.leases import leases_at
-from pipeline.stages.common.mirror import fetch, is_made, place_of, publish, remote_lock
+from pipeline.stages.common.mirror import discard_withdrawn, fetch, is_made, place_of, publish, remote_lock
 
 __all__ = [
     "check_space",
@@ -64,6 +64,7 @@ def fill_folder(final: Path, build: Callable[[Path], object]) -> None:
     """As `make_folder`, for a caller that holds the lock of `final`."""
     if is_made(final):
         return  # another process made it meanwhile
+    discard_withdrawn(final)
     if not final.is_dir():  # it is, where only the last attempt to store it failed
         _fill(final, build)
     publish(final)

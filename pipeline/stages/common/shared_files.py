@@ -33,7 +33,7 @@ def read_shared(path: Path) -> bytes | None:
 def has_shared(path: Path) -> bool:
     """Whether a file is there."""
     place = mirrored(path)
-    return place.bucket.exists(place.name) if place else path.exists()
+    return place.bucket.has(place.name) if place else path.exists()
 
 
 def put_shared(path: Path, content: bytes) -> None:
@@ -45,7 +45,7 @@ def put_shared(path: Path, content: bytes) -> None:
 def remove_shared(path: Path) -> None:
     """Remove a file, here and where it is stored."""
     if place := mirrored(path):
-        place.bucket.remove(place.name)
+        place.bucket.discard(place.name)
     path.unlink(missing_ok=True)
 
 

@@ -99,7 +99,7 @@ def _chosen(
     if not readable:
         return configured(experiment.events, manifest.classes, "none of the validation videos can be read")
     scores = folder / "scores"
-    score_videos(experiment, run_name, readable, namespace, head_folder, scores, progress)
+    score_videos(experiment, run_name, readable, namespace, head_folder, scores, progress, say=say)
     labels = {video.video_id: video.labels or () for video in readable}
     found = choose(
         lambda: open_scores(scores, manifest.classes).videos, labels, manifest.classes, experiment.events, progress

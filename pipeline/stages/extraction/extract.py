@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.progress import Progress, Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
+from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.digests import weights_identity
 from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
@@ -140,7 +141,7 @@ class _SplitWork:
 
     @property
     def _dask(self) -> bool:
-        return self._experiment.machine.engine == "dask"
+        return on_cluster(self._experiment)
 
     @contextmanager
     def _engine(self, todo: list[VideoEntry], status: VideoProgress, decoder: str) -> Iterator[Extract]:

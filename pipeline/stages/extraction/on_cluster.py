@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import Finished, Task, WorkerKilled, run_tasks
@@ -30,13 +29,8 @@ def longest_first(videos: Sequence[VideoEntry]) -> list[VideoEntry]:
 def some_videos(manifest: Manifest, videos: Sequence[VideoEntry]) -> tuple[tuple[str, int], ...]:
     """Path and bytes of a few of the videos, spread over them, that a worker must reach as this machine does."""
     chosen = videos[:: max(1, len(videos) // LOOKED_AT)][:LOOKED_AT]
-    paths = [manifest.video_path(video.video_id) for video in chosen]
-    return tuple((anywhere(path), path.stat().st_size if path.is_file() else 0) for path in paths if path.exists())
-
-
-def anywhere(path: AnyPath) -> str:
-    """A path as any process understands it, whatever its working folder."""
-    return str(path.absolute() if isinstance(path, Path) else path)
+    paths = [manifest.video_path(video.video_id).absolute() for video in chosen]
+    return tuple((str(path), path.stat().st_size if path.is_file() else 0) for path in paths if path.exists())
 
 
 @contextmanager
@@ -82,7 +76,7 @@ def cluster_extraction(
             return True
 
         def extract(claimed: Iterable[tuple[str, AnyPath]]) -> Iterator[Outcome]:
-            tasks = (Task(f"{namespace}/{name}", (name, anywhere(path))) for name, path in claimed)
+            tasks = (Task(f"{namespace}/{name}", (name, str(path.absolute()))) for name, path in claimed)
             for finished in run_tasks(connection, order, expected, tasks, heard, killed, say):
                 yield _outcome(finished, say)
 

@@ -16,17 +16,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from cache import FeatureStore
 from pipeline.cluster import Surroundings
 from pipeline.config import Experiment
 from pipeline.remote import AnyPath, path_of
 from pipeline.stages.common.cluster import Reach, agreed, torch_threads, unpacked
+from pipeline.stages.common.manifest import reached
 from pipeline.stages.extraction.loop import Extractor, Outcome
 from pipeline.stages.extraction.sources import experiment_workers
 
-__all__ = ["Extracted", "ExtractionPlace", "Order"]
+__all__ = ["BackbonePlace", "Extracted", "ExtractionPlace", "Order"]
 
 TELL_S = 1.0
+DECODER = "pipeline.data.decoding.decode"
 
 
 class _Closed(Exception):
@@ -51,7 +55,7 @@ class Order:
     decoder: str
     reach: Reach
 
-    def __call__(self, around: Surroundings) -> ExtractionPlace:
+    def __call__(self, around: Surroundings) -> BackbonePlace:
         """Open a place for it."""
         return ExtractionPlace(self, around)
 
@@ -69,33 +73,56 @@ class Extracted:
     said: tuple[str, ...]
 
 
-class ExtractionPlace:
-    """See `pipeline.cluster.Place`.
+class BackbonePlace:
+    """A place with a loaded backbone; see `pipeline.cluster.Place`.
+
+    Attributes:
+        order: what it was opened for.
+        around: its worker.
+        experiment: settings.
+        extractor: the backbone.
 
     Raises:
         PipelineError: the backbone cannot be loaded, or not onto the device.
     """
 
     def __init__(self, order: Order, around: Surroundings) -> None:
-        self._order, self._around = order, around
-        self._experiment = unpacked(order.document)
-        torch_threads(self._experiment.machine.threads, around.neighbours)
-        self._extractor = Extractor(self._experiment, say=self._say)
+        self.order, self.around, self.experiment = order, around, unpacked(order.document)
+        torch_threads(self.experiment.machine.threads, around.neighbours)
+        self.extractor = Extractor(self.experiment, say=self.say)
+
+    def facts(self) -> dict[str, str]:
+        """What this worker has and reaches."""
+        engine = self.extractor.engine
+        card = torch.cuda.get_device_name(engine.device) if engine.device.type == "cuda" else "CPU"
+        about = {"host": socket.gethostname(), "device": card, "precision": self.extractor.precision}
+        return agreed(self.experiment) | self.order.reach.facts() | about
+
+    def say(self, message: str) -> None:
+        """Take a message that the user should read."""
+
+    def do(self, argument: Any) -> Any:
+        """Do a task; what it is, subclasses say."""
+        raise NotImplementedError(type(self).__name__)
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class ExtractionPlace(BackbonePlace):
+    """A place that extracts the videos of tasks, all in one thread."""
+
+    def __init__(self, order: Order, around: Surroundings) -> None:
+        self._said: list[str] = []
+        super().__init__(order, around)
         self._videos: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._waiting: dict[str, Future[Extracted]] = {}
-        self._said: list[str] = []
         self._frames: dict[str, int] = {}
         self._told = 0.0
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="extraction", daemon=True)
         self._thread.start()
-
-    def facts(self) -> dict[str, str]:
-        """What this worker has and reaches."""
-        engine = self._extractor.engine
-        about = {"host": socket.gethostname(), "device": str(engine.device), "precision": self._extractor.precision}
-        return agreed(self._experiment) | self._order.reach.facts() | about
 
     def do(self, argument: tuple[str, str]) -> Extracted:
         """Extract a video, (id, path), and commit it.
@@ -120,21 +147,21 @@ class ExtractionPlace:
         self._thread.join(20)
 
     def _work(self) -> None:
-        order, machine = self._order, self._experiment.machine
-        decoders = machine.decode_workers or min(16, max(1, len(os.sched_getaffinity(0)) // self._around.neighbours))
-        experiment = _with_decoders(self._experiment, max(1, min(decoders, self._around.slots)))
+        order, machine = self.order, self.experiment.machine
+        decoders = machine.decode_workers or min(16, max(1, len(os.sched_getaffinity(0)) // self.around.neighbours))
+        experiment = _with_decoders(self.experiment, max(1, min(decoders, self.around.slots)))
         store = FeatureStore.open(experiment.paths.cache)
         try:
             with experiment_workers(experiment, order.decoder) as workers:
                 workers.start(workers.count)
-                for outcome in self._extractor.extract_once(
-                    self._given(), order.split, store, order.namespace, workers, self._say, self._watch
+                for outcome in self.extractor.extract_once(
+                    self._given(), order.split, store, order.namespace, workers, self.say, self._watch
                 ):
                     self._end(outcome)
         except BaseException as error:  # every task that waits raises it
             self._fail(error)
         finally:
-            del self._extractor
+            del self.extractor
 
     def _given(self) -> Iterator[tuple[str, AnyPath] | None]:
         """The videos that tasks have brought; None when there is no other one while some are in progress."""
@@ -149,7 +176,7 @@ class ExtractionPlace:
             if video is None:
                 raise _Closed
             in_progress.add(video[0])
-            yield video[0], path_of(video[1])
+            yield video[0], reached(path_of(video[1]), self.experiment)
 
     def _end(self, outcome: Outcome) -> None:
         said, self._said = tuple(self._said), []
@@ -165,7 +192,8 @@ class ExtractionPlace:
         for future in waiting.values():
             future.set_exception(error)
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Keep a message for the outcome of a video."""
         self._said.append(message)
 
     def _watch(self, video_id: str, frames: int) -> None:
@@ -174,7 +202,7 @@ class ExtractionPlace:
         self._frames[video_id] = frames
         if time.monotonic() - self._told >= TELL_S:
             self._told = time.monotonic()
-            self._around.tell({"frames": dict(self._frames)})
+            self.around.tell({"frames": dict(self._frames)})
 
 
 def _with_decoders(experiment: Experiment, count: int) -> Experiment:

@@ -14,12 +14,13 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import window_indices
 from pipeline.models.backbone import Backbone
 from pipeline.progress import Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.scratch import scratch_store
 from pipeline.stages.extraction.sources import experiment_workers
 
-__all__ = ["Rate", "SplitPlan", "count_split", "probe_split"]
+__all__ = ["Rate", "SplitPlan", "count_split", "probe", "probe_split"]
 
 CELL = 32
 """Pixels of the cropped picture per cell of a feature map, in each direction."""
@@ -141,14 +142,18 @@ def probe_split(
     if not left:
         return None
     videos = [(video.video_id, manifest.video_path(video.video_id)) for video in left]
-    with (
-        use_device(experiment.machine.device, say) as device,
-        scratch_store(silent) as store,
-        experiment_workers(experiment) as workers,
-    ):
-        extractor, clock = Extractor(experiment, say=say, device=device), _Clock(seconds)
+    with use_device(experiment.machine.device, say) as device:
+        return probe(Extractor(experiment, say=say, device=device), videos, plan.split, seconds, say)
+
+
+def probe(
+    extractor: Extractor, videos: Sequence[tuple[str, AnyPath]], split: str, seconds: float, say: Say = silent
+) -> Rate | None:
+    """Extract videos, (id, path), for some seconds, and drop the result; see `probe_split`."""
+    clock = _Clock(seconds)
+    with scratch_store(silent) as store, experiment_workers(extractor.experiment) as workers:
         try:
-            for outcome in extractor.extract(videos, plan.split, store, "probe", workers, say, clock.watch):
+            for outcome in extractor.extract(videos, split, store, "probe", workers, say, clock.watch):
                 if outcome.error is None:
                     clock.finished(outcome.frames, outcome.video_id)
         except _TimeIsUp:

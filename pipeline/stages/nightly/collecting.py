@@ -83,7 +83,7 @@ def collect(
             file,
             frames=len(general),
             duration_s=length_s,
-            peak_score=float(general.max()) if len(general) else None,
+            peak_score=float(general.max()) if len(general) else 0.0,
             events=sum(event.class_name == ANOMALY for event in events),
         )
         curve = encode(envelope(general, times_s, BINS)) if len(general) else ""

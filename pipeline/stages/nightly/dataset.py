@@ -55,13 +55,13 @@ class File:
         state: `scored`; `moved` or `copy` where its content was scored before; `failed` where it is in quarantine.
         path: where it lay.
         sha256: of its content; "" where that is not known.
-        bytes: its size; None where the storage does not say.
+        bytes: its size; -1 where the storage does not say. Numbers are never missing, so that pandas keeps their type.
         modified: when it was last changed, by its own time; None where nothing says so.
         version: as of `Look`.
         scored_date, scored_id: under which day and name its content was scored; "" where it could not be.
         reason: why not; else "".
         frames, duration_s, peak_score, events: of a video scored on this day: decoded frames, length, highest score,
-            and number of events of anomaly in general; else None.
+            and number of events of anomaly in general; else 0.
         damage: what was lost of it, in words; "" of a whole one.
     """
 
@@ -69,16 +69,16 @@ class File:
     state: str
     path: str
     sha256: str
-    bytes: int | None
+    bytes: int
     modified: datetime.datetime | None
     version: str
     scored_date: str = ""
     scored_id: str = ""
     reason: str = ""
-    frames: int | None = None
-    duration_s: float | None = None
-    peak_score: float | None = None
-    events: int | None = None
+    frames: int = 0
+    duration_s: float = 0.0
+    peak_score: float = 0.0
+    events: int = 0
     damage: str = ""
 
 

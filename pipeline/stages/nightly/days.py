@@ -16,6 +16,7 @@ from pipeline.stages.common.outputs import whole_file
 __all__ = ["Day", "Left", "complete_dates", "day_path", "read_day", "read_days", "write_day"]
 
 FORMAT = 1
+TUPLES = ("inbox", "still_failing", "unreachable", "passed_over_first", "warnings")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Day:
         left: files for a later run.
         later: files that belong to a later day.
         unreachable: what could not be looked at, one sentence each.
-        passed_over: what is no video.
+        passed_over, passed_over_first: how much lies there that is no video or hidden, and the first of it.
         events: by class and for anomaly in general.
         hours: length of the scored videos.
         warnings: why scores mean nothing for real videos, and other things to know.
@@ -83,6 +84,7 @@ class Day:
     later: int
     unreachable: tuple[str, ...]
     passed_over: int
+    passed_over_first: tuple[str, ...]
     events: Mapping[str, int]
     hours: float
     warnings: tuple[str, ...]
@@ -139,7 +141,7 @@ def read_day(folder: Path, date: datetime.date) -> Day | None:
         if document.pop("format") != FORMAT:
             raise ValueError(f"expected format {FORMAT}; a newer gig-vad has written it")
         left = tuple(Left(**entry) for entry in document.pop("left"))
-        document |= {name: tuple(document[name]) for name in ("inbox", "still_failing", "unreachable", "warnings")}
+        document |= {name: tuple(document[name]) for name in TUPLES}
         return Day(date=datetime.date.fromisoformat(document.pop("date")), left=left, **document)
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(f"{path}: not the record of a day ({error!r})") from error

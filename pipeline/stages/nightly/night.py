@@ -49,6 +49,7 @@ __all__ = ["SETTLE_S", "Night", "check_day", "score_new"]
 
 SETTLE_S = 60.0
 WORK = ".work"
+SHOWN = 5
 OWNER = "detector.json"
 
 
@@ -110,17 +111,17 @@ def check_day(day: Day, folder: Path, most: int) -> None:
         QuarantineExceeded: more files of the day could not be scored.
         PipelineError: something could not be looked at or read; a later run tries it again.
     """
+    others = "".join(f"\n  {line}" for line in day.problems)
     if len(day.failed) > most:
         lines = "\n".join(f"  {name}: {reason}" for name, reason in day.failed.items())
         raise QuarantineExceeded(
             f"{day.date}: {len(day.failed)} video(s) could not be scored, machine.max_quarantined is {most}; the day "
             f"is complete without them\n{lines}\n"
-            f"Their records are in {quarantine_of(folder).folder}; `gig quarantine clear --scores` lets the next run "
-            "try them again."
+            f"Their records are in {quarantine_of(folder).folder}; `gig quarantine clear --scores {folder}` lets the "
+            "next run try them again." + (f"\nA later run tries what could not be read:{others}" if others else "")
         )
-    if day.problems:
-        lines = "\n  ".join(day.problems)
-        raise PipelineError(f"{day.date}: the day is complete, but for what could not be read\n  {lines}")
+    if others:
+        raise PipelineError(f"{day.date} is complete, but for what could not be read; a later run tries it:{others}")
 
 
 def _check(night: Night) -> None:
@@ -308,7 +309,7 @@ class _Run:
         return Day(
             date=self.date,
             detector={"name": document.name, "seal": self.detector.seal},
-            inbox=tuple(_public(text) for text in self.night.inbox),
+            inbox=tuple(_plain(_public(text)) for text in self.night.inbox),
             zone=self.night.zone,
             settle_s=self.night.settle_s,
             started=self.started,
@@ -322,8 +323,9 @@ class _Run:
             still_failing=tuple(found.still_failing),
             left=tuple(found.left),
             later=found.later,
-            unreachable=inputs.unreachable,
+            unreachable=tuple(_plain(text) for text in inputs.unreachable),
             passed_over=len(inputs.passed_over),
+            passed_over_first=tuple(_plain(text) for text in inputs.passed_over[:SHOWN]),
             events=events,
             hours=collected.seconds / 3600,
             warnings=(*document.warnings, *self.detector.notes()),
@@ -340,6 +342,11 @@ def _damage(facts: dict[str, Any] | None) -> str:
 
 def _public(text: str) -> str:
     return public_url(text) if "://" in text else text
+
+
+def _plain(text: str) -> str:
+    """Names of files need not be Unicode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _now(night: Night) -> str:

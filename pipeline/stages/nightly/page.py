@@ -65,9 +65,7 @@ def write_day_page(
     moments = sorted((m for video in shown for m in _moments(video)), key=lambda moment: -moment.event.peak_score)
     chosen = moments[:MOST_SHOWN]
     _write_pictures(page / "pictures", shown, chosen, progress, say)
-    videos = [
-        [v.file.video_id, v.curve, max(v.file.duration_s or 0, 0.001), _spans(v.events)] for v in shown if v.curve
-    ]
+    videos = [[v.file.video_id, v.curve, max(v.file.duration_s, 0.001), _spans(v.events)] for v in shown if v.curve]
     facts = {
         "date": day.date.isoformat(),
         "detector": day.detector["name"],
@@ -210,8 +208,8 @@ def _scored(folder: Path, page: Path, video: Shown) -> dict[str, Any]:
         "href": _href(folder, page, file.path),
         "damage": file.damage,
         "classes": list(classes),
-        "length": clock(file.duration_s or 0.0),
-        "peak": f"{file.peak_score or 0.0:.2f}",
+        "length": clock(file.duration_s),
+        "peak": f"{file.peak_score:.2f}",
         "events": file.events,
     }
 
@@ -260,9 +258,16 @@ def _run_facts(day: Day) -> list[tuple[str, str]]:
         ("Detector", f"{day.detector['name']}, seal {day.detector['seal']}"),
         ("Inbox", ", ".join(day.inbox)),
         ("Files in it", f"{day.seen}, of which {day.unchanged} were dealt with on earlier days and have not changed"),
-        ("Passed over", f"{day.passed_over} files and folders that are no videos" if day.passed_over else "nothing"),
+        ("Passed over", _passed_over(day)),
         ("The day", f"files last changed until the end of {day.date} ({day.zone}), which no earlier run has scored"),
         ("Settled", f"not changed for {day.settle_s:g} s"),
         ("Run", f"{day.started} to {day.finished}"),
         ("Tables", f"scores/date={day.date}, events/date={day.date}, files/date={day.date}"),
     ]
+
+
+def _passed_over(day: Day) -> str:
+    if not day.passed_over:
+        return "nothing"
+    more = day.passed_over - len(day.passed_over_first)
+    return ", ".join(day.passed_over_first) + (f" and {more} more" if more else "") + ": no video, or hidden"

@@ -23,11 +23,13 @@ from pipeline.data.tables import safe_row
 from pipeline.data.windows import windows_to_frames
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Say, silent
+from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.extraction.provenance import lost_frames
 from pipeline.stages.scoring.causal import check_causal, smooth_back
+from pipeline.stages.scoring.on_cluster import scores_on_cluster
 from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
@@ -212,9 +214,10 @@ def score_split(
     folder: Path,
     progress: Progress | None = None,
     reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
+    say: Say = silent,
 ) -> None:
     """As `score_videos`, of every test video of the manifest."""
-    score_videos(experiment, run_name, manifest.split("test"), namespace, head_folder, folder, progress, reduced)
+    score_videos(experiment, run_name, manifest.split("test"), namespace, head_folder, folder, progress, reduced, say)
 
 
 def score_videos(
@@ -226,6 +229,7 @@ def score_videos(
     folder: Path,
     progress: Progress | None = None,
     reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
+    say: Say = silent,
 ) -> None:
     """Score videos whose windows are cached with a trained head.
 
@@ -241,6 +245,7 @@ def score_videos(
         folder: where the tables go.
         progress: told how far it is.
         reduced: gives the windows of a video, where they have been reduced before.
+        say: told what the user should know.
 
     Raises:
         FeatureMismatch: the features of a video were made in another way than those that the head was trained on.
@@ -250,6 +255,8 @@ def score_videos(
     file = head_folder / "head.safetensors"
     head = load_head(file)
     keep_if_made_from(folder, file_sha256(file))
+    if on_cluster(experiment) and reduced is None:
+        _score_on_cluster(experiment, run_name, videos, namespace, file, folder, progress, say)
     index: dict[str, dict[str, object]] = {}
     for number, entry in enumerate(videos):
         if progress:
@@ -269,3 +276,27 @@ def score_videos(
         document["thresholds"] = thresholds
     (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
+
+
+def _score_on_cluster(
+    experiment: Experiment,
+    run_name: str,
+    videos: Sequence[VideoEntry],
+    namespace: str,
+    file: Path,
+    folder: Path,
+    progress: Progress | None,
+    say: Say,
+) -> None:
+    """Write the tables that are missing with the scores that workers of the cluster find."""
+    store, head, scoring = FeatureStore.open(experiment.paths.cache), load_head(file), experiment.run(run_name).scoring
+    missing = [entry for entry in videos if not table_path(folder, entry.video_id).exists()]
+    for entry in missing:
+        check_features(head, file, recipe_of(store.record(namespace, entry.video_id)), experiment)
+    if not missing:
+        return
+    found = scores_on_cluster(experiment, scoring, missing, namespace, file, say)
+    for number, (video_id, scores) in enumerate(found, 1):
+        write_scores(folder, video_id, scores, head.classes)
+        if progress:
+            progress(number, len(missing), f"scored {video_id}")

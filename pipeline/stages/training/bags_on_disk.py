@@ -21,9 +21,10 @@ from pipeline.data.manifest import Manifest
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.models.reduction import Standardizer
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.training.bags import Bags
+from pipeline.stages.training.on_cluster import reduction_of
 from pipeline.stages.training.reduce import ReducedWindows, reduce_bags, reduce_windows
 from pipeline.stages.training.training_set import held_out_videos, training_standardizer
 
@@ -39,6 +40,7 @@ def write_training(
     namespace: str,
     folder: Path,
     progress: Progress | None = None,
+    say: Say = silent,
 ) -> None:
     """Reduce the training videos as a run needs them, and write them to `folder`.
 
@@ -46,8 +48,10 @@ def write_training(
     """
     run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
     entries = manifest.split("train")
-    standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
-    bags = reduce_bags(store, namespace, [entry.video_id for entry in entries], run.head, standardizer, progress)
+    reduction, held_out = reduction_of(experiment, store, namespace, say), held_out_videos(run, entries)
+    standardizer = training_standardizer(run, store, namespace, entries, held_out, progress, reduction)
+    ids = [entry.video_id for entry in entries]
+    bags = reduce_bags(store, namespace, ids, run.head, standardizer, progress, reduction)
     assert isinstance(bags, Bags), "a head that takes maps has no reduction to share"
     tensors = {"cues": bags.cues, "patterns": bags.patterns}
     if standardizer:

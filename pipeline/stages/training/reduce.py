@@ -7,6 +7,7 @@ that change the maps before they reduce them (`channel_attention`) get the maps 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +23,17 @@ from pipeline.stages.training.bags import Bags, CachedBags
 
 __all__ = [
     "ReducedWindows",
+    "Reduction",
+    "Sums",
+    "VideoBag",
     "fit_standardizer",
     "in_parts",
     "reduce_bags",
     "reduce_maps",
     "reduce_windows",
+    "video_bag",
     "video_cue",
+    "video_sums",
     "windows_with_cues",
 ]
 
@@ -49,19 +55,76 @@ class ReducedWindows(NamedTuple):
     positions: torch.Tensor
 
 
+class VideoBag(NamedTuple):
+    """A training video reduced: V views of T segments.
+
+    Attributes:
+        shape: of its maps, (V, T, H, W, D).
+        cues: (V, D) float32, eq. 1.
+        patterns: (V, T, D) float32; None for a head that takes maps.
+    """
+
+    shape: tuple[int, ...]
+    cues: torch.Tensor
+    patterns: torch.Tensor | None
+
+
+Sums = tuple[int, torch.Tensor, torch.Tensor]
+"""See `ChannelMoments.sums`."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How the training videos of a namespace are read, one by one: in this process, unless a subclass says otherwise.
+
+    Attributes:
+        store: the cache.
+        namespace: of the maps.
+    """
+
+    store: FeatureStore
+    namespace: str
+
+    def sums(self, video_ids: Sequence[str]) -> Iterator[list[Sums]]:
+        """What the maps of each video add to the channel statistics, in the order of the videos."""
+        for video_id in video_ids:
+            yield video_sums(self.store, self.namespace, video_id)
+
+    def bags(
+        self, video_ids: Sequence[str], head: Head, standardizer: Standardizer | None
+    ) -> Iterator[tuple[str, VideoBag]]:
+        """Each video reduced, in any order."""
+        for video_id in video_ids:
+            yield video_id, video_bag(self.store, self.namespace, video_id, head, standardizer)
+
+
 def fit_standardizer(
-    store: FeatureStore, namespace: str, video_ids: Sequence[str], offset: float, progress: Progress | None = None
+    store: FeatureStore,
+    namespace: str,
+    video_ids: Sequence[str],
+    offset: float,
+    progress: Progress | None = None,
+    reduction: Reduction | None = None,
 ) -> Standardizer:
     """Mean and deviation of every channel over the training maps. No labels are used."""
-    moments = ChannelMoments()
-    for number, video_id in enumerate(sorted(video_ids)):
+    moments, ordered = ChannelMoments(), sorted(video_ids)
+    found = (reduction or Reduction(store, namespace)).sums(ordered)
+    for number, video in enumerate(found):
         if progress:
-            progress(number, len(video_ids), "channel statistics")
-        reader = store.reader(namespace, video_id)
-        for view in range(reader.shape[0]):
-            for _, maps in reader.iter_clips(view, WINDOWS_AT_ONCE):
-                moments.update(torch.from_numpy(maps).float())
+            progress(number, len(ordered), "channel statistics")
+        for sums in video:
+            moments.add(sums)
     return moments.finish(offset)
+
+
+def video_sums(store: FeatureStore, namespace: str, video_id: str) -> list[Sums]:
+    """What the maps of a video add to the channel statistics, in pieces."""
+    reader = store.reader(namespace, video_id)
+    return [
+        ChannelMoments.sums(torch.from_numpy(maps).float())
+        for view in range(reader.shape[0])
+        for _, maps in reader.iter_clips(view, WINDOWS_AT_ONCE)
+    ]
 
 
 def reduce_bags(
@@ -71,6 +134,7 @@ def reduce_bags(
     head: Head,
     standardizer: Standardizer | None,
     progress: Progress | None = None,
+    reduction: Reduction | None = None,
 ) -> Bags | CachedBags:
     """Reduce all training maps in one pass: eqs. 1, 2, 5 and 6 for every view of every video.
 
@@ -83,6 +147,7 @@ def reduce_bags(
         head: says how maps are reduced.
         standardizer: of the maps, or None.
         progress: called once per video.
+        reduction: where single videos are reduced; by default in this process.
 
     Returns:
         Bags in memory; `CachedBags` for a head that takes maps.
@@ -91,31 +156,44 @@ def reduce_bags(
         LengthMismatch: a video has another number of views or segments than the first.
     """
     ordered = tuple(sorted(video_ids))
+    numbers = {video_id: number for number, video_id in enumerate(ordered)}
     shape = store.reader(namespace, ordered[0]).shape
     views, segments, _, _, channels = shape
     # Filled in place: see `pipeline.stages.scoring.score.score_video`.
     cues = torch.empty(len(ordered), views, channels)
     takes_maps = head.kept() is None
     patterns = torch.empty(0 if takes_maps else len(ordered), views, segments, channels)
-    for number, video_id in enumerate(ordered):
+    found = (reduction or Reduction(store, namespace)).bags(ordered, head, standardizer)
+    for done, (video_id, bag) in enumerate(found):
         if progress:
-            progress(number, len(ordered), "reducing feature maps")
-        reader = store.reader(namespace, video_id)
-        if reader.shape != shape:
-            raise LengthMismatch(
-                f"{namespace}/{video_id}: expected maps {shape}, as {ordered[0]} has, got {reader.shape}"
-            )
-        for view, cached in enumerate(reader.cue()):
-            cue = video_cue(cached, standardizer)
-            cues[number, view] = cue[0]
-            if takes_maps:
-                continue
-            done = 0
-            bags = ((maps, cue) for maps in _live(reader, view, standardizer))
-            for part in _reduce(bags, head):
-                vectors = part.vectors[0]
-                patterns[number, view, done : (done := done + len(vectors))] = vectors
+            progress(done, len(ordered), "reducing feature maps")
+        if bag.shape != shape:
+            raise LengthMismatch(f"{namespace}/{video_id}: expected maps {shape}, as {ordered[0]} has, got {bag.shape}")
+        cues[numbers[video_id]] = bag.cues
+        if bag.patterns is not None:
+            patterns[numbers[video_id]] = bag.patterns
     return CachedBags(store, namespace, ordered, cues, standardizer) if takes_maps else Bags(ordered, cues, patterns)
+
+
+def video_bag(
+    store: FeatureStore, namespace: str, video_id: str, head: Head, standardizer: Standardizer | None
+) -> VideoBag:
+    """Reduce the maps of a training video."""
+    reader = store.reader(namespace, video_id)
+    views, segments, _, _, channels = reader.shape
+    cues = torch.empty(views, channels)
+    patterns = None if head.kept() is None else torch.empty(views, segments, channels)
+    for view, cached in enumerate(reader.cue()):
+        cue = video_cue(cached, standardizer)
+        cues[view] = cue[0]
+        if patterns is None:
+            continue
+        done = 0
+        bags = ((maps, cue) for maps in _live(reader, view, standardizer))
+        for part in _reduce(bags, head):
+            vectors = part.vectors[0]
+            patterns[view, done : (done := done + len(vectors))] = vectors
+    return VideoBag(tuple(reader.shape), cues, patterns)
 
 
 def reduce_windows(

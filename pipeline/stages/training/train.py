@@ -19,7 +19,7 @@ from pipeline.config import Experiment, Run, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.models.heads import HeadModule
 from pipeline.models.heads.gig import GIGHead
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.checkpoints import unfit_checkpoint
 from pipeline.stages.common.feature_recipe import training_recipe
 from pipeline.stages.common.malloc import heap_kept
@@ -27,6 +27,7 @@ from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.training.bags import Bags, CachedBags
 from pipeline.stages.training.joint import JointLearner, joint_key
 from pipeline.stages.training.learner import Learner, ModuleLearner, diverged, epoch_count, epochs
+from pipeline.stages.training.on_cluster import reduction_of
 from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.saved_heads import make_head, save_head
 from pipeline.stages.training.training_set import Material, check_shape, gather, held_out_videos, training_standardizer
@@ -45,6 +46,7 @@ def train_head(
     namespace: str,
     folder: Path,
     progress: Progress | None = None,
+    say: Say = silent,
 ) -> None:
     """Train one run's head on the features of the training split and write it to `folder`.
 
@@ -56,10 +58,11 @@ def train_head(
     entries = manifest.split("train")
     _, segments, rows, columns, _ = store.reader(namespace, min(entry.video_id for entry in entries)).shape
     check_shape(run_name, run.head, namespace, rows * columns, segments)
-    standardizer = training_standardizer(run, store, namespace, entries, held_out_videos(run, entries), progress)
+    reduction, held_out = reduction_of(experiment, store, namespace, say), held_out_videos(run, entries)
+    standardizer = training_standardizer(run, store, namespace, entries, held_out, progress, reduction)
     ids = [entry.video_id for entry in entries]
     features = training_recipe(store, namespace, ids)
-    bags = reduce_bags(store, namespace, ids, run.head, standardizer, progress)
+    bags = reduce_bags(store, namespace, ids, run.head, standardizer, progress, reduction)
     train_on(experiment, run, manifest, gather(run, manifest, bags, standardizer, features), folder, progress)
 
 

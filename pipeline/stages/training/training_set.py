@@ -17,7 +17,7 @@ from pipeline.models.reduction import Standardizer
 from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import FeatureRecipe
 from pipeline.stages.training.bags import Bags, CachedBags
-from pipeline.stages.training.reduce import fit_standardizer
+from pipeline.stages.training.reduce import Reduction, fit_standardizer
 from pipeline.stages.training.validation import Validation
 
 __all__ = [
@@ -82,6 +82,7 @@ def training_standardizer(
     entries: Sequence[VideoEntry],
     held_out: frozenset[str],
     progress: Progress | None = None,
+    reduction: Reduction | None = None,
 ) -> Standardizer | None:
     """Channel statistics of the videos to fit; None where the run does not standardise.
 
@@ -92,11 +93,12 @@ def training_standardizer(
         entries: all training videos.
         held_out: ids of the validation split, which is left out.
         progress: called once per video.
+        reduction: where single videos are read; by default in this process.
     """
     if not run.head.standardize:
         return None
     fitting = [entry.video_id for entry in entries if entry.video_id not in held_out]
-    return fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress)
+    return fit_standardizer(store, namespace, fitting, run.head.standardize_offset, progress, reduction)
 
 
 def gather(

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from clusters import cluster, on_dask
 from small_dataset import extract
 
 from cache import FeatureStore
-from pipeline.config import Experiment
+from pipeline.stages.common.quarantine import Quarantine
 
 pytest.importorskip("distributed")
-
-
-def on_cluster(experiment: Experiment, **machine: object) -> Experiment:
-    """The experiment with a cluster on this machine."""
-    changed = experiment.machine.model_copy(update={"engine": "dask", "decode_workers": 2} | machine)
-    return experiment.model_copy(update={"machine": changed})
 
 
 def features(store: FeatureStore, namespace: str) -> dict[str, list[np.ndarray]]:
@@ -28,19 +23,48 @@ def features(store: FeatureStore, namespace: str) -> dict[str, list[np.ndarray]]
     return found
 
 
-@pytest.mark.slow
-def test_features_equal_those_of_one_process(experiment, manifest):
+def check_equal(experiment, manifest, **machine) -> list[str]:
+    """Extract both splits here and on a cluster, and compare; returns what was said."""
     store, told = FeatureStore.open(experiment.paths.cache), []
     for split in ("train", "test"):
         videos = manifest.split(split)
         extract(experiment, manifest, split, videos, f"here-{split}")
-        report = extract(
-            on_cluster(experiment, cluster_workers=2), manifest, split, videos, f"there-{split}", say=told.append
-        )
+        report = extract(on_dask(experiment, **machine), manifest, split, videos, f"there-{split}", say=told.append)
         assert report.extracted == tuple(video.video_id for video in videos)
         here, there = features(store, f"here-{split}"), features(store, f"there-{split}")
         assert here.keys() == there.keys()
         for video_id, arrays in here.items():
             for one, other in zip(arrays, there[video_id], strict=True):
                 np.testing.assert_array_equal(one, other)
-    assert any("working on the dask cluster tcp://" in message for message in told)
+        assert not [name for name in store.objects.names(f"there-{split}") if name.startswith("reach")]
+    return told
+
+
+def test_features_equal_those_of_the_local_engine(experiment, manifest):
+    with cluster(workers=1) as local:
+        told = check_equal(experiment, manifest, scheduler=local.scheduler_address)
+        assert told[0] == f"working on the dask cluster {local.scheduler_address}"
+
+
+@pytest.mark.slow
+def test_features_equal_those_of_one_process(experiment, manifest):
+    told = check_equal(experiment, manifest, cluster_workers=2)
+    assert told[0].startswith("working on the dask cluster tcp://127.0.0.1:")
+
+
+@pytest.mark.slow
+def test_a_video_that_kills_its_workers_and_a_broken_one_go_to_quarantine(experiment, manifest):
+    videos, told = manifest.split("train"), []
+    (manifest.root / "n1.mp4").write_bytes(b"no video")
+    here = extract(experiment, manifest, "train", [v for v in videos if v.video_id == "n1"], "here")
+    quarantine = Quarantine(experiment.paths.output / "quarantine")
+    (expected,) = quarantine.records()
+    quarantine.clear()
+    there = extract(on_dask(experiment), manifest, "train", videos, "there", decoder="killing_decoder", say=told.append)
+    assert here.quarantined == ("n1",)
+    assert there.extracted == ("f1",)  # the neighbour
+    assert there.quarantined == ("n1", "r1")
+    broken, killer = quarantine.records()
+    assert (broken.reason, broken.frame, broken.library) == (expected.reason, expected.frame, expected.library)
+    assert killer.reason.endswith("r1.mp4: extracting it killed two workers, the second one with nothing else to do")
+    assert any("died; " in message for message in told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from places import ROOT
 
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, OutputError, PipelineError, QuarantineExceeded
@@ -419,6 +421,32 @@ def test_objects_of_a_storage_are_recognised_by_version_and_then_by_content(nigh
         assert nights.run(date=days[3], inbox=("memory://night",)).unchanged == 1
     finally:
         storage.rm("/night", recursive=True)
+
+
+BLOCKS = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "nightly.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: re.search(r"import (\w+)", block)[1])
+def test_pandas_dask_and_duckdb_read_all_days_as_one(nights, monkeypatch, block):
+    pytest.importorskip(re.search(r"import ([\w.]+)", block)[1])
+    nights.put("Cam 1/_a=b.mp4", "aaaaaaaa", 0)
+    nights.put("bad.mp4", "bad", 0)
+    nights.put("b.mp4", "bbbb", 1)
+    for day in range(3):
+        nights.run(day, folder=nights.folder / "nightly" / "night")  # the last one is empty
+    monkeypatch.chdir(nights.folder)
+    names: dict = {}
+    exec(compile(block.replace("2026-11-01", iso(0)), "block", "exec"), names)
+    if "per_day" in names:  # pandas
+        scores = names["scores"]
+        assert scores.groupby("date", observed=False).size().to_dict() == {iso(0): 8, iso(1): 4, iso(2): 0}
+        assert names["per_day"].to_dict() == {iso(0): 1, iso(1): 1}
+        files = names["pd"].read_parquet("nightly/night/files")
+        assert {str(files[name].dtype) for name in ("bytes", "frames", "events")} == {"int64"}
+    else:
+        found = names["highest"] if isinstance(names["highest"], list) else names["highest"].reset_index().to_numpy()
+        rows = sorted((str(date), name, round(float(score), 3)) for date, name, score in found)
+        assert rows == [(iso(0), "Cam 1/_a=b.mp4", 1.0), (iso(1), "b.mp4", 1.0)]
 
 
 def test_a_record_that_is_none_is_refused(nights):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from pipeline.config import Experiment
 from pipeline.config.heads import parse_head
 from pipeline.config.runs import Training
 from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.models.reduction import Standardizer
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.feature_recipe import FeatureRecipe
 from pipeline.stages.detector.packing import RunOutputs
@@ -19,21 +23,26 @@ from pipeline.stages.training.saved_heads import make_head, save_head
 CLASSES = ("Explosion", "Fighting", "Accident")
 
 
-def outputs_of(experiment: Experiment, folder: Path, seed: int = 0) -> RunOutputs:
+def outputs_of(
+    experiment: Experiment, folder: Path, seed: int = 0, head_settings: dict[str, Any] | None = None
+) -> RunOutputs:
     """Outputs of the run `gig`, one of whose thresholds was chosen on validation videos."""
     folder.mkdir(parents=True)
-    settings = parse_head({"name": "gig"})
+    settings = parse_head(head_settings or {"name": "gig"})
+    weights, cells = experiment.backbone.weights, experiment.preprocess.crop // 32
     recipe = FeatureRecipe(
         backbone=experiment.backbone.name,
-        weights_sha256=weights_sha256(experiment.backbone.weights, experiment.backbone.name),
+        weights_sha256="random-0" if weights == "random" else weights_sha256(weights, experiment.backbone.name),
         precision="float32",
         preprocess=experiment.preprocess.model_dump(),
         sampling=experiment.train_sampling.model_dump(),
         dtype="float16",
-        map_shape=(7, 7, 2048),
+        map_shape=(cells, cells, 2048),
     )
     head = make_head(settings, Training(seed=seed), 2048, len(CLASSES))
-    save_head(folder / "head.safetensors", head, settings, None, CLASSES, recipe)
+    standardizer = Standardizer(torch.full((2048,), 0.1), torch.full((2048,), 0.3), settings.standardize_offset)
+    kept = standardizer if settings.standardize else None
+    save_head(folder / "head.safetensors", head, settings, kept, CLASSES, recipe)
     point = configured(experiment.events, CLASSES, "none was asked for")
     point.choices["anomaly"] = replace(point.choices["anomaly"], threshold=0.25, chosen_on="validation")
     write_operating_point(folder, point, {})
