@@ -222,6 +222,10 @@ class KnownStore(WrapperStore[Store]):
             return None
         return await super().get(key, prototype, byte_range)
 
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not await self.exists(key):
+            await self.set(key, value)
+
     async def set(self, key: str, value: Buffer) -> None:
         await super().set(key, value)
         if key.endswith(DOCUMENT):

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +70,21 @@ sys.excepthook = _end_in_one_line
 # luigi reads luigi.cfg only from the working folder; from another one it would wait for a scheduler that is not there.
 if not luigi.configuration.get_config().has_section("retcode"):
     luigi.configuration.add_config_path(Path(__file__).parent / "luigi.cfg")
+
+
+def _choose_scheduler(arguments: Sequence[str]) -> None:
+    """Have luigi use the scheduler inside the command, unless the command or a luigi.cfg names one.
+
+    luigi's own default is a luigid on this machine, and what a file sets here no argument can take back.
+    """
+    settings = luigi.configuration.get_config()
+    options = ("local_scheduler", "default-scheduler-host", "default-scheduler-url")
+    named = any(argument.startswith(("--scheduler-host", "--scheduler-url")) for argument in arguments)
+    if not named and not any(settings.has_option("core", option) for option in options):
+        settings.set("core", "local_scheduler", "true")
+
+
+_choose_scheduler(sys.argv[1:])
 
 
 @lru_cache(maxsize=8)

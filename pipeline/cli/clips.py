@@ -58,6 +58,7 @@ def clips(
                     workers=workers,
                     progress=progress,
                     say=say,
+                    experiment=experiment,
                 )
             )
 

@@ -154,7 +154,18 @@ class Storage(Section):
 class Machine(Section):
     """Hardware and failure tolerance; not part of any digest, because none of it changes a result beyond rounding."""
 
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field(
+        default="auto",
+        description="auto: every CUDA device that is visible, or the CPU where there is none; cuda: every CUDA device; "
+        "cuda:N: this one; cpu. No two processes use the same GPU: the second waits for it.",
+    )
+    extract_processes: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Most processes of an extraction, each with its own GPU, or sharing the CPU; 0: one per GPU that "
+        "is free, or one on the CPU.",
+    )
     batch_clips: int = Field(
         default=0, ge=0, description="Clips that the backbone processes at once; 0: 8 on a CPU, 32 on a GPU."
     )
@@ -162,7 +173,11 @@ class Machine(Section):
         default=False,
         description="Compile the backbone (torch.compile); slow start, no faster on an H100 (docs/gpu.md). Needs g++.",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: torch's default.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads of torch in each process; 0: torch's default, or the share of each process.",
+    )
     shards: int = Field(
         default=1, ge=1, description="Extraction tasks per split; luigi --workers runs them in parallel."
     )
@@ -170,7 +185,8 @@ class Machine(Section):
         default=0,
         ge=0,
         le=64,
-        description="Decoder processes of an extraction, each with one video at a time; 0: one per core, at most 16.",
+        description="Decoder processes of an extraction, each with one video at a time, divided among its processes; "
+        "0: one per core, at most 16 for each of them.",
     )
     video_copies: UserPath | None = Field(
         default=None,

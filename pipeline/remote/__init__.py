@@ -2,7 +2,7 @@
 
 from pipeline.remote.copies import Copies
 from pipeline.remote.file import RemoteFile
-from pipeline.remote.path import AnyPath, Facts, RemotePath, common_folder, folder_version, is_web, path_of
+from pipeline.remote.path import AnyPath, Facts, RemotePath, common_folder, folder_version, is_web, looked_up, path_of
 from pipeline.remote.storage import VARIABLE, public, scheme_of, when_waiting
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "common_folder",
     "folder_version",
     "is_web",
+    "looked_up",
     "path_of",
     "public",
     "scheme_of",

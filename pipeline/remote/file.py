@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -23,6 +24,7 @@ MOST_BLOCKS = 16
 Key = tuple[str, str, int, int]
 _kept: OrderedDict[Key, bytes] = OrderedDict()
 _lock = threading.Lock()
+_openings = itertools.count()
 
 
 class RemoteFile(io.RawIOBase):
@@ -43,6 +45,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, path: RemotePath, size: int, version: str, copy: IO[bytes] | None = None) -> None:
         self._path, self._size, self._version, self._copy = path, size, version, copy
+        self._identity = version or f"opened {next(_openings)}"  # without a version nobody knows whether it is the same
         self.name = path.name
         self.failure: StorageError | None = None
         self._at = 0
@@ -167,7 +170,7 @@ class RemoteFile(io.RawIOBase):
                     del _kept[key]
 
     def _key(self, number: int) -> Key:
-        return str(self._path), self._version, self._size, number
+        return str(self._path), self._identity, self._size, number
 
     def _length(self, number: int) -> int:
         return max(0, min(BLOCK_BYTES, self._size - number * BLOCK_BYTES))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -141,7 +142,7 @@ class RemotePath:
 
     def look(self) -> Facts | None:
         """What the storage says of it now; None where nothing lies there. Raises StorageError."""
-        system, path = self._place
+        system, path = self.system()
         try:
             return Facts.of(ask(str(self), lambda: system.info(path)))
         except FileNotFoundError:
@@ -190,7 +191,7 @@ class RemotePath:
 
     def read_bytes(self) -> bytes:
         """The whole content. Raises FileNotFoundError or StorageError."""
-        system, path = self._place
+        system, path = self.system()
         return read_whole(str(self), system, path)
 
     def fetch(self, target: Path) -> None:
@@ -201,7 +202,7 @@ class RemotePath:
 
     def iterdir(self) -> Iterator[RemotePath]:
         """What lies directly in the folder, sorted. Raises FileNotFoundError or StorageError."""
-        system, path = self._place
+        system, path = self.system()
         found = ask(str(self), lambda: system.ls(path, detail=True), times=LISTING)
         full = {str(info["name"]).rstrip("/"): Facts.of(info) for info in found}
         full.pop(path.rstrip("/"), None)  # an object that stands for the folder
@@ -220,7 +221,7 @@ class RemotePath:
 
         The web has no listings: fsspec follows links in pages there, and finds what those name.
         """
-        system, path = self._place
+        system, path = self.system()
         try:
             found = ask(str(self), lambda: system.find(path, detail=True), times=LISTING)
         except FileNotFoundError:
@@ -239,15 +240,14 @@ class RemotePath:
         text = below.as_posix()
         return RemotePath(self.root, "" if text == "." else text, self.copies)
 
-    @cached_property
-    def _place(self) -> tuple[Any, str]:
-        system, root = ask(str(self), lambda: file_system(self.root))  # its package may take long to import
-        root = root.rstrip("/")
-        return system, f"{root}/{self.below}" if self.below else root
-
     def system(self) -> tuple[Any, str]:
         """fsspec's file system, and the path that it has there. Raises StorageError."""
-        return self._place
+        process, system, root = self.__dict__.get("_opened", (None, None, ""))
+        if process != os.getpid():  # a forked process cannot use the connections of the one before
+            system, root = ask(str(self), lambda: file_system(self.root))  # its package may take long to import
+            self.__dict__["_opened"] = os.getpid(), system, root
+        root = root.rstrip("/")
+        return system, f"{root}/{self.below}" if self.below else root
 
 
 AnyPath = Path | RemotePath
@@ -284,6 +284,26 @@ def folder_version(facts: Iterable[tuple[str, Facts]]) -> str:
     """
     lines = sorted(f"{name}\n{fact.st_size}\n{fact.version}\n" for name, fact in facts)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
+
+
+def looked_up(paths: Sequence[AnyPath]) -> list[AnyPath]:
+    """The same paths; one listing tells the facts of all those of a storage, which is then not asked for each.
+
+    Raises StorageError.
+    """
+    remote = [path for path in paths if isinstance(path, RemotePath)]
+    if len(remote) < 2 or is_web(remote[0]):
+        return list(paths)
+    top = common_folder(remote)
+    files = top.files()
+    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents}
+
+    def told(path: RemotePath) -> RemotePath:
+        below = path.relative_to(top).as_posix()
+        facts = files.get(below) or (Facts(0, "", folder=True) if below in folders else None)
+        return path if facts is None else top.known(below, facts)
+
+    return [told(path) if isinstance(path, RemotePath) else path for path in paths]
 
 
 def common_folder(paths: Sequence[RemotePath]) -> RemotePath:

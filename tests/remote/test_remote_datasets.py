@@ -7,7 +7,7 @@ from faulty_storage import URL, FaultyFileSystem
 from mock_datasets import MOCKS
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import digest
+from pipeline.config import digest, parse_experiment, to_yaml
 from pipeline.config.datasets import CsvDataset, Dataset
 from pipeline.data.datasets import ADAPTERS, annotation_hashes, listing, training_labels
 from pipeline.data.datasets.video_files import video_files
@@ -16,7 +16,8 @@ from pipeline.data.headers import files_facts
 from pipeline.data.manifest import Manifest, load, save
 from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError, StorageError
-from pipeline.remote import RemotePath, path_of
+from pipeline.remote import Copies, RemotePath, path_of
+from pipeline.stages.common.manifest import reached
 
 ROOT = path_of(URL)
 VIDEOS = "video_id,path,split,label\nn1,v/n1.mp4,train,Normal\nf1,v/f1.mp4,train,Fire\nt1,v/t1,test,Fire\n"
@@ -136,6 +137,25 @@ def test_a_manifest_keeps_its_url(tmp_path, manifest):
 def test_roots_that_are_none(root, message):
     with pytest.raises(ValidationError, match=message):
         CsvDataset(adapter="csv", name="mine", root=root, classes=("Fire",))
+
+
+def test_copies_are_made_where_the_machine_asks_for_them(nano, tmp_path):
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": URL, "classes": ["Fire"]}
+    experiment = parse_experiment(nano)
+    assert reached(ROOT, experiment).copies is None
+    nano["machine"] |= {"video_copies": str(tmp_path / "copies"), "video_copies_gb": 2}
+    copying = parse_experiment(nano)
+    assert reached(ROOT, copying).copies == Copies(tmp_path / "copies", 2_000_000_000)
+    assert (reached(ROOT, copying) / "v.mp4").copies is not None
+    assert reached(tmp_path, copying) == tmp_path
+    assert digest(copying.dataset) == digest(experiment.dataset)
+
+
+def test_a_root_is_written_and_read_as_its_url(nano):
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": f"{URL}/", "classes": ["Fire"]}
+    experiment = parse_experiment(nano)
+    assert f"root: {URL}\n" in to_yaml(experiment)
+    assert parse_experiment(experiment.model_dump(mode="json")) == experiment
 
 
 def test_a_root_that_is_not_there_is_a_problem(faulty):

@@ -18,6 +18,9 @@ from pipeline.data.headers import read_headers
 from pipeline.errors import DecodeError, StorageError
 from pipeline.remote import RemotePath, path_of
 from pipeline.remote import file as remote_file
+from pipeline.stages.clips.cut import CutJob, Window
+from pipeline.stages.clips.process import in_process
+from pipeline.stages.report.playing import find_media
 
 
 @pytest.fixture
@@ -91,6 +94,19 @@ def test_a_damaged_video_is_damaged_and_a_missing_one_missing(uploaded, make_vid
         read_header(uploaded(make_video("v.mp4")).parent / "w.mp4")
 
 
+def test_what_a_browser_can_do_with_a_video_of_a_store(stored, faulty, make_video):
+    remote = stored("v.mp4", make_video("v.mp4").read_bytes())
+    assert find_media(remote).reason == "browsers do not read faulty://"
+    assert "h264" in find_media(remote).codec
+    assert find_media(remote.parent / "w.mp4").reason == "the file is not where it was"
+
+    def refuse(kind: str) -> None:
+        raise PermissionError("Forbidden")
+
+    faulty.before = refuse
+    assert "check the credentials" in find_media(remote.parent / "x.mp4").reason
+
+
 def test_a_playlist_in_a_bucket_reads_no_other_file(uploaded, make_video, tmp_path):
     make_video("v.mp4")
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path}/v.mp4\n#EXT-X-ENDLIST\n")
@@ -98,14 +114,38 @@ def test_a_playlist_in_a_bucket_reads_no_other_file(uploaded, make_video, tmp_pa
         read_header(uploaded(tmp_path / "list.m3u8"))
 
 
-def test_a_server_that_is_gone_is_no_fault_of_the_video(uploaded, make_video, monkeypatch):
-    remote = uploaded(make_video("v.mp4"))
+@pytest.fixture
+def gone(monkeypatch):
+    """From now on processes that are started find no server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("GIG_VIDEOS_TIMEOUT_S", "2")
-    with DecodeWorkers(1) as workers, pytest.raises(StorageError, match=r"s3://bucket-\w+/videos/v\.mp4: "):
+
+
+@pytest.mark.slow
+def test_clips_are_cut_from_a_store(uploaded, make_video, tmp_path):
+    job = cut_job(uploaded(make_video("v.mp4", frames=20)), tmp_path)
+    (made,) = in_process("pipeline.stages.clips.cut:cut", job.path, job, lambda frames: None, lambda text: None)
+    assert (made.first_frame, made.frames) == (5, 5)
+    assert read_header(made.clip).packets == 5
+
+
+def test_clips_of_a_store_that_is_gone(gone, tmp_path):
+    job = cut_job(path_of("s3://bucket/v.mp4"), tmp_path)
+    with pytest.raises(StorageError, match=r"s3://bucket/v\.mp4: "):
+        in_process("pipeline.stages.clips.cut:cut", job.path, job, lambda frames: None, lambda text: None)
+
+
+def cut_job(path, folder: Path) -> CutJob:
+    window = Window(5, 10, 0.5, 1.0, 0.7, folder / "clip.mp4", folder / "thumbnail.png")
+    return CutJob(path, (window,), 10**6)
+
+
+def test_a_server_that_is_gone_is_no_fault_of_the_video(gone):
+    remote = path_of("s3://bucket/videos/v.mp4")
+    with DecodeWorkers(1) as workers, pytest.raises(StorageError, match=r"s3://bucket/videos/v\.mp4: "):
         list(workers.headers([remote]))
 
 

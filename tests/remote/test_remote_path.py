@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from faulty_storage import URL
 
-from pipeline.remote import Copies, Facts, RemotePath, path_of
+from pipeline.remote import Copies, Facts, RemotePath, looked_up, path_of
+from pipeline.remote import path as remote_path
+from pipeline.remote.storage import file_system
 
 
 def test_the_parts_of_a_path():
@@ -97,6 +99,32 @@ def test_a_listing_spares_further_requests(stored, faulty):
     faulty.requests.clear()
     assert [(image.is_file(), image.stat().st_size) for image in images] == [(True, 3)]
     assert not faulty.requests
+
+
+def test_one_listing_tells_of_many_paths(stored, faulty):
+    paths = [
+        stored("v/a.mp4", b"abc"),
+        stored("v/f/1.jpg", b"x").parent,
+        path_of(URL) / "v/none.mp4",
+        Path("local.mp4"),
+    ]
+    faulty.requests.clear()
+    told = looked_up(paths)
+    assert told == paths
+    assert [path.is_dir() for path in told[:2]] == [False, True]
+    assert told[0].stat().st_size == 3
+    assert faulty.requests["look"] == 0
+    assert not told[2].exists()
+
+
+def test_a_forked_process_opens_the_storage_anew(stored, monkeypatch):
+    path = stored("a.mp4", b"abc")
+    opened = []
+    monkeypatch.setattr(remote_path, "file_system", lambda url: opened.append(url) or file_system(url))
+    path.system(), path.system()
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    path.system()
+    assert len(opened) == 2
 
 
 def test_the_version_is_the_etag_before_anything_else():

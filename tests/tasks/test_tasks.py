@@ -13,12 +13,14 @@ import luigi as luigi_api
 import pyarrow.parquet as pq
 import pytest
 from luigi.cmdline_parser import CmdlineParser
+from luigi.configuration import LuigiConfigParser
 from places import ROOT
 
 import tasks
 from pipeline.config import load_experiment
 from pipeline.data.events import read_events
 from pipeline.stages.common.recipes import Recipes
+from tasks.base import _choose_scheduler
 
 
 def luigi(*arguments: str) -> subprocess.CompletedProcess:
@@ -234,6 +236,27 @@ def test_no_task_asks_for_a_resource_for_who_uses_which_gpu_is_settled_on_each_m
     nano["machine"]["device"] = "cuda:1"
     task = tasks.ExtractShard(config=str(write_config(nano)), split="train", shard=0, shards=1)
     assert task.process_resources() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "local"),
+    [
+        ([], {}, True),
+        (["--workers", "2"], {}, True),
+        (["--scheduler-host", "gpu-1"], {}, False),
+        (["--scheduler-url=http://gpu-1:8082"], {}, False),
+        ([], {"default-scheduler-host": "gpu-1"}, False),
+        ([], {"default_scheduler_url": "http://gpu-1:8082"}, False),
+        ([], {"local_scheduler": "false"}, False),
+    ],
+)
+def test_the_scheduler_is_inside_the_command_unless_one_is_named(monkeypatch, arguments, file, local):
+    settings = LuigiConfigParser()
+    for option, value in file.items():
+        settings.set("core", option, value)
+    monkeypatch.setattr(luigi_api.configuration, "get_config", lambda: settings)
+    _choose_scheduler(arguments)
+    assert settings.getboolean("core", "local_scheduler", False) == local
 
 
 def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from cache.names import escape
+from pipeline.config import Experiment
 from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.data.events import Event
 from pipeline.data.formats.facts import by_video
@@ -20,9 +21,11 @@ from pipeline.progress import Progress, Say
 from pipeline.remote import AnyPath
 from pipeline.stages.clips.cut import Cut, CutJob, Window
 from pipeline.stages.clips.movie import ENCODER
+from pipeline.stages.clips.on_cluster import cut_on_cluster
 from pipeline.stages.clips.process import in_processes
 from pipeline.stages.clips.sheet import Entry, draw_sheets
 from pipeline.stages.clips.text import clock
+from pipeline.stages.common.cluster import on_cluster
 
 __all__ = ["ClipReport", "make_clips"]
 
@@ -75,6 +78,7 @@ def make_clips(
     workers: int = 0,
     progress: Progress | None = None,
     say: Say = lambda message: None,
+    experiment: Experiment | None = None,
 ) -> ClipReport:
     """Write the clips into `folder`, with clips.csv, which says what each is of, thumbnails and contact sheets.
 
@@ -90,6 +94,7 @@ def make_clips(
         workers: processes, each with one video; 0: one per core, at most 4, for each holds up to 6 encoders.
         progress: told how far it is, in events.
         say: told what the user should know.
+        experiment: whose cluster cuts them, if `machine.engine` says so; None cuts them here.
     """
     if ENCODER != "libx264":
         say("this build of PyAV has no libx264: clips are MPEG-4, which browsers do not play")
@@ -107,13 +112,16 @@ def make_clips(
             progress(done, len(events), message)
 
     jobs = [CutJob(files[name], tuple(of), max_pixels) for (name, _), of in zip(groups, windows, strict=True)]
-    work = in_processes(
-        "pipeline.stages.clips.cut:cut",
-        [(job.path, job) for job in jobs],
-        workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
-        lambda number, frames: tell(f"{groups[number][0]}, frame {frames}"),
-        say,
-    )
+    if experiment and on_cluster(experiment):
+        work = cut_on_cluster(experiment, [(name, job) for (name, _), job in zip(groups, jobs, strict=True)], say)
+    else:
+        work = in_processes(
+            "pipeline.stages.clips.cut:cut",
+            [(job.path, job) for job in jobs],
+            workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
+            lambda number, frames: tell(f"{groups[number][0]}, frame {frames}"),
+            say,
+        )
     with closing(work):
         for number, outcome in work:
             video_id, of_video = groups[number]
@@ -131,6 +139,7 @@ def make_clips(
                 else:
                     failed[video_id] = f"the video ends before frame {event.start_frame}, where an event begins"
                     say(f"{video_id}: {failed[video_id]}")
+            tell(video_id)
     tell("cut")
     return _report([one for number in sorted(made) for one in made[number]], failed, folder)
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,12 +207,12 @@ class VideoOrder:
 
     Attributes:
         document: the experiment as plain data.
-        reach: what a worker must reach.
+        reach: what a worker must reach; None for work that needs no cache.
         make: called once per worker with the experiment and the cache; returns what is done with a video. Picklable.
     """
 
     document: Mapping[str, Any]
-    reach: Reach
+    reach: Reach | None
     make: Callable[[Experiment, FeatureStore], Work]
 
     def __call__(self, around: Surroundings) -> _VideoPlace:
@@ -230,7 +230,8 @@ class _VideoPlace:
 
     def facts(self) -> dict[str, str]:
         """What this worker has and reaches."""
-        return agreed(self._experiment) | self._order.reach.facts() | {"host": socket.gethostname()}
+        reached = self._order.reach.facts() if self._order.reach else {}
+        return agreed(self._experiment) | reached | {"host": socket.gethostname()}
 
     def do(self, argument: Any) -> Any:
         """Work on a video."""
@@ -246,15 +247,18 @@ def each_video(
     make: Callable[[Experiment, FeatureStore], Work],
     arguments: Iterable[tuple[str, Any]],
     say: Say,
+    *,
+    cached: bool = True,
 ) -> Iterator[tuple[str, Any]]:
-    """Work on cached features of single videos, on the workers of the experiment's cluster.
+    """Work on single videos, or their cached features, on the workers of the experiment's cluster.
 
     Args:
         experiment: settings.
-        namespace: of the features.
+        namespace: of the features; names the tasks.
         make: see `VideoOrder`.
         arguments: video id, and what is sent; long videos should come first.
         say: told what the user should know.
+        cached: whether the work is on cached features, which workers must reach.
 
     Yields:
         The video's id and the result, when it is there.
@@ -264,9 +268,11 @@ def each_video(
         ClusterError: there is no scheduler or no worker that can do the work, or a video has killed two workers.
     """
     sent, tag = portable(experiment), uuid4().hex[:8]
-    with reach_of(sent, namespace) as reach, cluster_of(experiment, say) as connection:
+    with ExitStack() as stack:
+        reach = stack.enter_context(reach_of(sent, namespace)) if cached else None
+        connection = stack.enter_context(cluster_of(experiment, say))
         order = VideoOrder(sent.model_dump(mode="json"), reach, make)
-        expected = agreed(sent) | {"cache": REACHED}
+        expected = agreed(sent) | ({"cache": REACHED} if cached else {})
         # The tag: features can be read for two purposes at once, but are written for one.
         tasks = (Task(f"{namespace}/{video_id}:{tag}", (video_id, argument)) for video_id, argument in arguments)
         for finished in run_tasks(connection, order, expected, tasks, say=say):

@@ -9,17 +9,15 @@ result.anomaly, result.times_s, result.events
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cache import FeatureStore
 from pipeline.config.features import Machine
 from pipeline.config.heads import parse_head
-from pipeline.data.events import Event
 from pipeline.errors import DecodeError, DetectorError, PipelineError, WeightsError
 from pipeline.metrics.hysteresis import EventRule
 from pipeline.models.backbone import Backbone, build_backbone, restore_backbone
@@ -29,41 +27,19 @@ from pipeline.progress import Say, silent
 from pipeline.stages.common.digests import VERSIONS
 from pipeline.stages.detector.document import Document
 from pipeline.stages.detector.file import HeldTensor, read_header, read_tensors
+from pipeline.stages.detector.results import ScoredFile, ScoredOutcome
 from pipeline.stages.events.detect import events_of_video
 from pipeline.stages.events.rules import make_rules
 from pipeline.stages.extraction.scratch import ScratchExtraction, scratch_folder
 from pipeline.stages.scoring.inputs import find_videos
 from pipeline.stages.scoring.score import score_video
-from pipeline.stages.scoring.scorer import Scorer, settings_of
+from pipeline.stages.scoring.scorer import ScoreElsewhere, Scorer, settings_of
 from pipeline.stages.training.saved_heads import TrainedHead, build_trained, check_features
 
-__all__ = ["BACKBONE", "Detector", "ScoredFile"]
+__all__ = ["BACKBONE", "Detector", "ScoredFile", "ScoredOutcome"]
 
 BACKBONE = "backbone."
 HEAD = ("head.", "standardizer.")
-
-
-@dataclass(frozen=True)
-class ScoredFile:
-    """Scores and events of one video of N frames, for C classes.
-
-    Attributes:
-        video_id: name of the file.
-        classes: C names, the columns of `scores`.
-        scores: (N, C) float32 in [0, 1].
-        anomaly: (N,) float32 in [0, 1], how anomalous a frame is, whatever its class.
-        times_s: (N,) float64, presentation times in seconds from the first frame.
-        events: by the detector's rules, of every class and of anomaly in general, ordered by first frame.
-        damage: what was lost of a damaged file, in words; None for a whole one.
-    """
-
-    video_id: str
-    classes: tuple[str, ...]
-    scores: np.ndarray
-    anomaly: np.ndarray
-    times_s: np.ndarray
-    events: tuple[Event, ...]
-    damage: str | None = None
 
 
 class Detector:
@@ -164,7 +140,8 @@ class Detector:
             "backbone": document.backbone.model_dump(exclude={"packed"}),
             **settings_of(experiment, document.scoring),
         }
-        return Scorer(experiment, document.scoring, self.head, self._where, made_with, about, self.backbone)
+        elsewhere = self._elsewhere if experiment.machine.engine == "dask" else None
+        return Scorer(experiment, document.scoring, self.head, self._where, made_with, about, self.backbone, elsewhere)
 
     def score(self, path: str | Path, *, say: Say = silent) -> ScoredFile:
         """Score one video.
@@ -187,18 +164,47 @@ class Detector:
             raise (DecodeError if inputs.unreachable else PipelineError)(f"{path}: expected one video: {problem}")
         [video] = inputs.videos
         with scratch_folder(say) as folder:
-            store, copies = FeatureStore.open(folder / "cache"), folder / "copies"
+            found = self.outcome(video.name, video.fetch(folder / "copies"), say)
+        if found.outcome.error:
+            raise found.outcome.error
+        assert found.scores is not None
+        scores = found.scores
+        parts = self.classes, scores.anomaly, scores.frames, scores.times_s
+        events = events_of_video(video.name, video.place, *parts, self.rules)
+        return ScoredFile(
+            video.name, self.classes, scores.frames, scores.anomaly, scores.times_s, tuple(events), found.outcome.loss
+        )
+
+    def outcome(self, name: str, path: Path, say: Say = silent) -> ScoredOutcome:
+        """Extract and score one file of this machine; what is wrong with it is in the outcome.
+
+        Args:
+            name: of the video.
+            path: a video file or folder of images.
+            say: told what a person should know.
+
+        Raises:
+            WeightsError: as `backbone`.
+        """
+        with scratch_folder(say) as folder:
+            store = FeatureStore.open(folder / "cache")
             extraction = self._loaded(say)
-            for outcome in extraction.extract([(video.name, video.fetch(copies))], store):
+            for outcome in extraction.extract([(name, path)], store):
                 if outcome.error:
-                    raise outcome.error
-                found = score_video(store, extraction.namespace, video.name, self.head, self.document.scoring)
-                parts = self.classes, found.anomaly, found.frames, found.times_s
-                events = events_of_video(video.name, video.place, *parts, self.rules)
-                return ScoredFile(
-                    video.name, self.classes, found.frames, found.anomaly, found.times_s, tuple(events), outcome.loss
-                )
+                    return ScoredOutcome(outcome, None, {})
+                origin = store.record(extraction.namespace, name).provenance["source"]
+                scores = score_video(store, extraction.namespace, name, self.head, self.document.scoring)
+                return ScoredOutcome(outcome, scores, origin)
         raise AssertionError("one video has one outcome")
+
+    def _elsewhere(self, files: Sequence[Path], say: Say) -> AbstractContextManager[ScoreElsewhere]:
+        """What scores on the workers of the cluster that `machine` names."""
+        from pipeline.stages.detector.on_cluster import DetectorOrder, cluster_scoring, some_files
+
+        weights = str(self._weights.absolute()) if self._weights else None
+        machine = self.experiment.machine.model_dump(mode="json")
+        order = DetectorOrder(str(self._where.absolute()), weights, machine, some_files(files))
+        return cluster_scoring(self, order, say)
 
     def _make_rules(self) -> dict[str, EventRule]:
         point, settings = self.document.operating_point, self.document.events

@@ -11,9 +11,9 @@ from pipeline.config import Decoding, Experiment
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader, content_sha256
 from pipeline.data.decoding.pool import DecodeWorkers
-from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.data.manifest import VideoEntry
 from pipeline.errors import DecodeError, LengthMismatch
-from pipeline.remote import RemotePath
+from pipeline.remote import AnyPath, RemotePath
 
 __all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
 
@@ -58,19 +58,18 @@ def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.dec
     )
 
 
-def is_current(store: FeatureStore, namespace: str, manifest: Manifest, entry: VideoEntry, weights_sha256: str) -> bool:
+def is_current(store: FeatureStore, namespace: str, video_id: str, path: AnyPath, weights_sha256: str) -> bool:
     """Whether the cached features were made from the file as it is now, and with these weights.
 
     A namespace names the recipe of fine-tuned weights, not the weights: trained again elsewhere, they can differ.
     """
-    provenance = store.record(namespace, entry.video_id).provenance
+    provenance = store.record(namespace, video_id).provenance
     if provenance["backbone"]["weights_sha256"] != weights_sha256:
         return False
     source = provenance["source"]
     damage = source.get("damage")
     if damage and "lost" not in damage:
         return False  # made when lost frames did not keep their places
-    path = manifest.video_path(entry.video_id)
     if isinstance(path, RemotePath):
         if path.exists() and path.version() and source.get("version") == path.version():
             return True

@@ -30,13 +30,13 @@ class Shown:
         file: its row.
         curve: lowest and highest scores over time, as `pipeline.stages.report.timelines.encode` gives them.
         events: of the video.
-        times_s: (N,) float64, when its frames are shown; for pictures.
+        peaks: of each event, the frame with the highest score.
     """
 
     file: File
     curve: str
     events: tuple[Event, ...]
-    times_s: np.ndarray = field(repr=False, compare=False, default_factory=lambda: np.empty(0))
+    peaks: tuple[int, ...]
 
 
 @dataclass
@@ -87,6 +87,9 @@ def collect(
             events=sum(event.class_name == ANOMALY for event in events),
         )
         curve = encode(envelope(general, times_s, BINS)) if len(general) else ""
-        found.shown.append(Shown(row, curve, tuple(events), times_s))
+        peaks = tuple(
+            e.start_frame + int(np.abs(times_s[e.start_frame : e.end_frame] - e.peak_s).argmin()) for e in events
+        )
+        found.shown.append(Shown(row, curve, tuple(events), peaks))
         found.seconds += length_s
     return found

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,7 +22,18 @@ from cache.names import escape
 from pipeline.data.events import Event, write_events
 from pipeline.errors import OutputError, PipelineError
 
-__all__ = ["FILES", "File", "KINDS", "check_classes", "partition", "put", "read_files", "scores_schema", "write_scores"]
+__all__ = [
+    "FILES",
+    "File",
+    "KINDS",
+    "check_classes",
+    "partition",
+    "put",
+    "read_files",
+    "read_times",
+    "scores_schema",
+    "write_scores",
+]
 
 KINDS = ("scores", "events", "files")
 RESERVED = ("date", "video_id", "frame", "time_s", "score")
@@ -112,6 +124,12 @@ def write_scores(folder: Path, video_id: str, table: pa.Table, classes: Sequence
     names = pa.repeat(pa.scalar(video_id, pa.string()), table.num_rows)
     columns = [names, *(table.column(field.name).cast(field.type) for field in list(schema)[1:])]
     pq.write_table(pa.table(columns, schema=schema), folder / _file_name(video_id))
+
+
+def read_times(folder: Path, date: datetime.date, video_id: str) -> np.ndarray:
+    """When each frame of a video of a day is shown, (N,) float64 seconds from the first one."""
+    path = partition(folder, "scores", date) / _file_name(video_id)
+    return pq.read_table(path, columns=["time_s"], partitioning=None)["time_s"].to_numpy()
 
 
 def put(

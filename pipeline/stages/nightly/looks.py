@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -56,6 +57,8 @@ def look_at(video: Video) -> Look:
         raise DecodeError(f"{video.place}: neither a file of this machine nor of a storage")
     if not video.file.is_dir():
         found = video.file.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be read for ever
+            raise DecodeError(f"{video.place}: expected a file or a folder of images, got another kind of thing")
         return Look(file_version(found), found.st_size, found.st_mtime, max(found.st_mtime, found.st_ctime))
     return _look_at_images(video.file)
 

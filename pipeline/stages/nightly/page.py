@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from pipeline.data.events import ANOMALY, Event
 from pipeline.errors import OutputError, PipelineError
 from pipeline.metrics.hysteresis import EventRule
 from pipeline.progress import Progress, Say
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.nightly.collecting import Shown
-from pipeline.stages.nightly.dataset import File
+from pipeline.stages.nightly.dataset import File, read_times
 from pipeline.stages.nightly.days import Day, complete_dates, read_day
+from pipeline.stages.nightly.looks import find_zone
 from pipeline.stages.report.events import rule_in_words
 from pipeline.stages.report.pages import write_page
 from pipeline.stages.report.pictures import Patience, picture_path, write_pictures
@@ -64,7 +63,7 @@ def write_day_page(
     page = page_folder(folder, day.date)
     moments = sorted((m for video in shown for m in _moments(video)), key=lambda moment: -moment.event.peak_score)
     chosen = moments[:MOST_SHOWN]
-    _write_pictures(page / "pictures", shown, chosen, progress, say)
+    _write_pictures(folder, day, shown, chosen, progress, say)
     videos = [[v.file.video_id, v.curve, max(v.file.duration_s, 0.001), _spans(v.events)] for v in shown if v.curve]
     facts = {
         "date": day.date.isoformat(),
@@ -75,7 +74,7 @@ def write_day_page(
         "rule": rule_in_words(rules, with_truth=False),
         "moments": [_told(folder, page, moment) for moment in chosen],
         "more_events": len(moments) - len(chosen),
-        "scored": [_scored(folder, page, video) for video in shown if video.curve],
+        "scored": [_scored(folder, page, day, video) for video in shown if video.curve],
         "known": [(file.video_id, _recognised(file)) for file in files if file.state in ("moved", "copy")],
         "failed": list(day.failed.items()),
         "still_failing": list(day.still_failing),
@@ -144,9 +143,10 @@ class _Moment:
 
 def _moments(video: Shown) -> list[_Moment]:
     """The events of anomaly in general with the classes raised in them, and those of a class outside of them."""
-    general = [_Moment(event, [], _peak(video, event)) for event in video.events if event.class_name == ANOMALY]
+    both = list(zip(video.events, video.peaks, strict=True))
+    general = [_Moment(event, [], peak) for event, peak in both if event.class_name == ANOMALY]
     others = []
-    for event in video.events:
+    for event, peak in both:
         if event.class_name == ANOMALY:
             continue
         over = [m for m in general if m.event.start_s < event.end_s and event.start_s < m.event.end_s]
@@ -154,32 +154,28 @@ def _moments(video: Shown) -> list[_Moment]:
             if event.class_name not in moment.classes:
                 moment.classes.append(event.class_name)
         if not over:
-            others.append(_Moment(event, [event.class_name], _peak(video, event)))
+            others.append(_Moment(event, [event.class_name], peak))
     return general + others
 
 
-def _peak(video: Shown, event: Event) -> int:
-    times_s = video.times_s[event.start_frame : event.end_frame]
-    return event.start_frame + int(np.abs(times_s - event.peak_s).argmin())
-
-
 def _write_pictures(
-    folder: Path, shown: Sequence[Shown], moments: Sequence[_Moment], progress: Progress, say: Say
+    folder: Path, day: Day, shown: Sequence[Shown], moments: Sequence[_Moment], progress: Progress, say: Say
 ) -> None:
     """Pictures at the peaks of the events, as far as they can be made in the time that there is."""
     patience, missing = Patience(PICTURES_OF_VIDEO_S, PICTURES_S), []
-    videos = {video.file.video_id: video for video in shown}
+    places = {video.file.video_id: video.file.path for video in shown}
     wanted: dict[str, list[int]] = {}
     for moment in moments:
         wanted.setdefault(moment.event.video_id, []).append(moment.frame)
     for number, (video_id, frames) in enumerate(wanted.items()):
-        video = videos[video_id]
-        if "://" in video.file.path:
+        if "://" in places[video_id]:
             missing.append(f"{video_id}: its copy is gone")
             continue
         progress(number, len(wanted), f"pictures of {video_id}")
         try:
-            write_pictures(folder, video_id, Path(video.file.path), frames, video.times_s, patience)
+            times_s = read_times(folder, day.date, video_id)
+            pictures = page_folder(folder, day.date) / "pictures"
+            write_pictures(pictures, video_id, Path(places[video_id]), frames, times_s, patience)
         except (PipelineError, OSError, ValueError) as error:
             missing.append(f"{video_id}: {error}")
     if missing:
@@ -200,14 +196,16 @@ def _told(folder: Path, page: Path, moment: _Moment) -> dict[str, Any]:
     }
 
 
-def _scored(folder: Path, page: Path, video: Shown) -> dict[str, Any]:
+def _scored(folder: Path, page: Path, day: Day, video: Shown) -> dict[str, Any]:
     file = video.file
+    changed = f"{file.modified.astimezone(find_zone(day.zone)):%Y-%m-%d %H:%M}" if file.modified else "not known"
     classes = dict.fromkeys(event.class_name for event in video.events if event.class_name != ANOMALY)
     return {
         "name": file.video_id,
         "href": _href(folder, page, file.path),
         "damage": file.damage,
         "classes": list(classes),
+        "changed": changed,
         "length": clock(file.duration_s),
         "peak": f"{file.peak_score:.2f}",
         "events": file.events,

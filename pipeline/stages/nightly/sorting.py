@@ -98,6 +98,11 @@ def sort_files(
         progress(number, len(videos), f"looking at {video.name}")
         try:
             sorter.sort(video)
+        except FileNotFoundError as error:
+            dangling = isinstance(video, LocalVideo) and video.file.is_symlink()
+            reason = "it is a link that leads nowhere" if dangling else f"it was gone before it was read ({error})"
+            unseen = Look("", None, None, None)
+            sorter.found.left.append(left_file(video, unseen, None, rules, reason, dangling))
         except OSError as error:
             reason = str(error) if isinstance(error, DecodeError) else f"cannot be read ({error.strerror or error})"
             sorter.found.left.append(left_file(video, Look("", None, None, None), None, rules, reason, True))

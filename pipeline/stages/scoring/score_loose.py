@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cache import CacheError, FeatureStore
 from pipeline.config import Experiment
@@ -18,41 +18,14 @@ from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.scoring.score import score_video, table_path, write_csv, write_scores
+from pipeline.stages.scoring.score import VideoScores, score_video, table_path, write_csv, write_scores
 from pipeline.stages.scoring.score_index import ScoreIndex
-from pipeline.stages.scoring.scorer import Scorer, run_scorer
+from pipeline.stages.scoring.score_report import ScoreReport, quarantine_of
+from pipeline.stages.scoring.scorer import OpenElsewhere, Scorer, run_scorer
 from pipeline.stages.scoring.sources import LocalVideo, Video
 from pipeline.stages.training.saved_heads import check_features
 
 __all__ = ["ScoreReport", "quarantine_of", "score_files", "score_sources"]
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """What became of the files, each named as its table is.
-
-    Attributes:
-        tables: score tables of all files that have one, in the order of the files; CSV where that was asked for.
-        scored: files that were scored now.
-        kept: files whose table was there already, made from the same content with the same head and settings.
-        damaged: files of which damaged parts were left out.
-        failed: file -> why it could not be scored.
-        unreached: those of `failed` that could not be opened or copied here, so that nothing is known of their content.
-        known: file -> SHA-256 of its content, where the caller has said that this needs no scores.
-    """
-
-    tables: tuple[Path, ...]
-    scored: tuple[str, ...]
-    kept: tuple[str, ...]
-    damaged: tuple[str, ...]
-    failed: dict[str, str]
-    unreached: tuple[str, ...] = ()
-    known: Mapping[str, str] = field(default_factory=dict)
-
-
-def quarantine_of(folder: Path) -> Quarantine:
-    """The files that could not be scored into a folder of score tables."""
-    return Quarantine(folder / "quarantine")
 
 
 def score_files(
@@ -193,6 +166,11 @@ class _Scoring:
                 progress(len(self._scored) + len(settled), len(todo), message)
 
         scorer = self._scorer
+        if scorer.elsewhere:
+            self._score_elsewhere(scorer.elsewhere, todo, tell)
+            return
+        if scorer.experiment.machine.engine == "dask":
+            self._say("machine.engine: dask is for a detector here; the head of an experiment scores on this machine")
         backbone = scorer.backbone() if scorer.backbone else None
         extraction = ScratchExtraction(scorer.experiment, tell, self._say, backbone)
         for warning in check_features(scorer.head, scorer.where, extraction.recipe, scorer.experiment):
@@ -208,6 +186,24 @@ class _Scoring:
                     self._score(store, extraction.namespace, video)
                 video.let_go(copies)
         tell("scored")
+
+    def _score_elsewhere(self, opened: OpenElsewhere, todo: dict[str, Video], tell: Say) -> None:
+        """Score files on other machines; the tables are written here."""
+        files = {name: video.file for name, video in todo.items() if isinstance(video, LocalVideo)}
+        if others := [video.place for video in todo.values() if not isinstance(video, LocalVideo)]:
+            raise PipelineError(
+                f"{others[0]}: with machine.engine: dask expected files and folders that all workers reach, got an "
+                "object of a storage; score those with machine.engine: local"
+            )
+        tell("waiting for workers")
+        with opened(list(files.values()), self._say) as score:
+            for done in score(files.items()):
+                if done.error:
+                    self._fail(todo[done.name], done.error)
+                else:
+                    assert done.scores is not None
+                    self._write(todo[done.name], done.scores, done.origin)
+                tell(f"scored {done.name}")
 
     def _at_hand(self, todo: dict[str, Video], copies: Path, tell: Say) -> Iterator[tuple[str, Path]]:
         """Name and file of every video, copied here where it lies elsewhere.
@@ -253,6 +249,10 @@ class _Scoring:
         origin = store.record(namespace, name).provenance["source"]
         scores = score_video(store, namespace, name, self._scorer.head, self._scorer.scoring)
         store.discard(namespace, name)
+        self._write(video, scores, origin)
+
+    def _write(self, video: Video, scores: VideoScores, origin: Mapping[str, Any]) -> None:
+        name = video.name
         facts = {
             "made_with": self._index.made_with,
             "source": {**self._seen[name], "bytes": origin["bytes"], "sha256": origin["sha256"]},

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Experiment, Scoring
 from pipeline.hashing import file_sha256
 from pipeline.models.backbone import Backbone
+from pipeline.progress import Say
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.digests import VERSIONS, weights_identity
 from pipeline.stages.scoring.causal import check_causal
 from pipeline.stages.training.saved_heads import TrainedHead, load_head
 from pipeline.stages.training.validation import read_thresholds
 
-__all__ = ["Scorer", "run_scorer", "settings_of"]
+if TYPE_CHECKING:
+    from pipeline.stages.scoring.score import VideoScores
+
+__all__ = ["OpenElsewhere", "ScoreElsewhere", "ScoredElsewhere", "Scorer", "run_scorer", "settings_of"]
+
+
+@dataclass(frozen=True)
+class ScoredElsewhere:
+    """What became of a file that another machine has scored.
+
+    Attributes:
+        name: of its table.
+        scores: its scores; None with an error.
+        origin: what its provenance says of the file: bytes, sha256, damage.
+        error: why it could not be scored.
+        said: what the user should know.
+    """
+
+    name: str
+    scores: VideoScores | None
+    origin: Mapping[str, Any]
+    error: Exception | None
+    said: tuple[str, ...]
+
+
+ScoreElsewhere = Callable[[Iterable[tuple[str, Path]]], Iterator[ScoredElsewhere]]
+"""Scores (name, path) of files that all machines reach, asked for when a machine has room."""
+OpenElsewhere = Callable[[Sequence[Path], Say], AbstractContextManager[ScoreElsewhere]]
+"""Opens that for some files; told what the user should know."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +61,7 @@ class Scorer:
         made_with: what decides the scores besides the video: section -> setting -> value.
         about: further entries of index.json.
         backbone: loads the backbone; None for that of the experiment.
+        elsewhere: opens what scores on other machines, given the files and whom to tell; None for this one.
     """
 
     experiment: Experiment
@@ -39,6 +71,7 @@ class Scorer:
     made_with: Mapping[str, Mapping[str, object]]
     about: Mapping[str, object]
     backbone: Callable[[], Backbone] | None = None
+    elsewhere: OpenElsewhere | None = None
 
 
 def run_scorer(experiment: Experiment, run_name: str, head_folder: Path, warnings: Sequence[str] = ()) -> Scorer:

@@ -16,6 +16,7 @@ from pipeline.data.datasets import listing
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say, silent
+from pipeline.remote import AnyPath
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.selfcheck.clip import busy_pictures, write_video
@@ -155,14 +156,6 @@ def _time_all(
     tell: Say,
 ) -> None:
     """Time every part that can be; what fails is a wrong check."""
-    files, what = _videos(experiment, rendered), "videos of the data set"
-    if not files and found.checks[0].ok:
-        path = folder / "busy.mp4"
-        write_video(path, busy_pictures(BUSY_FRAMES, BUSY_WIDTH, BUSY_HEIGHT), quantiser=QUANTISER)
-        files, what = (
-            [path],
-            f"a generated video of {BUSY_WIDTH}x{BUSY_HEIGHT}, since there are no videos of the data set",
-        )
 
     def timed(name: str, measure: Callable[[], Sequence[Speed]]) -> None:
         def run() -> Check:
@@ -173,26 +166,32 @@ def _time_all(
         if not (check := checked(name, run)).ok:
             found.checks.append(replace(check, name=f"timing: {name}"))
 
-    if files:
-        timed("decoding", lambda: [decoding_speed(experiment, files, what, seconds)])
-    if extractor and found.features:
-        precision = found.features.precision
-        timed("backbone", lambda: [model_speed(extractor.engine, experiment, precision, seconds)])
+    def decoding() -> Sequence[Speed]:
+        if files := _videos(experiment, rendered):
+            whole = [path for path in files if path.is_file()]
+            speeds = [decoding_speed(experiment, files, "videos of the data set", seconds)]
+            return [*speeds, disk_speed(whole, seconds)] if whole else speeds
+        path = folder / "busy.mp4"
+        write_video(path, busy_pictures(BUSY_FRAMES, BUSY_WIDTH, BUSY_HEIGHT), quantiser=QUANTISER)
+        what = f"a generated video of {BUSY_WIDTH}x{BUSY_HEIGHT}, since there are no videos of the data set"
+        return [decoding_speed(experiment, [path], what, seconds)]
 
     def cache() -> Sequence[Speed]:
         with scratch_url(experiment.paths.cache) as url:
             return cache_speeds(experiment, url)
 
+    timed("decoding", decoding)
+    if extractor and found.features:
+        precision = found.features.precision
+        timed("backbone", lambda: [model_speed(extractor.engine, experiment, precision, seconds)])
     timed("cache", cache)
-    if whole := [path for path in files if path.is_file() and path.parent != folder]:
-        timed("disk of the videos", lambda: [disk_speed(whole, seconds)])
 
 
-def _videos(experiment: Experiment, rendered: Path | None) -> list[Path]:
-    """Some videos of the data set that are there."""
+def _videos(experiment: Experiment, rendered: Path | None) -> list[AnyPath]:
+    """Some videos of the data set that are there. Raises StorageError."""
     dataset = experiment.dataset
     if isinstance(dataset, GeneratedDataset):
-        return sorted(rendered.glob("*.mp4"))[:FILES] if rendered else []
+        return [*sorted(rendered.glob("*.mp4"))[:FILES]] if rendered else []
     if dataset.frame_counts:
         return []
     return [dataset.root / path for *_, path, size, _ in listing(dataset) if size > 0][:FILES]

@@ -16,6 +16,7 @@ from pipeline.config import Experiment
 from pipeline.data.decoding.messages import Job
 from pipeline.errors import DecodeError
 from pipeline.models.backbone import Backbone
+from pipeline.remote import AnyPath
 from pipeline.stages.extraction.engine import Engine
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.selfcheck.clip import drawn_pictures
@@ -43,7 +44,7 @@ class _Counter:
         self.frames += len(times_s)
 
 
-def decoding_speed(experiment: Experiment, files: Sequence[Path], what: str, seconds: float) -> Speed:
+def decoding_speed(experiment: Experiment, files: Sequence[AnyPath], what: str, seconds: float) -> Speed:
     """Decode files, again and again, with the configured decoders.
 
     Args:
@@ -129,15 +130,16 @@ def cache_speeds(experiment: Experiment, url: str) -> list[Speed]:
     return speeds
 
 
-def disk_speed(files: Sequence[Path], seconds: float) -> Speed:
-    """Read files from their disk, for some seconds at most; the system is asked to forget what it keeps of them.
+def disk_speed(files: Sequence[AnyPath], seconds: float) -> Speed:
+    """Read files from their disk or storage, for some seconds at most; the system is asked to forget what it keeps.
 
     Raises OSError.
     """
     read, begin = 0, time.perf_counter()
     for path in files:
-        with path.open("rb", buffering=0) as stream:
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with path.open("rb") as stream:
+            if isinstance(path, Path):
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while block := stream.read(BLOCK):
                 read += len(block)
                 if read >= DISK_BYTES or time.perf_counter() - begin >= seconds:
@@ -145,8 +147,8 @@ def disk_speed(files: Sequence[Path], seconds: float) -> Speed:
         if read >= DISK_BYTES or time.perf_counter() - begin >= seconds:
             break
     rate = read / max(time.perf_counter() - begin, 1e-9) / 1e6
-    what = f"{read / 1e6:.0f} MB of the videos, in {files[0].parent}"
-    return Speed("disk of the videos", rate, "MB/s", None, what, "a copy of the videos on a faster disk")
+    what = f"{read / 1e6:.0f} MB of the files, in {files[0].parent}"
+    return Speed("reading the videos", rate, "MB/s", None, what, "a copy of the videos on a disk that is faster")
 
 
 def bottleneck(speeds: Sequence[Speed]) -> str:

@@ -162,7 +162,7 @@ class TestExtraction:
         def other() -> None:
             with Claims(experiment.paths.output, "ns") as claims:
                 assert all(claims.take(video.video_id) for video in videos)
-                release.wait(60)
+                release.wait(600)
                 with store.writer("ns", "t1", views=1, rows=1, columns=1, channels=1, frames_per_clip=1) as writer:
                     writer.append(0, np.zeros((1, 1, 1, 1)), np.zeros((1, 1), dtype=np.int64))
                     facts = manifest.video_path("t1").stat()
@@ -227,7 +227,7 @@ class TestExtraction:
         source = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "damage": damage}
         provenance = {"backbone": {"weights_sha256": "w"}, "source": source}
         store = SimpleNamespace(record=lambda namespace, video_id: SimpleNamespace(provenance=provenance))
-        assert is_current(store, "ns", manifest, manifest.video("t1"), "w") is current
+        assert is_current(store, "ns", "t1", manifest.video_path("t1"), "w") is current
 
     @pytest.mark.parametrize("split", ["train", "test"])
     def test_a_validation_split_that_cannot_be_made_stops_before_any_video(self, nano, manifest, tmp_path, split):

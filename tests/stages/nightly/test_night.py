@@ -23,7 +23,7 @@ from places import ROOT
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, OutputError, PipelineError, QuarantineExceeded
 from pipeline.metrics.hysteresis import EventRule
-from pipeline.stages.nightly import night as nightly
+from pipeline.stages.nightly import running as nightly
 from pipeline.stages.nightly.days import complete_dates, day_path, read_day
 from pipeline.stages.nightly.ledger import Ledger
 from pipeline.stages.nightly.night import Night, check_day, score_new
@@ -294,6 +294,27 @@ def test_a_file_that_may_not_be_opened_is_a_problem_and_tried_again(nights, monk
     assert nights.run(1).scored == 1
 
 
+def test_what_is_no_file_is_named_and_what_is_gone_only_waits(nights, monkeypatch):
+    nights.inbox.mkdir()
+    os.mkfifo(nights.inbox / "pipe.mp4")
+    (nights.inbox / "link.mp4").symlink_to(nights.inbox / "nowhere.mp4")
+    nights.put("gone.mp4", "gone")
+    original = nightly.find_videos
+
+    def find(*rest):
+        found = original(*rest)
+        (nights.inbox / "gone.mp4").unlink()
+        return found
+
+    monkeypatch.setattr(nightly, "find_videos", find)
+    day = nights.run()
+    reasons = {left.video_id: (left.reason, left.problem) for left in day.left}
+    assert sorted(reasons) == ["gone.mp4", "link.mp4", "pipe.mp4"]
+    assert reasons["link.mp4"] == ("it is a link that leads nowhere", True)
+    assert "another kind of thing" in reasons["pipe.mp4"][0]
+    assert (reasons["gone.mp4"][1], len(day.problems)) == (False, 2)
+
+
 def test_a_run_that_is_stopped_goes_on_with_what_is_finished(nights, monkeypatch):
     for name in ("a", "b", "c"):
         nights.put(f"{name}.mp4", 4 * name)
@@ -379,6 +400,7 @@ def test_the_page_says_what_happened_and_leads_to_the_days_around(nights):
     assert f'href="../{iso(nights.today)}/index.html" rel="next"' in middle
     last = (nights.out / "pages" / iso(nights.today) / "index.html").read_text()
     assert "changed 5 s ago, less than 60 s: still being written?" in last
+    assert f'<td class="left wide">{iso(0)} 12:00</td>' in page
     facts = json.loads((nights.out / "pages" / iso(0) / "page.json").read_text())["facts"]
     assert [moment["span"] for moment in facts["moments"]] == ["0:00.3 to 0:00.8"]
     assert facts["moments"][0]["classes"] == ["Fighting"]
