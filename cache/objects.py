@@ -22,7 +22,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 from cache.errors import InvalidSetting, MissingExtra, ReadFailed, WriteFailed
 from cache.limits import LISTING, answered, limit_s, within
 
-__all__ = ["Objects"]
+__all__ = ["Objects", "reading", "writing"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Objects:
     def names(self, folder: str) -> list[str]:
         """Names directly in a folder, sorted; none when it is not there. Raises ReadFailed."""
         try:
-            with _reading(self.path(folder)):
+            with reading(self.path(folder)):
                 entries = self._ask(lambda: self._fs.ls(self.path(folder), detail=False), LISTING)
                 return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
         except FileNotFoundError:
@@ -74,12 +74,12 @@ class Objects:
 
     def exists(self, relative: str) -> bool:
         """Whether there is such an object or folder. Raises ReadFailed."""
-        with _reading(self.path(relative)):
+        with reading(self.path(relative)):
             return bool(self._ask(lambda: self._fs.exists(self.path(relative))))
 
     def read(self, relative: str) -> bytes:
         """An object's content. Raises FileNotFoundError or ReadFailed."""
-        with _reading(self.path(relative)):
+        with reading(self.path(relative)):
             content: bytes = self._ask(lambda: self._fs.cat_file(self.path(relative)))
             return content
 
@@ -89,7 +89,7 @@ class Objects:
         The time is in seconds since 1970; None where the file system does not tell it. Raises ReadFailed.
         """
         base = self.path(folder).strip("/") + "/"
-        with _reading(self.path(folder)):
+        with reading(self.path(folder)):
             found = self._ask(lambda: self._fs.find(self.path(folder), detail=True), LISTING)
         return {name.split(base, 1)[-1]: (info["size"], _modified(info)) for name, info in sorted(found.items())}
 
@@ -98,7 +98,7 @@ class Objects:
 
         Raises WriteFailed.
         """
-        with _writing(self.path(relative)):
+        with writing(self.path(relative)):
             if self.local:
                 self._replace(Path(self.path(relative)), Path(self.path(beside)), data)
             else:
@@ -110,7 +110,7 @@ class Objects:
 
     def remove(self, relative: str) -> None:
         """Remove an object, or a folder and all below it; nothing happens when it is not there. Raises WriteFailed."""
-        with _writing(self.path(relative)), suppress(FileNotFoundError):
+        with writing(self.path(relative)), suppress(FileNotFoundError):
             self._ask(lambda: self._fs.rm(self.path(relative), recursive=True), LISTING)
 
     @contextmanager
@@ -243,7 +243,7 @@ def _as_os_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
+def reading(path: str) -> Iterator[None]:
     """Raises FileNotFoundError for what is not there, and ReadFailed for every other failure."""
     try:
         with _as_os_errors():
@@ -255,7 +255,8 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
+def writing(path: str) -> Iterator[None]:
+    """Raises WriteFailed for every failure."""
     try:
         with _as_os_errors():
             yield

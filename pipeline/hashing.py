@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from pipeline.remote import AnyPath
+from pipeline.remote import AnyPath, RemoteFile
 
 __all__ = ["file_sha256"]
 
@@ -15,4 +15,6 @@ def file_sha256(path: AnyPath) -> str:
     Raises OSError when it cannot be read, StorageError when its storage fails.
     """
     with path.open("rb") as stream:
+        if isinstance(stream, RemoteFile):
+            return stream.sha256()
         return hashlib.file_digest(stream, "sha256").hexdigest()

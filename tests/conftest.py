@@ -199,6 +199,7 @@ def faulty(monkeypatch):
     monkeypatch.setattr(FaultyFileSystem, "ended", threading.Event())
     monkeypatch.setattr("pipeline.remote.storage.PAUSES_S", (0.0, 0.0, 0.0))
     remote_file._kept.clear()
+    remote_file._hashes.clear()
     yield FaultyFileSystem
     FaultyFileSystem.ended.set()
 
@@ -214,3 +215,15 @@ def stored(faulty):
         return path
 
     return put
+
+
+@pytest.fixture
+def nights(tmp_path, monkeypatch):
+    """An inbox and a dataset of days; a stand-in scores."""
+    from nights import Nights
+
+    from pipeline.stages.nightly import running
+
+    found = Nights(tmp_path)
+    monkeypatch.setattr(running, "score_sources", found.score)
+    return found

@@ -30,7 +30,7 @@ def clips(
 ) -> None:
     """Cut a clip out for every event of EVENTS, a table (.parquet, .csv, .jsonl), with sound, and contact sheets.
 
-    A video that cannot be read is said, and the others go on; the command then exits with 1.
+    A video that cannot be read is reported, and the others are still cut; the command then exits with 1.
     """
     from pipeline.stages.clips.clips import ClipReport, make_clips
 

@@ -29,7 +29,7 @@ def cluster() -> None:
 
 @cluster.command()
 @with_config
-@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True, help="Whose videos.")
 @click.option(
     "--probe",
     "probe_s",

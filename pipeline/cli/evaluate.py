@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, with_json
+from pipeline.cli.shared import FOLDER, STORED_FOLDER, with_json
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError
@@ -46,8 +46,21 @@ def evaluate_folder(
     as_json: bool,
     point: Path | None = None,
 ) -> None:
-    """Evaluate scores of any system, with the settings `chosen` and the thresholds of an operating point, and print the
-    metrics."""
+    """Evaluate scores of any system and print the metrics.
+
+    Args:
+        scores: a folder or file of scores.
+        truth: folder of the manifest.
+        out: folder of the metrics; None for one that is named like the scores.
+        chosen: settings of evaluation and events.
+        form: what the scores stand for.
+        lengths: video id -> frames, where they are known better than by the manifest.
+        as_json: print metrics.json.
+        point: an operating_point.json, whose thresholds are used for events.
+
+    Raises:
+        PipelineError: the scores cannot be read or do not fit the manifest, or the folder is there already.
+    """
     from pipeline.stages.evaluation.evaluate import evaluate_tables
 
     if truth is None:
@@ -86,7 +99,7 @@ def _event_options(events: Events, point: Path | None, *scores: Path) -> tuple[E
 @click.command()
 @click.argument("first", type=SCORES)
 @click.argument("second", type=SCORES)
-@click.option("--truth", required=True, type=FOLDER, help="Folder of the manifest.")
+@click.option("--truth", required=True, type=STORED_FOLDER, help="Folder of the manifest.")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Take the evaluation settings from here (default: the defaults)."
 )
@@ -125,7 +138,9 @@ def compare(
     "--scores", required=True, type=SCORES, help="Folder of score tables (var/<experiment>/scores-*), or of any system."
 )
 @click.option(
-    "--truth", type=FOLDER, help="For tables without an index: the folder of the manifest, for classes and lengths."
+    "--truth",
+    type=STORED_FOLDER,
+    help="For tables without an index: the folder of the manifest, for classes and lengths.",
 )
 @click.option("--out", type=FOLDER, default="submission", show_default=True, help="Folder of the two files.")
 @click.option(

@@ -13,6 +13,7 @@ import click
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
+    STORED_FOLDER,
     aligned,
     bar,
     check_quarantine,
@@ -53,7 +54,7 @@ SECONDS = click.FloatRange(min=0)
 @click.option("--finetuned", is_flag=True, help="Events of the fine-tuned backbone and head.")
 @click.option("--scores", type=SCORES, help="Find the events of these scores of any system, a folder or a file.")
 @click.option(
-    "--truth", type=FOLDER, help="With --scores: the folder of a manifest, for classes, lengths and frame rates."
+    "--truth", type=STORED_FOLDER, help="With --scores: the folder of a manifest, for classes, lengths and frame rates."
 )
 @click.option("--class", "classes", multiple=True, help="With --scores: a column of class scores; once for each class.")
 @click.option(

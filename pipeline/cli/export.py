@@ -12,7 +12,7 @@ import click
 
 from cache.names import escape
 from pipeline import workflow
-from pipeline.cli.shared import FOLDER, ensure, make, say
+from pipeline.cli.shared import FOLDER, STORED_FOLDER, ensure, make, say
 from pipeline.cli.videos import EVENTS, class_names, decoded, known_videos, with_videos
 from pipeline.config import load_experiment
 from pipeline.data.events import Event, read_events
@@ -133,7 +133,7 @@ def labels() -> None:
 @click.argument("form", type=click.Choice(["label-studio"]))
 @click.argument("export_file", metavar="EXPORT", type=FILE)
 @click.option("--config", type=click.Path(path_type=Path), help="The experiment whose data set is corrected.")
-@click.option("--truth", type=FOLDER, help="The folder of a manifest, in place of --config.")
+@click.option("--truth", type=STORED_FOLDER, help="The folder of a manifest, in place of --config.")
 @click.option("--out", type=FOLDER, default="corrected", show_default=True, help="Folder of the two tables.")
 def import_labels(form: str, export_file: Path, config: Path | None, truth: Path | None, out: Path) -> None:
     """Read EXPORT, a JSON export of Label Studio, as annotations of a data set of the csv adapter.

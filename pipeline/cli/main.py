@@ -35,6 +35,7 @@ from pipeline.cli.selfcheck import selfcheck
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
     FOLDER,
+    STORED_FOLDER,
     Group,
     check_files,
     check_quarantine,
@@ -186,7 +187,7 @@ def finetune(recipes: Recipes) -> None:
 @click.option(
     "--scores", type=SCORES, help="Evaluate these scores of any system, a folder or a file, and nothing else."
 )
-@click.option("--truth", type=FOLDER, help="With --scores: the folder of the manifest.")
+@click.option("--truth", type=STORED_FOLDER, help="With --scores: the folder of the manifest.")
 @click.option("--out", type=FOLDER, help="With --scores: folder of the metrics (default: <name of scores>-evaluation).")
 @POINT
 @with_json

@@ -40,7 +40,7 @@ GB = 1e9
     multiple=True,
     default=(1, 4),
     show_default=True,
-    help="Numbers of machines like this one for which hours are told.",
+    help="Numbers of machines like this one for which hours are printed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def plan(recipes: Recipes, probe_s: float, workers: tuple[int, ...], as_json: bool) -> None:
@@ -52,6 +52,7 @@ def plan(recipes: Recipes, probe_s: float, workers: tuple[int, ...], as_json: bo
     """
     from pipeline.stages.common.manifest import load_manifest
     from pipeline.stages.extraction.plan import count_split, probe_split
+    from pipeline.stages.extraction.processes import how_many
 
     ensure(Manifest(recipes))
     experiment = recipes.experiment
@@ -78,6 +79,13 @@ def plan(recipes: Recipes, probe_s: float, workers: tuple[int, ...], as_json: bo
         click.echo(json.dumps(document, indent=1))
         return
     click.echo("\n".join([*_table(plans, rates, hours, workers), *_notes(plans, rates, experiment.paths.cache)]))
+    left = max((counted.videos - counted.cached for counted in plans.values()), default=0)
+    local = experiment.machine.engine == "local"
+    if local and any(rates.values()) and (processes := how_many(experiment.machine, left)) > 1:
+        click.echo(
+            f"timed in one process; an extraction has {processes} (machine.extract_processes), and takes less time as "
+            "far as cores and disk allow"
+        )
 
 
 def _hours(frames: int, rate: Rate | None) -> float | None:
@@ -134,7 +142,7 @@ def _notes(plans: Mapping[str, SplitPlan], rates: Mapping[str, Rate | None], cac
         if counted.quarantined or counted.unknown:
             notes.append(
                 f"{split}: {counted.quarantined} video(s) in quarantine, {counted.unknown} with a header that cannot "
-                "be read; they are in no number"
+                "be read; they are not counted"
             )
     if "://" not in cache:
         place = next(path for path in [Path(cache).absolute(), *Path(cache).absolute().parents] if path.exists())

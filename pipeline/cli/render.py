@@ -122,7 +122,7 @@ def _of_scores(video: str, scores: Path) -> _Source:
 
 
 def _of_run(video: str, recipes: Recipes | None, run: str) -> _Source:
-    from pipeline.stages.scoring.score import table_path
+    from pipeline.stages.scoring.video_scores import table_path
 
     assert recipes is not None
     recipes.experiment.run(run)  # an unknown name is an error before the work

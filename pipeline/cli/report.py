@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.shared import DEFAULT_CONFIG, FOLDER, bar, ensure, make, name_config, say, with_json
+from pipeline.cli.shared import DEFAULT_CONFIG, FOLDER, STORED_FOLDER, bar, ensure, make, name_config, say, with_json
 from pipeline.cli.tables import settings, with_tables
 from pipeline.config import load_experiment
 from pipeline.config.expected import Expected
@@ -42,7 +42,7 @@ __all__ = ["report"]
     help="With --html: the page of these scores of any system, a folder or a file; several are shown side by side.",
 )
 @click.option(
-    "--truth", type=FOLDER, help="With --scores: the folder of the manifest; without it the page has no metrics."
+    "--truth", type=STORED_FOLDER, help="With --scores: the folder of the manifest; without it the page has no metrics."
 )
 @click.option("--out", type=FOLDER, help="With --scores: folder of the page (default: <names>-report).")
 @click.option("--run", help="With --scores and --config: the run whose evaluation settings are taken [default: gig].")

@@ -119,7 +119,7 @@ def _refuse_with_detector() -> None:
 def _say_passed_over(inputs: Inputs) -> None:
     if passed := inputs.passed_over:
         more = f" and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
-        say(f"passed over, no video or hidden: {', '.join(passed[:SHOWN])}{more}")
+        say(f"passed over, since they are hidden or no videos: {', '.join(passed[:SHOWN])}{more}")
     if not inputs.videos and not inputs.unreachable:
         say("no video was found")
 
@@ -141,8 +141,9 @@ def _tell(report: ScoreReport, inputs: Inputs, out: Path, stand_in: bool) -> Non
     if report.failed:
         lines = "\n".join(f"  {name}: {reason}" for name, reason in report.failed.items())
         problems.append(
-            f"{len(report.failed)} of {len(inputs.videos)} video(s) could not be scored; the others are\n{lines}\n"
-            f"Their records are in {quarantine_of(out).folder}; the next command that names them tries them again."
+            f"{len(report.failed)} of {len(inputs.videos)} video(s) could not be scored:\n{lines}\n"
+            f"All others have their scores. The records of those that failed are in {quarantine_of(out).folder}; the "
+            "next command that names them tries them again."
         )
     if inputs.unreachable:
         problems.append("could not be looked at:\n  " + "\n  ".join(inputs.unreachable))

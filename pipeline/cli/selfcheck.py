@@ -44,11 +44,10 @@ WIDTH = 100
 )
 @with_json
 def selfcheck(recipes: Recipes, record: Path | None, compare: Path | None, seconds: float, as_json: bool) -> None:
-    """Check that this machine decodes, computes and caches what it should, with the device, decoders, weights and cache
-    of the configuration; time these parts and say which of them limits an extraction.
+    """Check that this machine decodes, computes and caches what it should, and say what limits an extraction.
 
-    Everything runs on a generated clip; decoding is timed on the data set's videos where they are there. Exits with 1
-    when something is wrong, not when it is slow.
+    Device, decoders, weights and cache are those of the configuration. Everything runs on a generated clip; decoding is
+    timed on the data set's videos where they are there. Exits with 1 when something is wrong, not when it is slow.
     """
     from pipeline.stages.selfcheck.features import compare_records, read_record, write_record
     from pipeline.stages.selfcheck.findings import checked

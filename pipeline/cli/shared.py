@@ -18,11 +18,12 @@ from tqdm import tqdm
 from cache.errors import CacheError
 from pipeline import workflow
 from pipeline.config import load_experiment
-from pipeline.config.features import url_scheme
+from pipeline.config.features import Paths, url_scheme
+from pipeline.config.mirrors import copy_of
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.stages.common.mirror import check_writable
-from pipeline.stages.common.outputs import make_folder
+from pipeline.stages.common.mirror import check_writable, is_made
+from pipeline.stages.common.outputs import fetch_folder, make_folder
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.common.shared_files import shared_journal
 from pipeline.stages.common.stand_in import stand_in_reasons
@@ -33,6 +34,8 @@ __all__ = [
     "FOLDER",
     "Group",
     "LocalPath",
+    "STORED_FOLDER",
+    "StoredPath",
     "aligned",
     "bar",
     "check_files",
@@ -69,7 +72,27 @@ class LocalPath(click.Path):
         return super().convert(value, param, context)
 
 
+class StoredPath(LocalPath):
+    """A path to read: one of this machine, or the URL of an output such as s3://bucket/var/mine/scores-gig-1a2b3c4d.
+
+    What lies at the URL is fetched, and the path is that of this machine's copy.
+    """
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, context: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if url_scheme(value):
+            url = str(value).rstrip("/")
+            folder = copy_of(url, Paths().scratch)
+            if not folder or not is_made(folder):
+                self.fail(f"{url}: expected the URL of a finished output, <paths.output>/<experiment>/<name>", param)
+            fetch_folder(folder, say)
+            value = folder
+        return super().convert(value, param, context)
+
+
 FOLDER = LocalPath(path_type=Path, file_okay=False)
+STORED_FOLDER = StoredPath(path_type=Path, file_okay=False)
 with_json = click.option("--json", "as_json", is_flag=True, help="For machines: JSON in place of a table.")
 
 
@@ -223,7 +246,7 @@ def check_files(recipes: Recipes) -> list[str]:
     Raises:
         PipelineError: with every problem.
     """
-    from pipeline.data.expected_counts import compared_counts, unexpected_counts
+    from pipeline.data.expected_counts import compared_counts, has_counts, unexpected_counts
     from pipeline.stages.common.manifest import check_data_set, journal_of
 
     experiment = recipes.experiment
@@ -244,6 +267,8 @@ def check_files(recipes: Recipes) -> list[str]:
             found.append(f"data set: {splits} videos, {len(manifest.intervals or ())} interval(s)")
             if not unexpected_counts(experiment.expected, manifest):  # else it was a warning
                 found += filter(None, [compared_counts(experiment.expected, manifest)])
+        elif has_counts(experiment.expected):
+            found.append("data set: generated; the step Manifest compares its counts with those expected")
     except (PipelineError, OSError) as error:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.shared import LocalPath, say
+from pipeline.cli.shared import StoredPath, say
 from pipeline.config import Evaluation, Events, load_experiment
 
 __all__ = ["LENGTHS", "SCORES", "settings", "with_form", "with_tables"]
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-SCORES = LocalPath(path_type=Path)
+SCORES = StoredPath(path_type=Path)
 LENGTHS = click.option(
     "--lengths",
     "--frame-counts",

@@ -19,6 +19,7 @@ __all__ = ["Crew", "Member", "differences"]
 
 WINDOW = 2
 """Tasks per slot that a worker has been given: one that it does, and one for when that is done."""
+OPENED_AT_ONCE = 64
 OPENING_S = 600.0
 """For so long a worker may load what it needs."""
 UNTOLD_S = 5.0
@@ -35,7 +36,7 @@ class Member:
         slots: tasks that it does at once.
         state: opening while it loads and is looked at; ready to work; refused.
         since: when that state began, by the monotonic clock.
-        running: whether the scheduler gives it work now; not so while it pauses or is about to leave.
+        halted: since when it does no new task, because it pauses for want of memory or is about to leave.
         facts: what its place has told.
         problem: why it was refused.
         held: the tasks that it has, by key.
@@ -49,7 +50,7 @@ class Member:
     slots: int
     state: Literal["opening", "ready", "refused"] = "opening"
     since: float = field(default_factory=time.monotonic)
-    running: bool = True
+    halted: float | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
     held: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Member:
     @property
     def room(self) -> int:
         """How many more tasks it can be given."""
-        return WINDOW * self.slots - len(self.held) if self.running else 0
+        return WINDOW * self.slots - len(self.held) if self.halted is None else 0
 
     def become(self, state: Literal["ready", "refused"], problem: str = "") -> None:
         """Change the state."""
@@ -94,7 +95,7 @@ class Crew:
         self.members: dict[str, Member] = {}
         self._connection, self._token, self._expected = connection, token, expected
         self._factory, self._say, self._answered = pickle.dumps(factory), say, answered
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="crew")
+        self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="crew")
         self._others: dict[str, str] = {}
         self._without_since: float | None = None
 
@@ -106,8 +107,12 @@ class Crew:
         if opened and self._connection.grows and client.status == "running":
             briefly(lambda: client.run(close_place, token, workers=opened, on_error="ignore"), 2)
 
-    def look(self) -> list[Member]:
-        """See which workers there are, and open places on new ones. Returns those that are gone without a word.
+    def look(self) -> list[tuple[Member, bool]]:
+        """See which workers there are, and open places on new ones.
+
+        Returns:
+            Those that are not to be counted on any more, and whether that is no fault of their tasks: they are gone
+            without a word, or have been halted for too long.
 
         Raises:
             ClusterError: the scheduler does not answer.
@@ -125,15 +130,20 @@ class Crew:
             if address not in self.members:
                 member = self.members[address] = Member(address, str(facts["name"]), facts["host"], slots)
                 self._pool.submit(self._open, member, hosts[member.host])
-            self.members[address].running = facts["status"] == "running"
-        now, gone = time.monotonic(), []
+        now = time.monotonic()
+        gone: list[tuple[Member, bool]] = []
         for member in list(self.members.values()):
-            if member.address in able:
-                member.missing = None
-            else:
+            if member.address not in able:
                 member.missing = member.missing or now
                 if now - member.missing > UNTOLD_S:
-                    gone.append(self.members.pop(member.address))
+                    gone.append((self.members.pop(member.address), False))
+                continue
+            member.missing = None
+            halts = workers[member.address]["status"] != "running"
+            member.halted = (member.halted or now) if halts else None
+            if member.held and member.halted and now - member.halted > self._connection.wait_s:
+                gone.append((self.members.pop(member.address), True))
+                continue
             if member.state == "opening" and now - member.since > OPENING_S:
                 self._refuse(member, f"it has not answered for {OPENING_S:g} s")
         return gone
@@ -167,18 +177,18 @@ class Crew:
     def check(self) -> None:
         """Raise ClusterError when there has been no worker that works, or may come to work, for too long."""
         states = {member.state for member in self.members.values()}
-        if states & {"ready", "opening"}:
+        if any(_counts(member) for member in self.members.values()):
             self._without_since = None
             return
         self._without_since = self._without_since or time.monotonic()
         waited = time.monotonic() - self._without_since
-        hopeless = bool(states) and not self._connection.grows  # all of them are refused, and no others can come
+        hopeless = states == {"refused"} and not self._connection.grows  # and no others can come
         if waited > self._connection.wait_s or hopeless:
             raise ClusterError(self._missing())
 
     def _missing(self) -> str:
         resource, wait_s = self._connection.resource, self._connection.wait_s
-        lines = [f"worker {m.name} on {m.host}: {m.problem}" for m in self.members.values()]
+        lines = [f"worker {m.name} on {m.host}: {m.problem or 'it does no new task'}" for m in self.members.values()]
         lines += [f"worker {name}: {what}" for name, what in self._others.items()]
         seen = "\n  ".join(lines[:SHOWN] + ["..."] * (len(lines) > SHOWN)) or "no worker is connected"
         return (
@@ -209,6 +219,11 @@ class Crew:
         except Exception as error:  # whatever it is, this worker cannot work
             told = error
         self._answered(member, told)
+
+
+def _counts(member: Member) -> bool:
+    """Whether something can be expected of a worker."""
+    return member.state == "opening" or (member.state == "ready" and (member.halted is None or bool(member.held)))
 
 
 def differences(expected: Mapping[str, str], told: Mapping[str, str]) -> list[str]:

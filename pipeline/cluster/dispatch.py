@@ -14,6 +14,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Finished", "Task", "WorkerKilled", "run_tasks"]
 
 LOOK_S = 2.0
+FETCHERS, FETCH_S = 8, 60.0
+"""Threads that get results from workers, and the seconds that one may take."""
 MOST_ATTEMPTS = 20
 """Of one task, whatever the reasons: a task that never comes to an end is an error."""
 
@@ -83,8 +87,12 @@ class _Held:
 
 @dataclass(frozen=True)
 class _Done:
+    """A task has ended: with a result, or an error. TimeoutError: it was cancelled, or its result cannot be had."""
+
     member: Member
     future: Future
+    result: Any
+    error: BaseException | None
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,7 @@ class _Run:
         self._connection, self._tasks, self._heard, self._say = connection, tasks, heard, say
         self._again_alone = again_alone
         self._token = f"gig-{uuid.uuid4().hex}"
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._events: queue.SimpleQueue[_Done | _Answer | _Gone | _Heard] = queue.SimpleQueue()
         self._crew = Crew(
             connection,
@@ -178,6 +187,7 @@ class _Run:
             for topic in ("all", self._token):
                 client.unsubscribe_topic(topic)
 
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
         if client.status == "running":
             briefly(let_go, 2)
         self._crew.close()
@@ -210,12 +220,12 @@ class _Run:
 
     def _look(self) -> list[Finished]:
         self._looked = time.monotonic()
-        return [end for member in self._crew.look() for end in self._take_back(member, expected=False)]
+        return [end for member, expected in self._crew.look() for end in self._take_back(member, expected)]
 
     def _react(self, event: _Done | _Answer | _Gone | _Heard | None) -> list[Finished]:
         match event:
-            case _Done(member, future):
-                return self._done(member, future)
+            case _Done():
+                return self._done(event)
             case _Answer(member, told):
                 self._crew.answer(member, told)
             case _Gone(address, expected):
@@ -275,33 +285,40 @@ class _Run:
             allow_other_workers=False,
         )
         member.held[key] = _Held(attempt, future)
-        future.add_done_callback(lambda done: self._events.put(_Done(member, done)))
+        future.add_done_callback(lambda done: self._fetch_in_turn(member, done))
 
     # Taking back
 
-    def _done(self, member: Member, future: Future) -> list[Finished]:
-        held = next((held for held in member.held.values() if held.future is future), None)
+    def _fetch_in_turn(self, member: Member, future: Future) -> None:
+        with suppress(RuntimeError):  # the run has ended
+            self._fetchers.submit(self._fetch, member, future)
+
+    def _fetch(self, member: Member, future: Future) -> None:
+        """Get the end of a task, in a thread: that can take long, above all when the worker has just died."""
+        result, error = None, None
+        try:
+            if future.status == "finished":
+                result = future.result(timeout=FETCH_S)
+            elif future.status == "error":
+                error = future.exception(timeout=FETCH_S)
+            else:
+                error = TimeoutError()
+        except BaseException as failure:  # cancelled in the meantime, for example: the one who waits for it decides
+            error = failure
+        self._events.put(_Done(member, future, result, error))
+
+    def _done(self, end: _Done) -> list[Finished]:
+        member, error = end.member, end.error
+        held = next((held for held in member.held.values() if held.future is end.future), None)
         if held is None or self._crew.members.get(member.address) is not member:
             return []  # it was taken back
         self._connection.check()
-        attempt, status = held.attempt, future.status
-        result: Any = None
-        error: Exception | None = None
-        try:
-            if status == "finished":
-                result = future.result(timeout=10)
-            elif status == "error":
-                error = future.exception(timeout=10)
-            else:
-                raise TimeoutError
-        except TimeoutError:  # cancelled by others, or the worker died with the result: its end will be told
-            del member.held[attempt.task.key]
+        attempt = held.attempt
+        del member.held[attempt.task.key]
+        end.future.release()
+        if isinstance(error, TimeoutError | CancelledError):  # it was cancelled by others, or the worker is dying
             self._once_more(attempt)
             return []
-        except Exception as failure:
-            error = failure
-        del member.held[attempt.task.key]
-        future.release()
         if isinstance(error, PlaceGone):
             self._once_more(attempt)
             returned = self._take_back(member, expected=True)
@@ -309,11 +326,13 @@ class _Run:
             return returned
         if _is_dasks_blame(error):
             return self._suspect(attempt, member)
-        if error is None and not attempt.alone and self._again_alone(result):
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        if error is None and not attempt.alone and self._again_alone(end.result):
             attempt.alone = True
             self._once_more(attempt)
             return []
-        return [Finished(attempt.task, result, error, member.name)]
+        return [Finished(attempt.task, end.result, error, member.name)]
 
     def _take_back(self, member: Member, expected: bool) -> list[Finished]:
         """What a worker has that is gone: it goes elsewhere, or is suspected of its death."""
@@ -353,7 +372,7 @@ def _share(member: Member) -> float:
     return member.room / member.slots
 
 
-def _is_dasks_blame(error: Exception | None) -> bool:
+def _is_dasks_blame(error: BaseException | None) -> bool:
     from distributed import KilledWorker
 
     return isinstance(error, KilledWorker)

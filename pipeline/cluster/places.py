@@ -34,12 +34,14 @@ class Surroundings:
         worker: name of the worker.
         slots: tasks that are done there at once.
         neighbours: workers on the same host, this one included.
+        limited: whether dask has told the worker's libraries for arithmetic to use one thread, as it usually does.
         tell: sends a message, plain data, to the client; it may get lost, and must not be sent often.
     """
 
     worker: str
     slots: int
     neighbours: int
+    limited: bool
     tell: Callable[[Mapping[str, Any]], None]
 
 
@@ -71,18 +73,38 @@ class _Places:
 
     def __init__(self) -> None:
         self._opened: dict[tuple[str, str], _Opened] = {}
+        self._opening: set[tuple[str, str]] = set()
+        self._unwanted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def open(self, worker: str, token: str, make: Callable[[], Place]) -> Mapping[str, str]:
-        """Make a place, unless it is open, and return its facts."""
+        """Make a place, unless it is open, and return its facts. Raises PlaceGone if it was closed meanwhile."""
         self._close_left_behind(worker)
+        key = worker, token
         with self._lock:
-            opened = self._opened.get((worker, token))
+            opened = self._opened.get(key)
+            if opened is None:
+                self._opening.add(key)
         if opened is None:
-            opened = _Opened(make())
-            with self._lock:
-                self._opened[worker, token] = opened
+            opened = self._made(key, make)
         return opened.place.facts()
+
+    def _made(self, key: tuple[str, str], make: Callable[[], Place]) -> _Opened:
+        """A new place, which is kept unless its command has ended while it was made, which can take minutes."""
+        opened = None
+        try:
+            opened = _Opened(make())
+        finally:
+            with self._lock:
+                self._opening.discard(key)
+                unwanted = key in self._unwanted
+                self._unwanted.discard(key)
+                if opened and not unwanted:
+                    self._opened[key] = opened
+        if unwanted:
+            opened.place.close()
+            raise PlaceGone(f"{key[0]}: the command has ended while its place was opened")
+        return opened
 
     @contextmanager
     def use(self, worker: str, token: str) -> Iterator[Place]:
@@ -100,9 +122,11 @@ class _Places:
                 opened.used = time.monotonic()
 
     def close(self, worker: str, token: str) -> None:
-        """Close a place if it is open."""
+        """Close a place if it is open, or else as soon as it is."""
         with self._lock:
             opened = self._opened.pop((worker, token), None)
+            if (worker, token) in self._opening:
+                self._unwanted.add((worker, token))
         if opened:
             opened.place.close()
 
@@ -137,10 +161,17 @@ async def open_place(token: str, factory: bytes, slots: int, neighbours: int, da
         dask_worker.log_event(token, dict(message))
 
     def opened() -> dict[str, str]:
-        around = Surroundings(str(dask_worker.name), slots, neighbours, tell)
+        around = Surroundings(str(dask_worker.name), slots, neighbours, _limited(dask_worker), tell)
         return dict(_PLACES.open(dask_worker.address, token, lambda: pickle.loads(factory)(around)))
 
     return await asyncio.get_running_loop().run_in_executor(None, opened)
+
+
+def _limited(dask_worker: Any) -> bool:
+    import dask
+
+    told = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    return dask_worker.nanny is not None and "OMP_NUM_THREADS" in told
 
 
 async def close_place(token: str, dask_worker: Any) -> None:

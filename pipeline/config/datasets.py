@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.remote import AnyPath, RemotePath, path_of
+from pipeline.remote import AnyPath, RemotePath, path_of, scheme_of
 
 __all__ = [
     "DATASETS",
@@ -41,6 +41,16 @@ def _root(value: object) -> AnyPath:
 
 Root = Annotated[Path | RemotePath, PlainValidator(_root), PlainSerializer(str, return_type=str)]
 """A folder of this machine, whose path may begin with `~`, or a URL of a storage that fsspec reaches."""
+
+
+def _not_a_url(path: Path) -> Path:
+    if scheme := scheme_of(str(path)):
+        raise ValueError(f"expected a path below dataset.root, or an absolute one of this machine, got one on {scheme}")
+    return path
+
+
+ListPath = Annotated[Path, AfterValidator(_not_a_url)]
+"""A path relative to the root of a data set; an absolute one is of this machine, also where the root is a URL."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -99,8 +109,8 @@ class CsvDataset(Section):
     root: Root = Field(
         description="Folder, or URL such as s3://bucket/folder, that the paths of the video list are relative to."
     )
-    videos: Path = Field(default=Path("videos.csv"), description="The video list, relative to root.")
-    annotations: Path | None = Field(
+    videos: ListPath = Field(default=Path("videos.csv"), description="The video list, relative to root.")
+    annotations: ListPath | None = Field(
         default=None,
         description="Intervals of test videos, relative to root: video_id, label, start_frame, end_frame (exclusive).",
     )
@@ -109,7 +119,7 @@ class CsvDataset(Section):
     whole_video_anomalous: bool = Field(
         default=False, description="All frames of an anomalous test video that has no interval count as anomalous."
     )
-    frame_counts: Path | None = FRAME_COUNTS
+    frame_counts: ListPath | None = FRAME_COUNTS
 
 
 class UcfCrimeDataset(Section):
@@ -120,8 +130,10 @@ class UcfCrimeDataset(Section):
         default="ucf_crime", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
     root: Root = Field(description="Folder of the annotation files and of the videos, which can be in subfolders.")
-    train_list: Path = Field(default=Path("Anomaly_Train.txt"), description="The training videos, relative to root.")
-    annotations: Path = Field(
+    train_list: ListPath = Field(
+        default=Path("Anomaly_Train.txt"), description="The training videos, relative to root."
+    )
+    annotations: ListPath = Field(
         default=Path("Temporal_Anomaly_Annotation.txt"),
         description="The test videos and their intervals, relative to root; ends are part of the intervals.",
     )
@@ -132,7 +144,7 @@ class UcfCrimeDataset(Section):
         default=("Normal_Videos_for_Event_Recognition",),
         description="Names of folders to ignore; the official archive has other videos there under listed names.",
     )
-    frame_counts: Path | None = FRAME_COUNTS
+    frame_counts: ListPath | None = FRAME_COUNTS
 
 
 class XdViolenceDataset(Section):
@@ -143,19 +155,21 @@ class XdViolenceDataset(Section):
         default="xd_violence", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
     root: Root = Field(description="Folder that all other paths are relative to.")
-    train: Path = Field(default=Path("train"), description="Folder of the training videos, which can be in subfolders.")
-    test: Path = Field(default=Path("test"), description="Folder of the test videos, which can be in subfolders.")
-    annotations: Path = Field(
+    train: ListPath = Field(
+        default=Path("train"), description="Folder of the training videos, which can be in subfolders."
+    )
+    test: ListPath = Field(default=Path("test"), description="Folder of the test videos, which can be in subfolders.")
+    annotations: ListPath = Field(
         default=Path("annotations.txt"), description="Intervals of the anomalous test videos; ends included."
     )
-    class_annotations: Path = Field(
+    class_annotations: ListPath = Field(
         default=Path("annotations_multiclasses.txt"), description="The same with the class of each interval."
     )
     classes: ClassNames = Field(
         default=("Fighting", "Shooting", "Riot", "Abuse", "CarAccident", "Explosion"),
         description="Anomaly classes (codes B1, B2, B4, B5, B6, G) in the order of the head's outputs 1..C.",
     )
-    frame_counts: Path | None = FRAME_COUNTS
+    frame_counts: ListPath | None = FRAME_COUNTS
 
 
 class ShanghaiTechDataset(Section):
@@ -166,19 +180,19 @@ class ShanghaiTechDataset(Section):
         default="shanghaitech", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
     root: Root = Field(description="Folder with `training` and `testing`, as published, and the two lists.")
-    train_list: Path = Field(
+    train_list: ListPath = Field(
         default=Path("SH_Train_new.txt"), description="Training videos and labels, relative to root."
     )
-    test_list: Path = Field(
+    test_list: ListPath = Field(
         default=Path("SH_Test_NEW.txt"), description="Test videos, labels and lengths, relative to root."
     )
-    masks: Path = Field(
+    masks: ListPath = Field(
         default=Path("testing/test_frame_mask"), description="Folder of the frame masks, relative to root."
     )
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = Field(
         default=("Anomaly",), description="The name of the only class."
     )
-    frame_counts: Path | None = FRAME_COUNTS
+    frame_counts: ListPath | None = FRAME_COUNTS
 
 
 class CitySceneDataset(Section):
@@ -189,18 +203,18 @@ class CitySceneDataset(Section):
         default="cityscene", pattern=NAME_PATTERN, description="Name of the data set; part of the cache namespace."
     )
     root: Root = Field(description="Folder that all other paths are relative to.")
-    train: Path = Field(
+    train: ListPath = Field(
         default=Path("train"), description="Folder of the training videos, with one subfolder per class."
     )
-    test: Path = Field(default=Path("test"), description="Folder of the test videos.")
-    annotations: Path = Field(
+    test: ListPath = Field(default=Path("test"), description="Folder of the test videos.")
+    annotations: ListPath = Field(
         default=Path("annotations.csv"),
         description="Intervals of the test videos: video_id, label, start_frame, end_frame (exclusive).",
     )
     classes: ClassNames = Field(
         default=CITYSCENE_CLASSES, description="Anomaly classes in the order of the head's outputs 1..C."
     )
-    frame_counts: Path | None = FRAME_COUNTS
+    frame_counts: ListPath | None = FRAME_COUNTS
 
 
 class GeneratedDataset(Section):

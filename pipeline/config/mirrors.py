@@ -10,9 +10,12 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-__all__ = ["check_url", "mirror_folder", "output_place", "url_of_mirror", "url_scheme"]
+from pipeline.remote import public
+
+__all__ = ["check_url", "copy_of", "mirror_folder", "output_place", "url_of_mirror", "url_scheme"]
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+PASSWORD = re.compile(r"[^/]+://[^/@]*:[^/]*@")
 LONGEST_NAME = 255
 """Bytes that the name of a folder can have."""
 
@@ -24,8 +27,16 @@ def url_scheme(value: object) -> str | None:
 
 
 def check_url(value: str) -> None:
-    """Raise ValueError for an incomplete URL such as s3:/bucket, which would become a folder named `s3:`."""
+    """Raise ValueError for an incomplete URL such as s3:/bucket, which would become a folder named `s3:`.
+
+    Also for one that holds a password: it would be in messages, and in the configuration beside every result.
+    """
     scheme = url_scheme(value)
+    if scheme and PASSWORD.match(value):
+        raise ValueError(
+            f"expected a URL such as {scheme}://bucket/prefix, and no password in it: passwords come from the "
+            f"environment or fsspec's configuration; got {public(value)} and more"
+        )
     if scheme and not re.fullmatch(re.escape(scheme) + "://.*[^/].*", value):
         raise ValueError(f"expected a folder, or a URL such as {scheme}://bucket/prefix, got {value!r}")
 
@@ -56,6 +67,14 @@ def output_place(value: object) -> Path | str:
 def mirror_folder(scratch: Path, url: str) -> Path:
     """The folder below `scratch` that mirrors a URL."""
     return scratch / quote(url, safe="")
+
+
+def copy_of(url: str, scratch: Path) -> Path | None:
+    """Where this machine keeps its copy of the output at a URL, <output>/<experiment>/<name>; None for another URL."""
+    root, *names = url.rsplit("/", 2)
+    if len(names) < 2 or not all(names) or "://" not in root or root.endswith("/"):
+        return None
+    return mirror_folder(scratch, root).joinpath(*names)
 
 
 def url_of_mirror(name: str) -> str | None:

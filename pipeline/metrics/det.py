@@ -1,12 +1,12 @@
 """How many anomalies are missed at how many false alarms an hour? The detection error trade-off of a rule for events.
 
-The rule's upper threshold is swept, all else of it stays: the lower threshold is the rule's own, or the swept one where
-that is smaller. At each threshold, a true interval is missed that no event overlaps, and a false alarm is an event that
+Only the upper threshold of the rule is swept. The lower threshold is the rule's own, or the swept one where that is
+smaller. At each threshold, a true interval is missed if no event overlaps it, and an event is a false alarm if it
 overlaps no frame that shows an anomaly. Both are of anomaly in general; normal footage is as in
 `pipeline.metrics.events`.
 
-As thresholds fall, neighbouring false alarms grow into one until a whole video is a single alarm, and their number
-falls although nothing got better. So the false alarms an hour at a threshold are the most at it or any higher one.
+As thresholds fall, neighbouring false alarms grow together until a whole video is a single alarm: their number falls,
+although nothing got better. So the number reported at a threshold is the largest at that or any higher threshold.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ BELOW_LOWER = 50
 class DetMetrics:
     """Miss rates at fixed false alarms per hour, as functions of the videos' weights, and the curve.
 
-    Thresholds are the highest scores of the runs of frames at or above the rule's lower threshold, where the number of
-    events changes; of more than 1,000 that many, most of them among the highest. Below the lower threshold they are 50
-    of the scores of frames, chosen likewise. The rule's own upper threshold is one of them.
+    The number of events changes where the threshold passes the highest score of a run of frames that reach the rule's
+    lower threshold, so these scores are the thresholds; if there are more than 1,000, that many of them, most among
+    the highest. Below the lower threshold, 50 scores of frames are taken, chosen in the same way. The rule's own upper
+    threshold is always one of the thresholds.
 
     Args:
         scores: video id -> (N,) float in [0, 1], of anomaly in general.
@@ -76,8 +77,12 @@ class DetMetrics:
 
     @cached_property
     def _sweep(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Thresholds (K,), descending; false alarms and misses (K, V) at each; seconds of normal footage in an event
-        (K,)."""
+        """What every threshold does.
+
+        Returns:
+            Thresholds (K,), descending; false alarms (K, V) and misses (K, V) at each; and seconds of normal footage in
+            events (K,).
+        """
         whole = runs(self._scores >= self.rule.lower)
         peaks = np.maximum.reduceat(self._scores, whole.ravel())[::2] if len(whole) else np.zeros(0)
         below = self._scores[np.isfinite(self._scores) & (self._scores < self.rule.lower)]
@@ -113,11 +118,16 @@ class DetMetrics:
         return {_name(rate): f"a true interval and at least {1 / rate:g} h of normal footage" for rate in HOURLY}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The lowest miss rate with at most so many false alarms per hour at that or any higher threshold, of each of R
-        resamples, (R,).
+        """The lowest miss rate at each rate of `HOURLY`, of each of R resamples.
 
-        nan without a true interval, and where the footage is too short for one false alarm at that rate. `weights` as
-        in `FrameMetrics`.
+        The false alarms per hour are at most the rate at that threshold and at any higher one.
+
+        Args:
+            weights: as in `FrameMetrics`.
+
+        Returns:
+            Name of the metric -> (R,); nan without a true interval, and where the footage is too short for one false
+            alarm at that rate.
         """
         _, false, missed, _ = self._sweep
         most = np.maximum.accumulate(false @ weights, axis=0)

@@ -63,7 +63,7 @@ def compare_events(found: np.ndarray, labels: np.ndarray, anomalous: np.ndarray,
     An event and a true interval are matched one to one, the pair of the largest IoU first.
 
     Args:
-        found: (n, 2) int64, frames of the events in order, which do not overlap.
+        found: (n, 2) int64, first frame of each event and the one after its last, in order; none overlap.
         labels: (N,) bool, the frames that show what the events are of.
         anomalous: (N,) bool, the frames that show any class.
         times_s: (N,) float64, rising presentation times.
@@ -187,9 +187,16 @@ class EventMetrics:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of V videos: events found, true intervals, matched pairs (I, V) at each of `IOUS`, true intervals hit, false
-    alarms, and seconds of normal footage in an event, each (V,); and of each of n intervals hit, its delay and
-    video."""
+    """What is counted in V videos.
+
+    Attributes:
+        found, true: (V,) events found and true intervals.
+        matched: (I, V) matched pairs at each of `IOUS`.
+        hit: (V,) true intervals that an event overlaps.
+        false: (V,) false alarms.
+        alarm_s: (V,) seconds of normal footage in an event.
+        delay_s, delay_video: (n,) delay in seconds and number of the video of each interval that was hit.
+    """
 
     found: np.ndarray
     true: np.ndarray

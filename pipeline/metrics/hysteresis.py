@@ -1,8 +1,9 @@
 """Events from frame scores, by two thresholds.
 
 An event begins at a frame that reaches the upper threshold and spreads to both sides as long as frames reach the lower
-one. Events that a gap of at most `merge_gap_s` parts are one; what is then shorter than `min_length_s` is none. Lengths
-are by presentation times, so the rule means the same at any frame rate and at a variable one.
+one. Then events become one if the gap between them is at most `merge_gap_s`, and those that are still shorter than
+`min_length_s` are dropped. Lengths are by presentation times, so the rule means the same at any frame rate and at a
+variable one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pipeline.metrics.temporal import runs
 __all__ = ["EventRule", "find_spans", "frame_ends"]
 
 ROUNDING_S = 1e-6
-"""Differences of times are as exact as times in files, so that 30 frames of 1/30 s each last a second, no less."""
+"""Tolerance of comparisons, about the precision of times in files: 30 frames of 1/30 s each last a second."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class EventRule:
 
     Attributes:
         upper: score in [0, 1] that some frame of an event reaches.
-        lower: score that all its frames reach but those of merged gaps; at most `upper`.
+        lower: score that all its frames reach, except those of merged gaps; at most `upper`.
         merge_gap_s: longest gap, in seconds, between two events that become one.
         min_length_s: least length of an event in seconds, after merging.
 
@@ -64,6 +65,9 @@ def frame_ends(times_s: np.ndarray) -> np.ndarray:
 
     Args:
         times_s: (N,) float64, rising presentation times; a single frame is taken to last no time.
+
+    Returns:
+        (N,) float64, seconds.
     """
     if not len(times_s):
         return np.zeros(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import threading
@@ -21,8 +22,25 @@ BLOCK_BYTES = 4 << 20
 MOST_BLOCKS = 16
 """Blocks that a process keeps, of all files together: 64 MiB. So a smaller video is fetched once, read twice or not."""
 
+MOST_HASHES = 16
+
 Key = tuple[str, str, int, int]
+
+
+class _RunningHash:
+    """The SHA-256 of a file's first blocks; the others follow as they come by in order."""
+
+    def __init__(self) -> None:
+        self.blocks, self.digest = 0, hashlib.sha256()
+
+    def add(self, number: int, block: bytes) -> None:
+        if number == self.blocks:
+            self.digest.update(block)
+            self.blocks += 1
+
+
 _kept: OrderedDict[Key, bytes] = OrderedDict()
+_hashes: OrderedDict[tuple[str, str, int], _RunningHash] = OrderedDict()
 _lock = threading.Lock()
 _openings = itertools.count()
 
@@ -88,9 +106,22 @@ class RemoteFile(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
+    def sha256(self) -> str:
+        """Of the whole content, 64 hex digits. Blocks that came by in order before are not read again."""
+        if self._copy:
+            self.seek(0)
+            return hashlib.file_digest(self, "sha256").hexdigest()
+        with _lock:
+            running = self._hash()
+        while self._length(number := running.blocks):
+            block = self._block(number)
+            with _lock:  # it may be no longer the one that blocks are added to
+                running.add(number, block)
+        return running.digest.hexdigest()
+
     def check(self) -> None:
         """Raise StorageError if a read has failed, or the file is not the one whose blocks were read."""
-        if self.failure is None and self._fetched > 1:
+        if self.failure is None and self._fetched and self._size > BLOCK_BYTES:
             self._fetched = 0
             self._compare(self._path.look())
         if self.failure:
@@ -128,6 +159,7 @@ class RemoteFile(io.RawIOBase):
             _kept.move_to_end(key)
             while len(_kept) > MOST_BLOCKS:
                 _kept.popitem(last=False)
+            self._hash().add(number, block)
         if number == self._last + 1:
             self._read_ahead(number + 1)
         self._last = number
@@ -168,6 +200,15 @@ class RemoteFile(io.RawIOBase):
             with _lock:
                 for key in [key for key in _kept if key[0] == str(self._path)]:
                     del _kept[key]
+                _hashes.pop((str(self._path), self._identity, self._size), None)
+
+    def _hash(self) -> _RunningHash:
+        key = str(self._path), self._identity, self._size
+        running = _hashes.setdefault(key, _RunningHash())
+        _hashes.move_to_end(key)
+        while len(_hashes) > MOST_HASHES:
+            _hashes.popitem(last=False)
+        return running
 
     def _key(self, number: int) -> Key:
         return str(self._path), self._identity, self._size, number

@@ -11,7 +11,7 @@ import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath, PurePosixPath
@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.remote.copies import Copies
 from pipeline.remote.file import RemoteFile, read_whole
-from pipeline.remote.storage import WEB, ask, file_system, public, scheme_of
+from pipeline.remote.storage import ask, file_system, public, scheme_of
 
 __all__ = ["AnyPath", "Facts", "RemotePath", "path_of"]
 
@@ -284,36 +284,3 @@ def folder_version(facts: Iterable[tuple[str, Facts]]) -> str:
     """
     lines = sorted(f"{name}\n{fact.st_size}\n{fact.version}\n" for name, fact in facts)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
-
-
-def looked_up(paths: Sequence[AnyPath]) -> list[AnyPath]:
-    """The same paths; one listing tells the facts of all those of a storage, which is then not asked for each.
-
-    Raises StorageError.
-    """
-    remote = [path for path in paths if isinstance(path, RemotePath)]
-    if len(remote) < 2 or is_web(remote[0]):
-        return list(paths)
-    top = common_folder(remote)
-    files = top.files()
-    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents}
-
-    def told(path: RemotePath) -> RemotePath:
-        below = path.relative_to(top).as_posix()
-        facts = files.get(below) or (Facts(0, "", folder=True) if below in folders else None)
-        return path if facts is None else top.known(below, facts)
-
-    return [told(path) if isinstance(path, RemotePath) else path for path in paths]
-
-
-def common_folder(paths: Sequence[RemotePath]) -> RemotePath:
-    """The lowest folder that holds all of some paths of one root."""
-    shared = paths[0].parent
-    while not all(path.is_relative_to(shared) for path in paths):
-        shared = shared.parent
-    return shared
-
-
-def is_web(path: RemotePath) -> bool:
-    """Whether it lies on the web, where folders have no listing."""
-    return scheme_of(path.root) in WEB

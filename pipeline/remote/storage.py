@@ -163,4 +163,4 @@ def _options(url: str) -> dict[str, Any]:
 
 def _said(error: BaseException) -> str:
     """A storage's message, short, and without the URL that some repeat with its signature."""
-    return str(error).split(", url=")[0][:200]
+    return str(error).split(", url=")[0][:200] or type(error).__name__

@@ -37,6 +37,10 @@ def test_config_check_says_where_results_go(nano, write_config, tmp_path):
     result = gig("config", "check", "--config", write_config(nano))
     assert result.exit_code == 0
     assert str(tmp_path / "var" / "nano") in result.stdout
+    assert "data set" not in result.stdout
+    nano["expected"] = {"test": {"videos": 5}}
+    result = gig("config", "check", "--config", write_config(nano))
+    assert "data set: generated; the step Manifest compares its counts" in result.stdout
 
 
 def test_config_check_warns_of_another_methods_optimiser(nano, write_config):

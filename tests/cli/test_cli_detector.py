@@ -101,7 +101,7 @@ def test_a_packed_run_scores_as_the_run_when_all_else_is_gone(nano, write_config
     result = gig("score", "--detector", file, *options, tmp_path / "inbox")
     assert result.exit_code == 0, result.output
     assert "9 scored, 0 kept from before, 0 could not be scored" in result.stderr
-    assert "passed over, no video or hidden: " in result.stderr
+    assert "passed over, since they are hidden or no videos: " in result.stderr
     assert "# STAND-IN MODEL" in result.stderr
     before, after = scored(tmp_path / "before"), scored(Path("scores"))
     assert len(before) == 9

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import ClassVar
 
 import pytest
 from cluster_places import Doubling
@@ -108,7 +110,12 @@ class Submitted:
         def submit(*args, **kwargs):
             return type("Future", (), {"add_done_callback": lambda self, call: None, **kwargs})()
 
-    resource, grows = "video", True
+    scheduler, resource, wait_s, grows = "tcp://head:8786", "video", 0.0, True
+    known: ClassVar[dict] = {}
+
+    @classmethod
+    def workers(cls):
+        return cls.known
 
 
 def run_with(members: list[Member], tasks: list[Task]) -> _Run:
@@ -179,6 +186,29 @@ def test_most_workers_go_on_while_some_are_kept_for_suspects():
     assert len(alone) == 2  # a quarter
     assert all(len(member.held) == 1 for member in alone)
     assert all(len(member.held) == WINDOW for member in members if member not in alone)
+
+
+def test_a_worker_that_pauses_for_ever_is_not_waited_for(monkeypatch):
+    a, b = ready("a"), ready("b")
+    run = run_with([a, b], [Task(str(number), number) for number in range(8)])
+    run._fill()
+    left = names(a)
+    facts = {"name": "a", "host": "a", "nthreads": 2, "resources": {"video": 2}}
+    paused, well = {**facts, "status": "paused"}, {**facts, "status": "running"}
+    monkeypatch.setattr(Submitted, "known", {a.address: paused, b.address: well})
+    run._look()
+    time.sleep(0.01)
+    run._look()
+    assert a.address not in run._crew.members
+    assert sorted(attempt.task.key for attempt in run._again) == left
+
+    a.held.clear()
+    run._crew.members = {a.address: a}
+    monkeypatch.setattr(Submitted, "wait_s", 60.0)
+    run._crew.check()
+    monkeypatch.setattr(Submitted, "wait_s", 0.0)
+    with pytest.raises(ClusterError, match="worker a on a: it does no new task"):
+        run._crew.check()
 
 
 @pytest.mark.slow

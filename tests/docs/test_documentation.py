@@ -21,7 +21,7 @@ from pipeline.config import Experiment, field_table
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MADE_BY_THE_READER = ("configs/mine.yaml",)
-ENDINGS = ("csv", "json", "jsonl", "parquet", "safetensors")
+ENDINGS = ("csv", "json", "jsonl", "onnx", "parquet", "safetensors")
 NO_SETTINGS = (*ENDINGS, "anomaly", "classes", "class_mean", "rules")
 """Behind the name of a section and a point: endings of files, and keys of metrics.json."""
 

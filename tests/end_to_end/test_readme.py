@@ -22,7 +22,9 @@ PAGE = ROOT / "docs" / "own-videos.md"
 def example(tmp_path, make_video, monkeypatch) -> None:
     """What the page has people write, in the working folder; only the backbone is the small one that it names for a
     trial."""
-    videos, annotations, experiment = re.findall(r"```(?:yaml)?\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    videos, annotations, experiment, *_ = re.findall(
+        r"```(?:yaml)?\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+    )
     monkeypatch.chdir(tmp_path)
     for name in re.findall(r"clips/\w+\.mp4", videos):
         make_video(f"data/mine/{name}", frames=310 if "v005" in name else 40)

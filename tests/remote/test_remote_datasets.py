@@ -139,6 +139,11 @@ def test_roots_that_are_none(root, message):
         CsvDataset(adapter="csv", name="mine", root=root, classes=("Fire",))
 
 
+def test_a_list_is_below_the_root_or_on_this_machine():
+    with pytest.raises(ValidationError, match="an absolute one of this machine, got one on s3"):
+        CsvDataset(adapter="csv", name="mine", root=URL, classes=("Fire",), videos="s3://bucket/videos.csv")
+
+
 def test_copies_are_made_where_the_machine_asks_for_them(nano, tmp_path):
     nano["dataset"] = {"adapter": "csv", "name": "mine", "root": URL, "classes": ["Fire"]}
     experiment = parse_experiment(nano)

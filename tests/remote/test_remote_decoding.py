@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +83,48 @@ def test_decoder_processes_read_from_the_store_and_say_what_they_read(uploaded, 
         (again,) = read_headers([remote], workers, journal)
         assert again == header
         assert journal.read_text().count("v.mp4") == 1
+
+
+@pytest.fixture
+def troubled(s3_server, monkeypatch):
+    """Has the server answer as a function of the number of the request says: None serves it, a status refuses it."""
+    from moto.server import DomainDispatcherApplication
+
+    serve, numbers = DomainDispatcherApplication.__call__, itertools.count()
+
+    def trouble(answer) -> None:
+        def call(self, environ, start_response):
+            status = answer(next(numbers))
+            if status is None:
+                return serve(self, environ, start_response)
+            start_response(status, [("Content-Type", "text/plain")])
+            return [b""]
+
+        monkeypatch.setattr(DomainDispatcherApplication, "__call__", call)
+
+    return trouble
+
+
+def test_a_server_that_is_slow_and_fails_now_and_then(uploaded, make_video, troubled, monkeypatch):
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 2000)
+    local = make_video("v.mp4", frames=12)
+    remote = uploaded(local)
+
+    def answer(number: int) -> str | None:
+        time.sleep(0.05)
+        return "500 Internal Server Error" if number % 3 == 1 else None
+
+    troubled(answer)
+    assert same_frames(frames(remote), frames(local))
+
+
+def test_a_server_that_fails_in_the_middle_of_a_video(uploaded, make_video, troubled, monkeypatch):
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 2000)
+    monkeypatch.setenv("GIG_VIDEOS_TIMEOUT_S", "3")
+    remote = uploaded(make_video("v.mp4", frames=60))
+    troubled(lambda number: "500 Internal Server Error" if number > 2 else None)
+    with pytest.raises(StorageError, match=r"v\.mp4: "):
+        frames(remote)
 
 
 def test_a_damaged_video_is_damaged_and_a_missing_one_missing(uploaded, make_video, tmp_path):

@@ -45,6 +45,39 @@ def test_a_file_that_is_read_again_is_not_fetched_again(stored, faulty):
     assert faulty.requests["read"] == 3
 
 
+def test_a_hash_needs_no_block_that_came_by_before(stored, faulty):
+    content = CONTENT * 4  # of more blocks than are kept
+    path = stored("v.mp4", content)
+    with path.open() as file:
+        file.seek(-100, 2)
+        file.read()  # as of an MP4 whose index is at its end
+        file.seek(0)
+        file.read(9500)
+    faulty.requests.clear()
+    assert file_sha256(path) == hashlib.sha256(content).hexdigest()
+    assert faulty.requests["read"] <= 2
+    assert file_sha256(path) == hashlib.sha256(content).hexdigest()
+    assert file_sha256(stored("v.mp4", content[::-1])) == hashlib.sha256(content[::-1]).hexdigest()
+
+
+def test_a_hash_that_is_dropped_for_those_of_other_files_is_finished(stored, monkeypatch):
+    monkeypatch.setattr(remote_file, "MOST_HASHES", 0)
+    assert file_sha256(stored("v.mp4", CONTENT)) == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_pieces_of_two_versions_are_found_out_when_two_readers_fetched_them(stored):
+    path = stored("v.mp4", CONTENT[:1900])
+    with path.open() as file:
+        file.read(10)
+        file._next = None  # what is on its way is not used
+    stored("v.mp4", CONTENT[-1900:])
+    other = path.open()
+    other.seek(1500)
+    other.read()
+    with pytest.raises(StorageError, match="was replaced by another version"):
+        other.close()
+
+
 def test_blocks_are_kept_in_bounded_number(stored):
     for name in "abcd":
         with stored(name, CONTENT).open() as file:
@@ -114,6 +147,19 @@ def test_a_silent_storage_ends_in_an_error_and_the_wait_is_told(stored, faulty, 
     finally:
         when_waiting(lambda: None)
     assert signs
+
+
+def test_a_storage_that_gives_up_without_a_word(stored, faulty):
+    """Such as asyncio's TimeoutError, which has no message."""
+    path = stored("v.mp4", CONTENT)
+    assert path.exists()
+
+    def give_up(kind: str) -> None:
+        raise TimeoutError
+
+    faulty.before = give_up
+    with pytest.raises(StorageError, match=r"v\.mp4: TimeoutError"):
+        path.open().read()
 
 
 def test_a_file_that_is_replaced_while_it_is_read(stored):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,8 @@ def luigid(tmp_path):
     (folder / "luigi.cfg").write_text("[scheduler]\nworker_disconnect_delay = 15\n")
     command = documented("luigid").replace("--background --pidfile luigid.pid", f"--port {port} --address 127.0.0.1")
     with subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=folder, env=environment()) as process:
-        until(lambda: answers(port))
+        until(lambda: answers(port) or process.poll() is not None)
+        assert process.poll() is None, (folder / "luigi-server.log").read_text()
         yield port
         process.terminate()
 
@@ -97,16 +99,18 @@ def test_two_machines_share_the_tasks_and_one_of_them_can_be_killed(nano, write_
         assert machines[0].poll() is None
         return []
 
+    found: list[int] = []
     try:
-        until(extracting_on_the_first)
-        os.kill(extracting_on_the_first()[0], signal.SIGKILL)
+        until(lambda: found.extend(extracting_on_the_first()) or found)
+        os.kill(found[0], signal.SIGKILL)
         assert machines[0].wait(PATIENCE_S) == 128 + signal.SIGKILL
-        until(lambda: running(luigid) is None or machines[1].poll() is not None)
+        until(lambda: running(luigid) is not None and machines[1].poll() is not None)  # asked, luigid looks who is gone
         assert machines[1].returncode == 0, (tmp_path / "second" / "log").read_text()
     finally:
         for machine in machines:
-            for pid in [machine.pid, *children(machine.pid)]:
-                os.kill(pid, signal.SIGKILL) if machine.poll() is None else None
+            for pid in children(machine.pid):
+                os.kill(pid, signal.SIGKILL)
+            machine.kill()
             machine.wait()
     assert Recipes(load_experiment(config)).summary_folder.is_dir()
     assert any("of" in message for message in shown.values())
@@ -116,4 +120,5 @@ def test_two_machines_share_the_tasks_and_one_of_them_can_be_killed(nano, write_
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listing.read_text().split()] if listing.exists() else []

@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from conftest import NANO
+from luigi.cmdline_parser import CmdlineParser
 from luigi.tools.range import RangeDaily
 from packs import outputs_of
 from places import ROOT
@@ -46,7 +47,11 @@ def test_the_range_tools_see_which_days_are_missing_and_earlier_ones_come_first(
     assert ScoreNew(date=DAYS[1], **others).complete()
     assert ScoreNew(date=TODAY, detector="a/night.safetensors", inbox="inbox").folder == Path("nightly/night")
     with pytest.raises(ConfigError, match=r"machine\.cores"):
-        ScoreNew(date=TODAY, machine={"cores": 4}, **others).process_resources()
+        ScoreNew(date=TODAY, machine={"cores": 4}, **others).run()
+    command = ["--module", "tasks", "ScoreNew", "--date", "2026-11-26", "--detector", "n.safetensors", "--inbox", "in"]
+    with CmdlineParser.global_instance([*command, "--machine", '{"device": "cpu"}', "--settle-s", "5"]) as parser:
+        task = parser.get_task_obj()
+    assert (task.date, dict(task.machine), task.settle_s) == (datetime.date(2026, 11, 26), {"device": "cpu"}, 5.0)
 
 
 def luigi_range(folder: Path) -> subprocess.Popen:
@@ -82,7 +87,7 @@ def test_missing_days_are_caught_up_after_a_kill(make_video, tmp_path):
 
     out = tmp_path / "nightly" / "night"
     process = luigi_range(tmp_path)
-    tables = out / ".work" / DAYS[0].isoformat() / "frames"
+    tables = out / ".work" / "frames"
     while not list(tables.glob("*.parquet")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)

@@ -14,8 +14,10 @@ VERSION = "VERSION 1.3"
 
 
 def results(events: Sequence[Event]) -> dict[str, Any]:
-    """A submission of temporal localisation, as the official evaluation reads it; an event's score is that of its
-    peak."""
+    """A submission of temporal localisation, as the official evaluation reads it.
+
+    The score of an event is that of its peak.
+    """
     return {
         "version": VERSION,
         "results": {

@@ -25,8 +25,11 @@ def write_task2(stream: TextIO, rows: Iterable[Row]) -> None:
 
 
 def event_rows(events: Sequence[Event]) -> list[Row]:
-    """Events as rows, with their mean score. Raises PipelineError for events of no class, which the task does not
-    have."""
+    """Events as rows, with their mean score.
+
+    Raises:
+        PipelineError: an event is of anomaly in general; the task has events of classes only.
+    """
     if any(event.class_name == ANOMALY for event in events):
         raise PipelineError(f"task 2 of CitySCENE is of classes: expected events of classes, got some of {ANOMALY!r}")
     return [

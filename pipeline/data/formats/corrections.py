@@ -80,7 +80,17 @@ def correct(
 def write_csv(corrected: Manifest, folder: Path, problems: Problems, normal_label: str = "Normal") -> tuple[Path, Path]:
     """Write videos.csv and annotations.csv of a data set for the csv adapter, with the root that the manifest has.
 
-    Names and intervals that these tables cannot hold are problems, which are raised before anything is written.
+    Args:
+        corrected: with its truth.
+        folder: where the two files go.
+        problems: those found before; names and intervals that the tables cannot hold are added.
+        normal_label: the label of normal videos.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        ManifestError: there is a problem; then nothing is written.
     """
     rows = []
     for entry in corrected.videos:

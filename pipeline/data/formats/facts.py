@@ -1,4 +1,4 @@
-"""What the formats need to know of a video, and frame numbers at a steady rate for programs that count so."""
+"""What the formats need to know of a video, and frame numbers for programs that know nothing but a frame rate."""
 
 from __future__ import annotations
 
@@ -118,8 +118,11 @@ def of_classes(events: Sequence[Event], classes: Sequence[str] = ()) -> tuple[li
 
     Args:
         events: all.
-        classes: those that are wanted. None: every class; events of anomaly in general only where there are no others,
-            for they lie over those of the classes.
+        classes: those that are wanted. None given: every class, and events of anomaly in general only where there are
+            no others, since they cover the same time as those of the classes.
+
+    Returns:
+        The events, and one sentence on those that are left out, if there are any.
 
     Raises:
         PipelineError: no event is of a class that was asked for.

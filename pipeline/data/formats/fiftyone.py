@@ -23,7 +23,11 @@ __all__ = ["data", "labels"]
 
 
 def labels(events: Sequence[Event], facts: Mapping[str, VideoFacts]) -> dict[str, Any]:
-    """labels.json: an entry for every video that is known or has an event."""
+    """labels.json: an entry for every video that is known or has an event.
+
+    Raises:
+        PipelineError: an event ends past the last frame of its video.
+    """
     found = by_video(events)
     for video_id, of_video in found.items():
         check_ends(of_video, facts.get(video_id, VideoFacts()))

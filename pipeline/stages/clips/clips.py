@@ -82,8 +82,8 @@ def make_clips(
 ) -> ClipReport:
     """Write the clips into `folder`, with clips.csv, which says what each is of, thumbnails and contact sheets.
 
-    A clip has exactly the frames of its event and of the margin around it, encoded anew, at their own times; sound of
-    the same stretch is kept. Videos that cannot be read are told, and the others go on.
+    A clip has exactly the frames of its event and of the margin around it, encoded anew, at their own times, with the
+    sound of that stretch. A video that cannot be read is reported and gets no clips; the others are still cut.
 
     Args:
         events: which; each has a clip of its own.
@@ -95,6 +95,9 @@ def make_clips(
         progress: told how far it is, in events.
         say: told what the user should know.
         experiment: whose cluster cuts them, if `machine.engine` says so; None cuts them here.
+
+    Raises:
+        OutputError: a clip cannot be written.
     """
     if ENCODER != "libx264":
         say("this build of PyAV has no libx264: clips are MPEG-4, which browsers do not play")

@@ -57,7 +57,14 @@ class Window:
 
 @dataclass(frozen=True)
 class CutJob:
-    """The clips of one video; `max_pixels` is how many a picture may have."""
+    """The clips of one video.
+
+    Attributes:
+        path: the video.
+        windows: the clips to be cut.
+        max_pixels: how many a picture may have.
+        encoder: FFmpeg's name of the video encoder.
+    """
 
     path: AnyPath
     windows: tuple[Window, ...]

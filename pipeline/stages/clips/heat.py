@@ -32,8 +32,12 @@ class HeatMaps:
 
 
 class Heat:
-    """Lays the map of the nearest window over pictures of one size, (width, height); colours are of the whole video's
-    range."""
+    """Lays the map of the nearest window over the pictures of one video. Colours span the range of all its maps.
+
+    Args:
+        heat: the maps.
+        width, height: of the pictures, pixels.
+    """
 
     def __init__(self, heat: HeatMaps, width: int, height: int) -> None:
         import matplotlib

@@ -97,8 +97,15 @@ class Movie:
         self.frames += 1
 
     def sound(self, pieces: Sequence[Piece], from_s: float) -> None:
-        """Add sound; `from_s` is the movie's beginning on the clock of the pieces. What lies before it, or has come
-        already, is left out; where nothing comes there is silence."""
+        """Add sound, and silence where none comes.
+
+        Args:
+            pieces: in order of time. What lies before the movie's beginning, or was added already, is left out.
+            from_s: the movie's beginning on the clock of the pieces, seconds.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         for piece in pieces if self._audio else ():
             place = round((piece.start_s - from_s) * self._rate)
             samples = piece.samples
@@ -157,6 +164,14 @@ def even(side: int) -> int:
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A picture, (h, w, 3) uint8 RGB, as (height, width, 3)."""
+    """A picture of another size.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        width, height: of the result, pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     return frame.reformat(width, height).to_ndarray()

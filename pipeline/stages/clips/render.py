@@ -1,5 +1,4 @@
-"""A video with its scores drawn into it: every frame at its own time, with its sound, in memory that does not grow
-with its length."""
+"""A video with its scores drawn into it: every frame at its own time, with its sound, in bounded memory."""
 
 from __future__ import annotations
 
@@ -52,7 +51,20 @@ class RenderJob:
 
 
 def render_video(job: RenderJob, progress: Progress | None = None, say: Say = lambda message: None) -> int:
-    """Render in a process of its own; returns the number of frames. Raises DecodeError."""
+    """Render in a process of its own.
+
+    Args:
+        job: what is rendered.
+        progress: told how many frames are done.
+        say: told what the user should know, such as damage.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        DecodeError: the video cannot be decoded at all.
+        OutputError: the file cannot be written.
+    """
     if ENCODER != "libx264":
         say("this build of PyAV has no libx264: the video is MPEG-4, which browsers do not play")
     planned = len(job.scores.general)

@@ -21,7 +21,12 @@ PAPER, INK, FAINT = (250, 250, 250), (20, 20, 20), (110, 110, 110)
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: a picture, None where there is none, and two lines of text."""
+    """One cell of a sheet.
+
+    Attributes:
+        picture: file of the picture; None where there is none.
+        first, second: the two lines of text below it.
+    """
 
     picture: Path | None
     first: str
@@ -29,7 +34,8 @@ class Entry:
 
 
 def draw_sheets(entries: Sequence[Entry], folder: Path) -> list[Path]:
-    """Write sheet-1.png and on, 60 entries each, in their order; nothing without entries."""
+    """Write sheet-1.png, sheet-2.png and so on, 60 entries each, in their order; returns their paths, none without
+    entries."""
     paths = []
     for number, part in enumerate(_parts(entries), start=1):
         paths.append(folder / f"sheet-{number}.png")

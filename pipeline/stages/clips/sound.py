@@ -34,8 +34,10 @@ Without any, only the sound's clock jumped."""
 
 
 class Origins:
-    """What the container's clock said when the video began: one number for each part of the video, a part being what
-    lies between two beginnings of the clock."""
+    """What the container's clock said when the video began: one number, in seconds, for each part of the video.
+
+    A new part begins where the clock begins anew.
+    """
 
     def __init__(self) -> None:
         self._found: list[float] = []
@@ -65,8 +67,13 @@ class Origins:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some sound: (channels, n) float32 in [-1, 1], from `start_s` on; `part` is that of the video whose clock it is
-    by."""
+    """Some sound.
+
+    Attributes:
+        start_s: when it begins, seconds.
+        samples: (channels, n) float32 in [-1, 1].
+        part: of the video by whose clock `start_s` is, from 0; the clock of some files begins anew.
+    """
 
     start_s: float
     samples: np.ndarray
@@ -75,6 +82,9 @@ class Piece:
 
 class Sound:
     """The sound of a video file, read forwards once. Use it in a `with` block.
+
+    Args:
+        path: the video; a folder of images has no sound.
 
     Attributes:
         rate: samples a second; 0 for a video without sound.

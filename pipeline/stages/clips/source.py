@@ -19,7 +19,14 @@ __all__ = ["Shown", "shown_frames"]
 
 
 class Shown:
-    """One frame; its picture can be had until the next frame is.
+    """One frame; its picture can be read until the next frame is decoded.
+
+    Args:
+        path: the video, for messages.
+        upright: rotates the pictures of the video.
+        placed: the frame as it was decoded.
+        index: its number, from 0.
+        time_s: seconds from the video's first frame on.
 
     Attributes:
         index: its number, from 0.
@@ -38,8 +45,14 @@ class Shown:
         return self._upright.size(self._frame)
 
     def picture(self, size: tuple[int, int] | None = None) -> np.ndarray:
-        """(height, width, 3) uint8 RGB, upright, of another (width, height) than the video's own where that is given.
-        Raises DecodeError."""
+        """The picture, upright, (height, width, 3) uint8 RGB.
+
+        Args:
+            size: (width, height) of the result; None for the video's own.
+
+        Raises:
+            DecodeError: the frame cannot be converted to RGB.
+        """
         try:
             return np.ascontiguousarray(self._upright.image(self._frame, *(size or self._upright.size(self._frame))))
         except (av.error.FFmpegError, ValueError) as error:
@@ -49,8 +62,15 @@ class Shown:
 
 
 def shown_frames(path: AnyPath, damage: Damage) -> Iterator[Shown]:
-    """All frames of a video file or a folder of images, as `pipeline.data.decoding` numbers and times them. Raises
-    DecodeError."""
+    """All frames of a video file or a folder of images, as `pipeline.data.decoding` numbers and times them.
+
+    Args:
+        path: the video.
+        damage: where damage is counted.
+
+    Raises:
+        DecodeError: the video cannot be decoded at all.
+    """
     upright = Upright()
     stamped = ((placed, placed.stamp_s, placed.pace) for placed in placed_frames(path, damage))
     for index, (placed, time_s) in enumerate(timed(stamped)):

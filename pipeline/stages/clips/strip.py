@@ -1,5 +1,4 @@
-"""The strip of a rendered video: what is said now, the scores over time with a line at the present frame, and the
-events."""
+"""The strip of a rendered video: the present class, the scores over time with a line at the frame shown, and events."""
 
 from __future__ import annotations
 
@@ -49,13 +48,16 @@ class Scores:
 
 
 class Strip:
-    """Drawn once but for what changes with every frame.
+    """The strip of one video: a background that is drawn once, and over it what changes with every frame.
 
     Args:
         width: pixels.
         scores: of all frames.
         events: of the video.
         fps: mean frame rate.
+
+    Attributes:
+        width, height: of the strip, pixels; both even.
     """
 
     def __init__(self, width: int, scores: Scores, events: Sequence[Event], fps: float = 25.0) -> None:
@@ -84,7 +86,15 @@ class Strip:
         self._background = self._draw()
 
     def at(self, index: int, time_s: float) -> np.ndarray:
-        """(height, width, 3) uint8: the strip when a frame is shown; frames past the scores have the last one."""
+        """The strip when a frame is shown.
+
+        Args:
+            index: number of the frame; past the last score, that score is shown.
+            time_s: when it is shown, seconds.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
+        """
         image = self._background.copy()
         shown = min(index, len(self._scores.general) - 1)
         here = self._across(self._times_s[shown])

@@ -21,8 +21,13 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def line(text: str, size: int, width: int) -> str:
-    """A text without line breaks and what cannot be printed, cut with an ellipsis where it is wider than `width`
-    pixels."""
+    """A text as one line that can be drawn.
+
+    Args:
+        text: any; line breaks become blanks, and characters that cannot be printed are replaced.
+        size: of the letters, pixels.
+        width: most pixels of the line; a longer text is cut and ends with an ellipsis.
+    """
     plain = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
     plain = plain[:300]
     if font(size).getlength(plain) <= width:
@@ -33,7 +38,14 @@ def line(text: str, size: int, width: int) -> str:
 
 
 def put(image: Image.Image, place: tuple[int, int], text: str, size: int, width: int, colour: Colour) -> None:
-    """Draw a line of text with its upper left corner at `place`."""
+    """Draw a line of text.
+
+    Args:
+        image: on which it is drawn.
+        place: (x, y) of its upper left corner, pixels.
+        text, size, width: as of `line`.
+        colour: RGB, 0 to 255.
+    """
     ImageDraw.Draw(image).text(place, line(text, size, width), fill=colour, font=font(size))
 
 

@@ -18,7 +18,7 @@ from fsspec.asyn import sync
 
 from cache.errors import CacheError
 from cache.limits import LISTING
-from cache.objects import Objects, _reading, _writing
+from cache.objects import Objects, reading, writing
 from pipeline.errors import OutputError
 from pipeline.hashing import file_sha256
 
@@ -80,7 +80,7 @@ class Bucket(Objects):
                 return await body.read(), answer["ETag"]
 
         try:
-            with _reading(self.path(name)):
+            with reading(self.path(name)):
                 return self._ask(lambda: sync(self._fs.loop, get))
         except FileNotFoundError:
             return None
@@ -111,7 +111,7 @@ class Bucket(Objects):
         if self._s3:
             return self._s3_versions(folder)
         base = self.path(folder).strip("/") + "/"
-        with _reading(self.path(folder)):
+        with reading(self.path(folder)):
             found = self._ask(lambda: self._fs.find(self.path(folder), detail=True), LISTING)
         return {
             name.split(base, 1)[-1]: str((info["size"], info.get("created"), info.get("mtime")))
@@ -123,7 +123,7 @@ class Bucket(Objects):
         versions: dict[str, str] = {}
         page: dict[str, str] = {}
         while True:
-            with _reading(self.path(folder)):
+            with reading(self.path(folder)):
                 answer = self._ask(
                     lambda page=page: self._fs.call_s3(  # type: ignore[misc]  # the page of now
                         "list_objects_v2", Bucket=place["Bucket"], Prefix=place["Key"], **page
@@ -192,7 +192,7 @@ class Bucket(Objects):
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
         try:
-            with _reading(self.path(name)):
+            with reading(self.path(name)):
                 self._ask(lambda: self._fs.get_file(self.path(name), str(partial)), self._times(size))
             if (got := file_sha256(partial)) != sha256:
                 raise OutputError(f"{self.path(name)}: expected the content with SHA-256 {sha256}, got {got}")
@@ -202,7 +202,7 @@ class Bucket(Objects):
 
     def put(self, name: str, data: bytes) -> None:
         """Put an object, whatever lies there. Raises WriteFailed."""
-        with _writing(self.path(name)):
+        with writing(self.path(name)):
             self._ask(lambda: self._fs.pipe_file(self.path(name), data))
 
     def _contended(self, name: str) -> OutputError:
@@ -210,7 +210,7 @@ class Bucket(Objects):
 
     def _put_file(self, source: Path, name: str, **options: Any) -> None:
         times = self._times(source.stat().st_size)
-        with _writing(self.path(name)):
+        with writing(self.path(name)):
             self._ask(lambda: self._fs.put_file(str(source), self.path(name), **options), times)
 
     def _times(self, size: int) -> int:
@@ -224,7 +224,7 @@ class Bucket(Objects):
     def _call(self, method: str, name: str, **options: Any) -> dict[str, Any] | None:
         """An answer of S3; None if a condition did not hold, or the object is not there. Raises WriteFailed."""
         try:
-            with _writing(self.path(name)):
+            with writing(self.path(name)):
                 answer: dict[str, Any] = self._ask(lambda: self._fs.call_s3(method, **self._place(name), **options))
                 return answer
         except CacheError as error:

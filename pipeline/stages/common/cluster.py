@@ -21,6 +21,7 @@ from pipeline.errors import ClusterError, PipelineError
 from pipeline.progress import Say
 from pipeline.remote import path_of
 from pipeline.stages.common.digests import VERSIONS, weights_identity
+from pipeline.stages.common.outputs import fetch_folder
 
 __all__ = [
     "REACHED",
@@ -114,8 +115,17 @@ def portable(experiment: Experiment) -> Experiment:
 
 
 def unpacked(document: Mapping[str, Any]) -> Experiment:
-    """The experiment that was sent as plain data, `portable(...).model_dump(mode="json")`. Raises ConfigError."""
-    return parse_experiment(dict(document), "the configuration sent to a worker")
+    """The experiment that was sent as plain data, `portable(...).model_dump(mode="json")`.
+
+    Fine-tuned weights that are stored at a URL come to this machine, to the same path as on that of the command.
+
+    Raises:
+        ConfigError: it is of another version.
+        CacheError, OutputError: weights that are stored at a URL cannot be brought here.
+    """
+    experiment = parse_experiment(dict(document), "the configuration sent to a worker")
+    fetch_folder(Path(experiment.backbone.weights).parent)
+    return experiment
 
 
 def agreed(experiment: Experiment) -> dict[str, str]:
@@ -188,17 +198,17 @@ def reach_of(experiment: Experiment, namespace: str, videos: tuple[tuple[str, in
         objects.remove(mark)
 
 
-def torch_threads(threads: int, neighbours: int) -> None:
-    """Let torch use `threads` threads in this process; 0: its share of the cores.
+def torch_threads(threads: int, around: Surroundings) -> None:
+    """Let torch use `threads` threads in this process; 0: this worker's share of the cores.
 
-    Left alone where it is the only worker, unless dask, as it does, has told it to use one.
+    Left alone where there is one worker, unless dask has told it to use one thread.
     """
     import torch
 
     if threads:
         torch.set_num_threads(threads)
-    elif neighbours > 1 or "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
+    elif around.neighbours > 1 or around.limited:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // around.neighbours))
 
 
 @dataclass(frozen=True)
@@ -225,7 +235,7 @@ class _VideoPlace:
 
     def __init__(self, order: VideoOrder, around: Surroundings) -> None:
         self._order, self._experiment = order, unpacked(order.document)
-        torch_threads(self._experiment.machine.threads, around.neighbours)
+        torch_threads(self._experiment.machine.threads, around)
         self._work = order.make(self._experiment, FeatureStore.open(self._experiment.paths.cache))
 
     def facts(self) -> dict[str, str]:
@@ -273,8 +283,9 @@ def each_video(
         connection = stack.enter_context(cluster_of(experiment, say))
         order = VideoOrder(sent.model_dump(mode="json"), reach, make)
         expected = agreed(sent) | ({"cache": REACHED} if cached else {})
-        # The tag: features can be read for two purposes at once, but are written for one.
-        tasks = (Task(f"{namespace}/{video_id}:{tag}", (video_id, argument)) for video_id, argument in arguments)
+        # The tag: features can be read for two purposes at once, but are written for one. It comes first, behind a -,
+        # because a scheduler keeps statistics by what stands before that.
+        tasks = (Task(f"gig-{tag}/{namespace}/{video_id}", (video_id, argument)) for video_id, argument in arguments)
         for finished in run_tasks(connection, order, expected, tasks, say=say):
             video_id = finished.task.argument[0]
             if isinstance(finished.error, WorkerKilled):

@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -31,6 +32,8 @@ __all__ = ["VARIABLE", "LeaseStore", "Leases", "lease_s", "leases_at"]
 
 VARIABLE = "GIG_LEASE_S"
 DEFAULT_S = 60.0
+AT_ONCE = 16
+"""Leases that are renewed at the same time: a command on a large cluster holds one for each of hundreds of videos."""
 logger = logging.getLogger(__name__)
 
 
@@ -151,13 +154,15 @@ class Leases:
         """Renew all leases that are held. A store that cannot be reached is asked again the next time."""
         with self._turn:
             held = list(self._held.values())
-        for lease in held:
-            with lease.turn:
-                if lease.tag is not None and lease.name in self._held:
-                    with contextlib.suppress(CacheError):
-                        self._renew(lease)
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="renewals") as pool:
+            list(pool.map(self._renew, held))
 
     def _renew(self, lease: _Held) -> None:
+        with lease.turn, contextlib.suppress(CacheError):
+            if lease.tag is not None and lease.name in self._held:
+                self._put_again(lease)
+
+    def _put_again(self, lease: _Held) -> None:
         assert lease.tag is not None
         lease.beat += 1
         began_s, body = self._clock(), _body(lease.content, lease.beat)
@@ -178,27 +183,28 @@ class Leases:
             "lease_s": self._duration_s,
             "what": what,
         }
-        body, put_s = _body(content, 0), self._clock()
-        seen, since_s, told = "", 0.0, False
+        body, found, seen, since_s, told = _body(content, 0), None, "", 0.0, False
         while True:
+            if not found:
+                put_s = self._clock()
+                if tag := self._store.create(name, body):
+                    return _Held(name, tag, put_s, content)
             found = self._store.read_tagged(name)
-            if found and _nonce(found[0]) == content["nonce"]:
-                return _Held(name, found[1], put_s, content)  # put by an attempt whose answer was lost
-            tag, now_s = None, self._clock()
             if not found:
-                put_s, tag = now_s, self._store.create(name, body)
-            elif found[1] != seen:
-                seen, since_s = found[1], now_s
-            elif now_s - since_s > _duration(found[0], self._duration_s):
-                put_s, tag = now_s, self._store.replace(name, body, seen)
-            if tag:
-                return _Held(name, tag, put_s, content)
-            if not found:
-                continue  # another process was faster: see which
+                continue  # released in between
+            now_s, (there, tag) = self._clock(), found
+            if _nonce(there) == content["nonce"]:
+                return _Held(name, tag, put_s, content)  # put by an attempt whose answer was lost
+            if tag != seen:
+                seen, since_s = tag, now_s
+            elif now_s - since_s > _duration(there, self._duration_s):
+                put_s = now_s
+                if new := self._store.replace(name, body, seen):
+                    return _Held(name, new, put_s, content)
             if not wait:
                 return None
             if report and not told:
-                report(f"waiting for {_owner(found[0])}, which is making {what}")
+                report(f"waiting for {_owner(there)}, which is making {what}")
                 told = True
             self._sleep(min(2.0, self._duration_s / 4))
 
@@ -217,7 +223,8 @@ class Leases:
     def _keep(self) -> None:
         while True:
             time.sleep(self._duration_s / 4)
-            self.renew()
+            with contextlib.suppress(RuntimeError):  # the process is about to end, and begins no threads
+                self.renew()
 
 
 def _body(content: dict[str, object], beat: int) -> bytes:

@@ -78,7 +78,7 @@ def fetch_folder(final: Path, report: Say | None = None) -> None:
         OutputError: what is stored is damaged, or this machine's disk fails.
     """
     if remote_lock(final):
-        with _named(final), _local_lock(final, report, f"a copy of {final}", wait=True):
+        with _named(final), _local_lock(final, report, f"a copy of {place_of(final)}", wait=True):
             fetch(final, report)
 
 

@@ -103,7 +103,7 @@ class Quarantine:
         Raises:
             PipelineError: an id is not in quarantine.
         """
-        present = self.ids()
+        present = [record.video_id for record in self.records()]
         chosen = present if video_ids is None else list(video_ids)
         for video_id in chosen:
             if video_id not in present:

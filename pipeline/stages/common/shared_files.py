@@ -14,6 +14,9 @@ from pipeline.stages.common.mirror import at_once, mirrored
 
 __all__ = ["forget_listings", "has_shared", "put_shared", "read_shared", "remove_shared", "shared_journal", "sync"]
 
+PARTIAL = ".partial"
+"""Ends the name of a file that is being written, by this process or another one."""
+
 _listed: dict[tuple[int, Path], dict[str, str]] = {}
 """What each folder of a mirror holds: by process and folder, the version of each object when it was fetched."""
 _current: set[tuple[int, Path]] = set()
@@ -59,10 +62,12 @@ def sync(folder: Path, again: bool) -> None:
     place, key = mirrored(folder), (os.getpid(), folder)
     if not place or (key in _current and not again):
         return
-    there, known = place.bucket.versions(place.name), _listed.get(key, {})
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_file() and path.name not in there:
+    # Seen before what is stored: another process of this machine may add to both, there first and then here.
+    here = [path for path in folder.iterdir() if path.is_file() and path.suffix != PARTIAL]
+    there, known = place.bucket.versions(place.name), _listed.get(key, {})
+    for path in here:
+        if path.name not in there:
             path.unlink(missing_ok=True)
 
     def get(name: str) -> None:
@@ -100,6 +105,6 @@ def shared_journal(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     partial.write_bytes(content)
     os.replace(partial, path)

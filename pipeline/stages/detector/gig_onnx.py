@@ -177,18 +177,18 @@ class ExportedDetector:
         Returns:
             Spans (W, 2), the number of frames, and the shape (H, W, D) of a map.
         """
-        spans, frames, shape = [], 0, (0,)
+        spans: list[tuple[int, int]] = []
+        shape: tuple[int, ...] = ()
         windows = _windows(self._features(pictures), self._steps, self._stride)
         while batch := list(islice(windows, CLIPS_AT_ONCE)):
             clips = np.stack([features for _, features in batch], axis=1)  # (L, n, C, h, w)
             (maps,) = self._run("clips", features=clips)
             shape = maps.shape[1:]
             stream.write(maps.astype(self._dtype).tobytes())
-            spans += [(indices[0], indices[-1]) for indices, _ in batch]
+            spans += [(int(indices[0]), int(indices[-1])) for indices, _ in batch]
         if not spans:
             raise ValueError("expected at least one picture, got none")
-        frames = int(spans[-1][1]) + 1
-        return np.array(spans, dtype=np.int64), frames, shape
+        return np.array(spans, dtype=np.int64), spans[-1][1] + 1, shape
 
     def _features(self, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The early layers' output (C, h, w) of every picture."""
@@ -352,7 +352,10 @@ def main() -> None:
     parser.add_argument("--detector", type=Path, default=Path(__file__).parent, help="The exported folder.")
     parser.add_argument("--threads", type=int, default=0, help="Of onnxruntime; 0: one per core.")
     options = parser.parse_args()
-    found = ExportedDetector(options.detector, options.threads).score_video(options.video)
+    try:
+        found = ExportedDetector(options.detector, options.threads).score_video(options.video)
+    except (OSError, ValueError) as error:  # those of PyAV are either
+        sys.exit(f"Error: {error}")
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(["frame", "time_s", "score", *found.classes])
     times = found.times_s if found.times_s is not None else np.full(len(found.frames), math.nan)

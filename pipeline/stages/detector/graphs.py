@@ -1,7 +1,7 @@
 """The four ONNX graphs of a detector: `frames` and `clips` of the backbone, the reduction, and the head.
 
-They are made by torch.onnx.export of a traced program (`dynamo=True`), which torch has from 2.5 on. Its older form, by
-TorchScript, takes numbers of pictures and windows for constants here, and gives graphs that fail for other numbers.
+They are made by torch.onnx.export of a traced program (`dynamo=True`), which torch 2.5 cannot trace yet. The older
+form, by TorchScript, takes numbers of pictures and windows for constants here; its graphs fail for other numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OPSET", "Graph", "check_extra", "graphs_of", "to_onnx"]
 
 OPSET = 18
-FIRST_TORCH = (2, 5)
+FIRST_TORCH = (2, 6)
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -50,7 +50,7 @@ class Graph:
     Attributes:
         name: of the file, without its suffix.
         module: what it computes.
-        inputs: an example for every input, by name; the first sizes are none that anything could be specialised to.
+        inputs: an example for every input, by name, with lengths above 1, which tracing would take for a constant.
         free: of every input the axes of any length, and their names.
         outputs: their names.
     """
@@ -129,9 +129,10 @@ def check_extra() -> None:
         except ImportError as error:
             raise DetectorError(f"an export needs {name} ({error}): pip install 'gig-vad[onnx]'") from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < FIRST_TORCH:
+        wanted = ".".join(map(str, FIRST_TORCH))
         raise DetectorError(
-            f"an export needs torch {'.'.join(map(str, FIRST_TORCH))} or newer, whose exporter takes any number of "
-            f"pictures; got {torch.__version__}"
+            f"an export needs torch {wanted} or newer, which traces the backbone for any number of pictures; got "
+            f"{torch.__version__}"
         )
 
 

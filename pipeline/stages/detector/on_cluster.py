@@ -62,7 +62,7 @@ class DetectorPlace:
 
         self._order, self._lock = order, threading.Lock()
         machine = Machine.model_validate(dict(order.machine))
-        torch_threads(machine.threads, around.neighbours)
+        torch_threads(machine.threads, around)
         self._detector = Detector.load(order.detector, weights=order.weights, machine=machine)
 
     def facts(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.events import Event
 from pipeline.stages.extraction.loop import Outcome
-from pipeline.stages.scoring.score import VideoScores
+from pipeline.stages.scoring.video_scores import VideoScores
 
 __all__ = ["ScoredFile", "ScoredOutcome"]
 

@@ -1,9 +1,10 @@
 """Choosing the operating point: upper thresholds for an accepted load of false alarms, on scored validation videos.
 
-Every event in normal footage is a false alarm. The threshold of a class is the lowest at which, and above which at
-every threshold tried, normal validation footage has no more of them per hour than accepted; and it is none below that
-of most events, for there events only grow together, until a whole video is a single one. Thresholds are tried half-way
-between neighbouring peaks of the scores, for between two peaks no event appears, and at the peaks.
+Every event in normal footage is a false alarm. The threshold of a class is the lowest at which normal validation
+footage has no more false alarms per hour than accepted, and at which the same holds for every higher threshold tried.
+It is never below the threshold with the most events: below that, events only grow together, until a whole video is a
+single one. Thresholds are tried at the peaks of the scores and half-way between neighbouring peaks, since no event
+appears between two peaks.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from pipeline.stages.events.videos import ScoredVideo
 __all__ = ["choose"]
 
 TRIED = 60
-"""At most so many peaks of normal footage are tried for a class: all high ones, ever fewer below."""
+"""Most peaks of normal footage that are tried for a class: all of the highest, and ever fewer further down."""
 PEAKS = 400
-"""At most so many peaks of a video and class are kept, likewise."""
+"""Most peaks that are kept of a video and class, chosen in the same way."""
 LEVEL = 0.95
 LARGE_SHARE = 0.1
 """Share of the time of normal footage in events from which on a note says so."""
@@ -169,14 +170,14 @@ class _Counts:
 
 
 def _peaks(scores: np.ndarray) -> np.ndarray:
-    """The local maxima of a score curve, each value once, from the highest; of many all high ones, ever fewer below."""
+    """The local maxima of a score curve, each value once, from the highest; at most `PEAKS` of them."""
     around = np.concatenate([[-1.0], scores, [-1.0]])
     top = (scores >= around[:-2]) & (scores >= around[2:])
     return _thinned(np.unique(scores[top])[::-1], PEAKS)
 
 
 def _thinned(values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of some values: the first ones all, then at ever larger steps, with the last."""
+    """At most `most` of the values (n,): all of the first ones, then some at ever larger steps, and the last."""
     return values[np.unique(np.geomspace(1, len(values), most).round().astype(int)) - 1] if len(values) else values
 
 
@@ -185,7 +186,7 @@ def _seconds(times_s: np.ndarray) -> float:
 
 
 def _interval(events: int, hours: float) -> tuple[float, float]:
-    """The exact interval of the rate of which so many events were counted."""
+    """The exact 95 % interval of a rate per hour of which so many events were counted (Poisson)."""
     tail = (1 - LEVEL) / 2
     low = chi2.ppf(tail, 2 * events) / 2 if events else 0.0
     return float(low / hours), float(chi2.ppf(1 - tail, 2 * events + 2) / 2 / hours)

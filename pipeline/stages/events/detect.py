@@ -73,7 +73,15 @@ def score_columns(
 ) -> dict[str, np.ndarray]:
     """The scores (N,) float64 of `ANOMALY` and, where there are class scores, of every class.
 
-    Raises LengthMismatch where they are not of as many frames or classes.
+    Args:
+        video_id: for messages.
+        classes: C anomaly classes.
+        general: (N,) float, how anomalous a frame is.
+        classwise: (N, C) float; None where there are no class scores.
+
+    Raises:
+        LengthMismatch: the class scores are not of N frames and C classes.
+        PipelineError: a class beside others has the name of anomaly in general.
     """
     columns = {ANOMALY: np.asarray(general, dtype=np.float64)}
     if classwise is not None:
@@ -88,7 +96,17 @@ def score_columns(
 
 
 def check_scores(video_id: str, columns: Mapping[str, np.ndarray], times_s: np.ndarray) -> None:
-    """Raise where scores or times are such that no event can be found in them; see `events_of_video`."""
+    """Check that events can be found in the scores of a video.
+
+    Args:
+        video_id: for messages.
+        columns: scores (N,) by class and `ANOMALY`.
+        times_s: (N,) float64, presentation times.
+
+    Raises:
+        LengthMismatch: there are not as many times as scores.
+        PipelineError: a score is not finite or outside [0, 1], or a time is not finite or earlier than the one before.
+    """
     for name, scores in columns.items():
         if len(scores) != len(times_s):
             raise LengthMismatch(

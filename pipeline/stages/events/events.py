@@ -156,6 +156,9 @@ def write_run_events(
         operating_point: folder of the thresholds.
         folder: where the events go.
         progress: told how far it is.
+
+    Raises:
+        LengthMismatch, PipelineError: as `find_events`, or there is no operating point in its folder.
     """
     thresholds, chosen = read_thresholds(operating_point)
     rules = make_rules(experiment.events, manifest.classes, thresholds)

@@ -112,7 +112,13 @@ class OperatingPoint:
 
 
 def configured(settings: Events, classes: Sequence[str], reason: str) -> OperatingPoint:
-    """The fixed thresholds of the configuration, and why nothing was chosen."""
+    """The fixed thresholds of the configuration, where none can be chosen.
+
+    Args:
+        settings: of the configuration.
+        classes: anomaly classes.
+        reason: why nothing is chosen, for the notes.
+    """
     choices = {
         name: Choice(settings.of(name).upper, "configuration", reason, settings.of(name).false_alarms_per_hour)
         for name in event_names(classes)
@@ -121,7 +127,16 @@ def configured(settings: Events, classes: Sequence[str], reason: str) -> Operati
 
 
 def write_operating_point(folder: Path, found: OperatingPoint, facts: Mapping[str, object]) -> None:
-    """Write operating_point.json; `facts` go before what was found."""
+    """Write operating_point.json.
+
+    Args:
+        folder: where the file goes.
+        found: the operating point.
+        facts: for which run and head it was chosen; they come first in the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     text = json.dumps({**facts, **found.to_json()}, indent=1, ensure_ascii=False, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text(text, encoding="utf-8")
@@ -148,8 +163,16 @@ def read_chosen(path: Path) -> dict[str, float]:
 
 
 def for_another_head(path: Path, document: Mapping[str, object], head_sha256: str | None) -> tuple[str, ...]:
-    """A sentence that says so where an operating point was chosen for another head than made the scores; none where
-    that is not known of both."""
+    """A warning where the operating point was chosen for another head than the one that made the scores.
+
+    Args:
+        path: of the operating point, for the message.
+        document: its content.
+        head_sha256: of the head that made the scores; None where it is not known.
+
+    Returns:
+        One sentence; none where the heads are the same, or one of them is not known.
+    """
     made_for = document.get("head_sha256")
     if not head_sha256 or not made_for or made_for == head_sha256:
         return ()

@@ -15,7 +15,13 @@ __all__ = ["RuleChanges", "event_names", "make_rule", "make_rules"]
 
 @dataclass(frozen=True)
 class RuleChanges:
-    """Values that replace those of every rule, None where they do not; as the fields of `EventRule`."""
+    """Values that replace those of every rule; None leaves a value as it is. False if nothing is replaced.
+
+    Attributes:
+        upper, lower: thresholds in [0, 1].
+        merge_gap_s: longest gap between two events that become one, seconds.
+        min_length_s: least length of an event, seconds.
+    """
 
     upper: float | None = None
     lower: float | None = None
@@ -27,9 +33,10 @@ class RuleChanges:
 
 
 def event_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """What events are of: anomaly in general, then every class.
+    """The names that events can have: anomaly in general, then every class.
 
-    Raises PipelineError where a class beside others has the name of anomaly in general. As the only class it is that.
+    A single class of the name `anomaly` is anomaly in general itself. Raises PipelineError where one of several
+    classes has that name.
     """
     if ANOMALY not in classes:
         return ANOMALY, *classes
@@ -42,7 +49,17 @@ def event_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def make_rule(settings: Events, name: str, upper: float, changes: RuleChanges | None = None) -> EventRule:
-    """The rule of one class with an upper threshold. Raises PipelineError for values that make none."""
+    """The rule of one class.
+
+    Args:
+        settings: of the configuration.
+        name: of the class, or `ANOMALY`.
+        upper: upper threshold, in [0, 1].
+        changes: values that replace those of the rule.
+
+    Raises:
+        PipelineError: the lower threshold is above the upper one, or a value is out of its range.
+    """
     own, changes = settings.of(name), changes or RuleChanges()
     upper = upper if changes.upper is None else changes.upper
     lower = upper * own.lower_share if changes.lower is None else changes.lower

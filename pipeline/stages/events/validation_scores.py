@@ -53,6 +53,11 @@ def choose_for_run(
         progress: told how far it is.
         say: told what a person should know.
         stage: frozen or finetuned.
+
+    Raises:
+        ConfigError, WeightsError, CacheError: the validation videos cannot be extracted.
+        FeatureMismatch: their features were made in another way than those that the head was trained on.
+        PipelineError: no event can be found in their scores, see `choose`.
     """
     video_ids = read_validation_videos(head_folder)
     settings, classes = experiment.events, manifest.classes

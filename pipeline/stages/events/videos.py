@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import LengthMismatch, PipelineError
-from pipeline.stages.scoring.score_columns import TABLES, columns_of, open_table, rows_by_video, table_scores
-from pipeline.stages.scoring.score_files import (
+from pipeline.stages.scoring.foreign_scores import (
     FORMS,
     check_same_videos,
     read_score_file,
     read_score_files,
     score_paths,
 )
+from pipeline.stages.scoring.score_columns import TABLES, columns_of, open_table, rows_by_video, table_scores
 from pipeline.stages.scoring.score_form import ScoreForm
 
 __all__ = ["KnownVideos", "ScoredVideo", "ScoredVideos", "open_scores"]
@@ -57,8 +57,9 @@ class KnownVideos:
         fps: video id -> frames per second, where that is stated.
         same_fps: frames per second of all videos, which takes the place of `fps`.
         sources: video id -> path or origin.
-        ends: video id -> frames, where scores are of whole clips, as those of imported features, and can go past the
-            last frame; what does is left out of tables with an index. 0 where the number is not known.
+        ends: video id -> number of frames of a video whose scores are of whole clips, such as those of imported
+            features, and can reach past its last frame. From tables with an index only scores of these frames are
+            taken. 0 where the number is not known.
     """
 
     frames: Mapping[str, int] | None = None
@@ -100,10 +101,10 @@ class ScoredVideos:
 def open_scores(
     source: Path, classes: Sequence[str], known: KnownVideos | None = None, form: ScoreForm | None = None
 ) -> ScoredVideos:
-    """Score tables of any system.
+    """Open score tables of any system.
 
     Args:
-        source: a folder with an index, or a folder or file as `pipeline.stages.scoring.score_files` reads them.
+        source: a folder with an index, or a folder or file as `pipeline.stages.scoring.foreign_scores` reads them.
         classes: of tables without an index, which says its own.
         known: what is known of the videos.
         form: what scores stand for, of tables without an index.

@@ -26,7 +26,8 @@ from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.explain.peaks import choose_windows, middle_frames
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
 from pipeline.stages.explain.relations import cell_boxes, check_choice, relation_maps, why_no_overlay
-from pipeline.stages.scoring.score import VideoScores, score_video
+from pipeline.stages.scoring.score import score_video
+from pipeline.stages.scoring.video_scores import VideoScores
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
 __all__ = ["Request", "explain_cached", "explain_file", "scratch_features"]

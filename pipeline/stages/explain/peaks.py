@@ -6,7 +6,7 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from pipeline.config import Scoring, TestSampling
-from pipeline.stages.scoring.score import VideoScores
+from pipeline.stages.scoring.video_scores import VideoScores
 
 __all__ = ["choose_windows", "middle_frames", "pick_peaks"]
 

@@ -16,7 +16,8 @@ from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.errors import PipelineError
 from pipeline.models.reduction import Standardizer, relation_map
 from pipeline.stages.common.feature_recipe import recipe_of
-from pipeline.stages.scoring.score import VideoScores, score_video
+from pipeline.stages.scoring.score import score_video
+from pipeline.stages.scoring.video_scores import VideoScores
 from pipeline.stages.training.reduce import video_cue, windows_with_cues
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from cache import FeatureStore
 from pipeline.cluster import Surroundings
 from pipeline.config import Experiment
 from pipeline.remote import AnyPath, path_of
+from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.cluster import Reach, agreed, torch_threads, unpacked
 from pipeline.stages.common.manifest import reached
 from pipeline.stages.extraction.loop import Extractor, Outcome
@@ -88,8 +90,11 @@ class BackbonePlace:
 
     def __init__(self, order: Order, around: Surroundings) -> None:
         self.order, self.around, self.experiment = order, around, unpacked(order.document)
-        torch_threads(self.experiment.machine.threads, around.neighbours)
-        self.extractor = Extractor(self.experiment, say=self.say)
+        torch_threads(self.experiment.machine.threads, around)
+        with ExitStack() as stack:
+            device = stack.enter_context(use_device(self.experiment.machine.device, self.say))
+            self.extractor = Extractor(self.experiment, say=self.say, device=device)
+            self._held = stack.pop_all()
 
     def facts(self) -> dict[str, str]:
         """What this worker has and reaches."""
@@ -106,7 +111,9 @@ class BackbonePlace:
         raise NotImplementedError(type(self).__name__)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of the backbone and its card."""
+        del self.extractor
+        self._held.close()
 
 
 class ExtractionPlace(BackbonePlace):
@@ -145,6 +152,7 @@ class ExtractionPlace(BackbonePlace):
         self._fail(_Closed("the command has ended"))
         self._videos.put(None)
         self._thread.join(20)
+        super().close()
 
     def _work(self) -> None:
         order, machine = self.order, self.experiment.machine
@@ -160,8 +168,6 @@ class ExtractionPlace(BackbonePlace):
                     self._end(outcome)
         except BaseException as error:  # every task that waits raises it
             self._fail(error)
-        finally:
-            del self.extractor
 
     def _given(self) -> Iterator[tuple[str, AnyPath] | None]:
         """The videos that tasks have brought; None when there is no other one while some are in progress."""

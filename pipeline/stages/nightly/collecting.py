@@ -14,8 +14,8 @@ from pipeline.stages.events.detect import events_of_video
 from pipeline.stages.nightly import dataset
 from pipeline.stages.nightly.dataset import File
 from pipeline.stages.report.timelines import encode, envelope
-from pipeline.stages.scoring.score import table_path
 from pipeline.stages.scoring.score_columns import columns_of, open_table, table_scores
+from pipeline.stages.scoring.video_scores import table_path
 
 __all__ = ["Collected", "Shown", "collect"]
 

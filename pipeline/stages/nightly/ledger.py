@@ -35,17 +35,19 @@ class Ledger:
         scored: SHA-256 -> where its scores are.
         places: path -> version, state and name of the file that was last seen there.
         waiting: path -> how a file was seen that was left by the run that finished last.
+        zone: the time zone of the days of that run; "" before the first one.
     """
 
     scored: dict[str, Scored] = field(default_factory=dict)
     places: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     waiting: dict[str, EarlierLook] = field(default_factory=dict)
+    zone: str = ""
 
     @classmethod
     def load(cls, folder: Path) -> Ledger:
         """Read the days of a dataset, in the order in which they were finished. Raises OutputError."""
-        found = cls()
         days = sorted(read_days(folder), key=lambda day: (day.finished, day.date))
+        found = cls(zone=days[-1].zone if days else "")
         for date, row in read_files(folder, [day.date for day in days]):
             found._enter(date, row)
         for left in days[-1].left if days else ():

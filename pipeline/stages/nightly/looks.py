@@ -16,6 +16,10 @@ from pipeline.stages.scoring.sources import LocalVideo, RemoteVideo, Video, file
 
 __all__ = ["EarlierLook", "Look", "day_of", "find_zone", "first_seen_s", "look_at", "today", "waiting_reason"]
 
+EARLIEST_S = datetime.datetime(1678, 1, 1, tzinfo=datetime.UTC).timestamp()
+LATEST_S = datetime.datetime(2262, 1, 1, tzinfo=datetime.UTC).timestamp()
+"""What pandas can hold in nanoseconds."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -52,15 +56,22 @@ class EarlierLook:
 def look_at(video: Video) -> Look:
     """Raises OSError or DecodeError where it cannot be looked at."""
     if isinstance(video, RemoteVideo):
-        return Look(video.version or "", video.bytes, video.modified_s, video.modified_s)
+        modified_s = _time(video.modified_s)
+        return Look(video.version or "", video.bytes, modified_s, modified_s)
     if not isinstance(video, LocalVideo):
         raise DecodeError(f"{video.place}: neither a file of this machine nor of a storage")
     if not video.file.is_dir():
         found = video.file.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would be read for ever
             raise DecodeError(f"{video.place}: expected a file or a folder of images, got another kind of thing")
-        return Look(file_version(found), found.st_size, found.st_mtime, max(found.st_mtime, found.st_ctime))
+        changed_s = max(found.st_mtime, found.st_ctime)
+        return Look(file_version(found), found.st_size, _time(found.st_mtime), _time(changed_s))
     return _look_at_images(video.file)
+
+
+def _time(value_s: float | None) -> float | None:
+    """A time that a calendar has; None for others, such as milliseconds that a storage gives for seconds."""
+    return value_s if value_s is not None and EARLIEST_S <= value_s <= LATEST_S else None
 
 
 def _look_at_images(folder: Path) -> Look:
@@ -71,7 +82,7 @@ def _look_at_images(folder: Path) -> Look:
         size += found.st_size
         modified_s = max(modified_s, found.st_mtime)
         changed_s = max(changed_s, found.st_mtime, found.st_ctime)
-    return Look(f"images {digest.hexdigest()}", size, modified_s, changed_s)
+    return Look(f"images {digest.hexdigest()}", size, _time(modified_s), _time(changed_s))
 
 
 def waiting_reason(look: Look, before: EarlierLook | None, now_s: float, settle_s: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config.features import url_scheme
-from pipeline.errors import PipelineError, QuarantineExceeded
+from pipeline.errors import OutputError, PipelineError, QuarantineExceeded
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.detector.detector import Detector
@@ -38,6 +38,12 @@ def score_new(detector: Detector, night: Night, progress: Progress = silent, say
     """
     done = read_day(night.folder, night.date)
     if done is not None:
+        if done.detector["seal"] != detector.seal:
+            raise OutputError(
+                f"{night.folder}: {night.date} was scored by {done.detector['name']}, seal "
+                f"{done.detector['seal'][:16]}; got {detector.document.name}, seal {detector.seal[:16]}: give another "
+                "--out"
+            )
         say(f"{night.date} is complete since {done.finished}; what came after belongs to a later day")
         return done
     _check(night)

@@ -13,12 +13,13 @@ from typing import Any
 
 from pipeline.errors import OutputError, PipelineError
 from pipeline.progress import Progress, Say
+from pipeline.remote import public
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.nightly import dataset
 from pipeline.stages.nightly.collecting import Collected, collect
 from pipeline.stages.nightly.dataset import File
-from pipeline.stages.nightly.days import Day, complete_dates, write_day
+from pipeline.stages.nightly.days import Day, day_path, write_day
 from pipeline.stages.nightly.ledger import Ledger
 from pipeline.stages.nightly.looks import find_zone
 from pipeline.stages.nightly.page import write_day_page, write_pages_around
@@ -34,15 +35,15 @@ from pipeline.stages.nightly.sorting import (
     told_file,
 )
 from pipeline.stages.scoring.inputs import Inputs, find_videos
-from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.score_index import check_same
 from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of, score_sources
-from pipeline.stages.scoring.sources import Video, public_url
+from pipeline.stages.scoring.sources import Video
+from pipeline.stages.scoring.video_scores import table_facts, table_path
 
 __all__ = ["OWNER", "Night", "Run"]
 
 SETTLE_S = 60.0
-WORK = ".work"
+WORK, PUTTING = ".work", "putting"
 SHOWN = 5
 OWNER = "detector.json"
 
@@ -74,7 +75,7 @@ class Run:
     def __init__(self, detector: Detector, night: Night, progress: Progress, say: Say) -> None:
         self.detector, self.night, self.progress, self.say = detector, night, progress, say
         self.folder, self.date = night.folder, night.date
-        self.work = night.folder / WORK / night.date.isoformat()
+        self.work = night.folder / WORK  # of whatever day: that of the next night is another one after a kill
         self.rules = Rules(night.date, find_zone(night.zone), night.settle_s, night.now_s)
         self.quarantine = quarantine_of(night.folder)
         self.started = _now(night)
@@ -82,12 +83,13 @@ class Run:
     def run(self) -> Day:
         dataset.check_classes(self.detector.classes)
         self._own()
-        for date in complete_dates(self.folder):  # a run that was killed when its day was complete
-            shutil.rmtree(self.folder / WORK / date.isoformat(), ignore_errors=True)
+        self._tidy()
         for note in self.detector.notes():
             self.say(f"warning: {note}")
         inputs = self._look()
         ledger = Ledger.load(self.folder)
+        if ledger.zone not in ("", self.night.zone):
+            self.say(f"warning: days were those of {ledger.zone} before, and are those of {self.night.zone} now")
         found = sort_files(inputs.videos, ledger, self.rules, self.quarantine.has, self.progress)
         if waiting := [left for left in found.left if not left.problem]:
             self.say(f"left for a later run: {', '.join(f'{left.video_id} ({left.reason})' for left in waiting)}")
@@ -102,11 +104,25 @@ class Run:
                 held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["made_with"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise OutputError(f"{path}: not the note of a dataset of days ({error!r})") from error
-            check_same(path, held, json.loads(json.dumps(scorer.made_with)))
+            check_same(path, held, json.loads(json.dumps(scorer.made_with)), "give another --out")
             return
         facts = {**scorer.about, "made_with": scorer.made_with}
         with whole_file(path) as partial:
             partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def _tidy(self) -> None:
+        """After a run that was killed while it put a day into the dataset: take out a day that it did not complete,
+        whose files this run takes, and the work of one that it did."""
+        mark = self.work / PUTTING
+        if not mark.exists():
+            return
+        date = datetime.date.fromisoformat(mark.read_text(encoding="utf-8"))
+        if day_path(self.folder, date).exists():
+            shutil.rmtree(self.work)
+            return
+        for kind in dataset.KINDS:
+            shutil.rmtree(dataset.partition(self.folder, kind, date), ignore_errors=True)
+        mark.unlink()
 
     def _look(self) -> Inputs:
         self.progress(0, 1, "looking at the inbox")
@@ -141,7 +157,7 @@ class Run:
                 rows.append(told_file(new, "failed", new.sha256 or "", reason=reason))
             elif name in report.known:
                 content = report.known[name]
-                rows.append(known_file(new, content, ledger.scored[content], places))
+                rows.append(known_file(new, content, ledger.scored[content], places, found.recognised))
             else:
                 source = self._facts(name)["source"]
                 content = str(source["sha256"])
@@ -167,8 +183,12 @@ class Run:
         self.work.mkdir(parents=True, exist_ok=True)
         for name, file in new.items():
             path = table_path(self.work, name)
-            if path.exists() and file.sha256 not in (None, self._facts(name)["source"]["sha256"]):
-                path.unlink()  # of another file, which had this name when the run was killed
+            if not path.exists():
+                continue
+            source = self._facts(name)["source"]
+            same = file.video.place == source["path"] if file.sha256 is None else file.sha256 == source["sha256"]
+            if not same:
+                path.unlink()  # of another file, which had this name when a run was killed
         return score_sources(
             self.detector.scorer(),
             [file.video for file in new.values()],
@@ -202,6 +222,8 @@ class Run:
         ]
         collected = collect(scored, self.work, parts / "scores", self.detector.classes, self.detector.rules)
         told = [video.file for video in collected.shown] + [row for row in rows if row.state != "scored"]
+        with whole_file(self.work / PUTTING) as partial:  # from here on the day is to be seen, and not complete
+            partial.write_text(self.date.isoformat(), encoding="utf-8")
         dataset.put(self.folder, parts, self.date, self.detector.classes, collected.events, told)
         self._keep_quarantine(failed, scored)
         day = self._day(inputs, found, rows, failed, collected)
@@ -269,7 +291,7 @@ def _damage(facts: dict[str, Any] | None) -> str:
 
 
 def _public(text: str) -> str:
-    return public_url(text) if "://" in text else text
+    return public(text) if "://" in text else text
 
 
 def _plain(text: str) -> str:

@@ -66,6 +66,7 @@ class Sorted:
         unchanged: number of files with which an earlier day dealt.
         still_failing: names of those in quarantine.
         twins: new files with the content of one that is scored.
+        recognised: the contents of `known`.
     """
 
     new: dict[str, NewFile] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Sorted:
     unchanged: int = 0
     still_failing: list[str] = field(default_factory=list)
     twins: list[NewFile] = field(default_factory=list)
+    recognised: set[str] = field(default_factory=set)
 
 
 def sort_files(
@@ -159,7 +161,9 @@ class _Sorter:
         if not is_same(video, look):
             self.found.left.append(left_file(video, look, None, self.rules, CHANGED))
         elif content in self.ledger.scored:
-            self.found.known.append(known_file(new, content, self.ledger.scored[content], self.places))
+            self.found.known.append(
+                known_file(new, content, self.ledger.scored[content], self.places, self.found.recognised)
+            )
         elif content in self.contents:
             self.found.twins.append(new)
         else:
@@ -190,10 +194,19 @@ def told_file(new: NewFile, state: str, content: str, scored: tuple[str, str] = 
     )
 
 
-def known_file(new: NewFile, content: str, scored: Scored, places: set[str]) -> File:
-    """The row of a file whose content was scored on an earlier day."""
-    still_there = scored.path in places and scored.path != new.video.place
-    return told_file(new, "copy" if still_there else "moved", content, (scored.date, scored.video_id))
+def known_file(new: NewFile, content: str, scored: Scored, places: set[str], moved: set[str]) -> File:
+    """The row of a file whose content was scored on an earlier day.
+
+    Args:
+        new: the file.
+        content: its SHA-256.
+        scored: where the scores are, and the file was.
+        places: of all files that are there now.
+        moved: contents that were found under another name or time in this run; this one is added.
+    """
+    is_copy = content in moved or (scored.path in places and scored.path != new.video.place)
+    moved.add(content)
+    return told_file(new, "copy" if is_copy else "moved", content, (scored.date, scored.video_id))
 
 
 def left_file(

@@ -16,7 +16,13 @@ WIDTH, HEIGHT = 320, 240
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its label, its range, and its ticks as (place from 0 to 1, text)."""
+    """An axis of a chart.
+
+    Attributes:
+        label: what it shows.
+        low, high: values at its ends.
+        logarithmic: whether equal steps are equal factors.
+    """
 
     label: str
     low: float
@@ -33,6 +39,7 @@ class Axis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
+        """(place from 0 to 1, text) of each mark."""
         if self.logarithmic:
             first, last = round(math.log10(self.low)), round(math.log10(self.high))
             marks = [10.0**power for power in range(first, last + 1)]
@@ -43,7 +50,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """The curve of one run: its number, its title, and the points of an SVG polyline."""
+    """The curve of one run.
+
+    Attributes:
+        number: of the run, from 0, by which the page colours it.
+        title: of the run.
+        points: of an SVG polyline, `x,y x,y ...`.
+    """
 
     number: int
     title: str
@@ -52,7 +65,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart; `meaning` says in a sentence what it shows and which way is better."""
+    """One chart.
+
+    Attributes:
+        title: heading.
+        meaning: a sentence on what it shows and which way is better.
+        x, y: its axes.
+        lines: one curve per run that has one.
+    """
 
     title: str
     meaning: str

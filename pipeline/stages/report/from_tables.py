@@ -1,5 +1,8 @@
-"""The page of score tables of any system, with ground truth or without: as the outputs of an experiment, brought into
-one form in a folder that is removed when the page is written."""
+"""The page of score tables of any system, with ground truth or without.
+
+The tables are first brought into the form of an experiment's outputs, in a folder that is removed when the page is
+written.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,12 @@ UNTIMED = (
 
 @dataclass(frozen=True)
 class Source:
-    """Scores of one system: what the page calls them, and the folder or file they are read from."""
+    """Scores of one system.
+
+    Attributes:
+        name: what the page calls them.
+        path: the folder or file from which they are read.
+    """
 
     name: str
     path: Path

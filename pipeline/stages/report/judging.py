@@ -23,8 +23,8 @@ class Highlight:
 
     Attributes:
         video_id: of the video.
-        frame: the frame to look at; `time_s` is when it is shown.
-        time_s: seconds.
+        frame: number of the frame to look at.
+        time_s: when it is shown, seconds.
         score: of that frame.
         start_s, end_s: of the event or the annotated interval it belongs to.
     """
@@ -74,9 +74,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Highlights:
-    """The most telling moments of a run, the most telling first; each video once in a list.
+    """The most telling moments of a run, the most telling first; each list has a video once at most.
 
-    `highest` is for videos without ground truth, and empty with it.
+    Attributes:
+        false_alarms, misses, hits: of `Verdict`.
+        highest: moments of the highest scores, of videos without ground truth; empty where there is ground truth.
     """
 
     false_alarms: tuple[Highlight, ...] = ()
@@ -86,6 +88,7 @@ class Highlights:
 
     @property
     def all(self) -> tuple[Highlight, ...]:
+        """All of them, list after list."""
         return (*self.false_alarms, *self.misses, *self.hits, *self.highest)
 
 
@@ -137,8 +140,15 @@ def judge(
 
 
 def pick_highlights(verdicts: Sequence[Verdict], most: int = SHOWN) -> Highlights:
-    """The worst false alarms (highest score first), misses (lowest first) and best hits (highest first); ties by video
-    id."""
+    """The moments of a run to look at first.
+
+    Args:
+        verdicts: of all videos.
+        most: moments per list.
+
+    Returns:
+        False alarms and hits, the highest score first; misses, the lowest score first. Ties are in order of video id.
+    """
 
     def first(lists: list[tuple[Highlight, ...]], sign: int) -> tuple[Highlight, ...]:
         one_each = [min(found, key=lambda moment: sign * moment.score) for found in lists if found]

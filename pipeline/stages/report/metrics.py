@@ -67,7 +67,13 @@ OF_CLASS = ("class_ap/", "events/classes/")
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of one run: its value with its interval, each None where it is not defined; `reason` says why."""
+    """A metric of one run.
+
+    Attributes:
+        value: None where the metric is not defined.
+        low, high: its 95 % interval over videos; None where that is not defined.
+        reason: why one of them is not defined.
+    """
 
     value: float | None = None
     low: float | None = None

@@ -55,7 +55,13 @@ class Patience:
 
 
 def picture_path(folder: Path, video_id: str, frame: int) -> Path:
-    """Where the picture of a frame lies in a folder of them."""
+    """Where the picture of a frame lies.
+
+    Args:
+        folder: of the pictures.
+        video_id: of the video.
+        frame: its number.
+    """
     return folder / f"{escape(video_id)}-{frame}.jpg"
 
 

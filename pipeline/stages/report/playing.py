@@ -114,10 +114,17 @@ def link(path: AnyPath, page: Path, inside: Path) -> str:
 
 
 def write_proxy(source: AnyPath, target: Path) -> None:
-    """Write a video once more as H.264 and AAC in MP4, at most 360 lines high; its frames keep their times, and its
-    sound stays on their clock.
+    """Write a copy of a video that browsers play: H.264 and AAC in MP4, at most 360 lines high.
 
-    One frame is held at a time. Raises DecodeError where the source cannot be read.
+    Frames and sound keep their times. One frame is held at a time.
+
+    Args:
+        source: the video.
+        target: the file; its folder is made.
+
+    Raises:
+        DecodeError: the source cannot be read.
+        OutputError: the copy cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fps = read_header(source).fps

@@ -46,6 +46,7 @@ class Judged:
 
     @property
     def lost_frames(self) -> int:
+        """How many frames could not be decoded."""
         return sum(stop - start for start, stop in self.lost)
 
     @property
@@ -65,7 +66,16 @@ class Judged:
 
 
 def judge_video(results: Results, entry: VideoEntry) -> Judged:
-    """Read a video's scores of all runs, find its events and put them beside what is annotated."""
+    """Read a video's scores of all runs, find its events and put them beside what is annotated.
+
+    Args:
+        results: what the report is about.
+        entry: the video.
+
+    Raises:
+        LengthMismatch: the runs have different numbers of scores.
+        PipelineError: a table cannot be read, or holds scores in which no event can be found.
+    """
     classes = results.manifest.classes
     scores = tuple(results.read(run, entry.video_id) for run in results.runs)
     if results.may_be_short:
@@ -91,8 +101,11 @@ def judge_video(results: Results, entry: VideoEntry) -> Judged:
 
 
 def telling_frames(judged: Judged) -> list[Highlight]:
-    """The moments whose pictures the page shows, in time: the highest of what was raised, found or missed, those of the
-    first run first, none nearer than a second to another one; of a video without any, its highest score."""
+    """The moments whose pictures the page shows, at most `PICTURES_SHOWN`, in order of time.
+
+    They are the highest scores of false alarms, hits and misses, those of the first run before those of others, and at
+    least a second apart. A video without any has the moment of its highest score.
+    """
     moments = [
         moment
         for verdict in judged.verdicts

@@ -16,7 +16,7 @@ from pipeline.stages.common.cluster import Work, each_video
 from pipeline.stages.training.saved_heads import load_head
 
 if TYPE_CHECKING:
-    from pipeline.stages.scoring.score import VideoScores
+    from pipeline.stages.scoring.video_scores import VideoScores
 
 __all__ = ["scores_on_cluster"]
 

@@ -1,76 +1,38 @@
-"""Stage 3: per-frame score tables, one Parquet file per video. They never hold labels."""
+"""Stage 3: per-frame score tables, one Parquet file per video."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from scipy.ndimage import gaussian_filter1d
 
 from cache import FeatureStore
-from cache.names import escape
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest, VideoEntry
-from pipeline.data.tables import safe_row
 from pipeline.data.windows import windows_to_frames
-from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.feature_recipe import recipe_of
-from pipeline.stages.common.outputs import keep_if_made_from, whole_file
+from pipeline.stages.common.outputs import keep_if_made_from
 from pipeline.stages.extraction.provenance import lost_frames
 from pipeline.stages.scoring.causal import check_causal, smooth_back
 from pipeline.stages.scoring.on_cluster import scores_on_cluster
+from pipeline.stages.scoring.video_scores import VideoScores, table_path, write_scores
 from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
 
 __all__ = [
-    "VideoScores",
     "score_split",
     "score_video",
     "score_videos",
     "smooth",
-    "table_facts",
-    "table_path",
-    "write_csv",
-    "write_scores",
 ]
-
-FACTS = b"gig-vad"
-"""Key in the metadata of a Parquet table under which its facts lie."""
-
-
-@dataclass(frozen=True)
-class VideoScores:
-    """Scores of one video of N frames and W windows.
-
-    Attributes:
-        frames: (N, C) float32 in [0, 1], smoothed anomaly class scores.
-        anomaly: (N,) float32 in [0, 1], how anomalous a frame is: the maximum of the class scores; of a binary method
-            its own score, smoothed.
-        times_s: (N,) float64.
-        windows: (W, 1 + C) float32, eq. 7, as the head gave them.
-        spans: (W, 2) int64, first and last frame of a window.
-        positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column; k is 0 for pooled
-            maps.
-    """
-
-    frames: np.ndarray
-    anomaly: np.ndarray
-    times_s: np.ndarray
-    windows: np.ndarray
-    spans: np.ndarray
-    positions: np.ndarray
 
 
 def smooth(scores: np.ndarray, sigma: float) -> np.ndarray:
@@ -137,72 +99,6 @@ def score_video(
     frames = scores[:, 1:].astype(np.float32)
     anomaly = scores[:, 0].astype(np.float32) if binary else frames.max(axis=1)
     return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], positions)
-
-
-def table_path(folder: Path, video_id: str) -> Path:
-    """Where the score table of a video lies in a folder of score tables."""
-    return folder / "frames" / f"{escape(video_id)}.parquet"
-
-
-def write_scores(
-    folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], facts: Mapping[str, object] | None = None
-) -> Path:
-    """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet.
-
-    Args:
-        folder: where both go.
-        video_id: which video.
-        scores: its scores.
-        classes: C names.
-        facts: where the scores come from, as plain data; stored in the first table, `table_facts` reads them.
-
-    Returns:
-        The path of the first table.
-    """
-    count = len(scores.frames)
-    columns = {
-        "frame": pa.array(np.arange(count, dtype=np.int64)),
-        "time_s": pa.array(scores.times_s),
-        "score": pa.array(scores.anomaly),
-    }
-    columns |= {label: pa.array(scores.frames[:, i]) for i, label in enumerate(classes)}
-    windows = {
-        "first_frame": pa.array(scores.spans[:, 0]),
-        "last_frame": pa.array(scores.spans[:, 1]),
-        "Normal": pa.array(scores.windows[:, 0]),
-        "positions": pa.array(list(scores.positions), type=pa.list_(pa.int64())),
-    }
-    windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
-    final = table_path(folder, video_id)
-    tables = {folder / "windows" / final.name: pa.table(windows), final: pa.table(columns)}
-    if facts is not None:
-        tables[final] = tables[final].replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True)})
-    for path, table in tables.items():  # the table of frames last: when it is there, the video is done
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
-            pq.write_table(table, partial)
-    return final
-
-
-def table_facts(path: Path) -> dict[str, Any] | None:
-    """The facts stored in a score table; None if there are none. Raises PipelineError for a file that is no table."""
-    try:
-        found = (pq.read_schema(path).metadata or {}).get(FACTS)
-        facts: dict[str, Any] | None = None if found is None else json.loads(found)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise PipelineError(f"{path}: not a score table ({error})") from error
-    return facts
-
-
-def write_csv(table: Path) -> Path:
-    """Write a score table as CSV too, beside it; returns the path."""
-    columns = pq.read_table(table)
-    final = table.with_suffix(".csv")
-    with whole_file(final) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        lines = csv.writer(stream)
-        lines.writerow(safe_row(columns.column_names))
-        lines.writerows(zip(*(column.to_pylist() for column in columns.columns), strict=True))
-    return final
 
 
 def score_split(

@@ -34,7 +34,16 @@ def arrays_in(path: Path) -> list[LazyArray]:
 
 
 def one_array(path: Path, form: ScoreForm, what: str) -> LazyArray:
-    """The only array of a file, or the one that `form` names. Raises PipelineError, naming `what`, for none or more."""
+    """The only array of a file, or the one that `form` names.
+
+    Args:
+        path: the file.
+        form: may name the array.
+        what: the array is of, for messages.
+
+    Raises:
+        PipelineError: the file cannot be read, or has none or several such arrays.
+    """
     arrays = arrays_in(path)
     wanted = arrays if path.suffix == ".npy" else [array for array in arrays if form.array in (None, array.name)]
     if len(wanted) != 1:

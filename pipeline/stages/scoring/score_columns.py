@@ -31,7 +31,20 @@ def open_table(video_id: str, path: Path) -> pa.Table:
 
 
 def columns_of(video_id: str, path: Path, table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Columns of a table, (n, len(names)) float64; an empty cell is nan. Raises PipelineError if not numbers."""
+    """Some columns of a table as numbers.
+
+    Args:
+        video_id: for messages.
+        path: where the table was read from, for messages.
+        table: of n rows.
+        names: of the columns.
+
+    Returns:
+        (n, len(names)) float64; an empty cell is nan.
+
+    Raises:
+        PipelineError: a column is missing, or does not hold numbers.
+    """
     try:
         return np.stack([table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names], axis=1)
     except (KeyError, ValueError) as error:

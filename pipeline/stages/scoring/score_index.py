@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.errors import OutputError
 from pipeline.hashing import file_sha256
 from pipeline.stages.common.outputs import whole_file
-from pipeline.stages.scoring.score import table_facts, table_path
 from pipeline.stages.scoring.sources import Video
+from pipeline.stages.scoring.video_scores import table_facts, table_path
 
 __all__ = ["ScoreIndex", "check_same"]
 
@@ -130,16 +130,26 @@ def _lies_there(folder: Path, entry: Mapping[str, str]) -> bool:
     return (folder / "frames" / entry["file"]).exists()
 
 
-def check_same(path: Path, held: Sections, wanted: Sections) -> None:
-    """Raise OutputError, naming every setting that differs, unless both are the same."""
+def check_same(
+    path: Path, held: Sections, wanted: Sections, advice: str = "remove the folder or give another --out"
+) -> None:
+    """Check that what is there was made with the head and settings that are at hand.
+
+    Args:
+        path: what is there, for the message.
+        held: section -> setting -> value, of what is there.
+        wanted: the same, at hand.
+        advice: what a person can do, for the message.
+
+    Raises:
+        OutputError: they differ; the message names every setting that does.
+    """
     before, now = _flat(held), _flat(wanted)
     names: Sequence[str] = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     if names:
         absent = "not named"  # as a setting that came later is, where it has its default
         lines = "\n".join(f"  {name}: there {before.get(name, absent)}, here {now.get(name, absent)}" for name in names)
-        raise OutputError(
-            f"{path}: made with another head or other settings; remove the folder or give another --out\n{lines}"
-        )
+        raise OutputError(f"{path}: made with another head or other settings; {advice}\n{lines}")
 
 
 def _flat(sections: Sections) -> dict[str, object]:

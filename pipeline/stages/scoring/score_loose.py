@@ -18,11 +18,12 @@ from pipeline.hashing import file_sha256
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.common.quarantine import Quarantine
-from pipeline.stages.scoring.score import VideoScores, score_video, table_path, write_csv, write_scores
+from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.score_index import ScoreIndex
 from pipeline.stages.scoring.score_report import ScoreReport, quarantine_of
 from pipeline.stages.scoring.scorer import OpenElsewhere, Scorer, run_scorer
 from pipeline.stages.scoring.sources import LocalVideo, Video
+from pipeline.stages.scoring.video_scores import VideoScores, table_path, write_csv, write_scores
 from pipeline.stages.training.saved_heads import check_features
 
 __all__ = ["ScoreReport", "quarantine_of", "score_files", "score_sources"]
@@ -120,9 +121,8 @@ class _Scoring:
         self._failed_before = set(quarantine.ids("test"))
         self._scored: list[str] = []
         self._kept: list[str] = []
-        self._failed: dict[str, str] = {}
         self._unreached: list[str] = []
-        self._known: dict[str, str] = {}
+        self._failed, self._known, self._copies = dict[str, str](), dict[str, str](), dict[str, str]()
         self._seen: dict[str, dict[str, object]] = {}
 
     def sort_out(self, named: dict[str, Video]) -> dict[str, Video]:
@@ -221,6 +221,7 @@ class _Scoring:
                 self._fail(video, error if isinstance(error, DecodeError) else DecodeError(f"{video.place}: {error}"))
                 self._unreached.append(name)
                 continue
+            self._copies[name] = str(path)
             content = file_sha256(path)
             if self._is_known and self._is_known(video, content):
                 video.let_go(copies)
@@ -241,8 +242,8 @@ class _Scoring:
             tables = [table.with_suffix(".csv") for table in tables]
         damaged = tuple(name for name in done if self._index.videos[name]["damage"])
         scored = tuple(name for name in names if name in self._scored)
-        kept, unreached = tuple(self._kept), tuple(self._unreached)
-        return ScoreReport(tuple(tables), scored, kept, damaged, self._failed, unreached, self._known)
+        kept, lost = tuple(self._kept), tuple(self._unreached)
+        return ScoreReport(tuple(tables), scored, kept, damaged, self._failed, lost, self._known)
 
     def _score(self, store: FeatureStore, namespace: str, video: Video) -> None:
         name = video.name
@@ -276,6 +277,9 @@ class _Scoring:
             self._quarantine.clear([name])
 
     def _fail(self, video: Video, error: Exception) -> None:
+        if copy := self._copies.get(video.name):  # whose path says nothing to a person
+            frame, library = (error.frame, error.library) if isinstance(error, DecodeError) else (None, None)
+            error = DecodeError(str(error).replace(copy, video.place), frame, library)
         self._quarantine.add(video.name, video.place, "test", error)
         self._failed[video.name] = str(error)
         self._say(f"{video.name} cannot be scored: {error}")

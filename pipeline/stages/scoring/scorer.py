@@ -19,7 +19,7 @@ from pipeline.stages.training.saved_heads import TrainedHead, load_head
 from pipeline.stages.training.validation import read_thresholds
 
 if TYPE_CHECKING:
-    from pipeline.stages.scoring.score import VideoScores
+    from pipeline.stages.scoring.video_scores import VideoScores
 
 __all__ = ["OpenElsewhere", "ScoreElsewhere", "ScoredElsewhere", "Scorer", "run_scorer", "settings_of"]
 
@@ -75,7 +75,19 @@ class Scorer:
 
 
 def run_scorer(experiment: Experiment, run_name: str, head_folder: Path, warnings: Sequence[str] = ()) -> Scorer:
-    """What scores with a run's head; arguments as of `score_files`."""
+    """What scores with a run's head.
+
+    Args:
+        experiment: settings.
+        run_name: one of its runs.
+        head_folder: the trained head.
+        warnings: about the scores as a whole, for index.json.
+
+    Raises:
+        PipelineError: scores are to be causal, and the head is not one for that; or the head cannot be read.
+        WeightsError: there is no weight file.
+        ConfigError: the device is not there.
+    """
     path = head_folder / "head.safetensors"
     head = load_head(path)
     if experiment.run(run_name).scoring.cue == "running":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,15 +16,13 @@ from cache.names import escape
 from pipeline.data.datasets.video_files import VIDEO_SUFFIXES
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, PipelineError
+from pipeline.remote import VERSIONS, WEB, public, scheme_of
 from pipeline.stages.common.outputs import check_space
 
-__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "public_url", "remote_videos"]
+__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "remote_videos"]
 
-WEB = ("http://", "https://")
-VERSIONS = ("ETag", "etag", "md5Hash", "version_id", "LastModified", "last_modified", "updated", "mtime", "created")
-"""By what storages say that an object has changed; the first that is there counts."""
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
-"""The same, when."""
+"""By what storages say when an object has changed; the first that is there counts."""
 
 JUST_S = 2.0
 
@@ -45,21 +42,29 @@ class Video(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of its score table."""
+        ...
 
     @property
-    def given(self) -> str: ...
+    def given(self) -> str:
+        """As a person named it."""
+        ...
 
     @property
-    def place(self) -> str: ...
+    def place(self) -> str:
+        """Where it lies."""
+        ...
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
         """Whether it is known to have the content from which a table was made, whose entry `source` this is."""
         ...
 
     def facts(self) -> dict[str, object]:
-        """What the entry of its table says besides path, bytes and SHA-256: with `version`, if it is known, what
-        changes with the content. Asked for before the content is read. Raises OSError."""
+        """What the entry of its table says besides path, bytes and SHA-256; asked for before the content is read.
+
+        Where it is known, `version` is a text that changes with the content. Raises OSError.
+        """
         ...
 
     def fetch(self, folder: Path) -> Path:
@@ -73,7 +78,12 @@ class Video(Protocol):
 
 @dataclass(frozen=True)
 class LocalVideo:
-    """A video file or folder of images of this machine."""
+    """A video file or folder of images of this machine.
+
+    Attributes:
+        name: of its score table.
+        file: the file or folder.
+    """
 
     name: str
     file: Path
@@ -87,8 +97,10 @@ class LocalVideo:
         return str(self.file.resolve())
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
-        """As of `Video`: by its size, times and inode, and where these differ by its content, which decides. Raises
-        OSError or DecodeError where it cannot be read."""
+        """As of `Video`: by size, times and inode, or where these differ, by the content.
+
+        Raises OSError or DecodeError where it cannot be read.
+        """
         version = self.facts().get("version")
         if version is not None and (version, self.place) == (source.get("version"), source["path"]):
             return True
@@ -114,6 +126,7 @@ class RemoteVideo:
     """A video file of another storage; its copy lies below a folder while it is scored.
 
     Attributes:
+        name: of its score table.
         url: by which it is read; it can hold a password or a signature, so messages and files have `place`.
         bytes: its size, where the storage says it.
         version: changes with the content; None where the storage says nothing.
@@ -132,7 +145,7 @@ class RemoteVideo:
 
     @property
     def place(self) -> str:
-        return public_url(self.url)
+        return public(self.url)
 
     def unchanged(self, source: Mapping[str, Any]) -> bool:
         known = self.version is not None and source.get("version") == self.version
@@ -171,7 +184,7 @@ def remote_videos(url: str) -> tuple[list[RemoteVideo], list[str]]:
     """
     if "://" not in url or "::" in url:
         raise PipelineError(f"{url.split('?')[0]}: expected a URL such as s3://bucket/folder, and no chain of several")
-    place = public_url(url)
+    place = public(url)
     with _reaching(place):
         file_system, root = _file_system(url)
         if _is_web(url) or not file_system.isdir(root):
@@ -216,17 +229,8 @@ def _file_system(url: str) -> tuple[Any, str]:
     return file_system, str(path)
 
 
-def public_url(url: str) -> str:
-    """A URL without user, password and, on the web, its query, which can be a signature."""
-    scheme, rest = url.split("://", 1)
-    host, slash, path = rest.partition("/")
-    if _is_web(url):  # elsewhere ? and # can be part of a name
-        path = re.split("[?#]", path, maxsplit=1)[0]
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
 def _is_web(url: str) -> bool:
-    return url.lower().startswith(WEB)
+    return scheme_of(url) in WEB
 
 
 @contextmanager

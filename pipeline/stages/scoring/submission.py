@@ -38,6 +38,10 @@ def export_submission(
 
     Returns:
         The paths of the two files.
+
+    Raises:
+        PipelineError: the tables have no index and `lengths` are not given, or they hold no class scores.
+        LengthMismatch: as `read_tables`.
     """
     if (source / "index.json").is_file():
         index = read_index(source)

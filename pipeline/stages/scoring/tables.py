@@ -1,7 +1,7 @@
 """Score tables, ours or those of any other system, as arrays by video id.
 
 Our own folders have an index.json that says which table belongs to which video, and how many frames were decoded. Files
-of other systems are read by `pipeline.stages.scoring.score_files`. Nothing is cut, padded or left out unless it was
+of other systems are read by `pipeline.stages.scoring.foreign_scores`. Nothing is cut, padded or left out unless it was
 asked for.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.problems import Problems
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.stages.scoring.foreign_scores import read_score_files
 from pipeline.stages.scoring.score_columns import columns_of, open_table
-from pipeline.stages.scoring.score_files import read_score_files
 from pipeline.stages.scoring.score_form import ScoreForm, per_frame
 
 __all__ = [
@@ -174,7 +174,14 @@ def end_with_videos(tables: ScoreTables, lengths: Mapping[str, int]) -> ScoreTab
 
 
 def resolve_thresholds(chosen: Sequence[float | None] | None, default: float, classes: int) -> list[float]:
-    """Threshold (theta) of every class: the one chosen on a validation split, else the default."""
+    """Threshold (theta) of every class.
+
+    Args:
+        chosen: (C,) thresholds chosen on a validation split, None for a class that has none; None where there was no
+            such split.
+        default: for the classes without one.
+        classes: their number C.
+    """
     return [default if theta is None else theta for theta in chosen or [None] * classes]
 
 

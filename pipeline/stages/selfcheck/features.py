@@ -34,7 +34,7 @@ __all__ = [
     "write_record",
 ]
 
-FORM = 1
+FORM = 2
 WINDOWS = 2
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest relative difference (norm of the difference over norm) of maps in a precision from those in float32 on a CPU.
@@ -49,7 +49,8 @@ class ClipFeatures:
 
     Attributes:
         backbone, weights_sha256, precision, device: what computed them.
-        crop, window_frames: side of the pictures, pixels, and frames of a window.
+        crop, window_frames, interval_frames, stride_frames: side of the pictures, pixels, and frames of a window, from
+            one of these to the next, and from one window to the next.
         sha256: of the maps' bytes: equal only where every bit is.
         mean, largest, zeros: mean and largest value of the maps, and the share of zeros.
         pooled: means over the positions of every map, (windows, 2048) as nested lists, float32.
@@ -61,6 +62,8 @@ class ClipFeatures:
     device: str
     crop: int
     window_frames: int
+    interval_frames: int
+    stride_frames: int
     sha256: str
     mean: float
     largest: float
@@ -106,6 +109,8 @@ def clip_features(engine: Engine, experiment: Experiment, precision: str, maps: 
         device=engine.device.type,
         crop=experiment.preprocess.crop,
         window_frames=experiment.test_sampling.window_frames,
+        interval_frames=experiment.test_sampling.interval_frames,
+        stride_frames=experiment.test_sampling.stride_frames,
         sha256=hashlib.sha256(np.ascontiguousarray(maps).tobytes()).hexdigest(),
         mean=float(maps.mean()),
         largest=float(maps.max()),
@@ -157,7 +162,7 @@ def compare_records(features: ClipFeatures, record: ClipFeatures) -> Check:
     Raises:
         FeatureMismatch: the record is of other weights, another crop or other windows: nothing can be compared.
     """
-    for name in ("backbone", "weights_sha256", "crop", "window_frames"):
+    for name in ("backbone", "weights_sha256", "crop", "window_frames", "interval_frames", "stride_frames"):
         mine, theirs = getattr(features, name), getattr(record, name)
         if mine != theirs:
             raise FeatureMismatch(f"the record cannot be compared: its {name} is {theirs}, expected {mine}")

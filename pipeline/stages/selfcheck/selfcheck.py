@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
-from pipeline.stages.common.device import choose_precision, pick_device
+from pipeline.stages.common.cards import use_device
+from pipeline.stages.common.device import choose_precision
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.selfcheck.clip import busy_pictures, write_video
 from pipeline.stages.selfcheck.features import (
@@ -97,11 +99,11 @@ def self_check(
         tell: told what is being done.
     """
     found = SelfCheck()
-    with tempfile.TemporaryDirectory(prefix="gig-selfcheck-") as name:
+    with tempfile.TemporaryDirectory(prefix="gig-selfcheck-") as name, ExitStack() as held:
         folder = Path(name)
         tell("decoding")
         found.checks.append(checked("decoding", partial(check_decoding, folder)))
-        extractor = _check_backbone(found, experiment, tell)
+        extractor = _check_backbone(found, experiment, tell, held)
         if extractor and found.checks[0].ok:
             tell("cache")
             where = f"cache at {experiment.paths.cache}"
@@ -111,8 +113,11 @@ def self_check(
     return found
 
 
-def _check_backbone(found: SelfCheck, experiment: Experiment, tell: Say) -> Extractor | None:
-    """Check the backbone on the configured device, on the CPU and on a GPU; None where it cannot be run."""
+def _check_backbone(found: SelfCheck, experiment: Experiment, tell: Say, held: ExitStack) -> Extractor | None:
+    """Check the backbone on the configured device, on the CPU and on a GPU; None where it cannot be run.
+
+    The device is held as long as `held` is open.
+    """
     settings, extractors = experiment.backbone, []
     if experiment.features.train and experiment.features.test:
         found.checks.append(Check("backbone", True, "not run, since the features of both splits are imported"))
@@ -121,11 +126,11 @@ def _check_backbone(found: SelfCheck, experiment: Experiment, tell: Say) -> Extr
     def configured() -> Check:
         tell("loading the backbone")
         network = build_backbone(settings.name, settings.weights, seed=settings.seed)
-        device = pick_device(experiment.machine.device)
+        device = held.enter_context(use_device(experiment.machine.device, tell))
         precision = choose_precision(settings.precision, device)
         fast = FastTPN(network)
         fast.set_precision(getattr(torch, precision))
-        extractor = Extractor(experiment, fast)
+        extractor = Extractor(experiment, fast, device=device)
         tell("backbone")
         reference, maps = module_maps(network, experiment), engine_maps(extractor.engine, experiment)
         found.features = clip_features(extractor.engine, experiment, precision, maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from functools import partial
@@ -184,3 +185,23 @@ def test_processes_can_start_before_there_is_work():
         assert len(started) == 2
         assert read_together(workers, [Job(Path(f"{n}.mp4")) for n in range(4)]) == [list(range(5))] * 4
         assert {process.pid for process in workers.processes()} == started
+
+
+def test_jobs_can_come_while_others_are_read(numbered):
+    """None: no job at the moment. The reader learns when there is nothing to read, and the next job has its number."""
+    heard: list[int | None] = []
+    frames = [Frames(), Frames()]
+
+    def jobs():
+        yield None  # nothing yet
+        yield Job(Path("3.mp4"))
+        while heard.count(None) < 3:  # the first one is read meanwhile, and then there is nothing
+            yield None
+        yield Job(Path("4.mp4"))
+
+    for readable in numbered.readable(jobs()):
+        heard.append(None if readable is None else readable[0])
+        if readable is not None:
+            readable[1].advance(frames[readable[0]], 100)
+    assert [frame.values for frame in frames] == [[0, 1, 2], [0, 1, 2, 3]]
+    assert [number for number, _ in itertools.groupby(heard)] == [None, 0, None, 1]

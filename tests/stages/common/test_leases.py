@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 
 import pytest
 
@@ -166,6 +167,19 @@ def test_an_owner_cut_off_from_the_store_loses_it_and_one_that_comes_back_in_tim
         with pytest.raises(OutputError, match="could not renew"):
             one.check("a")
         store.reachable = True
+
+
+def test_many_leases_are_renewed_at_the_same_time(store, process, time, monkeypatch):
+    """A slow store would else end those that come last."""
+    one, both = process(), threading.Barrier(2, timeout=20)
+    replace = store.replace
+    monkeypatch.setattr(store, "replace", lambda *arguments: both.wait() and None or replace(*arguments))
+    with one.hold("a", "output a"), one.hold("b", "output b"):
+        time.now_s = 50
+        one.renew()
+        time.now_s = 100
+        one.check("a")
+        one.check("b")
 
 
 def test_puts_whose_answers_are_lost_are_known_as_ones_own(store, process, time):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from s3_server import KEYS, serving, slow
+from faulty_s3 import KEYS, serving, slow
 
 from cache.errors import CacheError, WriteFailed
 from pipeline.config.mirrors import mirror_folder
@@ -82,6 +82,15 @@ class TestAnOutput:
         assert len(puts) == 3
         page = s3.client.get_object(Bucket="results", Key="prefix/nano/scores-1/index.html")
         assert page["ContentType"] == "text/html"  # so that a browser shows it
+
+    def test_costs_six_requests_and_one_for_each_file(self, s3, machine):
+        assert mirrored(machine("one")).bucket.conditional()  # tried once by each process
+        s3.requests.clear()
+        make_folder(machine("one") / "scores-1", write)
+        assert len(s3.requests) == 6 + len(MADE)
+        s3.requests.clear()
+        fetch_folder(machine("two") / "scores-1")
+        assert len(s3.requests) == 1 + len(MADE)
 
     def test_is_there_for_another_machine_which_fetches_it_once(self, s3, machine):
         make_folder(machine("one") / "scores-1", write)
@@ -333,6 +342,10 @@ class TestLocks:
     def test_a_video_that_another_machine_extracts_is_left_to_it(self, s3, machine):
         with Claims(machine("one").parent, "ns") as one, Claims(machine("two").parent, "ns") as two:
             assert (one.take("v1"), two.take("v1"), two.take("v2"), one.take("v2")) == (True, False, True, False)
+            s3.requests.clear()
+            assert one.take("v3")
+            one.release("v3")
+            assert [method for method, _ in s3.requests] == ["PUT", "DELETE"]
             one.release("v1")
             assert two.take("v1")
 
@@ -376,6 +389,54 @@ class TestSmallFiles:
         with shared_journal(two):
             pass
         assert s3.requests == []  # it is here, and nothing was added
+
+
+def test_a_store_that_is_not_s3_is_written_in_the_same_order_without_locks(tmp_path, caplog):
+    url = f"memory://results-{tmp_path.name}"
+    one, two = (mirror_folder(tmp_path / name, url) / "nano" for name in ("one", "two"))
+    assert (
+        check_writable(one) == f"{url}: can be written; it has no puts under a condition, so run one command at a time"
+    )
+    with caplog.at_level(logging.WARNING):
+        make_folder(one / "scores-1", write)
+    assert f"{url}: this store has no puts under a condition" in caplog.text
+    assert is_made(two / "scores-1")
+    fetch_folder(two / "scores-1")
+    assert contents(two / "scores-1") == MADE
+    Quarantine(one / "quarantine-1").add("v1", "v1.mp4", "test", DecodeError("no frame"))
+    there = Quarantine(two / "quarantine-1")
+    assert (there.has("v1"), there.has("v2")) == (True, False)
+    assert [record.video_id for record in there.records()] == ["v1"]
+    there.clear()
+    assert Quarantine(one / "quarantine-1").records() == []
+
+
+def test_what_two_processes_of_a_machine_do_to_a_shared_folder_at_once(tmp_path, monkeypatch):
+    """One lists what is stored while the other one adds to it."""
+    folder = mirror_folder(tmp_path, f"memory://shared-{tmp_path.name}") / "nano" / "quarantine-1"
+    quarantine, other = Quarantine(folder), Quarantine(folder)
+    folder.mkdir(parents=True)
+    half_written = folder / "v1.json.partial"
+    half_written.write_bytes(b"half")
+    listing = bucket.Bucket.versions
+
+    def slow_listing(self: bucket.Bucket, name: str) -> dict[str, str]:
+        listed = listing(self, name)
+        other.add("v2", "v2.mp4", "test", DecodeError("no frame"))
+        return listed
+
+    monkeypatch.setattr(bucket.Bucket, "versions", slow_listing)
+    assert [record.video_id for record in quarantine.records()] == ["v2"]
+    assert half_written.exists()
+
+
+def test_a_record_that_another_machine_has_added_can_be_cleared(tmp_path):
+    url = f"memory://cleared-{tmp_path.name}"
+    one, two = (Quarantine(mirror_folder(tmp_path / name, url) / "nano" / "quarantine-1") for name in ("one", "two"))
+    assert one.ids() == []
+    two.add("v1", "v1.mp4", "test", DecodeError("no frame"))
+    assert one.clear(["v1"]) == ["v1"]
+    assert two.records() == []
 
 
 class TestPlaces:

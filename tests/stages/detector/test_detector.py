@@ -26,6 +26,7 @@ from pipeline.config.heads import HEADS, parse_head
 from pipeline.config.runs import Training
 from pipeline.data.events import read_events
 from pipeline.errors import DecodeError, DetectorError, FeatureMismatch, OutputError, PipelineError, WeightsError
+from pipeline.hashing import file_sha256
 from pipeline.models.weights import BUNDLED
 from pipeline.stages.detector.card import model_card, summary_lines
 from pipeline.stages.detector.detector import Detector, check_names
@@ -35,7 +36,7 @@ from pipeline.stages.detector.packing import pack_detector
 from pipeline.stages.detector.probe import check_probe
 from pipeline.stages.detector.scoring import score_with_detector
 from pipeline.stages.scoring.inputs import find_videos
-from pipeline.stages.scoring.score_loose import quarantine_of, score_files
+from pipeline.stages.scoring.score_loose import quarantine_of, score_files, score_sources
 from pipeline.stages.training.saved_heads import make_head
 
 
@@ -110,7 +111,8 @@ def test_the_python_of_the_page_runs(night, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(night, "night.safetensors")
     shutil.copy(night.parent / "inbox" / "two.mp4", "camera7.mp4")
-    (block,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "detector.md").read_text(encoding="utf-8"), re.DOTALL)
+    text = (ROOT / "docs" / "detector.md").read_text(encoding="utf-8")
+    block, _ = re.findall(r"```py\n(.*?)```", text, re.DOTALL)  # the other one is run in test_export.py
     names: dict = {}
     exec(compile(block, "block", "exec"), names)
     assert names["result"].scores.shape == (7, 3)
@@ -192,6 +194,19 @@ def test_a_video_of_a_storage_is_copied_scored_and_recognised(night, tmp_path, m
     assert (report.scored, report.kept) == ((), ("cam1/one.mp4",))
     storage.pipe("/bucket/cam1/one.mp4", (night.parent / "inbox" / "two.mp4").read_bytes())
     assert run().scored == ("cam1/one.mp4",)
+    asked = []
+
+    def known(video, content):
+        asked.append(video.place)
+        return True
+
+    storage.pipe("/bucket/cam1/one.mp4", b"no video")
+    assert run().failed["cam1/one.mp4"].startswith("memory://bucket/cam1/one.mp4: not a video")
+    storage.pipe("/bucket/cam1/one.mp4", (night.parent / "inbox" / "two.mp4").read_bytes())
+    videos = find_videos(["memory://bucket"]).videos
+    report = score_sources(detector.scorer(), videos, tmp_path / "other", known=known)
+    assert (report.scored, report.tables, asked) == ((), (), ["memory://bucket/cam1/one.mp4"])
+    assert report.known == {"cam1/one.mp4": file_sha256(night.parent / "inbox" / "two.mp4")}
     storage.rm("/bucket", recursive=True)
 
 

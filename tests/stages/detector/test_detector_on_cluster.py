@@ -19,7 +19,7 @@ from pipeline.stages.detector.on_cluster import DetectorOrder, expected_of, some
 from pipeline.stages.detector.packing import pack_detector
 from pipeline.stages.detector.scoring import score_with_detector
 from pipeline.stages.scoring.inputs import find_videos
-from pipeline.stages.scoring.score import table_facts
+from pipeline.stages.scoring.video_scores import table_facts
 
 pytest.importorskip("distributed")
 
@@ -89,4 +89,4 @@ def test_the_workers_give_the_scores_of_this_machine(night, make_video, tmp_path
 def _around():
     from pipeline.cluster import Surroundings
 
-    return Surroundings("w", 1, 1, lambda message: None)
+    return Surroundings("w", 1, 1, False, lambda message: None)

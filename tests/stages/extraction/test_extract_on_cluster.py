@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from clusters import cluster, on_dask
 from small_dataset import extract
 
@@ -48,7 +49,8 @@ def test_features_equal_those_of_the_local_engine(experiment, manifest):
 
 @pytest.mark.slow
 def test_features_equal_those_of_one_process(experiment, manifest):
-    told = check_equal(experiment, manifest, cluster_workers=2)
+    one = experiment.machine.model_copy(update={"threads": torch.get_num_threads()})
+    told = check_equal(experiment.model_copy(update={"machine": one}), manifest, cluster_workers=2)
     assert told[0].startswith("working on the dask cluster tcp://127.0.0.1:")
 
 

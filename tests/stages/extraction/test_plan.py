@@ -15,6 +15,7 @@ from pipeline.cli.main import main
 from pipeline.config import parse_experiment
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.extraction import plan
 from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.extraction.plan import count_split, probe_split
 
@@ -78,3 +79,14 @@ def test_the_command_tells_it_as_a_table_and_for_machines(recipes, tmp_path):
     document = json.loads(CliRunner().invoke(main, ["plan", "--config", str(config), "--probe", "0", "--json"]).stdout)
     assert document["test"]["videos"] == 4
     assert document["test"]["rate"] is None
+
+
+def test_several_processes_are_named_beside_the_hours_of_one(recipes, tmp_path, monkeypatch):
+    document = recipes.experiment.model_dump(mode="json")
+    document["machine"]["extract_processes"] = 2
+    document["test_sampling"]["stride_frames"] = 5  # nothing is cached
+    config = tmp_path / "nano.yaml"
+    config.write_text(json.dumps(document))
+    monkeypatch.setattr(plan, "probe_split", lambda *arguments: plan.Rate(10.0, 1.0, None, "cpu", "float32"))
+    table = CliRunner().invoke(main, ["plan", "--config", str(config)])
+    assert "timed in one process; an extraction has 2 (machine.extract_processes)" in table.output, table.output

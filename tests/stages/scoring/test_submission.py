@@ -15,9 +15,9 @@ from pipeline.config import Evaluation, parse_experiment
 from pipeline.data.manifest import Interval, Manifest, VideoEntry, save
 from pipeline.stages.evaluation.evaluate import evaluate_tables
 from pipeline.stages.evaluation.summary import write_summary
-from pipeline.stages.scoring.score import VideoScores, write_csv, write_scores
 from pipeline.stages.scoring.submission import export_submission
 from pipeline.stages.scoring.tables import read_lengths, read_tables
+from pipeline.stages.scoring.video_scores import VideoScores, write_csv, write_scores
 
 
 def own(folder: Path, classes: tuple[str, ...], tables: dict[str, np.ndarray], **more: object) -> Path:

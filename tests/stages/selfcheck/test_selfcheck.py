@@ -36,6 +36,8 @@ FEATURES = ClipFeatures(
     device="cpu",
     crop=224,
     window_frames=6,
+    interval_frames=1,
+    stride_frames=3,
     sha256="00",
     mean=0.5,
     largest=2.0,
@@ -99,7 +101,11 @@ class TestFeatures:
         assert not compare_records(replace(FEATURES, sha256="01", pooled=far), record).ok
         assert compare_records(replace(FEATURES, sha256="01", pooled=far, precision="bfloat16"), record).ok
 
-    @pytest.mark.parametrize("change", [{"weights_sha256": "cd"}, {"crop": 192}, {"pooled": [[1.0]], "sha256": "01"}])
+    @pytest.mark.parametrize(
+        "change",
+        [{"weights_sha256": "cd"}, {"crop": 192}, {"interval_frames": 2}, {"stride_frames": 6}]
+        + [{"pooled": [[1.0]], "sha256": "01"}],
+    )
     def test_a_record_of_something_else_is_not_compared(self, change):
         with pytest.raises(FeatureMismatch, match="cannot be compared"):
             compare_records(FEATURES, replace(FEATURES, **change))
@@ -188,3 +194,17 @@ class TestCommand:
         assert compared.exit_code == 1
         assert "WRONG  features as recorded: the record cannot be compared" in compared.output
         assert "ok     decoding: seen" in compared.output
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "gpu", "others"),
+    [
+        ("cpu", "float32", False, []),
+        ("cpu", "bfloat16", False, ["cpu"]),
+        ("cpu", "float32", True, ["cuda"]),
+        ("cuda", "bfloat16", True, ["cpu"]),
+    ],
+)
+def test_the_backbone_is_checked_on_the_cpu_and_on_a_gpu(monkeypatch, device, precision, gpu, others):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert [other.type for other in selfcheck._other_devices(torch.device(device), precision)] == others

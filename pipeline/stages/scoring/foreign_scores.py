@@ -117,7 +117,18 @@ def score_paths(
 
 
 def read_score_file(video_id: str, path: Path, classes: Sequence[str], frames: int | None, form: ScoreForm) -> Scores:
-    """The scores of a file of one video, which has this many `frames`; None where they are not known."""
+    """The scores of a file of one video.
+
+    Args:
+        video_id: of the video.
+        path: the file.
+        classes: C anomaly classes.
+        frames: of the video; None where the number is not known.
+        form: how the file is to be read.
+
+    Raises:
+        PipelineError: the file cannot be read, or holds no scores in a form that is read.
+    """
     if path.suffix in TABLES:
         return table_scores(video_id, path, open_table(video_id, path), classes)
     array = one_array(path, form, video_id)
@@ -125,7 +136,16 @@ def read_score_file(video_id: str, path: Path, classes: Sequence[str], frames: i
 
 
 def check_same_videos(source: Path, found: Collection[str], wanted: Collection[str]) -> None:
-    """Raise PipelineError naming the videos that lack scores, and those that have some and are not wanted."""
+    """Check that there are scores of exactly the wanted videos.
+
+    Args:
+        source: where the scores are from, for the message.
+        found: ids of the videos with scores.
+        wanted: ids of the videos that should have scores.
+
+    Raises:
+        PipelineError: naming the videos without scores, and those with scores that are not wanted.
+    """
     problems = [f"{video_id}: no scores" for video_id in sorted(set(wanted) - set(found))]
     problems += [
         f"{video_id}: scores of a video that is not in the test split" for video_id in sorted(set(found) - set(wanted))

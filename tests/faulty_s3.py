@@ -1,6 +1,6 @@
 """A server that speaks S3 on the loopback, whose answers can be made to fail, be slow, or not come.
 
-python tests/s3_server.py PORT     # a process of its own, which can be killed
+python tests/faulty_s3.py PORT     # a process of its own, which can be killed
 """
 
 from __future__ import annotations
