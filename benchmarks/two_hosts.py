@@ -54,7 +54,9 @@ VIDEOS: dict[str, Any] = {
 }
 SLOTS = 2  # videos that a worker has at once
 DIGEST = re.compile(r"-[0-9a-f]{8,}$")
-ENOUGH_S = 900  # a repetition that takes longer hangs
+PLACE = re.compile(rb'"config_digest": "[0-9a-f]+"')
+"""In metrics.json: of the configuration, which names the place of the videos."""
+ENOUGH_S = 1800  # a repetition that takes longer hangs
 
 
 def render(folder: Path) -> None:
@@ -113,7 +115,8 @@ def checksums(experiment: dict[str, Any]) -> dict[str, str]:
     for path in sorted(system.find(top)):
         folder, _, name = path.removeprefix(f"{top}/proof/").partition("/")
         if (folder.startswith("scores-") and name.startswith("frames/")) or name == "metrics.json":
-            found[f"{DIGEST.sub('', folder)}/{name}"] = hashlib.sha256(system.cat_file(path)).hexdigest()
+            content = PLACE.sub(b"", system.cat_file(path))
+            found[f"{DIGEST.sub('', folder)}/{name}"] = hashlib.sha256(content).hexdigest()
     return found
 
 
