@@ -63,7 +63,7 @@ def score_new(
     day = date.date() if date else yesterday
     loaded = Detector.load(detector, weights=weights, machine=settings)
     warn_of(list(loaded.document.warnings))
-    with bar("score-new") as progress, counting_warnings(say) as told:
+    with bar("score-new", "videos") as progress, counting_warnings(say) as told:
         done = score_day(loaded, Night(day, inbox, out, settle_s, zone), progress, told)
     for line in done.summary():
         say(line)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pipeline.cluster import Finished, Surroundings, Task, WorkerKilled, run_tasks
 from pipeline.config import digest
@@ -120,8 +121,11 @@ def cluster_scoring(detector: Detector, order: DetectorOrder, say: Say) -> Itera
                 return True
             return False
 
+        # The tag: of two commands at once each scores its own files, whatever their names.
+        tag = uuid4().hex[:8]
+
         def score(files: Iterable[tuple[str, Path]]) -> Iterator[ScoredElsewhere]:
-            tasks = (Task(f"{detector.seal}/{name}", (name, str(path.absolute()))) for name, path in files)
+            tasks = (Task(f"gig-{tag}/{detector.seal}/{name}", (name, str(path.absolute()))) for name, path in files)
             for finished in run_tasks(connection, order, expected, tasks, again_alone=killed, say=say):
                 yield _scored(finished, say)
 

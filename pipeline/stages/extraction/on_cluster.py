@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from pipeline.cluster import Finished, Task, WorkerKilled, run_tasks
 from pipeline.config import Experiment
@@ -75,8 +76,11 @@ def cluster_extraction(
             say(f"{outcome.video_id} is tried again, alone on a worker: {outcome.error}")
             return True
 
+        # The tag: of two commands at once, with caches of their own, each extracts its own files, whatever their names.
+        tag = uuid4().hex[:8]
+
         def extract(claimed: Iterable[tuple[str, AnyPath]]) -> Iterator[Outcome]:
-            tasks = (Task(f"{namespace}/{name}", (name, str(path.absolute()))) for name, path in claimed)
+            tasks = (Task(f"gig-{tag}/{namespace}/{name}", (name, str(path.absolute()))) for name, path in claimed)
             for finished in run_tasks(connection, order, expected, tasks, heard, killed, say):
                 yield _outcome(finished, say)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from pipeline.config import parse_experiment
 from pipeline.config.features import Machine
 from pipeline.data.events import read_events
 from pipeline.errors import DetectorError, PipelineError
+from pipeline.stages.detector import on_cluster
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.detector.on_cluster import DetectorOrder, expected_of, some_files
 from pipeline.stages.detector.packing import pack_detector
@@ -46,6 +48,19 @@ def test_a_worker_tells_which_detector_it_has_and_what_it_does_not_reach(night, 
     assert place.facts()["videos"] == f"{path} is not there"
     with pytest.raises(DetectorError):
         DetectorOrder(str(tmp_path / "none.safetensors"), None, {}, ())(_around())
+
+
+def test_commands_at_once_have_tasks_of_their_own(night, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(on_cluster, "cluster_of", lambda *rest: nullcontext())
+    monkeypatch.setattr(
+        on_cluster, "run_tasks", lambda found, order, expected, tasks, **more: given.extend(tasks) or []
+    )
+    detector = Detector.load(night)
+    for inbox in ("one", "two"):
+        with on_cluster.cluster_scoring(detector, DetectorOrder(str(night), None, {}, ()), print) as score:
+            assert list(score([("0001.mp4", tmp_path / inbox / "0001.mp4")])) == []
+    assert len({task.argument for task in given}) == len({task.key for task in given}) == 2
 
 
 def test_objects_of_a_storage_are_refused_before_a_cluster_is_asked(night, tmp_path):

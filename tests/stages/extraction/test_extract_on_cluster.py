@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from small_dataset import extract
 
 from cache import FeatureStore
 from pipeline.stages.common.quarantine import Quarantine
+from pipeline.stages.extraction import on_cluster
 
 pytest.importorskip("distributed")
 
@@ -46,6 +49,18 @@ def test_features_equal_those_of_the_local_engine(experiment, manifest):
         told = check_equal(experiment, manifest, scheduler=local.scheduler_address, extract_processes=2)
         assert told[0].startswith("warning: machine.extract_processes counts with machine.engine: local only")
         assert told[1] == f"working on the dask cluster {local.scheduler_address}"
+
+
+def test_commands_at_once_have_tasks_of_their_own(experiment, manifest, tmp_path, monkeypatch):
+    given = []
+    for name in ("reach_of", "cluster_of"):
+        monkeypatch.setattr(on_cluster, name, lambda *rest: nullcontext())
+    monkeypatch.setattr(on_cluster, "run_tasks", lambda found, order, expected, tasks, *more: given.extend(tasks) or [])
+    for folder in ("one", "two"):
+        rest = "train", manifest.split("train"), "namespace", "decoder", print, print
+        with on_cluster.cluster_extraction(experiment, manifest, *rest) as extracted:
+            assert list(extracted([("f1", tmp_path / folder / "f1.mp4")])) == []
+    assert len({task.argument for task in given}) == len({task.key for task in given}) == 2
 
 
 @pytest.mark.slow
