@@ -15,19 +15,18 @@ from typing import IO, Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
 
 from cache.errors import InvalidSetting, MissingExtra, ReadFailed, WriteFailed
-from cache.limits import LISTING, answered, limit_s, within
+from cache.limits import LISTING, limit_s, within
+from cache.zarr_stores import KnownStore, RemoteStore, as_os_errors
 
 __all__ = ["Objects", "reading", "writing"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-DOCUMENT = "zarr.json"
 MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -179,74 +178,11 @@ class Objects:
             partial.unlink(missing_ok=True)
 
 
-class RemoteStore(WrapperStore[FsspecStore]):
-    """Turns every error of a file system into OSError, so that it is not taken for damaged data."""
-
-    async def get(self, key: str, *arguments: Any, **options: Any) -> Buffer | None:
-        with _as_os_errors():
-            return await answered(limit_s(), self._store.get(key, *arguments, **options))
-
-    async def set(self, key: str, value: Buffer) -> None:
-        with _as_os_errors():
-            await answered(limit_s(), self._store.set(key, value))
-
-
-class KnownStore(WrapperStore[Store]):
-    """Answers what is known of the store without asking it: zarr asks for each document several times.
-
-    Args:
-        store: the store.
-        documents: metadata that it holds; what is written later is added.
-        fresh: whether it was empty at first, so that it holds nothing but what was written.
-
-    Attributes:
-        documents: path -> content of the metadata documents.
-    """
-
-    def __init__(self, store: Store, documents: dict[str, bytes], *, fresh: bool = False) -> None:
-        super().__init__(store)
-        self.documents, self._fresh = documents, fresh
-
-    def _with_store(self, store: Store) -> KnownStore:
-        return KnownStore(store, self.documents, fresh=self._fresh)
-
-    async def exists(self, key: str) -> bool:
-        if key in self.documents:
-            return True
-        return False if self._fresh and key.endswith(DOCUMENT) else await super().exists(key)
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        if key in self.documents and byte_range is None:
-            return prototype.buffer.from_bytes(self.documents[key])
-        if self._fresh and key.endswith(DOCUMENT):
-            return None
-        return await super().get(key, prototype, byte_range)
-
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        if not await self.exists(key):
-            await self.set(key, value)
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await super().set(key, value)
-        if key.endswith(DOCUMENT):
-            self.documents[key] = value.to_bytes()
-
-
-@contextmanager
-def _as_os_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
-
-
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Raises FileNotFoundError for what is not there, and ReadFailed for every other failure."""
     try:
-        with _as_os_errors():
+        with as_os_errors():
             yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(errno.ENOENT, "not there", path) from error
@@ -258,7 +194,7 @@ def reading(path: str) -> Iterator[None]:
 def writing(path: str) -> Iterator[None]:
     """Raises WriteFailed for every failure."""
     try:
-        with _as_os_errors():
+        with as_os_errors():
             yield
     except OSError as error:
         raise WriteFailed(f"{path} cannot be written: {error}") from error

@@ -6,10 +6,11 @@ import http.client
 import importlib.util
 import logging
 import os
+import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,10 @@ def _local_cluster(resource: str, workers: LocalWorkers) -> Iterator[str]:
     try:
         yield cluster.scheduler_address
     finally:
+        for nanny in cluster.workers.values():  # asked to end, a worker with a video in progress takes its time
+            nanny.auto_restart = False
+            with suppress(OSError, TypeError):  # it has none, or no longer
+                os.kill(nanny.pid, signal.SIGKILL)
         briefly(cluster.close, 3)
         for name, value in before.items():
             if value is None:

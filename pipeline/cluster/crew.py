@@ -62,6 +62,11 @@ class Member:
         """How many more tasks it can be given."""
         return WINDOW * self.slots - len(self.held) if self.halted is None else 0
 
+    @property
+    def share(self) -> float:
+        """The share of its window that is free."""
+        return self.room / self.slots
+
     def become(self, state: Literal["ready", "refused"], problem: str = "") -> None:
         """Change the state."""
         self.state, self.since, self.problem = state, time.monotonic(), problem

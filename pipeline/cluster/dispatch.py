@@ -16,100 +16,25 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster.connection import Connection, briefly
 from pipeline.cluster.crew import Crew, Member
 from pipeline.cluster.places import Place, PlaceGone, Surroundings, work_at
+from pipeline.cluster.tasks import Answer, Attempt, Done, Event, Finished, Gone, Heard, Held, Task, WorkerKilled
 from pipeline.errors import ClusterError
 from pipeline.progress import Say, silent
 
 if TYPE_CHECKING:
     from distributed import Future
 
-__all__ = ["Finished", "Task", "WorkerKilled", "run_tasks"]
+__all__ = ["run_tasks"]
 
 LOOK_S = 2.0
 FETCHERS, FETCH_S = 8, 60.0
 """Threads that get results from workers, and the seconds that one may take."""
 MOST_ATTEMPTS = 20
 """Of one task, whatever the reasons: a task that never comes to an end is an error."""
-
-
-class WorkerKilled(Exception):
-    """A task that has killed two workers, the second one alone on it."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to do.
-
-    Attributes:
-        key: names it in dask; no two tasks of a run have the same.
-        argument: what the place on the worker is given; small, and picklable.
-    """
-
-    key: str
-    argument: Any
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The end of a task.
-
-    Attributes:
-        task: which.
-        result: what the place has returned; None with an error.
-        error: what it has raised, or WorkerKilled.
-        worker: name of the worker.
-    """
-
-    task: Task
-    result: Any
-    error: Exception | None
-    worker: str
-
-
-@dataclass
-class _Attempt:
-    task: Task
-    number: int = 0
-    deaths: int = 0
-    alone: bool = False
-
-
-@dataclass(frozen=True)
-class _Held:
-    attempt: _Attempt
-    future: Future
-
-
-@dataclass(frozen=True)
-class _Done:
-    """A task has ended: with a result, or an error. TimeoutError: it was cancelled, or its result cannot be had."""
-
-    member: Member
-    future: Future
-    result: Any
-    error: BaseException | None
-
-
-@dataclass(frozen=True)
-class _Answer:
-    member: Member
-    told: object
-
-
-@dataclass(frozen=True)
-class _Gone:
-    address: str
-    expected: bool
-
-
-@dataclass(frozen=True)
-class _Heard:
-    message: Mapping[str, Any]
 
 
 def run_tasks(
@@ -160,22 +85,22 @@ class _Run:
         self._again_alone = again_alone
         self._token = f"gig-{uuid.uuid4().hex}"
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
-        self._events: queue.SimpleQueue[_Done | _Answer | _Gone | _Heard] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._crew = Crew(
             connection,
             self._token,
             factory,
             expected,
             say,
-            lambda member, told: self._events.put(_Answer(member, told)),
+            lambda member, told: self._events.put(Answer(member, told)),
         )
-        self._again: deque[_Attempt] = deque()
-        self._suspects: deque[_Attempt] = deque()
+        self._again: deque[Attempt] = deque()
+        self._suspects: deque[Attempt] = deque()
         self._over = False
         self._looked = -LOOK_S
         client = connection.client
         client.subscribe_topic("all", self._on_cluster_event)
-        client.subscribe_topic(self._token, lambda event: self._events.put(_Heard(event[1])))
+        client.subscribe_topic(self._token, lambda event: self._events.put(Heard(event[1])))
 
     def close(self) -> None:
         """Cancel what is under way, close the places, and listen no more."""
@@ -214,7 +139,7 @@ class _Run:
     def _on_cluster_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
         message = event[1]
         if message.get("action") == "remove-worker":
-            self._events.put(_Gone(message["worker"], bool(message.get("expected"))))
+            self._events.put(Gone(message["worker"], bool(message.get("expected"))))
         elif message.get("action") == "add-worker":
             self._looked = -LOOK_S  # look soon
 
@@ -222,16 +147,16 @@ class _Run:
         self._looked = time.monotonic()
         return [end for member, expected in self._crew.look() for end in self._take_back(member, expected)]
 
-    def _react(self, event: _Done | _Answer | _Gone | _Heard | None) -> list[Finished]:
+    def _react(self, event: Event | None) -> list[Finished]:
         match event:
-            case _Done():
+            case Done():
                 return self._done(event)
-            case _Answer(member, told):
+            case Answer(member, told):
                 self._crew.answer(member, told)
-            case _Gone(address, expected):
+            case Gone(address, expected):
                 if left := self._crew.leave(address):
                     return self._take_back(left, expected)
-            case _Heard(message):
+            case Heard(message):
                 self._heard(message)
         return []
 
@@ -247,7 +172,7 @@ class _Run:
             attempt = self._next()
             if attempt is None:
                 return
-            self._submit(max(roomy, key=_share), attempt)
+            self._submit(max(roomy, key=lambda member: member.share), attempt)
 
     def _reserve(self, ready: list[Member]) -> None:
         """Keep as many workers free of ordinary tasks as there are suspects, but most of them at their usual work."""
@@ -259,16 +184,16 @@ class _Run:
         for member in sorted((m for m in ready if not m.reserved), key=lambda m: len(m.held))[: wanted - reserved]:
             member.reserved = True
 
-    def _next(self) -> _Attempt | None:
+    def _next(self) -> Attempt | None:
         if self._again:
             return self._again.popleft()
         if self._over:
             return None
         task = next(self._tasks, None)
         self._over = task is None
-        return None if task is None else _Attempt(task)
+        return None if task is None else Attempt(task)
 
-    def _submit(self, member: Member, attempt: _Attempt) -> None:
+    def _submit(self, member: Member, attempt: Attempt) -> None:
         attempt.number += 1
         key = attempt.task.key
         if attempt.number > MOST_ATTEMPTS:
@@ -284,7 +209,7 @@ class _Run:
             workers=[member.address],
             allow_other_workers=False,
         )
-        member.held[key] = _Held(attempt, future)
+        member.held[key] = Held(attempt, future)
         future.add_done_callback(lambda done: self._fetch_in_turn(member, done))
 
     # Taking back
@@ -305,9 +230,9 @@ class _Run:
                 error = TimeoutError()
         except BaseException as failure:  # cancelled in the meantime, for example: the one who waits for it decides
             error = failure
-        self._events.put(_Done(member, future, result, error))
+        self._events.put(Done(member, future, result, error))
 
-    def _done(self, end: _Done) -> list[Finished]:
+    def _done(self, end: Done) -> list[Finished]:
         member, error = end.member, end.error
         held = next((held for held in member.held.values() if held.future is end.future), None)
         if held is None or self._crew.members.get(member.address) is not member:
@@ -354,7 +279,7 @@ class _Run:
         )
         return [end for one in held for end in self._suspect(one.attempt, member)]
 
-    def _suspect(self, attempt: _Attempt, member: Member) -> list[Finished]:
+    def _suspect(self, attempt: Attempt, member: Member) -> list[Finished]:
         attempt.deaths += 1
         if attempt.alone and attempt.deaths > 1:
             error = WorkerKilled("killed two workers, the second one with nothing else to do")
@@ -363,13 +288,8 @@ class _Run:
         self._once_more(attempt)
         return []
 
-    def _once_more(self, attempt: _Attempt) -> None:
+    def _once_more(self, attempt: Attempt) -> None:
         (self._suspects if attempt.alone else self._again).append(attempt)
-
-
-def _share(member: Member) -> float:
-    """The share of a worker's window that is free."""
-    return member.room / member.slots
 
 
 def _is_dasks_blame(error: BaseException | None) -> bool:

@@ -8,6 +8,7 @@ has no places, so a task of a dead worker that finds its way there does nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import threading
 import time
@@ -20,6 +21,9 @@ __all__ = ["Place", "PlaceGone", "Surroundings", "close_place", "open_place", "w
 
 IDLE_S = 60.0
 """For so long nothing is done at a place of another command before it counts as left behind."""
+ABANDONED_S = 300.0
+"""For so long nothing is done at a place before it counts as left behind although no other command has come."""
+logger = logging.getLogger(__name__)
 
 
 class PlaceGone(Exception):
@@ -75,16 +79,20 @@ class _Places:
         self._opened: dict[tuple[str, str], _Opened] = {}
         self._opening: set[tuple[str, str]] = set()
         self._unwanted: set[tuple[str, str]] = set()
+        self._watcher: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def open(self, worker: str, token: str, make: Callable[[], Place]) -> Mapping[str, str]:
         """Make a place, unless it is open, and return its facts. Raises PlaceGone if it was closed meanwhile."""
-        self._close_left_behind(worker)
+        self._close_left_behind(IDLE_S, worker)
         key = worker, token
         with self._lock:
             opened = self._opened.get(key)
             if opened is None:
                 self._opening.add(key)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, daemon=True, name="places")
+                self._watcher.start()
         if opened is None:
             opened = self._made(key, make)
         return opened.place.facts()
@@ -130,17 +138,28 @@ class _Places:
         if opened:
             opened.place.close()
 
-    def _close_left_behind(self, worker: str) -> None:
+    def _close_left_behind(self, idle_s: float, worker: str | None = None) -> None:
         """Close what commands have left that were killed; one that lives opens its place again."""
         with self._lock:
             now = time.monotonic()
             left = [
                 key
                 for key, opened in self._opened.items()
-                if key[0] == worker and not opened.busy and now - opened.used > IDLE_S
+                if worker in (None, key[0]) and not opened.busy and now - opened.used > idle_s
             ]
-        for key in left:
-            self.close(*key)
+            # Taken away before any task can begin there.
+            places = [self._opened.pop(key).place for key in left]
+        for place in places:
+            place.close()
+
+    def _watch(self) -> None:
+        """Close now and then what has been left behind for long: it may hold a GPU that others wait for."""
+        while True:
+            time.sleep(IDLE_S)
+            try:
+                self._close_left_behind(ABANDONED_S)
+            except Exception as error:
+                logger.warning("warning: a place that was left behind cannot be closed: %s", error)
 
 
 _PLACES = _Places()

@@ -14,7 +14,8 @@ from clusters import cluster
 
 from pipeline.cluster import Connection, Task, WorkerKilled, connected, run_tasks
 from pipeline.cluster.crew import WINDOW, Member, differences
-from pipeline.cluster.dispatch import _Attempt, _Run
+from pipeline.cluster.dispatch import _Run
+from pipeline.cluster.tasks import Attempt
 from pipeline.errors import ClusterError, ConfigError
 
 pytest.importorskip("distributed")
@@ -179,7 +180,7 @@ def test_most_workers_go_on_while_some_are_kept_for_suspects():
     members = [ready(str(number), slots=1) for number in range(8)]
     run = run_with(members, [Task(str(number), number) for number in range(100)])
     for number in range(4):
-        attempt = _Attempt(Task(f"suspect {number}", number), deaths=1, alone=True)
+        attempt = Attempt(Task(f"suspect {number}", number), deaths=1, alone=True)
         run._suspects.append(attempt)
     run._fill()
     alone = [member for member in members if any(held.attempt.alone for held in member.held.values())]

@@ -18,6 +18,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.closed = False
+        self.ended = threading.Event()
 
     def facts(self) -> dict[str, str]:
         return {"version": "1"}
@@ -27,6 +28,7 @@ class Counted:
 
     def close(self) -> None:
         self.closed = True
+        self.ended.set()
 
 
 def test_a_place_whose_command_ends_while_it_is_opened_is_closed():
@@ -72,3 +74,15 @@ def test_a_place_of_a_killed_command_is_closed_when_another_one_comes(monkeypatc
     with opened.use(HERE, OTHER):
         opened.open(HERE, "new", Counted)
     assert (left.closed, busy.closed) == (True, False)
+
+
+def test_a_place_of_a_killed_command_is_closed_in_time_although_no_other_one_comes(monkeypatch):
+    """It may hold a GPU."""
+    monkeypatch.setattr(places, "IDLE_S", 0.01)
+    monkeypatch.setattr(places, "ABANDONED_S", -1.0)
+    opened, left = _Places(), Counted()
+    opened.open(HERE, OURS, lambda: left)
+    assert left.ended.wait(20)
+    monkeypatch.setattr(places, "IDLE_S", 3600.0)
+    with pytest.raises(PlaceGone), opened.use(HERE, OURS):
+        pass

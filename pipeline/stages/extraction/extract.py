@@ -84,7 +84,12 @@ def extract_split(
     if todo := work.sort_out(videos, present):
         check_validation(experiment, manifest.videos)
         status = VideoProgress(progress, {v.video_id: v.packets for v in todo}, work.settled)
-        count = 0 if on_cluster(experiment) else how_many(experiment.machine, len(todo))
+        machine = experiment.machine
+        count = 0 if on_cluster(experiment) else how_many(machine, len(todo))
+        if on_cluster(experiment) and machine.extract_processes:
+            say(
+                "warning: machine.extract_processes counts with machine.engine: local only; a cluster's workers extract"
+            )
         if count:
             work.extract_in_processes(count, todo, status, decoder)
         else:
