@@ -44,9 +44,17 @@ class Ledger:
     zone: str = ""
 
     @classmethod
-    def load(cls, folder: Path) -> Ledger:
-        """Read the days of a dataset, in the order in which they were finished. Raises OutputError."""
-        days = sorted(read_days(folder), key=lambda day: (day.finished, day.date))
+    def load(cls, folder: Path, now: str) -> Ledger:
+        """Read the days of a dataset, in the order in which they were finished.
+
+        Args:
+            folder: of the dataset.
+            now: ISO 8601, UTC. A day that was finished later, by a clock that was wrong, comes before the others.
+
+        Raises:
+            OutputError: a record cannot be read.
+        """
+        days = sorted(read_days(folder), key=lambda day: (day.finished <= now, day.finished, day.date))
         found = cls(zone=days[-1].zone if days else "")
         for date, row in read_files(folder, [day.date for day in days]):
             found._enter(date, row)

@@ -108,9 +108,9 @@ def waiting_reason(look: Look, before: EarlierLook | None, now_s: float, settle_
 
 
 def first_seen_s(look: Look, before: EarlierLook | None, now_s: float) -> float:
-    """Since when a file is known to be as it is now."""
+    """Since when a file is known to be as it is now; not later than now, if a clock was wrong before."""
     same = before is not None and (before.version, before.bytes) == (look.version, look.bytes)
-    return before.first_s if same and before is not None else now_s
+    return min(before.first_s, now_s) if same and before is not None else now_s
 
 
 def day_of(look: Look, before: EarlierLook | None, now_s: float, zone: ZoneInfo) -> datetime.date:

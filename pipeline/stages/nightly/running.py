@@ -87,7 +87,7 @@ class Run:
         for note in self.detector.notes():
             self.say(f"warning: {note}")
         inputs = self._look()
-        ledger = Ledger.load(self.folder)
+        ledger = Ledger.load(self.folder, self.started)
         if ledger.zone not in ("", self.night.zone):
             self.say(f"warning: days were those of {ledger.zone} before, and are those of {self.night.zone} now")
         found = sort_files(inputs.videos, ledger, self.rules, self.quarantine.has, self.progress)

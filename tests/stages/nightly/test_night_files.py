@@ -61,6 +61,18 @@ def test_a_time_in_the_future_counts_from_when_the_file_was_first_seen(nights):
     assert nights.run(nights.today - 1).scored == 1
 
 
+def test_a_clock_that_was_wrong_for_a_night_keeps_no_file_from_being_taken(nights):
+    path = nights.put("a.mp4", "aaaa")
+    now_s = nights.now_s
+    os.utime(path, (now_s + 9000 * DAY_S,) * 2)
+    nights.now_s = now_s + 4000 * DAY_S  # ten years too late
+    assert len(nights.run(0).left) == 1
+    nights.now_s = now_s
+    assert len(nights.run(nights.today).left) == 1
+    nights.now_s += DAY_S
+    assert nights.run(nights.today).scored == 1
+
+
 def test_moved_and_copied_files_are_recognised_by_content(nights):
     path = nights.put("a.mp4", "aaaa")
     nights.put("twin.mp4", "aaaa")
@@ -74,7 +86,7 @@ def test_moved_and_copied_files_are_recognised_by_content(nights):
     assert [(row["video_id"], row["state"], row["scored_date"], row["scored_id"]) for row in rows] == [
         ("b.mp4", "moved", iso(0), "a.mp4")
     ]
-    assert Ledger.load(nights.out).scored[rows[0]["sha256"]].path == str(nights.inbox / "b.mp4")
+    assert Ledger.load(nights.out, "9999").scored[rows[0]["sha256"]].path == str(nights.inbox / "b.mp4")
     shutil.copy(nights.inbox / "b.mp4", nights.inbox / "c.mp4")
     day = nights.run(nights.today - 1)
     assert (day.scored, day.moved, day.copies) == (0, 0, 0)  # it came later
