@@ -9,7 +9,7 @@ import click
 from cache import FeatureStore, PlainLayout
 from cache.plain import CLIP_AXIS
 from pipeline.cli.cache_shared import bar, chosen, json_option, print_ids, with_store
-from pipeline.cli.shared import LocalPath
+from pipeline.cli.paths import LocalPath
 
 __all__ = ["export_features", "import_features"]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.shared import FOLDER, bar, make, say
+from pipeline.cli.paths import FOLDER
+from pipeline.cli.shared import bar, make, say
 from pipeline.cli.videos import EVENTS, existing, known_videos, with_videos
 from pipeline.config import load_experiment
 from pipeline.data.decoding.opening import MAX_PIXELS

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from pipeline.cli.shared import LocalPath, check_quarantine, ensure, say, warn_of, with_config, with_run, with_stage
+from pipeline.cli.paths import LocalPath
+from pipeline.cli.shared import check_quarantine, ensure, say, warn_of, with_config, with_run, with_stage
 from pipeline.config.features import Machine
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.common.recipes import Recipes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import FOLDER, STORED_FOLDER, with_json
+from pipeline.cli.paths import FOLDER, STORED_FOLDER
+from pipeline.cli.shared import with_json
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError

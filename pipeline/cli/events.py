@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.shared import (
-    DEFAULT_CONFIG,
-    FOLDER,
-    STORED_FOLDER,
-    aligned,
-    bar,
-    check_quarantine,
-    ensure,
-    make,
-    name_config,
-    say,
-    with_run,
-)
+from pipeline.cli.paths import FOLDER, STORED_FOLDER
+from pipeline.cli.shared import DEFAULT_CONFIG, aligned, bar, check_quarantine, ensure, make, name_config, say, with_run
 from pipeline.cli.tables import LENGTHS, SCORES, with_form
 from pipeline.config import Events as EventSettings
 from pipeline.config import load_experiment

@@ -8,17 +8,8 @@ from pathlib import Path
 import click
 
 from cache.names import escape
-from pipeline.cli.shared import (
-    FOLDER,
-    bar,
-    ensure,
-    make,
-    say,
-    warn_of_stand_in,
-    with_config,
-    with_run,
-    with_stage,
-)
+from pipeline.cli.paths import FOLDER
+from pipeline.cli.shared import bar, ensure, make, say, warn_of_stand_in, with_config, with_run, with_stage
 from pipeline.config import GeneratedDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes

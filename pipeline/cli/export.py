@@ -12,7 +12,8 @@ import click
 
 from cache.names import escape
 from pipeline import workflow
-from pipeline.cli.shared import FOLDER, STORED_FOLDER, ensure, make, say
+from pipeline.cli.paths import FOLDER, STORED_FOLDER
+from pipeline.cli.shared import ensure, make, say
 from pipeline.cli.videos import EVENTS, class_names, decoded, known_videos, with_videos
 from pipeline.config import load_experiment
 from pipeline.data.events import Event, read_events

@@ -26,6 +26,7 @@ from pipeline.cli.explain import explain
 from pipeline.cli.export import export, labels
 from pipeline.cli.manifest import manifest
 from pipeline.cli.operating_point import operating_point
+from pipeline.cli.paths import FOLDER, STORED_FOLDER
 from pipeline.cli.plan import plan
 from pipeline.cli.render import render
 from pipeline.cli.report import report
@@ -34,8 +35,6 @@ from pipeline.cli.score_new import score_new
 from pipeline.cli.selfcheck import selfcheck
 from pipeline.cli.shared import (
     DEFAULT_CONFIG,
-    FOLDER,
-    STORED_FOLDER,
     Group,
     check_files,
     check_quarantine,

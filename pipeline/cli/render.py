@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from pipeline.cli.shared import LocalPath, bar, ensure, say, warn_of_stand_in
+from pipeline.cli.paths import LocalPath
+from pipeline.cli.shared import bar, ensure, say, warn_of_stand_in
 from pipeline.cli.videos import EVENTS
 from pipeline.config import GeneratedDataset, load_experiment
 from pipeline.data.decoding.opening import MAX_PIXELS

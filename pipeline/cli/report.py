@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.shared import DEFAULT_CONFIG, FOLDER, STORED_FOLDER, bar, ensure, make, name_config, say, with_json
+from pipeline.cli.paths import FOLDER, STORED_FOLDER
+from pipeline.cli.shared import DEFAULT_CONFIG, bar, ensure, make, name_config, say, with_json
 from pipeline.cli.tables import settings, with_tables
 from pipeline.config import load_experiment
 from pipeline.config.expected import Expected

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.detector import machine_of, with_machine
-from pipeline.cli.shared import (
-    DEFAULT_CONFIG,
-    FOLDER,
-    bar,
-    ensure,
-    name_config,
-    say,
-    warn_of,
-    warn_of_stand_in,
-    with_run,
-)
+from pipeline.cli.paths import FOLDER
+from pipeline.cli.shared import DEFAULT_CONFIG, bar, ensure, name_config, say, warn_of, warn_of_stand_in, with_run
 from pipeline.config import load_experiment
 from pipeline.config.features import url_scheme
 from pipeline.errors import PipelineError

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from pipeline.cli.detector import machine_of, with_machine
-from pipeline.cli.shared import FOLDER, bar, say, warn_of
+from pipeline.cli.paths import FOLDER
+from pipeline.cli.shared import bar, say, warn_of
 from pipeline.progress import counting_warnings
 
 __all__ = ["score_new"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.shared import LocalPath, say, with_config, with_json
+from pipeline.cli.paths import LocalPath
+from pipeline.cli.shared import say, with_config, with_json
 from pipeline.config import GeneratedDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes

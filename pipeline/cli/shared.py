@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import sys
 import textwrap
@@ -18,12 +17,10 @@ from tqdm import tqdm
 from cache.errors import CacheError
 from pipeline import workflow
 from pipeline.config import load_experiment
-from pipeline.config.features import Paths, url_scheme
-from pipeline.config.mirrors import copy_of
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.stages.common.mirror import check_writable, is_made
-from pipeline.stages.common.outputs import fetch_folder, make_folder
+from pipeline.stages.common.mirror import check_writable
+from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.common.shared_files import shared_journal
 from pipeline.stages.common.stand_in import stand_in_reasons
@@ -31,11 +28,7 @@ from pipeline.workflow import Report, Step
 
 __all__ = [
     "DEFAULT_CONFIG",
-    "FOLDER",
     "Group",
-    "LocalPath",
-    "STORED_FOLDER",
-    "StoredPath",
     "aligned",
     "bar",
     "check_files",
@@ -57,42 +50,6 @@ DEFAULT_CONFIG = Path("configs/fixture.yaml")
 BANNER_WIDTH = 100
 
 
-class LocalPath(click.Path):
-    """A path of this machine for output; a URL is refused, since it would become a folder named `s3:`."""
-
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, context: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        if scheme := url_scheme(value):
-            self.fail(
-                f"expected a path of this machine, got {str(value)!r}: only paths.output and paths.cache can lie on "
-                f"{scheme}",
-                param,
-            )
-        return super().convert(value, param, context)
-
-
-class StoredPath(LocalPath):
-    """A path to read: one of this machine, or the URL of an output such as s3://bucket/var/mine/scores-gig-1a2b3c4d.
-
-    What lies at the URL is fetched, and the path is that of this machine's copy.
-    """
-
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, context: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        if url_scheme(value):
-            url = str(value).rstrip("/")
-            folder = copy_of(url, Paths().scratch)
-            if not folder or not is_made(folder):
-                self.fail(f"{url}: expected the URL of a finished output, <paths.output>/<experiment>/<name>", param)
-            fetch_folder(folder, say)
-            value = folder
-        return super().convert(value, param, context)
-
-
-FOLDER = LocalPath(path_type=Path, file_okay=False)
-STORED_FOLDER = StoredPath(path_type=Path, file_okay=False)
 with_json = click.option("--json", "as_json", is_flag=True, help="For machines: JSON in place of a table.")
 
 

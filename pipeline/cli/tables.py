@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.shared import StoredPath, say
+from pipeline.cli.paths import StoredPath
+from pipeline.cli.shared import say
 from pipeline.config import Evaluation, Events, load_experiment
 
 __all__ = ["LENGTHS", "SCORES", "settings", "with_form", "with_tables"]

@@ -250,7 +250,7 @@ class _Run:
             self._crew.reopen(member)
             return returned
         if _is_dasks_blame(error):
-            return self._suspect(attempt, member)
+            return self._suspect(attempt, member, single=not member.held)
         if error is not None and not isinstance(error, Exception):
             raise error
         if error is None and not attempt.alone and self._again_alone(end.result):
@@ -277,12 +277,13 @@ class _Run:
             else f"warning: worker {member.name} on {member.host} died; {len(held)} task(s) that it had are tried "
             "again, each alone on a worker"
         )
-        return [end for one in held for end in self._suspect(one.attempt, member)]
+        return [end for one in held for end in self._suspect(one.attempt, member, single=len(held) == 1)]
 
-    def _suspect(self, attempt: Attempt, member: Member) -> list[Finished]:
-        attempt.deaths += 1
-        if attempt.alone and attempt.deaths > 1:
-            error = WorkerKilled("killed two workers, the second one with nothing else to do")
+    def _suspect(self, attempt: Attempt, member: Member, single: bool) -> list[Finished]:
+        """A worker died over a task, which was its only one (`single`), or over several: then it may be innocent."""
+        attempt.deaths += single
+        if attempt.deaths > 1:
+            error = WorkerKilled("killed two workers that had nothing else to do")
             return [Finished(attempt.task, None, error, member.name)]
         attempt.alone = True
         self._once_more(attempt)

@@ -15,7 +15,7 @@ __all__ = ["Answer", "Attempt", "Done", "Event", "Finished", "Gone", "Heard", "H
 
 
 class WorkerKilled(Exception):
-    """A task that has killed two workers, the second one alone on it."""
+    """A task over which two workers have died that had no other."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Attempt:
     Attributes:
         task: which.
         number: how often it was given to a worker.
-        deaths: workers that have died while they had it.
+        deaths: workers that have died while it was their only task.
         alone: whether a worker that gets it may have no other task.
     """
 

@@ -1,10 +1,14 @@
-"""The records of finished days: each is written last of its day, so that a day whose record is there is complete."""
+"""What a night is told, and the records of finished days.
+
+A record is written last of its day, so that a day whose record is there is complete.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +17,10 @@ from pipeline.data.events import ANOMALY
 from pipeline.errors import OutputError
 from pipeline.stages.common.outputs import whole_file
 
-__all__ = ["Day", "Left", "complete_dates", "day_path", "read_day", "read_days", "write_day"]
+__all__ = ["Day", "Left", "Night", "complete_dates", "day_path", "read_day", "read_days", "write_day"]
 
 FORMAT = 1
+SETTLE_S = 60.0
 TUPLES = ("inbox", "still_failing", "unreachable", "passed_over_first", "warnings")
 
 
@@ -154,3 +159,24 @@ def write_day(folder: Path, day: Day) -> None:
     document = {"format": FORMAT, **asdict(day), "date": day.date.isoformat()}
     with whole_file(path) as partial:
         partial.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night is told.
+
+    Attributes:
+        date: the day.
+        inbox: folders, files, URLs and lists, as of `find_videos`.
+        folder: of the dataset.
+        settle_s: for how long nothing of a file must have changed before it is scored.
+        zone: the time zone of days, such as Europe/Berlin.
+        now_s: gives the time, seconds since 1970.
+    """
+
+    date: datetime.date
+    inbox: tuple[str, ...]
+    folder: Path
+    settle_s: float = SETTLE_S
+    zone: str = "UTC"
+    now_s: Callable[[], float] = time.time

@@ -14,9 +14,9 @@ from pipeline.errors import OutputError, PipelineError, QuarantineExceeded
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked
 from pipeline.stages.detector.detector import Detector
-from pipeline.stages.nightly.days import Day, read_day
+from pipeline.stages.nightly.days import Day, Night, read_day
 from pipeline.stages.nightly.looks import find_zone, today
-from pipeline.stages.nightly.running import Night, Run
+from pipeline.stages.nightly.running import Run
 from pipeline.stages.scoring.inputs import FILE
 from pipeline.stages.scoring.score_loose import quarantine_of
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import OutputError, PipelineError
@@ -19,7 +17,7 @@ from pipeline.stages.detector.detector import Detector
 from pipeline.stages.nightly import dataset
 from pipeline.stages.nightly.collecting import Collected, collect
 from pipeline.stages.nightly.dataset import File
-from pipeline.stages.nightly.days import Day, day_path, write_day
+from pipeline.stages.nightly.days import Day, Night, day_path, write_day
 from pipeline.stages.nightly.ledger import Ledger
 from pipeline.stages.nightly.looks import find_zone
 from pipeline.stages.nightly.page import write_day_page, write_pages_around
@@ -40,33 +38,11 @@ from pipeline.stages.scoring.score_loose import ScoreReport, quarantine_of, scor
 from pipeline.stages.scoring.sources import Video
 from pipeline.stages.scoring.video_scores import table_facts, table_path
 
-__all__ = ["OWNER", "Night", "Run"]
+__all__ = ["OWNER", "Run"]
 
-SETTLE_S = 60.0
 WORK, PUTTING = ".work", "putting"
 SHOWN = 5
 OWNER = "detector.json"
-
-
-@dataclass(frozen=True)
-class Night:
-    """What a night is told.
-
-    Attributes:
-        date: the day.
-        inbox: folders, files, URLs and lists, as of `find_videos`.
-        folder: of the dataset.
-        settle_s: for how long nothing of a file must have changed before it is scored.
-        zone: the time zone of days, such as Europe/Berlin.
-        now_s: gives the time, seconds since 1970.
-    """
-
-    date: datetime.date
-    inbox: tuple[str, ...]
-    folder: Path
-    settle_s: float = SETTLE_S
-    zone: str = "UTC"
-    now_s: Callable[[], float] = time.time
 
 
 class Run:

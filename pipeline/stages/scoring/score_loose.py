@@ -22,7 +22,7 @@ from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.score_index import ScoreIndex
 from pipeline.stages.scoring.score_report import ScoreReport, quarantine_of
 from pipeline.stages.scoring.scorer import OpenElsewhere, Scorer, run_scorer
-from pipeline.stages.scoring.sources import LocalVideo, Video
+from pipeline.stages.scoring.sources import LocalVideo, Video, by_name
 from pipeline.stages.scoring.video_scores import VideoScores, table_path, write_csv, write_scores
 from pipeline.stages.training.saved_heads import check_features
 
@@ -92,7 +92,7 @@ def score_sources(
     Raises:
         OutputError, FeatureMismatch, PipelineError, CacheError: as `score_files`.
     """
-    named = _named(videos, say)
+    named = by_name(videos, say)
     with locked(folder / "index.json", say):
         index = ScoreIndex.open(folder, scorer.made_with, scorer.about)
         scoring = _Scoring(scorer, index, quarantine_of(folder), as_csv, say, known)
@@ -283,19 +283,3 @@ class _Scoring:
         self._quarantine.add(video.name, video.place, "test", error)
         self._failed[video.name] = str(error)
         self._say(f"{video.name} cannot be scored: {error}")
-
-
-def _named(videos: Sequence[Video], say: Say) -> dict[str, Video]:
-    """The videos by name. Raises PipelineError when two have the same name."""
-    named: dict[str, Video] = {}
-    for video in videos:
-        before = named.get(video.name)
-        if before and before.place != video.place:
-            raise PipelineError(
-                f"{before.given} and {video.given}: two videos of the same name would share a score table; "
-                "score them into different --out folders"
-            )
-        if before:
-            say(f"{video.given} was given twice; it is scored once")
-        named[video.name] = video
-    return named

@@ -6,7 +6,7 @@ import datetime
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from cache.names import escape
 from pipeline.data.datasets.video_files import VIDEO_SUFFIXES
 from pipeline.data.decoding.decode import content_sha256
 from pipeline.errors import DecodeError, PipelineError
+from pipeline.progress import Say
 from pipeline.remote import VERSIONS, WEB, public, scheme_of
 from pipeline.stages.common.outputs import check_space
 
-__all__ = ["LocalVideo", "RemoteVideo", "Video", "file_version", "remote_videos"]
+__all__ = ["LocalVideo", "RemoteVideo", "Video", "by_name", "file_version", "remote_videos"]
 
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 """By what storages say when an object has changed; the first that is there counts."""
@@ -252,3 +253,19 @@ def _reaching(place: str) -> Iterator[None]:
     except Exception as error:  # a storage's own
         said = str(error).split(", url=")[0][:200]  # the web's repeat the URL with its signature
         raise DecodeError(f"{place}: cannot be read: {type(error).__name__}: {said}") from error
+
+
+def by_name(videos: Sequence[Video], say: Say) -> dict[str, Video]:
+    """The videos by name. Raises PipelineError when two have the same name."""
+    named: dict[str, Video] = {}
+    for video in videos:
+        before = named.get(video.name)
+        if before and before.place != video.place:
+            raise PipelineError(
+                f"{before.given} and {video.given}: two videos of the same name would share a score table; "
+                "score them into different --out folders"
+            )
+        if before:
+            say(f"{video.given} was given twice; it is scored once")
+        named[video.name] = video
+    return named

@@ -84,5 +84,5 @@ def test_a_video_that_kills_its_workers_and_a_broken_one_go_to_quarantine(experi
     assert there.quarantined == ("n1", "r1")
     broken, killer = quarantine.records()
     assert (broken.reason, broken.frame, broken.library) == (expected.reason, expected.frame, expected.library)
-    assert killer.reason.endswith("r1.mp4: extracting it killed two workers, the second one with nothing else to do")
+    assert killer.reason.endswith("r1.mp4: extracting it killed two workers that had nothing else to do")
     assert any("died; " in message for message in told)
