@@ -156,7 +156,8 @@ def test_a_task_that_kills_two_workers_is_given_up_and_no_neighbour_is():
     for _ in range(3):  # the neighbours, one after the other, which do no harm
         run._fill()
         (neighbour,) = names(c)
-        assert neighbour in suspects and neighbour != culprit
+        assert neighbour in suspects
+        assert neighbour != culprit
         c.held.clear()
     run._fill()
     assert names(c) == [culprit]
