@@ -1,6 +1,6 @@
 """A bucket for results behind a server that can be made to fail, and machines that share it: fixtures and an output.
 
-A test module gets the fixtures by `pytest_plugins = ["mirrors"]`.
+A test module imports the fixtures that it needs.
 """
 
 from __future__ import annotations

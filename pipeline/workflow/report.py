@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import to_yaml
 from pipeline.stages.common.mirror import publish, withdraw
-from pipeline.stages.common.outputs import locked
+from pipeline.stages.common.outputs import growing_folder, locked
 from pipeline.stages.common.recipes import Recipes
 from pipeline.steps import Report, Step
 from pipeline.workflow.features_and_heads import model
@@ -56,6 +57,11 @@ class HtmlReport(Step):
         recipes = self.recipes
         maps = _Maps(recipes, report) if relations else None
         extras = Extras(all_pictures, recipes.proxies_folder if proxies else None, maps)
+        with growing_folder(recipes.proxies_folder, report.say) if proxies else nullcontext():
+            return self._remade(report, extras)
+
+    def _remade(self, report: Report, extras: Extras) -> Path:
+        recipes = self.recipes
         if not self.complete():
             return self.make(report, lambda folder, told: _write(recipes, folder, told, extras))
         for step in (*self.reads(), self):

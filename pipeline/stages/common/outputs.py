@@ -20,12 +20,13 @@ from cache.objects import NO_LOCKS
 from pipeline.errors import OutputError, PipelineError
 from pipeline.progress import Say
 from pipeline.stages.common.leases import leases_at
-from pipeline.stages.common.mirror import discard_withdrawn, fetch, is_made, place_of, publish, remote_lock
+from pipeline.stages.common.mirror import discard_withdrawn, fetch, is_made, place_of, publish, remote_lock, withdraw
 
 __all__ = [
     "check_space",
     "fetch_folder",
     "fill_folder",
+    "growing_folder",
     "keep_if_made_from",
     "locked",
     "make_folder",
@@ -80,6 +81,31 @@ def fetch_folder(final: Path, report: Say | None = None) -> None:
     if remote_lock(final):
         with _named(final), _local_lock(final, report, f"a copy of {place_of(final)}", wait=True):
             fetch(final, report)
+
+
+@contextmanager
+def growing_folder(folder: Path, report: Say | None = None) -> Iterator[None]:
+    """Add files to a folder that is never finished, such as one of copies, during the block.
+
+    One process does so at a time. Where the folder is stored at a URL, it has what other machines have added, and is
+    stored again when there are other files than before, also after an error.
+
+    Raises:
+        CacheError, OutputError: the store or this machine's disk fails.
+    """
+    with locked(folder, report):
+        fetch(folder, report)
+        before = _names(folder)
+        try:
+            yield
+        finally:
+            if _names(folder) != before:
+                withdraw(folder)
+                publish(folder)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def _fill(final: Path, build: Callable[[Path], object]) -> None:

@@ -1,5 +1,7 @@
 """Results in a bucket, behind a server that speaks S3: whole or not at all, whatever server and other machines do."""
 
+# ruff: noqa: F811 (arguments are named like the fixtures that are imported)
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 import s3fs
 from faulty_s3 import slow
-from mirrors import MADE, URL, contents, forget, write
+from mirrors import MADE, URL, contents, forget, machine, s3, server, write  # noqa: F401 (fixtures)
 
 from cache.errors import CacheError, WriteFailed
 from pipeline.config.mirrors import mirror_folder
@@ -19,8 +21,6 @@ from pipeline.stages.common import leases
 from pipeline.stages.common.mirror import check_writable, is_made, mirrored, place_of
 from pipeline.stages.common.outputs import fetch_folder, locked, make_folder
 from pipeline.stages.extraction.claims import Claims
-
-pytest_plugins = ["mirrors"]
 
 
 class TestAnOutput:

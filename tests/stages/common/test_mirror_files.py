@@ -1,20 +1,21 @@
 """Small files that all machines share through the bucket of their results, and stores that are not S3."""
 
+# ruff: noqa: F811 (arguments are named like the fixtures that are imported)
+
 from __future__ import annotations
 
 import logging
 
-from mirrors import MADE, contents, write
+import pytest
+from mirrors import MADE, contents, machine, s3, server, write  # noqa: F401 (fixtures)
 
 from pipeline.config.mirrors import mirror_folder
 from pipeline.errors import DecodeError
 from pipeline.stages.common import bucket
 from pipeline.stages.common.mirror import check_writable, is_made
-from pipeline.stages.common.outputs import fetch_folder, make_folder
+from pipeline.stages.common.outputs import fetch_folder, growing_folder, make_folder
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.shared_files import forget_listings, shared_journal
-
-pytest_plugins = ["mirrors"]
 
 
 class TestSmallFiles:
@@ -104,3 +105,24 @@ def test_a_record_that_another_machine_has_added_can_be_cleared(tmp_path):
     two.add("v1", "v1.mp4", "test", DecodeError("no frame"))
     assert one.clear(["v1"]) == ["v1"]
     assert two.records() == []
+
+
+def test_a_folder_that_grows_has_what_every_machine_has_added(tmp_path):
+    url = f"memory://grown-{tmp_path.name}"
+    one, two = (mirror_folder(tmp_path / name, url) / "nano" / "proxies-1" for name in ("one", "two"))
+    with growing_folder(one):
+        one.mkdir(parents=True)
+        (one / "a.mp4").write_bytes(b"a")
+
+    def interrupted() -> None:
+        with growing_folder(two):
+            assert contents(two) == {"a.mp4": b"a"}
+            (two / "b.mp4").write_bytes(b"b")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        interrupted()
+    with growing_folder(one):
+        assert contents(one) == {"a.mp4": b"a", "b.mp4": b"b"}
+        stored = is_made(two)
+    assert stored
