@@ -57,8 +57,8 @@ class Cluster:
 
     def workers(self) -> list[int]:
         """The processes that the nanny has started."""
-        children = Path(f"/proc/{self.nanny.pid}/task/{self.nanny.pid}/children")
-        found = [int(pid) for pid in children.read_text().split()]
+        threads = Path(f"/proc/{self.nanny.pid}/task").glob("*/children")
+        found = [int(pid) for children in threads for pid in children.read_text().split()]
         return [pid for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
     def stop(self) -> None:
