@@ -46,7 +46,7 @@ from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.on_cluster import cluster_extraction
 from pipeline.stages.extraction.sources import experiment_workers
 
-SPREAD = 0.5
+SPREAD = 0.8
 """Of the lengths of tasks, which are distributed log-normally."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
