@@ -103,6 +103,7 @@ class Leases:
     ) -> None:
         self._store, self._duration_s, self._clock, self._sleep = store, duration_s, clock, sleep
         self._held: dict[str, _Held] = {}
+        self._seen: dict[str, tuple[str, float]] = {}  # of others: the tag, and since when it is known
         self._keeper: threading.Thread | None = None
         self._turn = threading.Lock()
 
@@ -183,7 +184,7 @@ class Leases:
             "lease_s": self._duration_s,
             "what": what,
         }
-        body, found, seen, since_s, told = _body(content, 0), None, "", 0.0, False
+        body, found, told = _body(content, 0), None, False
         while True:
             if not found:
                 put_s = self._clock()
@@ -195,8 +196,9 @@ class Leases:
             now_s, (there, tag) = self._clock(), found
             if _nonce(there) == content["nonce"]:
                 return _Held(name, tag, put_s, content)  # put by an attempt whose answer was lost
+            seen, since_s = self._seen.get(name, ("", 0.0))
             if tag != seen:
-                seen, since_s = tag, now_s
+                self._seen[name] = tag, now_s
             elif now_s - since_s > _duration(there, self._duration_s):
                 put_s = now_s
                 if new := self._store.replace(name, body, seen):

@@ -124,6 +124,24 @@ def test_a_dead_owner_loses_it_after_its_own_time_and_not_before(store, process,
         assert 5300 <= time.now_s < 5310
 
 
+def test_all_that_a_dead_owner_held_costs_one_wait(store, process, time):
+    """A killed command can leave the leases of dozens of videos behind."""
+    dead, two = process(), process()
+    names = [f"v{number}" for number in range(12)]
+    holding = [dead.hold(name, "features") for name in names]
+    for lease in holding:
+        lease.__enter__()
+
+    def free(name: str) -> bool:
+        with two.hold(name, "features", wait=False) as held:
+            return held
+
+    assert not any(free(name) for name in names)
+    with two.hold("v0", "features"):
+        assert 60 < time.now_s < 70
+    assert all(free(name) for name in names)
+
+
 def test_of_two_that_take_over_from_a_dead_owner_one_gets_it(store, process, time):
     process()._take("a", "output a", None, wait=True)
     one, two = process(), process()
