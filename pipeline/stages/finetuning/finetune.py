@@ -35,7 +35,7 @@ from pipeline.stages.common.recipes import TUNED_BACKBONE
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.finetuning.clips import ClipSource
 from pipeline.stages.finetuning.loop import CHECKPOINTS, FineTuning, LabelledVideos
-from pipeline.stages.finetuning.team import ALONE, Team, launch, own_cards, team, tell
+from pipeline.stages.finetuning.team import ALONE, Team, launch, leave, own_cards, team, tell
 from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.training.train import write_losses
 from pipeline.stages.training.training_set import held_out_videos, training_labels
@@ -219,3 +219,4 @@ def _write(folder: Path, training: FineTuning, start: TrainedHead, experiment: E
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave()

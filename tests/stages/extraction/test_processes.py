@@ -135,7 +135,9 @@ class TestTogether:
 
 def processes_of(parent: int) -> list[tuple[int, str]]:
     """(pid, command) of the children of a process and of theirs."""
-    listing = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()]
     own = [(int(pid), command) for pid, above, command in rows if int(above) == parent]
     return own + [deeper for pid, _ in own for deeper in processes_of(pid)]

@@ -248,7 +248,7 @@ from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
 from pipeline.stages.finetuning.clips import Ahead
-from pipeline.stages.finetuning.team import ALONE, team
+from pipeline.stages.finetuning.team import ALONE, leave, team
 from pipeline.stages.finetuning.optimisation import accumulate, trained
 
 with (nullcontext(ALONE) if len(sys.argv) > 2 else team("cpu")) as member:
@@ -268,6 +268,7 @@ with (nullcontext(ALONE) if len(sys.argv) > 2 else team("cpu")) as member:
     member.sum_gradients(trained(model).values())
     if member.rank == 0:
         torch.save({"total": total, **{n: p.grad for n, p in trained(model).items()}}, sys.argv[1])
+leave()
 """
 
 
