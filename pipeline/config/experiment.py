@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from pipeline.config.backbone_names import TPN_LONGEST_CLIP
 from pipeline.config.datasets import (
     DATASETS,
     NAME_PATTERN,
@@ -140,11 +141,29 @@ class Experiment(Section):
             self._check_finetune()
         return self
 
+    @model_validator(mode="after")
+    def _clips_fit(self) -> Experiment:
+        for key, frames in (
+            ("train_sampling.clip_frames", self.train_sampling.clip_frames),
+            ("test_sampling.window_frames", self.test_sampling.window_frames),
+        ):
+            if (
+                not self.backbone.family and frames > TPN_LONGEST_CLIP
+            ):  # what others take is asked where they are loaded
+                raise ValueError(
+                    f"{key}: {self.backbone.name} takes clips of 1 to {TPN_LONGEST_CLIP} frames, got {frames}"
+                )
+        return self
+
     def _check_finetune(self) -> None:
         name = self.finetune.run
         if name not in self.runs:
             raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
         run = self.run(name)
+        if self.backbone.family:
+            raise ValueError(
+                f"finetune: only tpn_slowonly_r50 and tpn_tiny can be fine-tuned, not {self.backbone.name}"
+            )
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
         if run.head.channel_attention:
