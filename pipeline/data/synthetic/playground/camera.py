@@ -75,7 +75,7 @@ class Camera:
         return seen
 
     def develop(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The pictures (L, 3, S, S) float32 as the camera delivers them, (L, S, S, 3) uint8. The argument is overwritten."""
+        """The pictures (L, 3, S, S) float32, which it overwrites, as they leave the camera: (L, S, S, 3) uint8."""
         images *= self.light[:, :, None, None]
         if self.blur:
             images[:, :, 1:-1] = (images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]) / np.float32(3)
@@ -110,7 +110,7 @@ def _noise() -> np.ndarray:
 
 @lru_cache(maxsize=PLACES)
 def _place(number: int, size: int) -> np.ndarray:
-    """A background of a number: a gradient, a few large areas, a grid or lines, small still shapes; (3, size, size) uint8."""
+    """A background of a number, (3, size, size) uint8: a gradient, large areas, a grid, small still shapes."""
     rng = np.random.default_rng([9, number])
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     tilt = ramp[:, None] * rng.normal(0, 18) + ramp[None, :] * rng.normal(0, 18)
@@ -120,7 +120,8 @@ def _place(number: int, size: int) -> np.ndarray:
     for _ in range(rng.integers(2, 8)):
         x, y = rng.uniform(0, size, size=2)
         opacity = rng.uniform(0.3, 1.0)
-        stamp(canvas, "box", x, y, *rng.uniform(8, 70, size=2), rgb(rng.uniform(40, 210, size=3)), opacity=opacity)
+        a, b = rng.uniform(8, 70, size=2)
+        stamp(canvas, "box", x, y, a, b, rgb(rng.uniform(40, 210, size=3)), opacity=opacity)
     if rng.random() < 0.5:
         step, depth = int(rng.integers(12, 40)), rng.uniform(-30, 30)
         canvas[int(rng.integers(step)) :: step] += depth

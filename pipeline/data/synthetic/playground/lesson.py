@@ -33,9 +33,9 @@ VALUES = (
     *_at_places("blueness", 2),
     "number",
 )
-"""Numbers per cell, all of the order of 1. `covered` to `haze` are `layers.FACTS`, the mean over frames, at 4 x 4 or 2 x 2
-places of the cell. The others describe the picture without noise: its brightness and colour in the middle of the clip,
-its mean change and change of change from frame to frame, its contrast. `number` is that of the things."""
+"""Numbers per cell, all of the order of 1. `covered` to `haze` are `layers.FACTS`, the mean over frames, at 4 x 4 or
+2 x 2 places of the cell. The others describe the picture without noise: its brightness and colour in the middle of the
+clip, its mean change and change of change from frame to frame, its contrast. `number` is that of the things."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ _SIGNS = np.array([-1 if name.split(" ")[0] in ("right", "turn") else 1 for name
 
 
 def draw_lesson(rng: np.random.Generator, frames: int = 6, size: int = 224) -> Lesson:
-    """Draw a random lesson. Its frames are 1 or 5 frames of a video apart, as in windows and training clips, or between.
+    """Draw a random lesson. Its frames are 1 to 5 frames of a video apart, mostly 1 or 5, as in windows and clips.
 
     Args:
         rng: source of everything random.

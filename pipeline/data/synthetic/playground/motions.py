@@ -56,41 +56,52 @@ def pose(rng: np.random.Generator, motions: tuple[str, ...], times: np.ndarray) 
     dx, dy, angle = np.zeros(count), np.zeros(count), np.zeros(count)
     scale, gain, opacity = np.ones(count), np.ones(count), np.ones(count)
     for motion in motions:
+        if motion not in MOTIONS:
+            raise ValueError(f"motion: expected one of {', '.join(MOTIONS)}, got {motion!r}")
         direction, speed = rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(np.log(0.2), np.log(3.0))))
-        way = np.array([np.cos(direction), 0.6 * np.sin(direction)])
         period, phase = float(np.exp(rng.uniform(np.log(6), np.log(30)))), rng.uniform(0, 2 * np.pi)
-        wave = np.sin(2 * np.pi * times / period + phase)
-        along = np.zeros(count)
-        if motion == "drift":
-            along = speed * times
-        elif motion == "accelerate":
-            along = speed * times * np.abs(times) / np.abs(times).max()
-        elif motion == "circle":
+        turn = 2 * np.pi * times / period + phase
+        along = _along(rng, motion, times, speed, np.sin(turn))
+        dx, dy = dx + np.cos(direction) * along, dy + 0.6 * np.sin(direction) * along
+        if motion == "circle":
             radius = rng.uniform(2, 9)
-            dx, dy = dx + radius * wave, dy + radius * np.cos(2 * np.pi * times / period + phase)
-        elif motion == "sway":
-            along = rng.uniform(2, 9) * wave
+            dx, dy = dx + radius * np.sin(turn), dy + radius * np.cos(turn)
+        elif motion == "tremble":
+            dx, dy = dx + rng.normal(0, rng.uniform(0.6, 3.0), count), dy + rng.normal(0, rng.uniform(0.3, 2.0), count)
         elif motion == "turn":
             angle = angle + rng.choice([-1, 1]) * rng.uniform(0.03, 0.3) * times
         elif motion in ("grow", "shrink"):
             rate = rng.uniform(0.012, 0.06) * (1 if motion == "grow" else -1)
             scale = scale * np.clip(np.exp(rate * times), 0.35, 2.2)
-        elif motion == "tremble":
-            dx, dy = dx + rng.normal(0, rng.uniform(0.6, 3.0), count), dy + rng.normal(0, rng.uniform(0.3, 2.0), count)
-        elif motion == "jump":
-            along = rng.uniform(3, 10) * _sudden(rng, count)
-        elif motion == "flicker":
-            gain = gain * rng.uniform(0.55, 1.45, size=count)
-        elif motion == "pulse":
-            gain = gain * (1 + rng.uniform(0.25, 0.45) * wave)
+        elif motion in ("flicker", "pulse"):
+            gain = gain * _gain(rng, motion, np.sin(turn))
         elif motion in ("appear", "vanish"):
             moment, length = rng.uniform(times[1], times[-2]), rng.choice([0.5, 6.0])
             risen = np.clip((times - moment) / length + 0.5, 0, 1)
             opacity = opacity * (risen if motion == "appear" else 1 - risen)
-        elif motion != "still":
-            raise ValueError(f"motion: expected one of {', '.join(MOTIONS)}, got {motion!r}")
-        dx, dy = dx + way[0] * along, dy + way[1] * along
     return Pose(dx, dy, angle, scale, gain, opacity)
+
+
+def _along(rng: np.random.Generator, motion: str, times: np.ndarray, speed: float, wave: np.ndarray) -> np.ndarray:
+    """How far a motion has led along a line at each moment, pixels; 0 for one that does not."""
+    far = np.zeros(len(times))
+    if motion == "drift":
+        far = speed * times
+    elif motion == "accelerate":
+        far = speed * times * np.abs(times) / np.abs(times).max()
+    elif motion == "sway":
+        far = rng.uniform(2, 9) * wave
+    elif motion == "jump":
+        far = rng.uniform(3, 10) * _sudden(rng, len(times))
+    return far
+
+
+def _gain(rng: np.random.Generator, motion: str, wave: np.ndarray) -> np.ndarray:
+    """The factor of the brightness at each moment."""
+    gain: np.ndarray = (
+        rng.uniform(0.55, 1.45, size=len(wave)) if motion == "flicker" else 1 + rng.uniform(0.25, 0.45) * wave
+    )
+    return gain
 
 
 def swing(rng: np.random.Generator, style: str, times: np.ndarray) -> np.ndarray:

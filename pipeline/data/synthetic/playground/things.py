@@ -179,10 +179,7 @@ def _chain(maker: _Maker, times: np.ndarray) -> Thing:
     count = int(rng.integers(1, 6))
     maker.note(LIMBS[min(count, 4) - 1])
     alike = str(rng.choice(STYLES)) if rng.random() < 0.6 else ""
-    if rng.random() < 0.5:
-        held_by = int(rng.integers(count))
-    else:
-        held_by = -1
+    held_by = int(rng.integers(count)) if rng.random() < 0.5 else -1
     for number in range(count):
         end = rng.choice([-0.85, 0.85]) * size  # limbs leave from near either end of the trunk
         u, v = -np.sin(lean) * end, np.cos(lean) * end
