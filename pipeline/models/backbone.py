@@ -21,7 +21,7 @@ from torch import nn
 from pipeline.errors import WeightsError
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
-__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint", "restore_backbone"]
+__all__ = ["Backbone", "build_backbone", "full_state", "mismatches", "read_checkpoint", "restore_backbone"]
 
 CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
 MEAN = (123.675, 116.28, 103.53)
@@ -202,7 +202,13 @@ def _history_statistic(owner: object, name: str) -> object:
 
 
 def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
-    own = recognizer.state_dict()
+    if problems := mismatches(recognizer.state_dict(), state):
+        raise WeightsError(f"{path}: not a checkpoint of {name}: {problems}")
+    recognizer.load_state_dict(state, strict=True)
+
+
+def mismatches(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """What keeps a state from being that of a network whose own state is given, the first eight; "" if nothing does."""
     problems = [  # the most telling ones first: a file of the same network with other sizes misses nothing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
         for key in own
@@ -210,10 +216,7 @@ def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], pat
     ]
     problems += [f"missing {key}" for key in own if key not in state]
     problems += [f"unexpected {key}" for key in state if key not in own]
-    if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise WeightsError(f"{path}: not a checkpoint of {name}: {shown}")
-    recognizer.load_state_dict(state, strict=True)
+    return "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
 
 
 def _builder() -> Callable[[object], nn.Module]:
