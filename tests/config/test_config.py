@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 CSV = {"adapter": "csv", "name": "x", "root": "."}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs/recipes").glob("*.yaml")]), ids=lambda p: p.stem)
 def test_every_shipped_config_is_valid(path):
     assert load_experiment(path).runs
 
