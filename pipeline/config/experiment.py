@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from pipeline.config.backbone_names import TPN_LONGEST_CLIP
+from pipeline.config.backbone_names import TPN_LONGEST_CLIP, TPN_NAMES
 from pipeline.config.datasets import (
     DATASETS,
     EVERY_FIELD,
@@ -189,9 +189,7 @@ class Experiment(Section):
             raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
         run = self.run(name)
         if self.backbone.family:
-            raise ValueError(
-                f"finetune: only tpn_slowonly_r50 and tpn_tiny can be fine-tuned, not {self.backbone.name}"
-            )
+            raise ValueError(f"finetune: only {', '.join(TPN_NAMES)} can be fine-tuned, not {self.backbone.name}")
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
         if run.head.channel_attention:

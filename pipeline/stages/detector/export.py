@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.config.backbone_names import TPN_NAMES
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.errors import DetectorError, OutputError
 from pipeline.hashing import file_sha256
@@ -58,7 +59,7 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
     document = detector.document
     if document.backbone.settings.family:
         raise DetectorError(
-            f"only detectors with tpn_slowonly_r50 or tpn_tiny can be exported; this one has {document.backbone.name}"
+            f"only detectors with one of {', '.join(TPN_NAMES)} can be exported; this one has {document.backbone.name}"
         )
     if document.scoring.cue == "running":
         check_causal(detector.head.settings)
