@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.config.datasets import (
     DATASETS,
+    EVERY_FIELD,
     NAME_PATTERN,
     CitySceneDataset,
     CsvDataset,
@@ -127,7 +128,8 @@ class Experiment(Section):
                 raise ValueError(
                     f"events.by_class.{name}: expected anomaly, for anomaly in general, or one of {', '.join(classes)}"
                 )
-        cells = (self.preprocess.crop // 32) ** 2
+        rows, columns = self._map_size()
+        cells = rows * columns
         for name in self.runs:
             run = self.run(name)
             imported = self.features.train and self.features.test  # the cache has the shape of imported maps
@@ -139,6 +141,15 @@ class Experiment(Section):
         if self.finetune.enabled:
             self._check_finetune()
         return self
+
+    def _map_size(self) -> tuple[int, int]:
+        """Rows and columns of a feature map. Raises ValueError unless the picture has a whole number of each."""
+        cell, picture = self.backbone.cell, self.preprocess
+        names = ("crop", "crop") if picture.fit == "crop" else ("height", "width")
+        for name, pixels in zip(names, picture.size, strict=True):
+            if pixels % cell:
+                raise ValueError(f"preprocess.{name}: expected a multiple of {cell}, got {pixels}")
+        return picture.size[0] // cell, picture.size[1] // cell
 
     def _check_finetune(self) -> None:
         name = self.finetune.run
@@ -265,7 +276,8 @@ def digest(*parts: object) -> str:
 
 def to_yaml(section: BaseModel) -> str:
     """The resolved section as YAML, with all defaults."""
-    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    data = section.model_dump(mode="json", context=EVERY_FIELD)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str]]:

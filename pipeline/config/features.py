@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
@@ -48,6 +48,11 @@ class Backbone(Section):
         "precision chosen.",
     )
 
+    @property
+    def cell(self) -> int:
+        """Pixels of the picture per cell of a feature map, in each direction."""
+        return 32
+
 
 class Decoding(Section):
     """What to do with partly damaged videos.
@@ -85,16 +90,47 @@ class Decoding(Section):
 class Preprocess(Section):
     """From decoded frames to the backbone's input."""
 
-    short_side: int = Field(default=256, ge=32, le=2048, description="Shorter side after resizing, pixels.")
-    crop: int = Field(
-        default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7."
+    later: ClassVar[tuple[str, ...]] = ("fit", "height", "width")
+
+    fit: Literal["crop", "stretch", "letterbox"] = Field(
+        default="crop",
+        description="What becomes of the picture. crop: a square of its centre; stretch: the whole picture, resized to "
+        "height x width; letterbox: the whole picture with its own aspect, in the middle of height x width. Paper: "
+        "crop.",
     )
+    height: int | None = Field(
+        default=None, ge=32, le=2048, description="Of the backbone's input with stretch and letterbox, pixels."
+    )
+    width: int | None = Field(
+        default=None,
+        ge=32,
+        le=2048,
+        description="Of the backbone's input with stretch and letterbox, pixels; 224 x 384 gives 7 x 12.",
+    )
+    short_side: int = Field(
+        default=256, ge=32, le=2048, description="Shorter side after resizing, before the crop, pixels."
+    )
+    crop: int = Field(default=224, ge=32, le=2048, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocess:
-        if self.crop > self.short_side:
-            raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
+        if self.fit == "crop":
+            if self.height or self.width:
+                raise ValueError("height and width are for fit stretch and letterbox; fit crop cuts a square of `crop`")
+            if self.crop > self.short_side:
+                raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
+            return self
+        if not (self.height and self.width):
+            raise ValueError(f"fit {self.fit} needs height and width, such as 224 and 384 for pictures of 16:9")
+        for name in ("short_side", "crop"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} decides nothing with fit {self.fit}; leave it out")
         return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the backbone's input, pixels."""
+        return self.height or self.crop, self.width or self.crop
 
 
 class TrainSampling(Section):
