@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from cache import FeatureStore
 from pipeline.config import Experiment, GeneratedDataset, digest
+from pipeline.config.backbone_names import name_in_paths
 from pipeline.config.features import Backbone
 from pipeline.config.heads import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
@@ -122,9 +123,10 @@ class Digests:
             experiment.preprocess,
             experiment.storage,
             sampling,
+            *filter(None, [experiment.backbone.kept_temporal()]),
         )
         kind = {"train": "views", "test": "windows", "validation": "validation-windows"}[split]
-        return f"{name}-{experiment.backbone.name}-{self._called(kind)}-{tag}"
+        return f"{name}-{name_in_paths(experiment.backbone.name)}-{self._called(kind)}-{tag}"
 
     def _called(self, name: str) -> str:
         """A name as it stands in folders and namespaces; differs for the fine-tuned backbone."""

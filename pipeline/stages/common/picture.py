@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config import Experiment
+from pipeline.models.backbones import backbone_facts
 
 __all__ = ["map_size", "picture_size"]
 
@@ -13,6 +14,5 @@ def picture_size(experiment: Experiment) -> tuple[int, int]:
 
 
 def map_size(experiment: Experiment) -> tuple[int, int]:
-    """Rows and columns of a feature map of such a picture."""
-    height, width = picture_size(experiment)
-    return height // experiment.backbone.cell, width // experiment.backbone.cell
+    """Rows and columns of a feature map of such a picture. Raises ConfigError if the backbone does not take it."""
+    return backbone_facts(experiment.backbone).map_size(*picture_size(experiment))
