@@ -47,7 +47,7 @@ class LiveModel(nn.Module):
         network: Backbone,
         head: HeadModule,
         standardizer: Standardizer | None,
-        k: int,
+        k: float,
         *,
         reduction: str = "spatial",
         relation: str = "cosine",

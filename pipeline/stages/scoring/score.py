@@ -15,6 +15,7 @@ from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import windows_to_frames
 from pipeline.hashing import file_sha256
+from pipeline.models.reduction import kept_cells
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.feature_recipe import recipe_of
@@ -76,7 +77,9 @@ def score_video(
     # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
     # memory is then never given back.
     window_scores = np.empty((count, outputs), dtype=np.float32)
-    positions = np.empty((count, head.settings.k if head.settings.reduction == "spatial" else 0), dtype=np.int64)
+    rows, columns = reader.shape[2:4]
+    kept = kept_cells(head.settings.k, rows * columns) if head.settings.reduction == "spatial" else 0
+    positions = np.empty((count, kept), dtype=np.int64)
     own = np.empty(count, dtype=np.float64)
     done, binary = 0, False
     with torch.inference_mode():
