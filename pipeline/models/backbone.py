@@ -8,6 +8,7 @@ recognition head and the neck's auxiliary head are dropped. `tpn_tiny` is made o
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -21,7 +22,15 @@ from torch import nn
 from pipeline.errors import WeightsError
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
-__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint", "restore_backbone"]
+__all__ = [
+    "Backbone",
+    "build_backbone",
+    "build_quietly",
+    "full_state",
+    "load_strictly",
+    "read_checkpoint",
+    "restore_backbone",
+]
 
 CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
 MEAN = (123.675, 116.28, 103.53)
@@ -105,7 +114,7 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         path = weights_path(weights, name)
         sha256 = weights_sha256(weights, name)
         check_suffix(path, sha256)
-        _load_strictly(recognizer, read_checkpoint(path), path, name)
+        load_strictly(recognizer, read_checkpoint(path), path, name)
     whole = recognizer.state_dict()
     network = _without_heads(recognizer, name, sha256)
     network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
@@ -125,7 +134,7 @@ def restore_backbone(name: str, state: Mapping[str, torch.Tensor], weights_sha25
         WeightsError: the state is of another network.
     """
     network = _without_heads(_build_recognizer(name), name, weights_sha256)
-    _load_strictly(network, state, where, name)
+    load_strictly(network, state, where, name)
     return network
 
 
@@ -201,7 +210,18 @@ def _history_statistic(owner: object, name: str) -> object:
     return getattr(HistoryBuffer, name)
 
 
-def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+def load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+    """Load a checkpoint into a module that it must fit exactly.
+
+    Args:
+        recognizer: gets the weights.
+        state: the tensors of the checkpoint, by name.
+        path: where it is from, for errors.
+        name: of the backbone, for errors.
+
+    Raises:
+        WeightsError: it is of another network; the message names tensors.
+    """
     own = recognizer.state_dict()
     problems = [  # the most telling ones first: a file of the same network with other sizes misses nothing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
@@ -236,11 +256,25 @@ def _builder() -> Callable[[object], nn.Module]:
     return MODELS.build
 
 
+def build_quietly(model: object, seed: int = 0) -> nn.Module:
+    """A module of mmaction2 from its configuration, with weights of this seed. Raises ImportError as mmaction2 does."""
+    build = _builder()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)  # some of its networks report every layer
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            return build(model)
+    finally:
+        logging.disable(disabled)
+
+
 def _build_recognizer(name: str) -> nn.Module:
     """mmaction2's full recogniser: backbone and neck; for R50 also the auxiliary and the recognition head."""
     if name not in ("tpn_slowonly_r50", "tpn_tiny"):
         raise WeightsError(f"unknown backbone {name!r}; there are tpn_slowonly_r50 and tpn_tiny")
-    build = _builder()
+    _builder()  # first: it says what is missing
     import mmaction
     from mmengine.config import Config
 
@@ -251,10 +285,7 @@ def _build_recognizer(name: str) -> nn.Module:
         model.neck.update(TINY["neck"])
         model.neck.aux_head_cfg = None
         model.cls_head = None
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        return build(model)
+    return build_quietly(model)
 
 
 def _initialise(recognizer: nn.Module, seed: int) -> None:
