@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pipeline.config.backbone_names import TPN_LONGEST_CLIP
 from pipeline.config.datasets import (
     DATASETS,
+    EVERY_FIELD,
     NAME_PATTERN,
     CitySceneDataset,
     CsvDataset,
@@ -128,11 +129,12 @@ class Experiment(Section):
                 raise ValueError(
                     f"events.by_class.{name}: expected anomaly, for anomaly in general, or one of {', '.join(classes)}"
                 )
-        cells = (self.preprocess.crop // 32) ** 2
+        size = self._map_size()
+        cells = size[0] * size[1] if size else None
         for name in self.runs:
             run = self.run(name)
             imported = self.features.train and self.features.test  # the cache has the shape of imported maps
-            if run.head.reduction == "spatial" and run.head.k > cells and not imported:
+            if run.head.reduction == "spatial" and cells is not None and run.head.k > cells and not imported:
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
             least, segments = run.head.least_segments, self.train_sampling.segments
             if least > segments and not self.features.train:
@@ -140,6 +142,21 @@ class Experiment(Section):
         if self.finetune.enabled:
             self._check_finetune()
         return self
+
+    def _map_size(self) -> tuple[int, int] | None:
+        """Rows and columns of a feature map, where the configuration alone tells.
+
+        Raises:
+            ValueError: the picture does not have a whole number of each.
+        """
+        cell, picture = self.backbone.cell, self.preprocess
+        if cell is None:
+            return None
+        names = ("crop", "crop") if picture.fit == "crop" else ("height", "width")
+        for name, pixels in zip(names, picture.size, strict=True):
+            if pixels % cell:
+                raise ValueError(f"preprocess.{name}: expected a multiple of {cell}, got {pixels}")
+        return picture.size[0] // cell, picture.size[1] // cell
 
     @model_validator(mode="after")
     def _clips_fit(self) -> Experiment:
@@ -284,7 +301,8 @@ def digest(*parts: object) -> str:
 
 def to_yaml(section: BaseModel) -> str:
     """The resolved section as YAML, with all defaults."""
-    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    data = section.model_dump(mode="json", context=EVERY_FIELD)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str]]:

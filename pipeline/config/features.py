@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
     PlainValidator,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -42,6 +40,8 @@ NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 class Backbone(Section):
     """The feature extractor."""
 
+    later: ClassVar[tuple[str, ...]] = ("temporal",)
+
     name: Annotated[str, AfterValidator(check_backbone_name)] = Field(
         default="tpn_slowonly_r50",
         description="TPN on ResNet-50 SlowOnly, as in the paper; tpn_tiny, the small stand-in; timm:<model>, an image "
@@ -64,17 +64,16 @@ class Backbone(Section):
         "precision chosen.",
     )
 
+    @property
+    def cell(self) -> int | None:
+        """Pixels of the picture per cell of a map, in each direction; None where only the backbone's facts tell."""
+        return None if self.family else 32
+
     @model_validator(mode="after")
     def _sees_time_itself(self) -> Backbone:
         if self.temporal != "mean" and self.family != "timm":
             raise ValueError(f"temporal: {self.temporal} is for image models (timm:<model>); {self.name} takes clips")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_default_temporal(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`temporal: mean` is not written: what was made before there was the field keeps its digests."""
-        data: dict[str, Any] = handler(self)
-        return {key: value for key, value in data.items() if key != "temporal" or self.kept_temporal()}
 
     @property
     def family(self) -> str:
@@ -127,16 +126,47 @@ class Decoding(Section):
 class Preprocess(Section):
     """From decoded frames to the backbone's input."""
 
-    short_side: int = Field(default=256, ge=32, le=2048, description="Shorter side after resizing, pixels.")
-    crop: int = Field(
-        default=224, ge=32, le=2048, multiple_of=32, description="Side of the centre crop, pixels; 224 gives 7 x 7."
+    later: ClassVar[tuple[str, ...]] = ("fit", "height", "width")
+
+    fit: Literal["crop", "stretch", "letterbox"] = Field(
+        default="crop",
+        description="What becomes of the picture. crop: a square of its centre; stretch: the whole picture, resized to "
+        "height x width; letterbox: the whole picture with its own aspect, in the middle of height x width. Paper: "
+        "crop.",
     )
+    height: int | None = Field(
+        default=None, ge=32, le=2048, description="Of the backbone's input with stretch and letterbox, pixels."
+    )
+    width: int | None = Field(
+        default=None,
+        ge=32,
+        le=2048,
+        description="Of the backbone's input with stretch and letterbox, pixels; 224 x 384 gives 7 x 12.",
+    )
+    short_side: int = Field(
+        default=256, ge=32, le=2048, description="Shorter side after resizing, before the crop, pixels."
+    )
+    crop: int = Field(default=224, ge=32, le=2048, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocess:
-        if self.crop > self.short_side:
-            raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
+        if self.fit == "crop":
+            if self.height or self.width:
+                raise ValueError("height and width are for fit stretch and letterbox; fit crop cuts a square of `crop`")
+            if self.crop > self.short_side:
+                raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
+            return self
+        if not (self.height and self.width):
+            raise ValueError(f"fit {self.fit} needs height and width, such as 224 and 384 for pictures of 16:9")
+        for name in ("short_side", "crop"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} decides nothing with fit {self.fit}; leave it out")
         return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the backbone's input, pixels."""
+        return self.height or self.crop, self.width or self.crop
 
 
 class TrainSampling(Section):

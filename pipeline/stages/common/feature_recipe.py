@@ -14,6 +14,7 @@ from cache import CommitRecord, FeatureStore
 from pipeline.config import Experiment
 from pipeline.errors import FeatureMismatch
 from pipeline.models.backbones import VideoBackbone
+from pipeline.stages.common.picture import map_size
 
 __all__ = ["FeatureRecipe", "differences", "experiment_recipe", "recipe_of", "rounding_differences", "training_recipe"]
 
@@ -41,7 +42,7 @@ class FeatureRecipe:
     backbone: str | None
     weights_sha256: str | None
     precision: str | None
-    preprocess: Mapping[str, int] | None
+    preprocess: Mapping[str, int | str] | None
     sampling: Mapping[str, int] | None
     dtype: str
     map_shape: tuple[int, int, int]
@@ -102,7 +103,6 @@ def experiment_recipe(experiment: Experiment, network: VideoBackbone, precision:
         network: its backbone, loaded.
         precision: number format in which it computes, `auto` resolved.
     """
-    cells = experiment.preprocess.crop // 32
     return FeatureRecipe(
         backbone=network.name,
         weights_sha256=network.weights_sha256,
@@ -110,7 +110,7 @@ def experiment_recipe(experiment: Experiment, network: VideoBackbone, precision:
         preprocess=experiment.preprocess.model_dump(),
         sampling=experiment.test_sampling.model_dump(),
         dtype=experiment.storage.dtype,
-        map_shape=(cells, cells, network.channels),
+        map_shape=(*map_size(experiment), network.channels),
         temporal=experiment.backbone.kept_temporal(),
     )
 

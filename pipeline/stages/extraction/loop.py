@@ -25,6 +25,7 @@ from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
+from pipeline.stages.common.picture import map_size
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.feeding import ViewFeed, WindowFeed
 from pipeline.stages.extraction.provenance import provenance
@@ -213,13 +214,13 @@ class Extractor:
     def _sink(self, video_id: str, split: str, store: FeatureStore, namespace: str, behind: WriteBehind) -> VideoSink:
         train, test = self.experiment.train_sampling, self.experiment.test_sampling
         averaged = train.clips_per_segment if split == "train" else 1
-        cells = self.experiment.preprocess.crop // 32
+        rows, columns = map_size(self.experiment)
         writer = store.writer(
             namespace,
             video_id,
             views=train.views if split == "train" else 1,
-            rows=cells,
-            columns=cells,
+            rows=rows,
+            columns=columns,
             channels=self.engine.network.channels,
             frames_per_clip=train.clip_frames * averaged if split == "train" else test.window_frames,
             dtype=self.experiment.storage.dtype,

@@ -203,13 +203,14 @@ def reduce_windows(
     head: Head,
     standardizer: Standardizer | None,
     cue: Cue = "video",
+    view: int = 0,
 ) -> Iterator[ReducedWindows]:
-    """Stream a test video, some windows at a time; `windows_with_cues` says what the cue is."""
-    return _reduce(windows_with_cues(store.reader(namespace, video_id), standardizer, cue), head)
+    """Stream a view of a test video, some windows at a time; `windows_with_cues` says what the cue is."""
+    return _reduce(windows_with_cues(store.reader(namespace, video_id), standardizer, cue, view), head)
 
 
 def windows_with_cues(
-    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue
+    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue, view: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The windows of a test video as bags, some at a time, in one pass.
 
@@ -219,17 +220,18 @@ def windows_with_cues(
         cue: `video`: n windows are one bag, whose cue is the maximum over all windows of the video, which was stored
             when the features were written (docs/method.md). `running`: every window is a bag of its own, whose cue is
             the maximum over it and all windows before it.
+        view: whose windows.
 
     Yields:
         Maps as a head sees them, (1, n, H, W, D) or (n, 1, H, W, D), and their cues, (1, D) or (n, D).
     """
     if cue == "video":
-        whole = video_cue(reader.cue()[0], standardizer)
-        for maps in _live(reader, 0, standardizer):
+        whole = video_cue(reader.cue()[view], standardizer)
+        for maps in _live(reader, view, standardizer):
             yield maps, whole
         return
     before = None
-    for maps in _live(reader, 0, standardizer):
+    for maps in _live(reader, view, standardizer):
         cues = running_cues(maps, before)
         before = cues[:, -1]
         yield maps.transpose(0, 1), cues[0]
