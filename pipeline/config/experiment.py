@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.config.datasets import (
     DATASETS,
+    EVERY_FIELD,
     NAME_PATTERN,
     CitySceneDataset,
     CsvDataset,
@@ -265,7 +266,8 @@ def digest(*parts: object) -> str:
 
 def to_yaml(section: BaseModel) -> str:
     """The resolved section as YAML, with all defaults."""
-    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    data = section.model_dump(mode="json", context=EVERY_FIELD)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str]]:
