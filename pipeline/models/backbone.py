@@ -9,6 +9,7 @@ few channels.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,7 +23,16 @@ from torch import nn
 from pipeline.errors import WeightsError
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
-__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint", "restore_backbone"]
+__all__ = [
+    "Backbone",
+    "build_backbone",
+    "build_quietly",
+    "full_state",
+    "load_strictly",
+    "mismatches",
+    "read_checkpoint",
+    "restore_backbone",
+]
 
 CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
 MEAN = (123.675, 116.28, 103.53)
@@ -115,7 +125,7 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         path = weights_path(weights, name)
         sha256 = weights_sha256(weights, name)
         check_suffix(path, sha256)
-        _load_strictly(recognizer, read_checkpoint(path), path, name)
+        load_strictly(recognizer, read_checkpoint(path), path, name)
     whole = recognizer.state_dict()
     network = _without_heads(recognizer, name, sha256)
     network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
@@ -135,7 +145,7 @@ def restore_backbone(name: str, state: Mapping[str, torch.Tensor], weights_sha25
         WeightsError: the state is of another network.
     """
     network = _without_heads(_build_recognizer(name), name, weights_sha256)
-    _load_strictly(network, state, where, name)
+    load_strictly(network, state, where, name)
     return network
 
 
@@ -211,8 +221,25 @@ def _history_statistic(owner: object, name: str) -> object:
     return getattr(HistoryBuffer, name)
 
 
-def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
-    own = recognizer.state_dict()
+def load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+    """Load a checkpoint into a module that it must fit exactly.
+
+    Args:
+        recognizer: gets the weights.
+        state: the tensors of the checkpoint, by name.
+        path: where it is from, for errors.
+        name: of the backbone, for errors.
+
+    Raises:
+        WeightsError: it is of another network; the message names tensors.
+    """
+    if problems := mismatches(recognizer.state_dict(), state):
+        raise WeightsError(f"{path}: not a checkpoint of {name}: {problems}")
+    recognizer.load_state_dict(state, strict=True)
+
+
+def mismatches(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """What keeps a state from being that of a network whose own state is given, the first eight; "" if nothing does."""
     problems = [  # the most telling ones first: a file of the same network with other sizes misses nothing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
         for key in own
@@ -220,10 +247,7 @@ def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], pat
     ]
     problems += [f"missing {key}" for key in own if key not in state]
     problems += [f"unexpected {key}" for key in state if key not in own]
-    if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise WeightsError(f"{path}: not a checkpoint of {name}: {shown}")
-    recognizer.load_state_dict(state, strict=True)
+    return "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
 
 
 def _builder() -> Callable[[object], nn.Module]:
@@ -246,11 +270,25 @@ def _builder() -> Callable[[object], nn.Module]:
     return MODELS.build
 
 
+def build_quietly(model: object, seed: int = 0) -> nn.Module:
+    """A module of mmaction2 from its configuration, with weights of this seed. Raises ImportError as mmaction2 does."""
+    build = _builder()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)  # some of its networks report every layer
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            return build(model)
+    finally:
+        logging.disable(disabled)
+
+
 def _build_recognizer(name: str) -> nn.Module:
     """mmaction2's full recogniser: backbone and neck; for R50 also the auxiliary and the recognition head."""
     if name not in ("tpn_slowonly_r50", *SMALL):
         raise WeightsError(f"unknown backbone {name!r}; there are tpn_slowonly_r50, {' and '.join(SMALL)}")
-    build = _builder()
+    _builder()  # first: it says what is missing
     import mmaction
     from mmengine.config import Config
 
@@ -261,10 +299,7 @@ def _build_recognizer(name: str) -> nn.Module:
         model.neck.update(SMALL[name]["neck"])
         model.neck.aux_head_cfg = None
         model.cls_head = None
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        return build(model)
+    return build_quietly(model)
 
 
 def _initialise(recognizer: nn.Module, seed: int) -> None:
