@@ -1,4 +1,4 @@
-"""Make the bundled weights of `tpn_small` from generated lessons (pipeline.data.synthetic.playground) alone.
+"""Make weights of `tpn_small` from generated lessons (pipeline.data.synthetic.playground) alone.
 
     python -m pipeline.stages.training.lessons --out tpn_small.safetensors
 
