@@ -1,0 +1,63 @@
+"""Extraction with a recogniser of mmaction2's zoo."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_dataset import extract
+
+from cache import FeatureStore
+from pipeline.config import parse_experiment
+from pipeline.data.decoding.decode import iter_frames
+from pipeline.errors import ConfigError
+from pipeline.models.backbones import load_backbone
+from pipeline.stages.common.backbone_check import check_backbone
+
+X3D = "mmaction:x3d_s_13x6x1_facebook-kinetics400-rgb"
+SLOWFAST = "mmaction:slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb"
+
+
+@pytest.fixture
+def zoo(nano, tmp_path):
+    """Settings for X3D on pictures of 64 x 64 pixels."""
+    nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
+    nano["backbone"] = {"name": X3D, "weights": "random"}
+    nano["preprocess"] = {"short_side": 64, "crop": 64}
+    nano["test_sampling"] = {"window_frames": 4, "stride_frames": 4}
+    return nano
+
+
+def test_windows_are_what_the_backbone_makes_of_them(zoo, manifest):
+    experiment = parse_experiment(zoo)
+    (video,) = (video for video in manifest.split("test") if video.video_id == "t1")
+    report = extract(experiment, manifest, "test", [video], "ns")
+    assert report.extracted == ("t1",)
+    reader = FeatureStore.open(experiment.paths.cache).reader("ns", "t1")
+    assert reader.shape[2:] == (2, 2, 432)
+    pictures = np.stack([frame.image for frame in iter_frames(manifest.video_path("t1"), short_side=64, crop=64)])
+    indices = reader.frames()[0]
+    clips = torch.from_numpy(pictures)[torch.from_numpy(np.asarray(indices))]
+    with torch.inference_mode():
+        expected = load_backbone(experiment.backbone)(clips).numpy()
+    assert clips.shape[1] == 4
+    np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=1e-4)
+
+
+def test_clips_and_pictures_that_do_not_fit_are_said_together(zoo):
+    zoo["backbone"]["name"] = SLOWFAST
+    zoo["train_sampling"]["clip_frames"] = 6
+    with pytest.raises(ConfigError) as caught:
+        check_backbone(parse_experiment(zoo))
+    train, test = str(caught.value).splitlines()
+    assert train.startswith(f"train_sampling.clip_frames: {SLOWFAST} takes clips of 8 or more frames (a multiple of 8)")
+    assert test.startswith("test_sampling.window_frames: ")
+    assert test.endswith("got 4")
+
+
+def test_imported_features_need_no_clips_of_the_backbone(zoo):
+    zoo["backbone"]["name"] = SLOWFAST
+    zoo["train_sampling"]["clip_frames"] = 6
+    zoo["test_sampling"]["window_frames"] = 8
+    zoo["features"] = {"train": "mine-train"}
+    check_backbone(parse_experiment(zoo))
