@@ -21,6 +21,7 @@ __all__ = [
     "SpatialPatterns",
     "Standardizer",
     "global_pattern_cue",
+    "kept_cells",
     "pattern_vectors",
     "relation_map",
     "running_cues",
@@ -109,10 +110,20 @@ def relation_map(
     return cosine.clamp(-1, 1).reshape(shape)
 
 
+def kept_cells(k: float, cells: int) -> int:
+    """How many cells of a map `k` means: a whole number is that many, a share below 1 is rounded, to 1 at least.
+
+    Examples:
+        >>> kept_cells(8, 49), kept_cells(0.16, 7 * 7), kept_cells(0.16, 7 * 12), kept_cells(0.16, 1)
+        (8, 8, 13, 1)
+    """
+    return k if isinstance(k, int) else max(1, round(k * cells))
+
+
 def spatial_patterns(
     maps: torch.Tensor,
     cue: torch.Tensor,
-    k: int,
+    k: float,
     *,
     relation: str = "cosine",
     enhancement: bool = True,
@@ -125,7 +136,7 @@ def spatial_patterns(
     Args:
         maps: (B, T, H, W, D).
         cue: (B, D).
-        k: number of positions, at most H x W.
+        k: number of positions, at most H x W, or their share; see `kept_cells`.
         relation: see `relation_map`.
         enhancement: see `relation_map`.
         scale: see `relation_map`.
@@ -134,13 +145,14 @@ def spatial_patterns(
         ValueError: k is not within 1 and H x W, or shapes do not fit.
     """
     batch, segments, rows, columns, channels = maps.shape
-    if not 1 <= k <= rows * columns:
-        raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {k}")
+    kept = kept_cells(k, rows * columns)
+    if not 1 <= kept <= rows * columns:
+        raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {kept}")
     with torch.no_grad():
         related = relation_map(maps, cue, relation=relation, enhancement=enhancement, scale=scale).reshape(
             batch, segments, -1
         )
-        positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :k]
+        positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :kept]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
     return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions)
@@ -151,7 +163,7 @@ def pattern_vectors(
     cue: torch.Tensor,
     *,
     reduction: str,
-    k: int,
+    k: float,
     relation: str = "cosine",
     enhancement: bool = True,
     scale: torch.Tensor | None = None,

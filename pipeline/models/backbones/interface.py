@@ -78,11 +78,13 @@ class VideoBackbone(nn.Module, ABC):
     Attributes:
         facts: of it; the same as are known without its weights.
         weights_sha256: SHA-256 of its weight file, or `random-<seed>`.
+        notes: what a person should know of how it was loaded, a sentence each.
     """
 
     def __init__(self, facts: BackboneFacts, weights_sha256: str) -> None:
         super().__init__()
         self.facts, self.weights_sha256 = facts, weights_sha256
+        self.notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

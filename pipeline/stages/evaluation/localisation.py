@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 
 from cache.names import escape
 from pipeline.config import Experiment
-from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.data.manifest import Manifest
 from pipeline.metrics.spatial import hit_rate
-from pipeline.stages.common.picture import map_size
+from pipeline.stages.common.picture import fit_of, map_size
 
 __all__ = ["anomaly_cells", "localisation"]
 
@@ -28,20 +27,18 @@ def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[s
     Raises:
         OSError: the data set has no boxes.csv.
     """
-    shape = experiment.preprocess
-    side = shape.crop // 32
-    geometries = {
-        e.video_id: crop_geometry(e.width, e.height, shape.short_side, shape.crop) for e in manifest.split("test")
-    }
+    fit, (rows, columns) = fit_of(experiment), map_size(experiment)
+    geometries = {e.video_id: fit.geometry(e.width, e.height) for e in manifest.split("test")}
     cells: dict[tuple[str, int], set[int]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             if row["video_id"] not in geometries:
                 continue
             x0, y0, x1, y1 = (float(row[name]) for name in ("x0", "y0", "x1", "y1"))
-            x, y = geometries[row["video_id"]].to_crop((x0 + x1) / 2, (y0 + y1) / 2)
-            if 0 <= x < shape.crop and 0 <= y < shape.crop:
-                cells.setdefault((row["video_id"], int(row["frame"])), set()).add(int(y // 32) * side + int(x // 32))
+            x, y = geometries[row["video_id"]].to_picture((x0 + x1) / 2, (y0 + y1) / 2)
+            if 0 <= x < fit.width and 0 <= y < fit.height:
+                cell = int(y * rows / fit.height) * columns + int(x * columns / fit.width)
+                cells.setdefault((row["video_id"], int(row["frame"])), set()).add(cell)
     return cells
 
 
@@ -57,7 +54,7 @@ def localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path
 
     Returns:
         hit_rate, hit_rate_chance (of cells chosen at random) and hit_rate_windows (how many were judged). The rates are
-        None where no window shows an anomaly inside the crop, and where the head chooses no cells.
+        None where no window shows an anomaly that the backbone sees, and where the head chooses no cells.
     """
     cells = anomaly_cells(experiment, manifest)
     chosen: list[list[int]] = []
@@ -69,7 +66,9 @@ def localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path
             if found := cells.get((entry.video_id, middle)):
                 chosen.append(positions)
                 true.append(found)
-    if not chosen or not chosen[0]:  # no window shows an anomaly inside the crop, or pooled maps: nothing was chosen
+    if (
+        not chosen or not chosen[0]
+    ):  # no window shows an anomaly that the backbone sees, or pooled maps: nothing was chosen
         return {"hit_rate": None, "hit_rate_chance": None, "hit_rate_windows": 0}
     rows, columns = map_size(experiment)
     result = hit_rate(np.asarray(chosen), true, rows * columns)

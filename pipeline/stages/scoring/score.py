@@ -17,6 +17,7 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import windows_to_frames
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
+from pipeline.models.reduction import kept_cells
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.feature_recipe import recipe_of
@@ -85,10 +86,12 @@ def score_video(
             f"{namespace}/{video_id}: scoring.views: mean: expected views of the same frames, such as crops; view "
             f"{different[0]} is of others"
         )
-    found = _window_scores(reduced or _reduced(store, namespace, video_id, head, scoring), len(indices), head)
+    rows, columns = reader.shape[2:4]
+    shape = len(indices), rows * columns
+    found = _window_scores(reduced or _reduced(store, namespace, video_id, head, scoring), *shape, head)
     window_scores, own = found.classes, found.own
     for view in range(1, views):
-        other = _window_scores(_reduced(store, namespace, video_id, head, scoring, view), len(indices), head)
+        other = _window_scores(_reduced(store, namespace, video_id, head, scoring, view), *shape, head)
         window_scores += other.classes
         own += other.own
     if views > 1:
@@ -129,11 +132,12 @@ def _reduced(
     return reduce_windows(store, namespace, video_id, head.settings, head.standardizer, scoring.cue, view)
 
 
-def _window_scores(stream: Iterator[ReducedWindows], count: int, head: TrainedHead) -> _WindowScores:
+def _window_scores(stream: Iterator[ReducedWindows], count: int, cells: int, head: TrainedHead) -> _WindowScores:
     # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
     # memory is then never given back.
     classes = np.empty((count, 1 + len(head.classes)), dtype=np.float32)
-    positions = np.empty((count, head.settings.k if head.settings.reduction == "spatial" else 0), dtype=np.int64)
+    kept = kept_cells(head.settings.k, cells) if head.settings.reduction == "spatial" else 0
+    positions = np.empty((count, kept), dtype=np.int64)
     own = np.empty(count, dtype=np.float64)
     done, binary = 0, False
     with torch.inference_mode():
