@@ -8,6 +8,7 @@ from functools import partial
 from pipeline.config import Experiment
 from pipeline.errors import ConfigError
 from pipeline.models.backbones import backbone_facts
+from pipeline.stages.common.picture import picture_size
 
 __all__ = ["check_backbone"]
 
@@ -19,8 +20,10 @@ def check_backbone(experiment: Experiment) -> None:
         ConfigError: with every setting that does not fit, or because there is no such backbone.
     """
     facts = backbone_facts(experiment.backbone)
-    side, imported = experiment.preprocess.crop, experiment.features
-    checks: list[tuple[str, Callable[[], object]]] = [("preprocess", partial(facts.map_size, side, side))]
+    imported = experiment.features
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("preprocess", partial(facts.map_size, *picture_size(experiment))),
+    ]
     if imported.train is None:
         checks.append(("train_sampling.clip_frames", partial(facts.check_clip, experiment.train_sampling.clip_frames)))
     if imported.test is None:

@@ -13,6 +13,7 @@ from pipeline.data.decoding.decode import iter_frames
 from pipeline.errors import ConfigError
 from pipeline.models.backbones import load_backbone
 from pipeline.stages.common.backbone_check import check_backbone
+from pipeline.stages.common.picture import fit_of
 
 X3D = "mmaction:x3d_s_13x6x1_facebook-kinetics400-rgb"
 SLOWFAST = "mmaction:slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb"
@@ -35,7 +36,8 @@ def test_windows_are_what_the_backbone_makes_of_them(zoo, manifest):
     assert report.extracted == ("t1",)
     reader = FeatureStore.open(experiment.paths.cache).reader("ns", "t1")
     assert reader.shape[2:] == (2, 2, 432)
-    pictures = np.stack([frame.image for frame in iter_frames(manifest.video_path("t1"), short_side=64, crop=64)])
+    frames = iter_frames(manifest.video_path("t1"), fit=fit_of(experiment))
+    pictures = np.stack([frame.image for frame in frames])
     indices = reader.frames()[0]
     clips = torch.from_numpy(pictures)[torch.from_numpy(np.asarray(indices))]
     with torch.inference_mode():
