@@ -34,8 +34,12 @@ def backbones(part: str, without_maps: bool, markdown: bool, as_json: bool) -> N
     """
     from pipeline.models.backbones import mmaction_zoo as zoo
 
-    known = {name: entry for name, entry in zoo.recognisers().items() if part in name or part in entry.architecture}
-    unusable = {name: reason for name, reason in zoo.without_maps().items() if part in name}
+    known = {
+        name: entry
+        for name, entry in zoo.recognisers().items()
+        if part in f"mmaction:{name}" or part in entry.architecture
+    }
+    unusable = {name: reason for name, reason in zoo.without_maps().items() if part in f"mmaction:{name}"}
     if as_json:
         entries = unusable if without_maps else {f"mmaction:{name}": asdict(entry) for name, entry in known.items()}
         click.echo(json.dumps(entries, indent=2))

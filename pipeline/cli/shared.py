@@ -230,11 +230,9 @@ def check_files(recipes: Recipes) -> list[str]:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):
         from pipeline.models.backbones import load_backbone
-        from pipeline.stages.common.backbone_check import check_backbone
 
         settings = experiment.backbone
         try:
-            check_backbone(experiment)
             loaded = load_backbone(settings)
             found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
         except PipelineError as error:

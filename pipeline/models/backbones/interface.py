@@ -57,7 +57,7 @@ class BackboneFacts:
             expected = f"{self.size[0]} x {self.size[1]} pixels"
             if self.any_size:
                 expected += f", or any multiples of {self.cell}"
-            raise ConfigError(f"{self.name} takes pictures of {expected}; got {height} x {width}")
+            raise ConfigError(f"backbone.name: {self.name} takes pictures of {expected}; got {height} x {width}")
         return height // self.cell, width // self.cell
 
     def check_clip(self, frames: int) -> None:
@@ -69,7 +69,7 @@ class BackboneFacts:
                 str(self.shortest_clip) if self.shortest_clip == self.longest_clip else f"{self.shortest_clip} {most}"
             )
             multiple = f" (a multiple of {self.clip_multiple})" if self.clip_multiple > 1 else ""
-            raise ConfigError(f"{self.name} takes clips of {lengths} frames{multiple}; got {frames}")
+            raise ConfigError(f"backbone.name: {self.name} takes clips of {lengths} frames{multiple}; got {frames}")
 
 
 class VideoBackbone(nn.Module, ABC):

@@ -23,7 +23,6 @@ from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.models.backbones import VideoBackbone, load_backbone
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
-from pipeline.stages.common.backbone_check import check_backbone
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.common.picture import fit_of, map_size
@@ -79,8 +78,7 @@ class Extractor:
         precision: number format in which it computes.
 
     Raises:
-        ConfigError: the device is not there, or does not have the precision; or the backbone does not take the clips or
-            the pictures of the experiment.
+        ConfigError: the device is not there, or does not have the precision.
         WeightsError: see `load_backbone`.
     """
 
@@ -100,7 +98,6 @@ class Extractor:
         self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
         if network is None:
-            check_backbone(experiment)
             network = load_backbone(settings)
             network.set_precision(getattr(torch, self.precision))
         self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)

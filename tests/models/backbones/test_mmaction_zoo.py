@@ -75,8 +75,7 @@ def checkpoint(name: str, path: Path) -> Path:
 def mmactions_own(name: str, path: Path, clips: torch.Tensor) -> list[object]:
     """What mmaction2 extracts of each clip, with its own loading, standardising and test mode."""
     config = shipped_config(name)
-    for key in ("pretrained", "init_cfg"):
-        config.model.backbone.pop(key, None)
+    config.model.backbone.pop("init_cfg", None)
     if config.model.backbone.type == "VisionTransformer":
         config.model.backbone.return_feat_map = True
     theirs = init_recognizer(config, str(path), device="cpu")
@@ -274,13 +273,8 @@ def test_a_checkpoint_without_its_head_is_refused(tmp_path):
         family.load(settings(X3D, tmp_path / "headless.pth"))
 
 
-def test_what_a_detector_holds_makes_the_same_backbone(x3d):
-    clips = clips_of(1, 4, 64, 64)
-    state = {key: value.clone() for key, value in family.tensors(settings(X3D)).items()}
-    assert not any("cls_head" in key for key in state)
-    again = family.restore(settings(X3D), state, "random-1", Path("detector"))
-    with torch.inference_mode():
-        assert torch.equal(again(clips), x3d(clips))
+def test_a_detector_holds_no_recognition_head():
+    assert not any("head" in key for key in family.tensors(settings(X3D)))
 
 
 @pytest.mark.parametrize("name", [TSM, SWIN])

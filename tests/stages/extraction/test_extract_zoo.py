@@ -10,13 +10,10 @@ from small_dataset import extract
 from cache import FeatureStore
 from pipeline.config import parse_experiment
 from pipeline.data.decoding.decode import iter_frames
-from pipeline.errors import ConfigError
 from pipeline.models.backbones import load_backbone
-from pipeline.stages.common.backbone_check import check_backbone
 from pipeline.stages.common.picture import fit_of
 
 X3D = "mmaction:x3d_s_13x6x1_facebook-kinetics400-rgb"
-SLOWFAST = "mmaction:slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb"
 
 
 @pytest.fixture
@@ -44,22 +41,3 @@ def test_windows_are_what_the_backbone_makes_of_them(zoo, manifest):
         expected = load_backbone(experiment.backbone)(clips).numpy()
     assert clips.shape[1] == 4
     np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=1e-4)
-
-
-def test_clips_and_pictures_that_do_not_fit_are_said_together(zoo):
-    zoo["backbone"]["name"] = SLOWFAST
-    zoo["train_sampling"]["clip_frames"] = 6
-    with pytest.raises(ConfigError) as caught:
-        check_backbone(parse_experiment(zoo))
-    train, test = str(caught.value).splitlines()
-    assert train.startswith(f"train_sampling.clip_frames: {SLOWFAST} takes clips of 8 or more frames (a multiple of 8)")
-    assert test.startswith("test_sampling.window_frames: ")
-    assert test.endswith("got 4")
-
-
-def test_imported_features_need_no_clips_of_the_backbone(zoo):
-    zoo["backbone"]["name"] = SLOWFAST
-    zoo["train_sampling"]["clip_frames"] = 6
-    zoo["test_sampling"]["window_frames"] = 8
-    zoo["features"] = {"train": "mine-train"}
-    check_backbone(parse_experiment(zoo))
