@@ -66,6 +66,11 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
         )
     if document.scoring.cue == "running":
         check_causal(detector.head.settings)
+    if detector.head.settings.cue_of == "top_segments":
+        raise DetectorError(
+            "a head with cue_of: top_segments cannot be exported: the graphs take the maximum over all windows; the "
+            "detector file itself scores with such a head"
+        )
     if os.path.lexists(folder):
         raise OutputError(f"{folder}: is there already, and an export replaces nothing: name a new folder")
     if document.backbone.precision != "float32":

@@ -107,10 +107,12 @@ def runner_of(detector: Detector, folder: Path, monkeypatch) -> ExportedDetector
         (None, {}),
         (None, {"scoring": {"cue": "running", "smooth_sigma": 3.0}}),
         ({"name": "gig", "standardize": True, "standardize_offset": 0.2}, {"scoring": {"smooth_on": "windows"}}),
+        ({"name": "gig", "relation": "background", "standardize": True}, {}),
+        ({"name": "gig", "relation": "background_dot", "cue_of": "segment"}, {"scoring": {"cue": "running"}}),
         ({"name": "gig", "channel_attention": 4}, {"storage": {"dtype": "float32"}}),
         ({"name": "bn_wvad"}, {"test_sampling": {"window_frames": 3, "interval_frames": 2, "stride_frames": 4}}),
     ],
-    ids=["gig", "running", "standardized", "attention", "context"],
+    ids=["gig", "running", "standardized", "background", "running-background", "attention", "context"],
 )
 def test_scores_are_those_of_the_detector(night, tmp_path, monkeypatch, head, sections):
     detector = changed(night, head, **sections)
