@@ -34,9 +34,9 @@ VERSIONS = {
     "scores": 3,
     "operating_point": 1,
     "events": 1,
-    "evaluation": 5,
-    "summary": 4,
-    "report": 2,
+    "evaluation": 6,
+    "summary": 5,
+    "report": 3,
     "proxies": 2,
     "ablation": 2,
 }
