@@ -35,6 +35,7 @@ from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.manifest import Manifest
 from pipeline.data.windows import window_indices
+from pipeline.models.cues import Overview
 from pipeline.models.reduction import global_pattern_cue
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.feature_recipe import FeatureRecipe
@@ -123,7 +124,7 @@ def own_way(detector: Detector) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
         with torch.inference_mode():
             maps = torch.from_numpy(found).float()[None]
             cue = global_pattern_cue(maps)
-            scores = head.module(cue, reduce_maps(maps, cue, head.settings).vectors).segment_scores
+            scores = head.module(cue, reduce_maps(maps, Overview(cue), head.settings).vectors).segment_scores
         return scores[0].numpy()
 
     return score

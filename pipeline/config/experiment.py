@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from pipeline.config.backbone_names import TPN_LONGEST_CLIP
+from pipeline.config.backbone_names import TPN_LONGEST_CLIP, TPN_NAMES
 from pipeline.config.datasets import (
     DATASETS,
     EVERY_FIELD,
@@ -79,7 +79,9 @@ class Experiment(Section):
 
     experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
     dataset: Dataset = Field(discriminator="adapter", description="The videos.")
-    backbone: Backbone
+    backbone: Backbone = Field(
+        description="The feature extractor; may be left out where the features of both splits are imported."
+    )
     decoding: Decoding = Decoding()
     preprocess: Preprocess = Preprocess()
     train_sampling: TrainSampling = TrainSampling()
@@ -101,6 +103,15 @@ class Experiment(Section):
     expected: Expected = Expected()
     machine: Machine = Machine()
     paths: Paths = Paths()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_extract(cls, data: Any) -> Any:
+        """A backbone that nothing uses, where the features of both splits are imported and none is named."""
+        features = data.get("features") if isinstance(data, dict) else None
+        if isinstance(features, dict) and features.get("train") and features.get("test") and "backbone" not in data:
+            return data | {"backbone": {"name": "tpn_tiny", "weights": "bundled"}}
+        return data
 
     @field_validator("runs", mode="before")
     @classmethod
@@ -178,9 +189,7 @@ class Experiment(Section):
             raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
         run = self.run(name)
         if self.backbone.family:
-            raise ValueError(
-                f"finetune: only tpn_slowonly_r50 and tpn_tiny can be fine-tuned, not {self.backbone.name}"
-            )
+            raise ValueError(f"finetune: only {', '.join(TPN_NAMES)} can be fine-tuned, not {self.backbone.name}")
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
         if run.head.channel_attention:

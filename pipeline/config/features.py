@@ -44,8 +44,9 @@ class Backbone(Section):
 
     name: Annotated[str, AfterValidator(check_backbone_name)] = Field(
         default="tpn_slowonly_r50",
-        description="TPN on ResNet-50 SlowOnly, as in the paper; tpn_tiny, the small stand-in; timm:<model>, an image "
-        "model; mmaction:<config>, a recogniser of mmaction2; python:<module>, your own (docs/backbones.md).",
+        description="TPN on ResNet-50 SlowOnly, as in the paper; tpn_small or tpn_tiny, small stand-ins; "
+        "timm:<model>, an image model; mmaction:<config>, a recogniser of mmaction2; python:<module>, your own "
+        "(docs/backbones.md).",
     )
     weights: UserText = Field(
         description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "

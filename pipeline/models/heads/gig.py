@@ -60,7 +60,7 @@ class GIGHead(HeadModule):
         channel_attention: width of the attention's bottleneck; 0 for none.
         reduction: see `pipeline.models.reduction.pattern_vectors`. This and the next three arguments are used only with
             a channel attention, since the head then reduces the maps itself.
-        k: positions that are chosen.
+        k: positions that are chosen, or their share.
         relation: see `pipeline.models.reduction.relation_map`.
         enhancement: see `pipeline.models.reduction.relation_map`.
     """
@@ -78,7 +78,7 @@ class GIGHead(HeadModule):
         lambda3: float = 0.1,
         channel_attention: int = 0,
         reduction: str = "spatial",
-        k: int = 8,
+        k: float = 8,
         relation: str = "cosine",
         enhancement: bool = True,
     ) -> None:

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from cache.names import escape
 from pipeline.config import Experiment, GeneratedDataset
-from pipeline.data.decoding.geometry import crop_geometry
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.metrics.spatial import LocalisationMetrics, SeenWindows, box_coverage, energy_shares, hits
 from pipeline.stages.common.digests import places_known
-from pipeline.stages.common.picture import map_size, picture_size
+from pipeline.stages.common.picture import fit_of, map_size
 
 __all__ = ["AnomalyBox", "NoLocalisation", "anomaly_boxes", "anomaly_cells", "judge_localisation"]
 
@@ -39,12 +38,12 @@ class AnomalyBox:
 
     def cell(self, experiment: Experiment) -> int | None:
         """The cell of the feature map in which its middle lies, row x W + column; None beyond the picture."""
-        (height, width), (rows, columns) = picture_size(experiment), map_size(experiment)
+        fit, (rows, columns) = fit_of(experiment), map_size(experiment)
         x0, y0, x1, y1 = self.edges
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        return (
-            int(y * rows / height) * columns + int(x * columns / width) if 0 <= x < width and 0 <= y < height else None
-        )
+        if not (0 <= x < fit.width and 0 <= y < fit.height):
+            return None
+        return int(y * rows / fit.height) * columns + int(x * columns / fit.width)
 
 
 def anomaly_boxes(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[str, int], list[AnomalyBox]]:
@@ -56,16 +55,14 @@ def anomaly_boxes(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[s
     Raises:
         OSError: the data set has no boxes.csv.
     """
-    shape = experiment.preprocess
-    geometries = {
-        e.video_id: crop_geometry(e.width, e.height, shape.short_side, shape.crop) for e in manifest.split("test")
-    }
+    fit = fit_of(experiment)
+    geometries = {e.video_id: fit.geometry(e.width, e.height) for e in manifest.split("test")}
     boxes: dict[tuple[str, int], list[AnomalyBox]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             if geometry := geometries.get(row["video_id"]):
                 x0, y0, x1, y1 = (float(row[name]) for name in ("x0", "y0", "x1", "y1"))
-                box = AnomalyBox(row["label"], geometry.box_to_crop(x0, y0, x1, y1))
+                box = AnomalyBox(row["label"], geometry.box_to_picture(x0, y0, x1, y1))
                 boxes.setdefault((row["video_id"], int(row["frame"])), []).append(box)
     return boxes
 
@@ -117,8 +114,9 @@ def judge_localisation(
         positions, relations = windows["positions"].to_pylist(), windows["relations"].to_pylist()
         if positions and not positions[0]:
             raise NoLocalisation("the head chooses no cells: it pools whole maps")
-        every = _Windows(experiment)
-        of_class = {label: _Windows(experiment) for label in manifest.classes}
+        shape = _Shape.of(experiment, entry)
+        every = _Windows(shape)
+        of_class = {label: _Windows(shape) for label in manifest.classes}
         for middle, chosen, relation in zip(middles.tolist(), positions, relations, strict=True):
             shown = boxes.get((entry.video_id, middle), [])
             every.add(shown, chosen, relation)
@@ -130,19 +128,37 @@ def judge_localisation(
     return LocalisationMetrics(general, by_class)
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """The picture and the map of a video.
+
+    Attributes:
+        experiment: settings.
+        seen: share of every cell that shows the video, not padding.
+    """
+
+    experiment: Experiment
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, experiment: Experiment, entry: VideoEntry) -> _Shape:
+        whole = fit_of(experiment).geometry(entry.width, entry.height).box_to_picture(0, 0, entry.width, entry.height)
+        return cls(experiment, _coverage(experiment, [whole]))
+
+
 @dataclass
 class _Windows:
     """The windows of a video in which some anomalies are seen.
 
     Attributes:
-        experiment: settings.
+        shape: of the video.
         chosen, cells: of each window in whose picture the middle of an anomaly lies, the cells chosen and those that
             hold a middle.
         relations, coverage: of each window in whose picture any of an anomaly lies, the relation map and the share of
             every cell that is covered.
     """
 
-    experiment: Experiment
+    shape: _Shape
     chosen: list[list[int]] = field(default_factory=list)
     cells: list[set[int]] = field(default_factory=list)
     relations: list[list[float]] = field(default_factory=list)
@@ -152,23 +168,28 @@ class _Windows:
         """Add a window and what its middle frame shows, which may be nothing."""
         if not boxes:
             return
-        if cells := _cells(boxes, self.experiment):
+        if cells := _cells(boxes, self.shape.experiment):
             self.chosen.append(chosen)
             self.cells.append(cells)
-        covered = box_coverage(
-            [box.edges for box in boxes], *picture_size(self.experiment), *map_size(self.experiment)
-        ).ravel()
+        covered = _coverage(self.shape.experiment, [box.edges for box in boxes])
         if covered.any():
             self.relations.append(relation)
             self.coverage.append(covered)
 
     def seen(self) -> SeenWindows:
-        rows, columns = map_size(self.experiment)
-        chosen = np.array(self.chosen, dtype=np.int64).reshape(len(self.chosen), -1)
-        found, chances = hits(chosen, self.cells, rows * columns)
-        coverage = np.array(self.coverage).reshape(-1, rows * columns)
-        energies = energy_shares(np.array(self.relations).reshape(-1, rows * columns), coverage)
-        return SeenWindows(found, chances, energies, coverage.mean(axis=1))
+        """What they say."""
+        seen = self.shape.seen
+        chosen = np.array(self.chosen or np.empty((0, 1)), dtype=np.int64)
+        # A random choice is among the cells that show something, as many as are chosen at least.
+        found, chances = hits(chosen, self.cells, max(int((seen > 0).sum()), chosen.shape[1]))
+        coverage = np.array(self.coverage).reshape(-1, len(seen))
+        energies = energy_shares(np.array(self.relations).reshape(-1, len(seen)), coverage)
+        return SeenWindows(found, chances, energies, coverage.sum(axis=1) / seen.sum())
+
+
+def _coverage(experiment: Experiment, boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+    fit = fit_of(experiment)
+    return box_coverage(boxes, fit.height, fit.width, *map_size(experiment)).ravel()
 
 
 def _cells(boxes: Iterable[AnomalyBox], experiment: Experiment) -> set[int]:

@@ -17,6 +17,7 @@ from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import windows_to_frames
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
+from pipeline.models.reduction import kept_cells
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cluster import on_cluster
 from pipeline.stages.common.digests import places_known
@@ -86,12 +87,12 @@ def score_video(
             f"{namespace}/{video_id}: scoring.views: mean: expected views of the same frames, such as crops; view "
             f"{different[0]} is of others"
         )
-    stream, cells = reduced or _reduced(store, namespace, video_id, head, scoring), reader.shape[2] * reader.shape[3]
-    found = _window_scores(stream, len(indices), cells, head)
+    rows, columns = reader.shape[2:4]
+    shape = len(indices), rows * columns
+    found = _window_scores(reduced or _reduced(store, namespace, video_id, head, scoring), *shape, head)
     window_scores, own = found.classes, found.own
     for view in range(1, views):
-        stream = _reduced(store, namespace, video_id, head, scoring, view)
-        other = _window_scores(stream, len(indices), cells, head)
+        other = _window_scores(_reduced(store, namespace, video_id, head, scoring, view), *shape, head)
         window_scores += other.classes
         own += other.own
     if views > 1:
@@ -139,7 +140,7 @@ def _window_scores(stream: Iterator[ReducedWindows], count: int, cells: int, hea
     # memory is then never given back.
     classes = np.empty((count, 1 + len(head.classes)), dtype=np.float32)
     spatial = head.settings.reduction == "spatial"
-    positions = np.empty((count, head.settings.k if spatial else 0), dtype=np.int64)
+    positions = np.empty((count, kept_cells(head.settings.k, cells) if spatial else 0), dtype=np.int64)
     relations = np.empty((count, cells if spatial else 0), dtype=np.float32)
     own = np.empty(count, dtype=np.float64)
     done, binary = 0, False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +21,7 @@ CLASSES = ("Explosion", "Fighting", "Accident")
 def judged(nano, tmp_path):
     """Judge the windows [0, 4] and [4, 8] of one video of 64 x 64 pixels, of which a map has 2 x 2 cells."""
     nano["preprocess"] = {"short_side": 64, "crop": 64}
-    nano["head"]["k"] = 1
+    nano["head"]["k"], nano["runs"] = 1, {"gig": {}}
 
     def judge(boxes: str, positions: list[list[int]], relations: list[list[float]], **changes: dict):
         experiment = parse_experiment(nano | changes)
@@ -27,8 +29,7 @@ def judged(nano, tmp_path):
         table = {"first_frame": [0, 4], "last_frame": [4, 8], "positions": positions, "relations": relations}
         pq.write_table(pa.table(table), tmp_path / "windows" / "a.parquet")
         (tmp_path / "boxes.csv").write_text(f"video_id,frame,label,x0,y0,x1,y1\n{boxes}")
-        video = entry("a", "test", "Fighting")
-        video = type(video)(**{**video.__dict__, "width": 64, "height": 64})
+        video = replace(entry("a", "test", "Fighting"), width=64, height=64)
         manifest = Manifest(tmp_path, CLASSES, (video,), ())
         metrics = judge_localisation(experiment, manifest, tmp_path)
         return localisation_document(metrics, 1, experiment.evaluation, places=True), anomaly_cells(
@@ -66,6 +67,14 @@ def test_an_anomaly_whose_middle_is_outside_counts_for_the_energy_alone(judged):
     assert (found["hit_rate"], found["hit_rate_windows"]) == (None, 0)
     assert found["localisation"]["relation_energy_windows"] == 1
     assert found["relation_energy"] == pytest.approx(found["relation_energy_chance"])
+
+
+def test_padding_is_no_part_of_the_picture(judged, nano):
+    tall = {"preprocess": {"fit": "letterbox", "height": 64, "width": 128}}  # 64 x 64 in the middle of 2 x 4 cells
+    relations = [0.0, 0.5, 0.5, 0.0, 0.0, 0.5, 0.5, 0.0]
+    found, _ = judged("a,2,Fighting,0,0,32,32\n", [[1], [1]], [relations] * 2, **tall)
+    assert (found["hit_rate"], found["hit_rate_chance"]) == (1.0, 0.25)
+    assert (found["relation_energy"], found["relation_energy_chance"]) == (0.25, 0.25)
 
 
 def test_windows_whose_maps_have_no_energy_are_counted(judged):
