@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for name in HEADS}
-RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
+RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions", "relations")
 
 
 class Experiment(Section):

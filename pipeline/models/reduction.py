@@ -40,10 +40,12 @@ class SpatialPatterns:
     Attributes:
         vectors: (B, T, D), eq. 6.
         positions: (B, T, k) int64, the chosen cells as row x W + column, the most related one first.
+        relations: (B, T, H x W), eq. 5 of every cell, by which they were chosen; no cells for pooled maps.
     """
 
     vectors: torch.Tensor
     positions: torch.Tensor
+    relations: torch.Tensor
 
 
 def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
@@ -174,7 +176,7 @@ def spatial_patterns(
         positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :kept]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
-    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions)
+    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions, related)
 
 
 def pattern_vectors(
@@ -208,8 +210,8 @@ def pattern_vectors(
         found = pattern_vectors(
             alone, own, reduction=reduction, k=k, relation=relation, enhancement=enhancement, background=behind
         )
-        bags = maps.shape[:2]
-        return SpatialPatterns(found.vectors.reshape(*bags, -1), found.positions.reshape(*bags, -1))
+        parts = (found.vectors, found.positions, found.relations)
+        return SpatialPatterns(*(part.reshape(*maps.shape[:2], part.shape[-1]) for part in parts))
     if reduction == "spatial":
         return spatial_patterns(
             maps, cue, k, relation=relation, enhancement=enhancement, scale=scale, background=background
@@ -217,7 +219,7 @@ def pattern_vectors(
     pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
     # The gain is positive, so it can be applied after pooling.
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
-    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
+    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none, pooled[..., :0])
 
 
 @dataclass(frozen=True)

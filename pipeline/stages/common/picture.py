@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pipeline.config import Experiment, Preprocess
 from pipeline.data.decoding.geometry import Fit
-from pipeline.models.backbones import backbone_facts
 
 __all__ = ["fit_of", "map_size", "picture_fit", "picture_size"]
 
@@ -20,6 +19,8 @@ def picture_size(experiment: Experiment) -> tuple[int, int]:
 
 def map_size(experiment: Experiment) -> tuple[int, int]:
     """Rows and columns of a feature map of such a picture. Raises ConfigError if the backbone does not take it."""
+    from pipeline.models.backbones import backbone_facts  # loads torch, which evaluation does without
+
     return backbone_facts(experiment.backbone).map_size(*picture_size(experiment))
 
 
