@@ -36,7 +36,6 @@ from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.manifest import Manifest
 from pipeline.data.windows import window_indices
 from pipeline.models.cues import Overview
-from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.reduction import global_pattern_cue
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.feature_recipe import FeatureRecipe
@@ -115,7 +114,7 @@ def pack(folder: Path, backbone: str) -> Path:
 def own_way(detector: Detector) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     """Scores (W, 1 + C) of the windows of pictures, by the detector."""
     document, head = detector.document, detector.head
-    engine = Engine(FastTPN(detector.backbone()), torch.device("cpu"), 8)
+    engine = Engine(detector.backbone(), torch.device("cpu"), 8)
     dtype = getattr(torch, document.storage.dtype)
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:

@@ -87,7 +87,7 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
         reduced = [run for run in runs if own.experiment.run(run).head.kept() is not None]
         reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
         training += [partial(make, ReduceTraining(own, run)) for run in reductions]
-        reduced = [run for run in reduced if own.experiment.run(run).scoring.cue == "video"]
+        reduced = [run for run in reduced if own.experiment.run(run).scoring.takes_reduced]
         reductions = {own.reduced_folder(run, "test"): run for run in reduced}.values()
         testing += [partial(make, ReduceTest(own, run)) for run in reductions]
         heads += [partial(train_and_score, own.experiment, group) for group in _groups(own, runs, workers)]

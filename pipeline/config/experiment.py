@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from pipeline.config.backbone_names import TPN_LONGEST_CLIP
 from pipeline.config.datasets import (
     DATASETS,
     EVERY_FIELD,
@@ -128,11 +129,12 @@ class Experiment(Section):
                 raise ValueError(
                     f"events.by_class.{name}: expected anomaly, for anomaly in general, or one of {', '.join(classes)}"
                 )
-        cells = (self.preprocess.crop // 32) ** 2
+        size = self._map_size()
+        cells = size[0] * size[1] if size else None
         for name in self.runs:
             run = self.run(name)
             imported = self.features.train and self.features.test  # the cache has the shape of imported maps
-            if run.head.reduction == "spatial" and run.head.k > cells and not imported:
+            if run.head.reduction == "spatial" and cells is not None and run.head.k > cells and not imported:
                 raise ValueError(f"runs.{name}: head.k is {run.head.k}, a feature map has {cells} positions")
             least, segments = run.head.least_segments, self.train_sampling.segments
             if least > segments and not self.features.train:
@@ -141,11 +143,44 @@ class Experiment(Section):
             self._check_finetune()
         return self
 
+    def _map_size(self) -> tuple[int, int] | None:
+        """Rows and columns of a feature map, where the configuration alone tells.
+
+        Raises:
+            ValueError: the picture does not have a whole number of each.
+        """
+        cell, picture = self.backbone.cell, self.preprocess
+        if cell is None:
+            return None
+        names = ("crop", "crop") if picture.fit == "crop" else ("height", "width")
+        for name, pixels in zip(names, picture.size, strict=True):
+            if pixels % cell:
+                raise ValueError(f"preprocess.{name}: expected a multiple of {cell}, got {pixels}")
+        return picture.size[0] // cell, picture.size[1] // cell
+
+    @model_validator(mode="after")
+    def _clips_fit(self) -> Experiment:
+        for key, frames in (
+            ("train_sampling.clip_frames", self.train_sampling.clip_frames),
+            ("test_sampling.window_frames", self.test_sampling.window_frames),
+        ):
+            if (
+                not self.backbone.family and frames > TPN_LONGEST_CLIP
+            ):  # what others take is asked where they are loaded
+                raise ValueError(
+                    f"{key}: {self.backbone.name} takes clips of 1 to {TPN_LONGEST_CLIP} frames, got {frames}"
+                )
+        return self
+
     def _check_finetune(self) -> None:
         name = self.finetune.run
         if name not in self.runs:
             raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
         run = self.run(name)
+        if self.backbone.family:
+            raise ValueError(
+                f"finetune: only tpn_slowonly_r50 and tpn_tiny can be fine-tuned, not {self.backbone.name}"
+            )
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
         if run.head.channel_attention:

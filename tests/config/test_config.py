@@ -9,7 +9,7 @@ import pytest
 import yaml
 from places import ROOT
 
-from pipeline.config import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
+from pipeline.config import Experiment, Preprocess, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.ablation import Ablation
 from pipeline.config.doubts import training_warnings
 from pipeline.config.published import PUBLISHED
@@ -66,6 +66,19 @@ def test_cityscene_is_the_paper():
         ),
         ("test_sampling", {"stride_frames": 7}, "leaves frames between windows"),
         ("preprocess", {"crop": 288}, "crop (288) is larger than short_side (256)"),
+        ("preprocess", {"width": 384}, "height and width are for fit stretch and letterbox"),
+        ("preprocess", {"fit": "stretch", "width": 384}, "fit stretch needs height and width"),
+        (
+            "preprocess",
+            {"fit": "letterbox", "height": 224, "width": 400},
+            "preprocess.width: expected a multiple of 32",
+        ),
+        (
+            "preprocess",
+            {"fit": "stretch", "height": 224, "width": 384, "short_side": 288},
+            "short_side decides nothing with fit stretch",
+        ),
+        ("preprocess", {"fit": "zoom"}, "preprocess.fit: expected one of crop, stretch, letterbox, got 'zoom'"),
     ],
 )
 def test_bad_values_are_named(nano, write_config, section, values, expected):
@@ -377,3 +390,12 @@ def test_events_of_a_class_have_its_changes_and_the_rest_of_the_section(nano):
     )
     assert (events.of("anomaly").false_alarms_per_hour, events.of("Accident").false_alarms_per_hour) == (0.0, 1.0)
     assert [events.fixed(name) for name in ("Fighting", "Accident", "anomaly")] == [True, False, False]
+
+
+def test_a_field_that_came_later_is_in_no_digest_unless_it_is_used():
+    before = {"short_side": 256, "crop": 224}
+    assert Preprocess().model_dump() == before == Preprocess(fit="crop").model_dump(mode="json")
+    assert digest(Preprocess()) == digest(before)
+    wide = Preprocess(fit="stretch", height=224, width=384)
+    assert wide.model_dump() == {"fit": "stretch", "height": 224, "width": 384, **before}
+    assert "fit: crop\n" in to_yaml(Preprocess())

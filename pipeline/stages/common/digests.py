@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from cache import FeatureStore
 from pipeline.config import Experiment, GeneratedDataset, digest
+from pipeline.config.backbone_names import name_in_paths
 from pipeline.config.features import Backbone
 from pipeline.config.heads import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
@@ -122,9 +123,10 @@ class Digests:
             experiment.preprocess,
             experiment.storage,
             sampling,
+            *filter(None, [experiment.backbone.kept_temporal()]),
         )
         kind = {"train": "views", "test": "windows", "validation": "validation-windows"}[split]
-        return f"{name}-{experiment.backbone.name}-{self._called(kind)}-{tag}"
+        return f"{name}-{name_in_paths(experiment.backbone.name)}-{self._called(kind)}-{tag}"
 
     def _called(self, name: str) -> str:
         """A name as it stands in folders and namespaces; differs for the fine-tuned backbone."""
@@ -161,7 +163,8 @@ class Digests:
         resolved = self.experiment.run(run)
         features = self._usable_digest("train")
         selection = [resolved.selection] if resolved.selection.validation_share else []
-        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
+        training = resolved.training.deciding()
+        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, training, *selection)
 
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split, which all runs with the same reduction share."""

@@ -56,6 +56,10 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
     """
     check_extra()
     document = detector.document
+    if document.backbone.settings.family:
+        raise DetectorError(
+            f"only detectors with tpn_slowonly_r50 or tpn_tiny can be exported; this one has {document.backbone.name}"
+        )
     if document.scoring.cue == "running":
         check_causal(detector.head.settings)
     if detector.head.settings.cue_of == "top_segments":
@@ -90,7 +94,8 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
 def _write(detector: Detector, folder: Path) -> None:
     document = detector.document
     about = {"format": FORMAT, "name": document.name, "seal": detector.seal}
-    network = FastTPN(detector.backbone())
+    network = detector.backbone()
+    assert isinstance(network, FastTPN)  # checked before
     for graph in graphs_of(network, detector.head, document.preprocess.crop, document.test_sampling.window_frames):
         model = to_onnx(graph, about | {"graph": graph.name})
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString())

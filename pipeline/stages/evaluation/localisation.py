@@ -14,6 +14,7 @@ from pipeline.config import Experiment
 from pipeline.data.decoding.geometry import crop_geometry
 from pipeline.data.manifest import Manifest
 from pipeline.metrics.spatial import hit_rate
+from pipeline.stages.common.picture import map_size
 
 __all__ = ["anomaly_cells", "localisation"]
 
@@ -70,5 +71,6 @@ def localisation(experiment: Experiment, manifest: Manifest, scores_folder: Path
                 true.append(found)
     if not chosen or not chosen[0]:  # no window shows an anomaly inside the crop, or pooled maps: nothing was chosen
         return {"hit_rate": None, "hit_rate_chance": None, "hit_rate_windows": 0}
-    result = hit_rate(np.asarray(chosen), true, (experiment.preprocess.crop // 32) ** 2)
+    rows, columns = map_size(experiment)
+    result = hit_rate(np.asarray(chosen), true, rows * columns)
     return {"hit_rate": result.rate, "hit_rate_chance": result.chance, "hit_rate_windows": result.windows}

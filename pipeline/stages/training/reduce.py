@@ -184,7 +184,7 @@ def video_bag(
     views, segments, _, _, channels = reader.shape
     cues = torch.empty(views, channels)
     patterns = None if head.kept() is None else torch.empty(views, segments, channels)
-    for view in range(reader.shape[0]):
+    for view in range(views):
         whole = video_overview(reader, view, standardizer, head)
         cues[view] = whole.cue[0]
         if patterns is None:
@@ -204,13 +204,14 @@ def reduce_windows(
     head: Head,
     standardizer: Standardizer | None,
     cue: Cue = "video",
+    view: int = 0,
 ) -> Iterator[ReducedWindows]:
-    """Stream a test video, some windows at a time; `windows_with_overviews` says what the cue is."""
-    return _reduce(windows_with_overviews(store.reader(namespace, video_id), standardizer, cue, head), head)
+    """Stream a view of a test video, some windows at a time; `windows_with_overviews` says what the cue is."""
+    return _reduce(windows_with_overviews(store.reader(namespace, video_id), standardizer, cue, head, view), head)
 
 
 def windows_with_overviews(
-    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue, head: Head
+    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue, head: Head, view: int = 0
 ) -> Iterator[tuple[torch.Tensor, Overview]]:
     """The windows of a test video as bags, some at a time, in one pass; in two where `video_overview` needs one.
 
@@ -221,17 +222,18 @@ def windows_with_overviews(
             when the features were written (docs/method.md). `running`: every window is a bag of its own, whose cue is
             the maximum over it and all windows before it. The same goes for a background.
         head: says what it relates windows to.
+        view: whose windows.
 
     Yields:
         Maps as a head sees them, (1, n, H, W, D) or (n, 1, H, W, D), and the overview of one bag or of n.
     """
     if cue == "video":
-        whole = video_overview(reader, 0, standardizer, head)
-        for maps in _live(reader, 0, standardizer):
+        whole = video_overview(reader, view, standardizer, head)
+        for maps in _live(reader, view, standardizer):
             yield maps, whole
         return
     so_far = OverviewSoFar(**head.overview())
-    for maps in _live(reader, 0, standardizer):
+    for maps in _live(reader, view, standardizer):
         yield maps.transpose(0, 1), so_far.add(maps)
 
 

@@ -23,7 +23,6 @@ from pipeline.config.heads import parse_head
 from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.windows import window_indices, windows_to_frames
-from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.detector import gig_onnx
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.detector.document import Document
@@ -95,7 +94,7 @@ def runner_of(detector: Detector, folder: Path, monkeypatch) -> ExportedDetector
     """The shipped program, with torch in place of onnxruntime."""
     document = detector.document
     sizes = document.preprocess.crop, document.test_sampling.window_frames
-    graphs = {graph.name: graph for graph in graphs_of(FastTPN(detector.backbone()), detector.head, *sizes)}
+    graphs = {graph.name: graph for graph in graphs_of(detector.backbone(), detector.head, *sizes)}
     monkeypatch.setattr(gig_onnx, "_load", lambda path, *_: TorchSession(graphs[path.stem]))
     write_facts(detector, folder)
     return ExportedDetector(folder)
