@@ -154,6 +154,8 @@ def check_file(path: Path, backbone: str) -> None:
     except ValidationError as error:
         raise ConfigError(f"--backbone: {error.errors()[0]['msg']}") from error
     loaded = load_backbone(settings)
+    for note in loaded.notes:
+        click.echo(note)
     click.echo(f"ok: {path} fits {backbone}, sha256 {loaded.weights_sha256}")
 
 
