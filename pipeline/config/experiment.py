@@ -78,7 +78,9 @@ class Experiment(Section):
 
     experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
     dataset: Dataset = Field(discriminator="adapter", description="The videos.")
-    backbone: Backbone
+    backbone: Backbone = Field(
+        description="The feature extractor; may be left out where the features of both splits are imported."
+    )
     decoding: Decoding = Decoding()
     preprocess: Preprocess = Preprocess()
     train_sampling: TrainSampling = TrainSampling()
@@ -100,6 +102,15 @@ class Experiment(Section):
     expected: Expected = Expected()
     machine: Machine = Machine()
     paths: Paths = Paths()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_extract(cls, data: Any) -> Any:
+        """A backbone that nothing uses, where the features of both splits are imported and none is named."""
+        features = data.get("features") if isinstance(data, dict) else None
+        if isinstance(features, dict) and features.get("train") and features.get("test") and "backbone" not in data:
+            return data | {"backbone": {"name": "tpn_tiny", "weights": "bundled"}}
+        return data
 
     @field_validator("runs", mode="before")
     @classmethod
