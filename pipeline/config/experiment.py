@@ -113,6 +113,16 @@ class Experiment(Section):
             return data | {"backbone": {"name": "tpn_tiny", "weights": "bundled"}}
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_picture(cls, data: Any) -> Any:
+        """`preprocess.crop: own` of a backbone other than TPN, where the section says nothing."""
+        backbone = data.get("backbone") if isinstance(data, dict) else None
+        name = backbone.get("name") if isinstance(backbone, dict) else None
+        if isinstance(name, str) and ":" in name and data.get("preprocess") in (None, {}):
+            return data | {"preprocess": {"crop": "own"}}
+        return data
+
     @field_validator("runs", mode="before")
     @classmethod
     def _presets(cls, runs: Any) -> Any:
@@ -160,14 +170,14 @@ class Experiment(Section):
         Raises:
             ValueError: the picture does not have a whole number of each.
         """
-        cell, picture = self.backbone.cell, self.preprocess
-        if cell is None:
+        cell, size = self.backbone.cell, self.preprocess.size
+        if cell is None or size is None:
             return None
-        names = ("crop", "crop") if picture.fit == "crop" else ("height", "width")
-        for name, pixels in zip(names, picture.size, strict=True):
+        names = ("crop", "crop") if self.preprocess.fit == "crop" else ("height", "width")
+        for name, pixels in zip(names, size, strict=True):
             if pixels % cell:
                 raise ValueError(f"preprocess.{name}: expected a multiple of {cell}, got {pixels}")
-        return picture.size[0] // cell, picture.size[1] // cell
+        return size[0] // cell, size[1] // cell
 
     @model_validator(mode="after")
     def _clips_fit(self) -> Experiment:
@@ -175,9 +185,7 @@ class Experiment(Section):
             ("train_sampling.clip_frames", self.train_sampling.clip_frames),
             ("test_sampling.window_frames", self.test_sampling.window_frames),
         ):
-            if (
-                not self.backbone.family and frames > TPN_LONGEST_CLIP
-            ):  # what others take is asked where they are loaded
+            if not self.backbone.family and frames > TPN_LONGEST_CLIP:  # others are asked with their facts
                 raise ValueError(
                     f"{key}: {self.backbone.name} takes clips of 1 to {TPN_LONGEST_CLIP} frames, got {frames}"
                 )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from luigi.task_register import Register
 from places import ROOT
 
 from cache import FeatureStore
@@ -20,7 +21,7 @@ from pipeline.cli.main import main
 from tasks import EvaluateAll
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## (.+?, .+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## ([^\n]+?, [^\n]+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 CLIP = 16
 QUICK = {"epochs": 2, "batch_bags": 4, "learning_rate": 1e-3}
 """Instead of the published trainings, which take thousands of steps."""
@@ -107,7 +108,7 @@ def ucf_clip(root: Path) -> None:
     ucf_lists(root / "ucf_crime")
     for name, (split, frames) in UCF.items():
         label = f"{split.title()}ing_Normal_Videos_Anomaly" if "Normal" in name else re.match("[A-Za-z]+", name)[0]
-        folder = root / "ucf_crime" / "UCFClipFeatures" / label.replace("Training", "Training")
+        folder = root / "ucf_crime" / "UCFClipFeatures" / label
         put_crops(folder, name, features(name, frames, 512, 10))
 
 
@@ -163,14 +164,21 @@ def shanghaitech_pel(root: Path) -> None:
 
 
 RECIPES = {
-    "UCF-Crime, I3D features of RTFM": (ucf_i3d, "auc", 10, 262),
-    "UCF-Crime, CLIP features of VadCLIP": (ucf_clip, "auc", 10, 262),
+    "UCF-Crime, I3D features of RTFM": (ucf_i3d, "auc", 10, 256),
+    "UCF-Crime, CLIP features of VadCLIP": (ucf_clip, "auc", 10, 256),
     "XD-Violence, I3D features of its authors": (xd_i3d, "ap", 5, 288),
     "XD-Violence, CLIP features of VadCLIP": (xd_clip, "ap", 1, 304),
     "ShanghaiTech, I3D features of RTFM": (shanghaitech_rtfm, "auc", 10, 301),
     "ShanghaiTech, I3D features of PEL4VAD": (shanghaitech_pel, "auc", 10, 288),
 }
 """By section: what writes its files, the official metric, the crops of a test video, and the frames with a score."""
+
+TRAINED = [
+    section
+    for section in RECIPES
+    if section not in ("XD-Violence, CLIP features of VadCLIP", "ShanghaiTech, I3D features of RTFM")
+]
+"""The others have the same commands after their import, and heads and channels of one of these."""
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -193,6 +201,7 @@ def run(line: str) -> str:
     program, *words = shlex.split(line)
     if program == "luigi":
         assert words[:3] == ["--module", "tasks", "EvaluateAll"]
+        Register.clear_instance_cache()  # tasks of another test with the same relative path
         assert luigi.build([EvaluateAll(config=words[-1])], local_scheduler=True, log_level="ERROR"), line
         return ""
     result = CliRunner().invoke(main, words)
@@ -226,7 +235,7 @@ def test_the_features_are_imported_as_the_page_says(section, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", RECIPES)
+@pytest.mark.parametrize("section", TRAINED)
 def test_a_recipe_runs_to_its_metrics(section, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write, metric, _, frames = RECIPES[section]
@@ -234,10 +243,7 @@ def test_a_recipe_runs_to_its_metrics(section, tmp_path, monkeypatch):
     commands = blocks(section, "")
     copy_configs(commands)
     said = [run(line) for line in commands]
-    (summary,) = Path("var").glob("*/summary-*/summary.json")
-    for name in json.loads(summary.read_text())["runs"]:
-        (file,) = Path("var").glob(f"*/evaluation-{name['run'] if isinstance(name, dict) else name}-*/metrics.json")
-        metrics = json.loads(file.read_text())
-        assert metrics["frames"] == frames
-        assert 0 <= metrics[metric] <= 1
+    found = [json.loads(file.read_text()) for file in Path("var").glob("*/evaluation-*/metrics.json")]
+    assert [metrics["frames"] for metrics in found] == [frames] * 3
+    assert all(0 <= metrics[metric] <= 1 for metrics in found)
     assert metric in said[-1].lower()

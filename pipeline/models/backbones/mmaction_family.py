@@ -41,6 +41,7 @@ class ZooBackbone(VideoBackbone):
         self.register_buffer("std", torch.tensor(facts.std).view(3, 1, 1, 1), persistent=False)
         self.dtype = torch.float32
         self.requires_grad_(False)
+        self.eval()
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Compute in float32, bfloat16 or float16. Pictures are standardised in float32 and maps are averaged in it."""

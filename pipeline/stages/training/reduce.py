@@ -187,7 +187,7 @@ def video_bag(
     views, segments, _, _, channels = reader.shape
     cues = torch.empty(views, channels)
     patterns = None if head.kept() is None else torch.empty(views, segments, channels)
-    for view in range(reader.shape[0]):
+    for view in range(views):
         whole = video_overview(reader, view, standardizer, head)
         cues[view] = whole.cue[0]
         if patterns is None:
