@@ -107,7 +107,7 @@ class Scoring(Section):
         default="video",
         description="video: the cue, eq. 1, is that of the whole video, as in the paper. running: that of the video so "
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
-        "see other windows (bn_wvad, rtfm, ur_dmu).",
+        "see other windows (bn_wvad, mgfn, pel4vad, rtfm, ur_dmu).",
     )
 
     def deciding(self) -> dict[str, Any]:
