@@ -76,6 +76,10 @@ class TestForms:
         expected = w["out.weight"][..., 0] @ near + w["out.bias"][:, None]
         np.testing.assert_allclose(block(signal)[0].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
+    def test_mgfn_is_as_wide_as_whole_attention_heads(self):
+        with pytest.raises(ValueError, match="mgfn: expected a width that is a multiple of 64, got 100"):
+            build_head("mgfn", channels=4, classes=1, width=100)
+
     def test_mgfn_amplifies_vectors_by_their_lengths(self):
         torch.manual_seed(0)
         head = build_head("mgfn", channels=4, classes=1, width=64, amplification=2.0).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL_HEADS
 
 from pipeline.config import Run
 from pipeline.config.heads import HEADS as SETTINGS
@@ -17,7 +18,6 @@ from pipeline.stages.training.reduce import reduce_maps
 from pipeline.stages.training.saved_heads import make_head
 from pipeline.stages.training.train import fit_head
 
-SMALL = {"mgfn": {"width": 64}}  # of its 28 million weights most lie in the last two blocks
 LEARNT = [name for name in SETTINGS if name != "pattern_norm"]
 BINARY = [name for name in LEARNT if name != "gig"]
 
@@ -108,7 +108,7 @@ class TestColumns:
 @pytest.mark.parametrize("name", LEARNT)
 def test_gradients_reach_every_parameter(name):
     torch.manual_seed(0)
-    head = build_head(name, channels=16, classes=2, **SMALL.get(name, {})).train()
+    head = build_head(name, channels=16, classes=2, **SMALL_HEADS.get(name, {})).train()
     bags, labels, _ = planted(videos=8)
     order = draw_batches(labels, 8, head.pairs, torch.Generator().manual_seed(0))[0]
     trained = {n: p for n, p in head.named_parameters() if p.requires_grad}  # averages have none
@@ -172,7 +172,7 @@ def options_of(name: str) -> list[str]:
 def test_every_option_of_every_head_decides_something(name, option):
     bags, labels, _ = planted(videos=8)
     default = SETTINGS[name].model_fields[option].default
-    base = SMALL.get(name, {})
+    base = SMALL_HEADS.get(name, {})
     value = OTHER.get(option, default + 1 if isinstance(default, int) else 0.9 * default if default else 0.4)
     if "share" in option:
         value = 0.5
