@@ -12,7 +12,7 @@ positions, which is a constant as in the literal equations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -144,10 +144,7 @@ def spatial_patterns(
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, background: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -184,11 +181,7 @@ def pattern_vectors(
         cue: (B, D).
         reduction: `spatial`, `mean` or `max`; the last two choose no positions.
         k: see `spatial_patterns`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        cue_of: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, cue_of, background: see `relation_map`.
     """
     _check(maps, cue)
     if cue_of == "segment":
@@ -196,8 +189,9 @@ def pattern_vectors(
         found = pattern_vectors(
             alone, own, reduction=reduction, k=k, relation=relation, enhancement=enhancement, background=behind
         )
-        bags = maps.shape[:2]
-        return SpatialPatterns(found.vectors.reshape(*bags, -1), found.positions.reshape(*bags, -1))
+        return SpatialPatterns(
+            *(getattr(found, each.name).unflatten(0, maps.shape[:2])[:, :, 0] for each in fields(found))
+        )
     if reduction == "spatial":
         return spatial_patterns(
             maps, cue, k, relation=relation, enhancement=enhancement, scale=scale, background=background

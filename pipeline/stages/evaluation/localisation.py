@@ -19,11 +19,13 @@ from pipeline.stages.common.picture import map_size
 __all__ = ["anomaly_cells", "localisation"]
 
 
-def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[str, int], set[int]]:
+def anomaly_cells(
+    experiment: Experiment, manifest: Manifest, split: str = "test"
+) -> Mapping[tuple[str, int], set[int]]:
     """The cells of the feature map in which the middle of an anomaly lies.
 
     Returns:
-        (video id, frame) of the test videos -> cells, as row x W + column; only frames that have one.
+        (video id, frame) of the videos of the split -> cells, as row x W + column; only frames that have one.
 
     Raises:
         OSError: the data set has no boxes.csv.
@@ -31,7 +33,7 @@ def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[s
     shape = experiment.preprocess
     side = shape.crop // 32
     geometries = {
-        e.video_id: crop_geometry(e.width, e.height, shape.short_side, shape.crop) for e in manifest.split("test")
+        e.video_id: crop_geometry(e.width, e.height, shape.short_side, shape.crop) for e in manifest.split(split)
     }
     cells: dict[tuple[str, int], set[int]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
