@@ -12,7 +12,7 @@ positions, which is a constant as in the literal equations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
