@@ -31,13 +31,16 @@ from pipeline.data.manifest import Interval, Manifest
 from pipeline.remote import RemotePath, path_of
 from pipeline.remote import file as remote_file
 
-pytest.register_assert_rewrite("cache.testing")
+pytest.register_assert_rewrite("cache.testing", "pipeline.models.backbones.testing")
 # The same examples in every run, and no limit of time: a busy machine must not make a test fail.
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 # A script that starts pytest in the background makes it, and every process of a test, deaf to Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Options of heads that would take long; of mgfn's 28 million weights most lie in the last two blocks.
+SMALL_HEADS: dict[str, dict[str, object]] = {"mgfn": {"width": 64}}
 
 NANO = {
     "experiment": "nano",

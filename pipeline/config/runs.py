@@ -109,7 +109,7 @@ class Scoring(Section):
         default="video",
         description="video: the cue, eq. 1, is that of the whole video, as in the paper. running: that of the video so "
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
-        "see other windows (bn_wvad, rtfm, ur_dmu).",
+        "see other windows (bn_wvad, mgfn, pel4vad, rtfm, ur_dmu).",
     )
     views: Literal["first", "mean"] = Field(
         default="first",

@@ -58,9 +58,7 @@ def test_names_that_are_not_there_are_warnings(nano):
 
 
 @pytest.mark.parametrize(
-    "path",
-    sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs/recipes").glob("*.yaml")]),
-    ids=lambda p: p.stem,
+    "path", sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/recipes/*.yaml")]), ids=lambda p: p.stem
 )
 def test_shipped_expectations_add_up(path):
     experiment = load_experiment(path)

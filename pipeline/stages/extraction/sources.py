@@ -15,6 +15,7 @@ from pipeline.data.manifest import VideoEntry
 from pipeline.errors import DecodeError, LengthMismatch
 from pipeline.progress import Say
 from pipeline.remote import AnyPath, RemotePath
+from pipeline.stages.common.picture import fit_of
 from pipeline.stages.common.quarantine import Quarantine
 
 __all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
@@ -49,12 +50,11 @@ class ExtractReport:
 
 def experiment_workers(experiment: Experiment, decoder: str = "pipeline.data.decoding.decode") -> DecodeWorkers:
     """Decoder processes with the experiment's settings; for `decoder` see `DecodeWorkers`."""
-    machine, shape = experiment.machine, experiment.preprocess
+    machine = experiment.machine
     return DecodeWorkers(
         machine.decode_workers,
         machine.decode_timeout_s,
-        short_side=shape.short_side,
-        crop=shape.crop,
+        fit=fit_of(experiment),
         max_pixels=experiment.decoding.max_pixels,
         decoder=decoder,
     )
