@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -59,8 +60,7 @@ def train_and_score(experiment: Experiment, names: list[str]) -> None:
     failed = _train_missing(recipes, names)
     for name in names:
         if name not in failed:
-            # Windows on disk are reduced with the cue of the whole video.
-            reduced = experiment.run(name).scoring.cue == "video"
+            reduced = experiment.run(name).scoring.takes_reduced
             ScoreVideos(recipes, name).make(TOLD, partial(_score_reduced, recipes, name) if reduced else None)
     if failed:
         raise PipelineError("\n".join(str(error) for error in failed.values()))
@@ -104,7 +104,7 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
     features = training_recipe(FeatureStore.open(experiment.paths.cache), namespace, bags.video_ids)
     material = gather(first, manifest, bags, standardizer, features)
     for name, run in runs.items():
-        check_shape(name, run.head, namespace, run.head.k, bags.patterns.shape[2])
+        check_shape(name, run.head, namespace, math.ceil(run.head.k), bags.patterns.shape[2])
     if len(runs) == 1:
         fill_folder(
             recipes.head_folder(names[0]), lambda folder: train_on(experiment, first, manifest, material, folder)

@@ -109,10 +109,23 @@ class Scoring(Section):
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
         "see other windows (bn_wvad, mgfn, pel4vad, rtfm, ur_dmu).",
     )
+    views: Literal["first", "mean"] = Field(
+        default="first",
+        description="Where a test video has several views, such as imported crops of the same frames. first: its first "
+        "view is scored. mean: all are, and the scores of a window are the mean over them.",
+    )
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the scores, as plain data; without the cue of the whole video, as before there was another."""
-        return self.model_dump(mode="json", exclude={"cue"} if self.cue == "video" else None)
+        """What decides the scores, as plain data; without fields at values that were once the only ones."""
+        usual = {"cue": "video", "views": "first"}
+        return self.model_dump(
+            mode="json", exclude={name for name, value in usual.items() if getattr(self, name) == value}
+        )
+
+    @property
+    def takes_reduced(self) -> bool:
+        """Whether windows reduced beforehand serve: those of the first view, with the cue of the whole video."""
+        return self.cue == "video" and self.views == "first"
 
 
 class Evaluation(Section):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from places import ROOT
 
-from pipeline.config import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
+from pipeline.config import Experiment, Preprocess, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.ablation import Ablation
 from pipeline.config.doubts import training_warnings
 from pipeline.config.published import PUBLISHED
@@ -20,7 +20,9 @@ from pipeline.errors import ConfigError
 CSV = {"adapter": "csv", "name": "x", "root": "."}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/recipes/*.yaml")]), ids=lambda p: p.stem
+)
 def test_every_shipped_config_is_valid(path):
     assert load_experiment(path).runs
 
@@ -66,6 +68,19 @@ def test_cityscene_is_the_paper():
         ),
         ("test_sampling", {"stride_frames": 7}, "leaves frames between windows"),
         ("preprocess", {"crop": 288}, "crop (288) is larger than short_side (256)"),
+        ("preprocess", {"width": 384}, "height and width are for fit stretch and letterbox"),
+        ("preprocess", {"fit": "stretch", "width": 384}, "fit stretch needs height and width"),
+        (
+            "preprocess",
+            {"fit": "letterbox", "height": 224, "width": 400},
+            "preprocess.width: expected a multiple of 32",
+        ),
+        (
+            "preprocess",
+            {"fit": "stretch", "height": 224, "width": 384, "short_side": 288},
+            "short_side decides nothing with fit stretch",
+        ),
+        ("preprocess", {"fit": "zoom"}, "preprocess.fit: expected one of crop, stretch, letterbox, got 'zoom'"),
     ],
 )
 def test_bad_values_are_named(nano, write_config, section, values, expected):
@@ -105,6 +120,10 @@ def test_bad_values_are_named(nano, write_config, section, values, expected):
         ("head", "gig", "head: expected a section of keys with values, got 'gig'"),
         ("head", {"name": "gigg"}, "head.name: no head 'gigg'; did you mean 'gig'?"),
         ("head", {"reduction": "avg"}, "head.reduction: expected one of spatial, mean, max, got 'avg'"),
+        ("head", {"k": 1.0}, "head.k: expected a whole number of positions, or a share of them below 1, got 1.0"),
+        ("head", {"k": 8.5}, "head.k: expected a whole number of positions, or a share of them below 1, got 8.5"),
+        ("head", {"k": 0}, "head.k: expected a whole number of positions, or a share of them below 1, got 0"),
+        ("head", {"k": "all"}, "head.k: expected a whole number of positions, or a share of them below 1, got 'all'"),
         ("head", {"dropout": 1.5}, "head.dropout: expected less than 1, got 1.5"),
         ("head", {"enhancement": "maybe"}, "head.enhancement: expected true or false, got 'maybe'"),
         ("head", {"lambda1": float("inf")}, "head.lambda1: expected a finite number, got inf"),
@@ -284,6 +303,16 @@ def test_digest_follows_content(nano):
     assert digest(first.training) == digest(parse_experiment(nano).training)
 
 
+def test_a_backbone_may_be_left_out_where_nothing_is_extracted(nano):
+    bare = {name: section for name, section in nano.items() if name != "backbone"}
+    imported = {"train": "i3d-train", "test": "i3d-test"}
+    assert parse_experiment(bare | {"features": imported}).backbone.weights == "bundled"
+    assert parse_experiment(nano | {"features": imported}).backbone == parse_experiment(nano).backbone
+    for features in ({}, {"test": "i3d-test"}):
+        with pytest.raises(ConfigError, match="backbone: is missing"):
+            parse_experiment(bare | {"features": features})
+
+
 def test_every_field_is_documented():
     undocumented = [key for key, _, text in field_table() if not text and not key.endswith(".adapter")]
     assert undocumented == []
@@ -377,3 +406,19 @@ def test_events_of_a_class_have_its_changes_and_the_rest_of_the_section(nano):
     )
     assert (events.of("anomaly").false_alarms_per_hour, events.of("Accident").false_alarms_per_hour) == (0.0, 1.0)
     assert [events.fixed(name) for name in ("Fighting", "Accident", "anomaly")] == [True, False, False]
+
+
+def test_a_field_that_came_later_is_in_no_digest_unless_it_is_used():
+    before = {"short_side": 256, "crop": 224}
+    assert Preprocess().model_dump() == before == Preprocess(fit="crop").model_dump(mode="json")
+    assert digest(Preprocess()) == digest(before)
+    wide = Preprocess(fit="stretch", height=224, width=384)
+    assert wide.model_dump() == {"fit": "stretch", "height": 224, "width": 384, **before}
+    assert "fit: crop\n" in to_yaml(Preprocess())
+
+
+def test_k_is_a_number_of_cells_or_a_share_of_them(nano):
+    nano["runs"] = {"number": {"head": {"k": 8.0}}, "share": {"head": {"k": 0.16}}}
+    experiment = parse_experiment(nano)
+    assert repr([experiment.run(name).head.k for name in nano["runs"]]) == "[8, 0.16]"
+    assert parse_experiment(yaml.safe_load(to_yaml(experiment))) == experiment

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 from cache import FeatureReader, FeatureStore
-from pipeline.config import Experiment, Preprocess
+from pipeline.config import Experiment
 from pipeline.config.runs import Cue
-from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.geometry import Fit
 from pipeline.errors import PipelineError
-from pipeline.models.reduction import Standardizer, relation_map
+from pipeline.models.cues import Overview
+from pipeline.models.reduction import relation_map
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.video_scores import VideoScores
-from pipeline.stages.training.reduce import video_cue, windows_with_cues
+from pipeline.stages.training.reduce import video_overview, windows_with_overviews
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
 __all__ = ["VideoMaps", "cell_boxes", "check_choice", "relation_maps", "video_maps", "why_no_overlay"]
@@ -63,56 +64,59 @@ def relation_maps(
     """Eq. 5 of n windows of a cached video, (n, H, W) float32, as the head's spatial reasoning computed it."""
     reader = store.reader(namespace, video_id)
     found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
-    for number, maps, own in _chosen(reader, head.standardizer, windows, cue):
+    for number, maps, own in _chosen(reader, head, windows, cue):
         with torch.inference_mode():
-            scale = head.module.scale(own)
+            scale = head.module.scale(own.cue)
         relation = relation_map(
             maps,
-            own if scale is None else scale * own,
+            own.cue if scale is None else scale * own.cue,
             relation=head.settings.relation,
             enhancement=head.settings.enhancement,
             scale=scale,
+            cue_of=head.settings.cue_of,
+            background=own.background,
         )
         found[number] = relation[0, 0].numpy()
     return found
 
 
 def _chosen(
-    reader: FeatureReader, standardizer: Standardizer | None, windows: Sequence[int], cue: Cue
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Of every window its place in `windows`, its maps (1, 1, H, W, D) and its cue (1, D), in any order."""
+    reader: FeatureReader, head: TrainedHead, windows: Sequence[int], cue: Cue
+) -> Iterator[tuple[int, torch.Tensor, Overview]]:
+    """Of every window its place in `windows`, its maps (1, 1, H, W, D) and its overview, in any order."""
+    standardizer = head.standardizer
     if cue == "video":
-        whole = video_cue(reader.cue()[0], standardizer)
+        whole = video_overview(reader, 0, standardizer, head.settings)
         for number, window in enumerate(windows):
             maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
             yield number, standardizer.maps(maps) if standardizer else maps, whole
         return
     places, first = {window: number for number, window in enumerate(windows)}, 0
-    for maps, cues in windows_with_cues(reader, standardizer, cue):
+    for maps, overviews in windows_with_overviews(reader, standardizer, cue, head.settings):
         for index in range(len(maps)):
             if first + index in places:
-                yield places[first + index], maps[index : index + 1], cues[index : index + 1]
+                yield places[first + index], maps[index : index + 1], overviews.of(slice(index, index + 1))
         first += len(maps)
 
 
-def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:
+def cell_boxes(width: int, height: int, fit: Fit, rows: int, columns: int) -> np.ndarray:
     """Where the cells of a feature map lie in the source picture.
 
     Args:
         width, height: of the picture, pixels.
-        preprocess: how it was scaled and cropped.
+        fit: what the backbone saw of it.
         rows, columns: of the feature map.
 
     Returns:
         (rows x columns, 4) float64: x0, y0, x1, y1 in pixels of the picture.
     """
-    geometry = crop_geometry(width, height, preprocess.short_side, preprocess.crop)
-    down, across = preprocess.crop / rows, preprocess.crop / columns
+    geometry = fit.geometry(width, height)
+    down, across = fit.height / rows, fit.width / columns
     boxes = []
     for row in range(rows):
         for column in range(columns):
-            x0, y0 = geometry.from_crop(column * across, row * down)
-            x1, y1 = geometry.from_crop((column + 1) * across, (row + 1) * down)
+            x0, y0 = geometry.from_picture(column * across, row * down)
+            x1, y1 = geometry.from_picture((column + 1) * across, (row + 1) * down)
             boxes.append((x0, y0, x1, y1))
     return np.array(boxes)
 

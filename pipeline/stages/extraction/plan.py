@@ -12,18 +12,16 @@ from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import window_indices
-from pipeline.models.backbone import Backbone
+from pipeline.models.backbones import backbone_facts
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
+from pipeline.stages.common.picture import map_size
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.scratch import scratch_store
 from pipeline.stages.extraction.sources import experiment_workers
 
 __all__ = ["Rate", "SplitPlan", "count_split", "probe", "probe_split"]
-
-CELL = 32
-"""Pixels of the cropped picture per cell of a feature map, in each direction."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,9 @@ def count_split(
     left = [video for video in everything if video.video_id not in cached and video.video_id not in quarantined]
     known = [video for video in left if video.packets]
     clips = sum(_clips(experiment, split, video) for video in known)
-    side = experiment.preprocess.crop // CELL
-    clip_bytes = side * side * Backbone.channels * np.dtype(experiment.storage.dtype).itemsize
+    rows, columns = map_size(experiment)
+    channels = backbone_facts(experiment.backbone).channels
+    clip_bytes = rows * columns * channels * np.dtype(experiment.storage.dtype).itemsize
     row_bytes = 8 + 8 + 4 + 4 * len(manifest.classes)  # frame, time, score, and one score per class
     scored = sum(video.packets for video in everything) if split == "test" else 0
     return SplitPlan(

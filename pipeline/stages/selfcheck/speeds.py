@@ -15,8 +15,9 @@ from cache.bench import generated_maps, time_store
 from pipeline.config import Experiment
 from pipeline.data.decoding.messages import Job
 from pipeline.errors import DecodeError
-from pipeline.models.backbone import Backbone
+from pipeline.models.backbones import backbone_facts
 from pipeline.remote import AnyPath
+from pipeline.stages.common.picture import map_size, picture_size
 from pipeline.stages.extraction.engine import Engine
 from pipeline.stages.extraction.sources import experiment_workers
 from pipeline.stages.selfcheck.clip import drawn_pictures
@@ -87,8 +88,9 @@ def decoding_speed(experiment: Experiment, files: Sequence[AnyPath], what: str, 
 def model_speed(engine: Engine, experiment: Experiment, precision: str, seconds: float) -> Speed:
     """Run the backbone on full batches of windows of pictures that lie in memory."""
     sampling, batch = experiment.test_sampling, engine.batch_clips
-    side, length, stride = experiment.preprocess.crop, sampling.window_frames, sampling.stride_frames
-    pictures = list(drawn_pictures(batch * stride, side, side))
+    length, stride = sampling.window_frames, sampling.stride_frames
+    height, width = picture_size(experiment)
+    pictures = list(drawn_pictures(batch * stride, width, height))
 
     def run() -> None:
         features = engine.frames(pictures)
@@ -114,10 +116,11 @@ def model_speed(engine: Engine, experiment: Experiment, precision: str, seconds:
 
 def cache_speeds(experiment: Experiment, url: str) -> list[Speed]:
     """Write and read maps like those of the backbone, in the place `url`, which lies in the cache."""
-    cells = experiment.preprocess.crop // 32
+    rows, columns = map_size(experiment)
     maps = generated_maps(CACHE_CLIPS)
     write_s, read_s = time_store(maps, url)
-    per_window = cells * cells * Backbone.channels * np.dtype(experiment.storage.dtype).itemsize
+    channels = backbone_facts(experiment.backbone).channels
+    per_window = rows * columns * channels * np.dtype(experiment.storage.dtype).itemsize
     speeds = []
     for name, taken, advice in (
         ("writing the cache", write_s, "paths.cache on a faster disk, or storage.dtype: float16"),

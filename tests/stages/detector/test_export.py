@@ -123,6 +123,8 @@ MORE_HEADS = (
     {"name": "gig", "standardize": True},
     {"name": "gig", "reduction": "max"},
     {"name": "gig", "relation": "dot", "enhancement": False},
+    {"name": "gig", "relation": "background", "standardize": True},
+    {"name": "gig", "relation": "background_dot", "cue_of": "segment"},
     {"name": "gig", "channel_attention": 8},
     {"name": "gig", "channel_attention": 8, "reduction": "mean"},
 )
@@ -130,13 +132,15 @@ MORE_HEADS = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("settings", [*({"name": name} | SMALL_HEADS.get(name, {}) for name in HEADS), *MORE_HEADS], ids=str)
+@pytest.mark.parametrize(
+    "settings", [*({"name": name} | SMALL_HEADS.get(name, {}) for name in HEADS), *MORE_HEADS], ids=str
+)
 def test_every_head_is_exported_for_any_number_of_windows(settings):
     channels, parsed = 64, parse_head(settings)
     standardizer = Standardizer(torch.rand(channels), torch.rand(channels) + 0.1, 0.2) if parsed.standardize else None
     module = make_head(parsed, Training(), channels, 3).eval()
     head = TrainedHead(module, parsed, standardizer, ("a", "b", "c"))
-    for graph in graphs.graphs_of(_Network(channels), head, 32, 6)[2:]:
+    for graph in graphs.graphs_of(_Network(channels), head, (32, 32), 6)[2:]:
         session = ort.InferenceSession(graphs.to_onnx(graph, {}).SerializeToString())
         taken = {each.name for each in session.get_inputs()}
         for sizes in ({"bags": 1, "windows": 1}, {"bags": 1, "windows": 97}, {"bags": 7, "windows": 1}):
@@ -223,6 +227,14 @@ def test_causal_scores_of_a_head_that_sees_other_windows_are_refused(night, tmp_
     monkeypatch.setattr(night, "head", TrainedHead(night.head.module, settings, None, CLASSES))
     with pytest.raises(PipelineError, match="running is not for the head rtfm"):
         export_onnx(night, tmp_path / "exported")
+
+
+def test_the_cue_of_the_top_segments_is_refused(night, tmp_path, monkeypatch):
+    settings = parse_head({"name": "gig", "cue_of": "top_segments"})
+    monkeypatch.setattr(night, "head", TrainedHead(night.head.module, settings, None, CLASSES))
+    with pytest.raises(DetectorError, match="cue_of: top_segments cannot be exported"):
+        export_onnx(night, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_a_package_that_is_missing_is_named(night, tmp_path, monkeypatch):
