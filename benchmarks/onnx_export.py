@@ -35,7 +35,7 @@ from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.manifest import Manifest
 from pipeline.data.windows import window_indices
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.cues import Overview
 from pipeline.models.reduction import global_pattern_cue
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.feature_recipe import FeatureRecipe
@@ -114,7 +114,7 @@ def pack(folder: Path, backbone: str) -> Path:
 def own_way(detector: Detector) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     """Scores (W, 1 + C) of the windows of pictures, by the detector."""
     document, head = detector.document, detector.head
-    engine = Engine(FastTPN(detector.backbone()), torch.device("cpu"), 8)
+    engine = Engine(detector.backbone(), torch.device("cpu"), 8)
     dtype = getattr(torch, document.storage.dtype)
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -124,7 +124,7 @@ def own_way(detector: Detector) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
         with torch.inference_mode():
             maps = torch.from_numpy(found).float()[None]
             cue = global_pattern_cue(maps)
-            scores = head.module(cue, reduce_maps(maps, cue, head.settings).vectors).segment_scores
+            scores = head.module(cue, reduce_maps(maps, Overview(cue), head.settings).vectors).segment_scores
         return scores[0].numpy()
 
     return score

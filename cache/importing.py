@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.arrays import LazyArray, npy_array, npz_arrays
+from cache.arrays import LazyArray, npy_array
 from cache.errors import CacheError, DamagedPayload, InvalidImport
 from cache.layouts import read_layout
 from cache.plain import Incoming, PlainLayout, from_plain, provenance_of
+from cache.plain_files import arrays_of_hdf5, npy_files
 from cache.progress import Progress
 from cache.record import CommitRecord
 from cache.store import FeatureStore
@@ -105,10 +106,7 @@ def import_hdf5(
         candidates = [_of_group(item, path) for item in exported]
         notes: list[str] = []
         if not exported:
-            arrays = [
-                LazyArray(name, path, item.shape or (), item.dtype, partial(_itself, item)) for name, item in found
-            ]
-            candidates, notes = _plain(_features(arrays, path, notes), path, layout, notes)
+            candidates, notes = _plain(arrays_of_hdf5(found, path, notes), path, layout, notes)
         return _import(store, namespace, candidates, path, notes, progress)
 
 
@@ -125,21 +123,10 @@ def import_npy(
     Arguments, result and errors are those of `import_features`.
     """
     source = Path(source)
-    notes: list[str] = []
-    arrays: list[LazyArray] = []
-    candidates: list[_Candidate] = []
-    if source.suffix == ".npz" and source.is_file():
-        arrays = _features(npz_arrays(source), source, notes)
-    for path in [source] if source.suffix == ".npy" else sorted(p for p in source.rglob("*.np[yz]") if p.is_file()):
-        facts = path.with_suffix(".json")
-        if path.suffix == ".npz":
-            arrays.append(_only(path, notes))
-        elif facts.exists():
-            candidates.append(_of_npy(path, facts))
-        else:
-            arrays.append(npy_array(path))
-    if arrays:
-        plain, notes = _plain(arrays, source, layout, notes)
+    files = npy_files(source)
+    candidates, notes = [_of_npy(path, facts) for path, facts in files.exported], list(files.notes)
+    if files.arrays:
+        plain, notes = _plain(files.arrays, source, layout, notes)
         candidates += plain
     return _import(store, namespace, candidates, source, notes, progress)
 
@@ -222,31 +209,6 @@ def _plain(
 
 def _has_provenance(provenance: Mapping[str, Any], record: CommitRecord) -> bool:
     return record.provenance == provenance
-
-
-def _features(arrays: Sequence[LazyArray], where: Path, notes: list[str]) -> list[LazyArray]:
-    """The arrays of a file that can be features. Raises InvalidImport where none is."""
-    kept = [array for array in arrays if array.dtype.kind == "f" and len(array.shape) > 1]
-    aside = [f"{array.name} ({array.dtype}, {array.shape})" for array in arrays if array not in kept]
-    if not kept:
-        raise InvalidImport(f"{where}: expected arrays of features, found {', '.join(aside) or 'none'}")
-    if aside:
-        notes.append(f"{where.name}: no features, left aside: {', '.join(aside)}")
-    return kept
-
-
-def _only(path: Path, notes: list[str]) -> LazyArray:
-    """The features of a .npz file that holds one video, under the name of the file."""
-    arrays = _features(npz_arrays(path), path, notes)
-    if len(arrays) > 1:
-        raise InvalidImport(
-            f"{path}: expected the features of one video, got the arrays {', '.join(a.name for a in arrays)}"
-        )
-    return LazyArray(path.stem, path, arrays[0].shape, arrays[0].dtype, arrays[0].load)
-
-
-def _itself(item: h5py.Dataset) -> h5py.Dataset:
-    return item
 
 
 def _of_group(group: h5py.Group, path: Path) -> _Candidate:

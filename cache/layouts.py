@@ -8,7 +8,7 @@ decides. Everything that was found without a setting is reported in a note.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from cache.plain import CLIP_AXIS, PlainLayout, PlainVideo, length_problem
 __all__ = ["Reading", "read_layout"]
 
 CROPS = (1, 5, 10)  # crops of a picture in published features
-CROP_NAME = re.compile(r"(.+)__(\d+)", re.DOTALL)
+CROP_NAMES = (re.compile(r"(.+)__(\d+)", re.DOTALL), re.compile(r"(.+)_(\d+)", re.DOTALL))
+"""The second form is looked for only where a list of videos or the layout confirms it: `01_0015` is itself a video."""
 SHOWN = 5
 
 
@@ -53,11 +54,12 @@ def read_layout(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout) -
         videos, crops = _crops(named, where, layout, notes)
         _check_shapes([video.arrays for video in videos], where)
         axes = "crop:T,D" if crops else layout.axes or _axes(videos, where, layout, notes)
+    videos = list(_chosen(videos, where, layout, notes))
     expected = len(axes.split(",")) if axes != "crop:T,D" else 2
     for video in videos:
         if len(video.arrays[0].shape) != expected or 0 in video.shape:
             raise InvalidImport(f"{where}: {video.video_id}: expected an array ({axes}), got {video.arrays[0].shape}")
-    _check_counts(videos, axes, where, layout)
+    _check_counts(videos, axes, where, layout, notes)
     return Reading(tuple(videos), axes, tuple(notes))
 
 
@@ -85,9 +87,14 @@ def _by_id(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout, notes:
     named: dict[str, LazyArray] = {}
     for video_id, array in zip(ids, arrays, strict=True):
         if video_id in named:
-            raise InvalidImport(f"{where}: two arrays are named {video_id}")
+            raise InvalidImport(f"{where}: two arrays are named {video_id}{_places(named[video_id], array)}")
         named[video_id] = array
     return named
+
+
+def _places(one: LazyArray, other: LazyArray) -> str:
+    """Where they are, if they are in two files."""
+    return f": {one.path} and {other.path}" if one.path != other.path else ""
 
 
 def _ids(names: Sequence[str], where: Path, known: Mapping[str, int] | None, notes: list[str]) -> list[str]:
@@ -119,7 +126,7 @@ def _crops(
 ) -> tuple[list[PlainVideo], bool]:
     """The videos, and whether they have an array for every crop."""
     single = [PlainVideo(video_id, (array,)) for video_id, array in named.items()]
-    matches = {name: CROP_NAME.fullmatch(name) for name in named}
+    matches = _crop_names(named, layout)
     listed = layout.frame_counts is not None and layout.frame_counts.keys() >= named.keys()
     told = layout.axes == "crop:T,D"
     if (layout.axes and not told) or (listed and not told) or not any(matches.values()):
@@ -144,9 +151,35 @@ def _crops(
             f"{where}: all names end in __0: give the layout crop:T,D, or __0 as the suffix of the names"
         )
     if not told:
-        first = next(iter(groups))
-        notes.append(f"names end in the numbers of {count} crops: {first}__0 to {first}__{count - 1} are {first}")
+        first, crops = next(iter(groups.items()))
+        names = f"{crops[0].name} to {crops[count - 1].name}"
+        notes.append(f"names end in the numbers of {count} crops: {names} are {first}")
     return [PlainVideo(video_id, tuple(crops[n] for n in range(count))) for video_id, crops in groups.items()], True
+
+
+def _crop_names(names: Collection[str], layout: PlainLayout) -> dict[str, re.Match[str] | None]:
+    """Each name as that of a video and the number of a crop, in the form that fits; None where none does."""
+    double, single = ({name: form.fullmatch(name) for name in names} for form in CROP_NAMES)
+    if any(double.values()) or not all(single.values()):
+        return double
+    known = layout.frame_counts or {}
+    confirmed = known.keys() >= {match[1] for match in single.values() if match} and not known.keys() & set(names)
+    return single if confirmed or layout.axes == "crop:T,D" else double
+
+
+def _chosen(videos: Sequence[PlainVideo], where: Path, layout: PlainLayout, notes: list[str]) -> tuple[PlainVideo, ...]:
+    """The videos to import; those that are listed and shall not be imported are left aside."""
+    if layout.videos is None:
+        return tuple(videos)
+    wanted, known = set(layout.videos), layout.frame_counts or {}
+    chosen = tuple(video for video in videos if video.video_id in wanted or video.video_id not in known)
+    if aside := len(videos) - len(chosen):
+        notes.append(f"{aside} video(s) are listed and not of the chosen split: left aside")
+    if missing := sorted(wanted - {video.video_id for video in chosen}):
+        notes.append(f"warning: {len(missing)} of {len(wanted)} video(s) have no features here: {_some(missing)}")
+    if not chosen:
+        raise InvalidImport(f"{where}: expected features of {_some(sorted(wanted)) or 'some videos'}, found none")
+    return chosen
 
 
 def _check_shapes(arrays: Sequence[Sequence[LazyArray]], where: Path) -> None:
@@ -198,25 +231,39 @@ def _axes(videos: Sequence[PlainVideo], where: Path, layout: PlainLayout, notes:
     return forms[fitting[0]]
 
 
-def _check_counts(videos: Sequence[PlainVideo], axes: str, where: Path, layout: PlainLayout) -> None:
+def _check_counts(videos: Sequence[PlainVideo], axes: str, where: Path, layout: PlainLayout, notes: list[str]) -> None:
     """Check that every video is in the list and has its number of frames. Raises InvalidImport naming the others."""
     if layout.frame_counts is None:
         return
-    problems = []
+    problems, unknown = [], []
     for video in videos:
         frames, clips = layout.frame_counts.get(video.video_id), video.shape[CLIP_AXIS[axes]]
-        if not frames:
-            known = "is not in the list of videos" if frames is None else "its number of frames is not known"
-            problems.append(f"{video.video_id}: {known}")
+        if frames is None:
+            problems.append(f"{video.video_id}: is not in the list of videos{_hint(video.video_id, layout)}")
+        elif not frames and layout.equal_parts:
+            problems.append(f"{video.video_id}: its number of frames is not known")
+        elif not frames:
+            unknown.append(video.video_id)
         elif not layout.equal_parts and (problem := length_problem(clips, layout.frames_per_clip, frames)):
             problems.append(f"{video.video_id}: {problem}")
     if layout.equal_parts and len(lengths := {video.shape[CLIP_AXIS[axes]] for video in videos}) > 1:
         problems.append(
             f"equal parts: expected the same number of rows in all videos, got {_some(map(str, sorted(lengths)))}"
         )
+    if unknown:
+        notes.append(f"the lengths of {len(unknown)} video(s) are not known and not checked: {_some(unknown)}")
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise InvalidImport(f"{where}: {len(problems)} problem(s)\n  " + "\n  ".join(problems[:SHOWN]) + more)
+
+
+def _hint(video_id: str, layout: PlainLayout) -> str:
+    """A listed id that may be meant; empty where none is like it."""
+    known = {name.casefold(): name for name in layout.frame_counts or {}}
+    if video_id.casefold() in known:
+        return f", which has {known[video_id.casefold()]}"
+    longer = [name for name in known.values() if video_id.startswith(name) or name.startswith(video_id)]
+    return f", which has {longer[0]}: see the suffix of the names, and the layout" if len(longer) == 1 else ""
 
 
 def _some(names: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,10 @@ class PlainLayout:
         axes: one of CLIP_AXIS; None to find them by names, shapes and frame counts.
         equal_parts: the rows are equal parts of the video, of whatever length, instead of clips; needs `frame_counts`.
         order: ids of the videos in an array `videos,T,D`.
-        frame_counts: frames of the videos by id; None if they are not known. Videos that are not in it are refused.
+        frame_counts: frames of the videos by id, 0 for a video whose number is not known; None if none are known.
+            Videos that are not in it are refused.
+        videos: ids of the videos to import, such as those of a split; None for all. Arrays of others that are in
+            `frame_counts` are left aside.
         video_fps: frames per second by id, where they differ.
 
     Raises:
@@ -61,6 +64,7 @@ class PlainLayout:
     equal_parts: bool = False
     order: Sequence[str] = ()
     frame_counts: Mapping[str, int] | None = None
+    videos: Collection[str] | None = None
     video_fps: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
@@ -126,9 +130,13 @@ class Incoming:
 
 
 def length_problem(clips: int, frames_per_clip: int, frames: int) -> str | None:
-    """What is wrong with a number of clips for a number of frames; None if they differ by less than a clip."""
+    """What is wrong with a number of clips for a number of frames; None if it can be that of whole or padded clips.
+
+    Less than a clip may be too much, where the last clip was padded. Up to a whole clip may be missing: some published
+    extractions drop the last frame of a video first, so that one of 32 frames has a single clip of 16.
+    """
     covered = clips * frames_per_clip
-    if abs(covered - frames) < frames_per_clip:
+    if -frames_per_clip <= covered - frames < frames_per_clip:
         return None
     return f"{clips} clips of {frames_per_clip} frames stand for {covered} frames, the video has {frames}"
 
@@ -138,7 +146,7 @@ def provenance_of(video: PlainVideo, axes: str, layout: PlainLayout) -> dict[str
     facts = [array.path.stat() for array in video.arrays]
     clips, first = video.shape[CLIP_AXIS[axes]], video.arrays[0]
     frames = clips * layout.frames_per_clip
-    known = layout.frame_counts[video.video_id] if layout.frame_counts is not None else None
+    known = (layout.frame_counts or {}).get(video.video_id) or None
     if known is not None:
         frames = known if layout.equal_parts else min(known, frames)
     return {

@@ -60,8 +60,7 @@ def train_and_score(experiment: Experiment, names: list[str]) -> None:
     failed = _train_missing(recipes, names)
     for name in names:
         if name not in failed:
-            # Windows on disk are reduced with the cue of the whole video.
-            reduced = experiment.run(name).scoring.cue == "video"
+            reduced = experiment.run(name).scoring.takes_reduced
             ScoreVideos(recipes, name).make(TOLD, partial(_score_reduced, recipes, name) if reduced else None)
     if failed:
         raise PipelineError("\n".join(str(error) for error in failed.values()))

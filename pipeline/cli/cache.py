@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from cache import FeatureStore, Finding, NamespaceStats
-from pipeline.cli.cache_files import export_features, import_features
+from pipeline.cli.cache_files import export_features, frame_counts, import_features
 from pipeline.cli.cache_shared import bar, chosen, json_option, mib, namespaces_argument, print_rows, with_store
 
 __all__ = ["cache"]
@@ -21,6 +21,7 @@ def cache() -> None:
 
 cache.add_command(export_features)
 cache.add_command(import_features)
+cache.add_command(frame_counts)
 
 
 @cache.command("ls")

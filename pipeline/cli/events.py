@@ -197,7 +197,8 @@ def _known(truth: Path | None, lengths: Path | None, fps: float | None) -> tuple
     from pipeline.stages.events.events import sources_of
     from pipeline.stages.events.videos import KnownVideos
 
-    frames, rates = known_lengths(None, lengths)
+    known = known_lengths(None, lengths)
+    frames, rates = known.frames, dict(known.fps)
     if truth is None:
         return (), KnownVideos(frames, rates, fps)
     manifest = load(truth)

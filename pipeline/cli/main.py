@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from pydantic import ValidationError
 
 from pipeline.cli.ablate import ablate
+from pipeline.cli.backbones import backbones
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
 from pipeline.cli.cluster import cluster
@@ -48,7 +50,7 @@ from pipeline.cli.shared import (
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import field_table, load_experiment, to_yaml
 from pipeline.config.doubts import expected_warnings, training_warnings
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
@@ -67,6 +69,7 @@ def main() -> None:
 
 
 main.add_command(ablate)
+main.add_command(backbones)
 main.add_command(cache)
 main.add_command(clips)
 main.add_command(cluster)
@@ -143,9 +146,16 @@ def fetch(destination: Path) -> None:
 @click.option("--backbone", default="tpn_slowonly_r50", show_default=True, help="Which backbone it is for.")
 def check_file(path: Path, backbone: str) -> None:
     """Load a checkpoint strictly, without running anything in it, and print its SHA-256."""
-    from pipeline.models.backbone import build_backbone
+    from pipeline.config.features import Backbone
+    from pipeline.models.backbones import load_backbone
 
-    loaded = build_backbone(backbone, str(path))
+    try:
+        settings = Backbone(name=backbone, weights=str(path))
+    except ValidationError as error:
+        raise ConfigError(f"--backbone: {error.errors()[0]['msg']}") from error
+    loaded = load_backbone(settings)
+    for note in loaded.notes:
+        click.echo(note)
     click.echo(f"ok: {path} fits {backbone}, sha256 {loaded.weights_sha256}")
 
 

@@ -229,11 +229,14 @@ def check_files(recipes: Recipes) -> list[str]:
     except (PipelineError, OSError) as error:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):
-        from pipeline.models.backbone import build_backbone
+        from pipeline.models.backbones import load_backbone
+        from pipeline.stages.common.picture import check_backbone
 
         settings = experiment.backbone
         try:
-            loaded = build_backbone(settings.name, settings.weights, seed=settings.seed)
+            found += [f"backbone: {note}" for note in check_backbone(experiment)]
+            loaded = load_backbone(settings)
+            found += [f"weights: {note}" for note in loaded.notes]
             found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
         except PipelineError as error:
             problems.append(str(error))

@@ -6,8 +6,15 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
+from pipeline.config.backbone_names import check_backbone_name
 from pipeline.config.datasets import Section, UserPath
 from pipeline.config.mirrors import check_url, mirror_folder, output_place, url_scheme
 
@@ -33,12 +40,22 @@ NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 class Backbone(Section):
     """The feature extractor."""
 
-    name: Literal["tpn_slowonly_r50", "tpn_tiny"] = Field(
-        default="tpn_slowonly_r50", description="TPN on ResNet-50 SlowOnly, as in the paper, or the small stand-in."
+    later: ClassVar[tuple[str, ...]] = ("temporal",)
+
+    name: Annotated[str, AfterValidator(check_backbone_name)] = Field(
+        default="tpn_slowonly_r50",
+        description="TPN on ResNet-50 SlowOnly, as in the paper; tpn_small or tpn_tiny, small stand-ins; "
+        "timm:<model>, an image model; mmaction:<config>, a recogniser of mmaction2; python:<module>, your own "
+        "(docs/backbones.md).",
     )
     weights: UserText = Field(
         description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
         "which must be asked for. The paper: Kinetics-400.",
+    )
+    temporal: Literal["mean", "max", "diff"] = Field(
+        default="mean",
+        description="How an image model (timm) makes one map of a clip's frames: their mean or maximum, or diff: the "
+        "mean and, as further channels, the mean absolute change from frame to frame.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the initialisation when weights are `random`.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
@@ -49,9 +66,29 @@ class Backbone(Section):
     )
 
     @property
-    def cell(self) -> int:
-        """Pixels of the picture per cell of a feature map, in each direction."""
-        return 32
+    def cell(self) -> int | None:
+        """Pixels of the picture per cell of a map, in each direction; None where only the backbone's facts tell."""
+        return None if self.family else 32
+
+    @model_validator(mode="after")
+    def _sees_time_itself(self) -> Backbone:
+        if self.temporal != "mean" and self.family != "timm":
+            raise ValueError(f"temporal: {self.temporal} is for image models (timm:<model>); {self.name} takes clips")
+        return self
+
+    @property
+    def family(self) -> str:
+        """The part of the name before its colon; "" for TPN."""
+        return self.name.partition(":")[0] if ":" in self.name else ""
+
+    @property
+    def model(self) -> str:
+        """The part of the name after its colon, or the whole name."""
+        return self.name.partition(":")[2] or self.name
+
+    def kept_temporal(self) -> str | None:
+        """`temporal` where it decides something and is not the default; else None, which stands in no record."""
+        return self.temporal if self.temporal != "mean" else None
 
 
 class Decoding(Section):
@@ -110,14 +147,21 @@ class Preprocess(Section):
     short_side: int = Field(
         default=256, ge=32, le=2048, description="Shorter side after resizing, before the crop, pixels."
     )
-    crop: int = Field(default=224, ge=32, le=2048, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
+    crop: Annotated[int, Field(ge=32, le=2048)] | Literal["own"] = Field(
+        default=224,
+        description="Side of the centre crop, pixels; 224 gives 7 x 7 with TPN. own: that of the pictures for which "
+        "the backbone was made, cut from a shorter side of 8/7 of it; the default of all backbones but TPN.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocess:
         if self.fit == "crop":
             if self.height or self.width:
                 raise ValueError("height and width are for fit stretch and letterbox; fit crop cuts a square of `crop`")
-            if self.crop > self.short_side:
+            if self.crop == "own":
+                if self.short_side != type(self).model_fields["short_side"].default:
+                    raise ValueError("short_side decides nothing with crop: own; leave it out")
+            elif self.crop > self.short_side:
                 raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
             return self
         if not (self.height and self.width):
@@ -128,18 +172,18 @@ class Preprocess(Section):
         return self
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the backbone's input, pixels."""
-        return self.height or self.crop, self.width or self.crop
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the backbone's input, pixels; None where only the backbone's facts tell."""
+        if self.height and self.width:
+            return self.height, self.width
+        return None if self.crop == "own" else (self.crop, self.crop)
 
 
 class TrainSampling(Section):
     """Clips of a training video."""
 
     segments: int = Field(default=8, ge=1, description="Number of equal parts of a video, T. Paper: 8.")
-    clip_frames: int = Field(
-        default=6, ge=1, le=8, description="Frames of a clip; the backbone takes up to 8. Paper: 6."
-    )
+    clip_frames: int = Field(default=6, ge=1, le=64, description="Frames of a clip; TPN takes up to 8. Paper: 6.")
     interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
     clips_per_segment: int = Field(
         default=1, ge=1, description="Clips per segment; their maps are averaged. Paper: 1 or 6 (docs/method.md)."
@@ -151,9 +195,7 @@ class TrainSampling(Section):
 class TestSampling(Section):
     """Sliding windows over a test video."""
 
-    window_frames: int = Field(
-        default=6, ge=1, le=8, description="Frames of a window; the backbone takes up to 8. Paper: 6."
-    )
+    window_frames: int = Field(default=6, ge=1, le=64, description="Frames of a window; TPN takes up to 8. Paper: 6.")
     stride_frames: int = Field(default=3, ge=1, description="Frames from one window's start to the next. Paper: 3.")
     interval_frames: int = Field(default=1, ge=1, description="Distance between a window's frames. Paper: consecutive.")
 

@@ -45,6 +45,7 @@ class Head(Section):
     """
 
     sees_other_windows: ClassVar[bool] = False
+    later: ClassVar[tuple[str, ...]] = ("cue_of", "cue_segments")
 
     reduction: Reduction = Field(default="mean", description=REDUCTION)
     k: Kept = Field(
@@ -52,9 +53,18 @@ class Head(Section):
         description="Positions kept by spatial reasoning, eq. 6, of rows x columns: a number, or a share below 1, such "
         "as 0.16. Paper: 8 of 7 x 7.",
     )
-    relation: Literal["cosine", "dot"] = Field(
-        default="cosine", description="Relation of a position to the cue, eq. 5. Paper: cosine."
+    relation: Literal["cosine", "dot", "background", "background_dot"] = Field(
+        default="cosine",
+        description="Relation of a position to the cue, eq. 5. Paper: cosine. dot: the product. For a still camera: "
+        "background: how far a position is from its minimum over the video; background_dot: the product of the cue and "
+        "the difference from it.",
     )
+    cue_of: Literal["video", "segment", "top_segments"] = Field(
+        default="video",
+        description="The cue of eqs. 2 and 5 is the maximum over the video (paper), over the segment itself, or over "
+        "the cue_segments segments whose own maxima are the longest vectors.",
+    )
+    cue_segments: int = Field(default=2, ge=1, description="Segments of cue_of: top_segments; windows in a test video.")
     enhancement: bool = Field(
         default=False, description="Replace X by sigmoid(g) * X + X, eq. 2, before the reduction."
     )
@@ -65,9 +75,11 @@ class Head(Section):
 
     @model_validator(mode="after")
     def _every_field_decides_something(self) -> Head:
-        for name in ("k", "relation") if self.reduction != "spatial" else ():
+        for name in SPATIAL if self.reduction != "spatial" else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} decides nothing with reduction {self.reduction}; leave it out")
+        if self.cue_of != "top_segments" and self.cue_segments != type(self).model_fields["cue_segments"].default:
+            raise ValueError("cue_segments decides nothing without cue_of: top_segments; leave it out")
         if not self.standardize and self.standardize_offset != 1.0:
             raise ValueError("standardize_offset decides nothing without standardize; leave it out")
         return self
@@ -83,6 +95,20 @@ class Head(Section):
     def _reducing(self) -> dict[str, Any]:
         return self.model_dump(include=set(REDUCING))
 
+    def overview(self) -> dict[str, Any]:
+        """What the maps of a video are related to, as arguments of `pipeline.models.cues.overview`."""
+        return {"cue_of": self.cue_of, "cue_segments": self.cue_segments, "relation": self.relation}
+
+    @property
+    def reads_maps_first(self) -> bool:
+        """Whether the overview of a video needs its maps, and not only the maximum that is in the cache."""
+        return self.cue_of == "top_segments" or self.needs_background
+
+    @property
+    def needs_background(self) -> bool:
+        """Whether positions are related to the background of the video."""
+        return self.relation in ("background", "background_dot")
+
     @property
     def least_segments(self) -> int:
         """How many segments a bag must have at least."""
@@ -91,7 +117,9 @@ class Head(Section):
 
 MAPS = tuple(Head.model_fields)
 COMMON = ("standardize", "standardize_offset")
-REDUCING = tuple(name for name in MAPS if name not in COMMON)
+SPATIAL = ("k", "relation", "cue_of", "cue_segments")
+"""What decides something with reduction spatial alone."""
+REDUCING = tuple(name for name in MAPS if name not in (*COMMON, "cue_segments"))
 
 
 class GigHead(Head):
@@ -113,6 +141,13 @@ class GigHead(Head):
         "then reads the maps, training.batch_bags of them at a time. Not for fine-tuned runs. 0: none, as in the "
         "paper.",
     )
+
+    @model_validator(mode="after")
+    def _an_attention_relates_to_the_cue_alone(self) -> GigHead:
+        if self.channel_attention and (self.cue_of != "video" or self.reads_maps_first):
+            option = f"relation: {self.relation}" if self.cue_of == "video" else f"cue_of: {self.cue_of}"
+            raise ValueError(f"{option} is not for a channel attention; use cue_of: video and relation: cosine or dot")
+        return self
 
     def options(self) -> dict[str, Any]:
         """The fields that are the head's own; with a channel attention also those of the reduction."""
@@ -293,6 +328,6 @@ def switch_head(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     """
     if changes.get("name", base["name"]) != base["name"]:
         base = {name: base[name] for name in COMMON}
-    idle = {"k", "relation"} if changes.get("reduction", "spatial") != "spatial" else set()
+    idle = set(SPATIAL) if changes.get("reduction", "spatial") != "spatial" else set()
     idle |= {"standardize_offset"} if changes.get("standardize") is False else set()
     return {name: value for name, value in base.items() if name not in idle} | changes

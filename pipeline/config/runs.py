@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from pipeline.config.heads import AnyHead, GigHead
 __all__ = ["Cue", "Evaluation", "Run", "Scoring", "Selection", "Training"]
 
 Cue = Literal["video", "running"]
+SCHEDULE = ("schedule", "schedule_epochs", "warmup_steps")
 
 
 class Training(Section):
@@ -30,6 +31,23 @@ class Training(Section):
     clip_norm: float = Field(
         default=0.0, ge=0, description="Largest norm of the gradient of all parameters; 0: no limit, as in the paper."
     )
+    schedule: Literal["constant", "cosine", "cosine_by_epoch"] = Field(
+        default="constant",
+        description="constant: learning_rate in every step, as in the paper. cosine: it falls to zero along half a "
+        "cosine, step by step; cosine_by_epoch: the same, set once per epoch.",
+    )
+    schedule_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs in which the cosine reaches zero, at least those of the training, which then ends before "
+        "zero; null: those of the training.",
+    )
+    warmup_steps: int = Field(
+        default=0,
+        ge=0,
+        description="First optimiser steps, in which the learning rate rises evenly to learning_rate; a cosine begins "
+        "after them. 0: none, as in the paper.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
     permute_labels_seed: int | None = Field(
         default=None, ge=0, description="A control: shuffle the training labels over the videos with this seed."
@@ -41,6 +59,28 @@ class Training(Section):
         if isinstance(data, str):
             raise ValueError(f"expected a mapping, got {data!r}; a run can say `paper`: runs.<name>.training: paper")
         return data
+
+    @model_validator(mode="after")
+    def _the_schedule_fits(self) -> Training:
+        if self.schedule_epochs is not None:
+            if self.schedule == "constant":
+                raise ValueError("schedule_epochs decides nothing with schedule constant; leave it out")
+            if self.steps is None and self.schedule_epochs < self.epochs:
+                raise ValueError(
+                    f"schedule_epochs: expected at least the {self.epochs} epochs of the training, "
+                    f"got {self.schedule_epochs}"
+                )
+        if self.steps is not None and self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps: expected fewer than the {self.steps} steps, got {self.warmup_steps}")
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the head, as plain data; fields of the schedule only where they are not at their defaults.
+
+        So heads that were trained before there was a schedule are found again.
+        """
+        idle = {name for name in SCHEDULE if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude=idle)
 
 
 class Selection(Section):
@@ -59,6 +99,8 @@ class Selection(Section):
 class Scoring(Section):
     """From window scores to frame scores."""
 
+    later: ClassVar[tuple[str, ...]] = ("views",)
+
     smooth_sigma: float = Field(default=2.0, ge=0, description="Gaussian sigma, in units of smooth_on. Paper: 2.")
     smooth_on: Literal["windows", "frames", "none"] = Field(
         default="windows", description="What is smoothed. Paper: the rough anomaly, i.e. windows."
@@ -69,10 +111,20 @@ class Scoring(Section):
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
         "see other windows (bn_wvad, rtfm, ur_dmu).",
     )
+    views: Literal["first", "mean"] = Field(
+        default="first",
+        description="Where a test video has several views, such as imported crops of the same frames. first: its first "
+        "view is scored. mean: all are, and the scores of a window are the mean over them.",
+    )
 
     def deciding(self) -> dict[str, Any]:
         """What decides the scores, as plain data; without the cue of the whole video, as before there was another."""
         return self.model_dump(mode="json", exclude={"cue"} if self.cue == "video" else None)
+
+    @property
+    def takes_reduced(self) -> bool:
+        """Whether windows reduced beforehand serve: those of the first view, with the cue of the whole video."""
+        return self.cue == "video" and self.views == "first"
 
 
 class Evaluation(Section):

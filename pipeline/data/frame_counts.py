@@ -1,8 +1,9 @@
 """Tables of frame counts: what is known of videos that are not at hand.
 
-A table is a CSV file with the columns video_id and frames, and optionally fps, split and label. Other columns are
-ignored, so per_video.csv of an evaluation can be used. The published lists of UCF-Crime (name, frames, class, four
-numbers) and ShanghaiTech (name, label, frames) can be used too; a count of -1 is one that they do not state.
+A table is a CSV file with the columns video_id and frames, and optionally fps, split, label and clip_frames. Other
+columns are ignored, so per_video.csv of an evaluation can be used. The published lists of UCF-Crime (name, frames,
+class, four numbers) and ShanghaiTech (name, label, frames) can be used too; a count of -1 is one that they do not
+state.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.manifest import load
+from pipeline.data.manifest import SPLITS, load
 from pipeline.data.problems import Problems
 from pipeline.data.tables import read_cell, read_text
 from pipeline.errors import ManifestError
 from pipeline.remote import AnyPath
 
-__all__ = ["CountedVideo", "known_lengths", "read_frame_counts"]
+__all__ = ["CountedVideo", "VideoLengths", "known_lengths", "read_frame_counts", "write_frame_counts"]
 
 PUBLISHED = (
     re.compile(r"(?P<name>\S+)\s+(?P<frames>-?\d+)\s+[A-Za-z]+(\s+-?\d+){4}"),
     re.compile(r"(?P<name>[^,\s]+),[01],(?P<frames>-?\d+)"),
 )
+TABLE_COLUMNS = ("video_id", "frames", "fps", "split", "clip_frames")
 SUFFIX = re.compile(r"\.(mp4|avi|mkv|mov|webm|npy)$", re.IGNORECASE)
 FORMS = (
     "video_id and frames in a CSV file with a header, "
@@ -43,6 +45,7 @@ class CountedVideo:
         n_frames: number of frames that the decoder would yield.
         fps: frames per second; 0 where the table does not say.
         split, label: as in the table; empty where it has no such column.
+        clip_frames: 1, or the number is that of whole clips of so many frames: the video may have up to one clip more.
     """
 
     place: str
@@ -51,6 +54,7 @@ class CountedVideo:
     fps: float = 0.0
     split: str = ""
     label: str = ""
+    clip_frames: int = 1
 
 
 def read_frame_counts(file: AnyPath, problems: Problems) -> dict[str, CountedVideo]:
@@ -68,31 +72,59 @@ def read_frame_counts(file: AnyPath, problems: Problems) -> dict[str, CountedVid
     return {}
 
 
-def known_lengths(manifest: Path | None, table: Path | None) -> tuple[dict[str, int] | None, dict[str, float]]:
+@dataclass(frozen=True)
+class VideoLengths:
+    """What a manifest or a table says of videos.
+
+    Attributes:
+        frames: number of frames by video id, 0 where it is not known; None without manifest and table.
+        fps: frames per second by video id, where they are stated.
+        chosen: ids of the videos of a split; None if no split was asked for.
+    """
+
+    frames: Mapping[str, int] | None
+    fps: Mapping[str, float]
+    chosen: frozenset[str] | None
+
+
+def known_lengths(manifest: Path | None, table: Path | None, split: str | None = None) -> VideoLengths:
     """The lengths of videos, from a manifest or from a table of frame counts.
 
     Args:
         manifest: folder of a manifest; None without one.
         table: a table; None without one.
-
-    Returns:
-        The number of frames by video id, None without manifest and table; and frames per second by video id, for those
-        videos for which they are stated.
+        split: whose videos are chosen, `train` or `test`; None chooses none.
 
     Raises:
-        ManifestError: both are given, or the one given cannot be read.
+        ManifestError: both are given, or the one given cannot be read, or nothing says what the videos of the split
+            are.
     """
     if manifest and table:
         raise ManifestError(f"{manifest} and {table} both say how long the videos are: give one of them")
+    rows: list[tuple[str, int, float, str]] = []
     if manifest:
-        entries = load(manifest).videos
-        return {e.video_id: e.packets for e in entries}, {e.video_id: e.fps for e in entries if e.fps}
-    if table:
+        rows = [(entry.video_id, entry.packets, entry.fps, entry.split) for entry in load(manifest).videos]
+    elif table:
         problems = Problems()
-        rows = read_frame_counts(table, problems).values()
+        rows = [(r.video_id, r.n_frames, r.fps, r.split) for r in read_frame_counts(table, problems).values()]
         problems.raise_any()
-        return {row.video_id: row.n_frames for row in rows}, {row.video_id: row.fps for row in rows if row.fps}
-    return None, {}
+    chosen = frozenset(row[0] for row in rows if row[3] == split) if split else None
+    if split and not chosen:
+        where = manifest or table or "neither a manifest nor a table of frame counts"
+        raise ManifestError(f"split {split}: expected videos of that split, got {where}, which names none")
+    frames = {row[0]: row[1] for row in rows} if manifest or table else None
+    return VideoLengths(frames, {row[0]: row[2] for row in rows if row[2]}, chosen)
+
+
+def write_frame_counts(file: Path, videos: Iterable[CountedVideo]) -> None:
+    """Write a table that `read_frame_counts` reads, sorted by split (train, test, none) and video id."""
+    order = {split: number for number, split in enumerate(SPLITS)}
+    rows = sorted(videos, key=lambda video: (order.get(video.split, len(order)), video.video_id))
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(TABLE_COLUMNS)
+        for row in rows:
+            writer.writerow([row.video_id, row.n_frames, f"{row.fps:g}" if row.fps else "", row.split, row.clip_frames])
 
 
 def _table_rows(file: AnyPath, lines: list[str], header: list[str], problems: Problems) -> Iterator[CountedVideo]:
@@ -102,14 +134,16 @@ def _table_rows(file: AnyPath, lines: list[str], header: list[str], problems: Pr
         row = {name: read_cell(cell.strip()) for name, cell in zip(header, cells, strict=False)}
         if not any(row.values()):
             continue
-        frames, fps = row.get("frames", ""), row.get("fps") or "0"
+        frames, fps, clip = row.get("frames", ""), row.get("fps") or "0", row.get("clip_frames") or "1"
         if not row["video_id"] or not frames.isdecimal() or int(frames) < 1:
             problems.add(place, f"{row['video_id']}: expected a video and a number of frames from 1, got {frames!r}")
         elif not re.fullmatch(r"\d+(\.\d*)?", fps) or not math.isfinite(float(fps)):
             problems.add(place, f"{row['video_id']}: expected frames per second, got {fps!r}")
+        elif not clip.isdecimal() or int(clip) < 1:
+            problems.add(place, f"{row['video_id']}: expected the frames of a clip, from 1, got {clip!r}")
         else:
             split, label = row.get("split", ""), row.get("label", "")
-            yield CountedVideo(place, row["video_id"], int(frames), float(fps), split, label)
+            yield CountedVideo(place, row["video_id"], int(frames), float(fps), split, label, int(clip))
 
 
 def _published_rows(file: AnyPath, lines: list[str], problems: Problems) -> Iterator[CountedVideo]:

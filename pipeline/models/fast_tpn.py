@@ -17,13 +17,30 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.models.backbone import Backbone
+from pipeline.config.backbone_names import TPN_LONGEST_CLIP
+from pipeline.models.backbone import MEAN, STD, Backbone
+from pipeline.models.backbones.interface import BackboneFacts, VideoBackbone
 from pipeline.models.fast_convolution import FastConvolution, TemporalConvolution, fast_convolution, part
 
-__all__ = ["FastTPN"]
+__all__ = ["FastTPN", "tpn_facts"]
 
 
-class FastTPN(nn.Module):
+def tpn_facts(name: str) -> BackboneFacts:
+    """What is known of `tpn_slowonly_r50` and the small stand-ins without their weights."""
+    return BackboneFacts(
+        name=name,
+        channels=Backbone.channels,
+        cell=32,
+        longest_clip=TPN_LONGEST_CLIP,
+        size=(224, 224),
+        any_size=True,
+        mean=MEAN,
+        std=STD,
+        non_negative=True,
+    )
+
+
+class FastTPN(VideoBackbone):
     """TPN features in two steps; equal to the module it is made of but for rounding.
 
     Weights that require a gradient stay the network's own and get theirs through this form; frozen ones are copies.
@@ -40,13 +57,12 @@ class FastTPN(nn.Module):
     std: torch.Tensor
 
     def __init__(self, network: Backbone, *, checkpointing: bool = False) -> None:
-        super().__init__()
+        super().__init__(tpn_facts(network.name), network.weights_sha256)
         if network.training:
             raise ValueError(
                 "expected a backbone in evaluation mode: its norms are folded with their running statistics"
             )
         self.checkpointing = checkpointing
-        self.name, self.channels, self.weights_sha256 = network.name, network.channels, network.weights_sha256
         self.register_buffer("mean", network.mean.flatten()[:, None, None].clone(), persistent=False)
         self.register_buffer("std", network.std.flatten()[:, None, None].clone(), persistent=False)
         layer1, layer2, layer3, layer4 = (
@@ -94,7 +110,7 @@ class FastTPN(nn.Module):
         Returns:
             (N, S / 32, S / 32, 2048) float32, non-negative.
         """
-        if not 1 <= len(frames) <= 8:
+        if not 1 <= len(frames) <= TPN_LONGEST_CLIP:
             raise ValueError(f"a clip of {len(frames)} frames is not one step after the neck; use at most 8")
         fine = self._through(self.layer3, frames)
         coarse = self._through(self.layer4, fine)
@@ -107,13 +123,6 @@ class FastTPN(nn.Module):
             else:
                 maps = block(maps)
         return maps
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Feature maps of clips (N, L, S, S, 3) uint8, as `Backbone.forward` gives them."""
-        if clips.ndim != 5:
-            raise ValueError(f"expected clips (N, L, S, S, 3), got {tuple(clips.shape)}")
-        features = self.frames(clips.transpose(0, 1).flatten(0, 1))
-        return self.clips(features.unflatten(0, (clips.shape[1], clips.shape[0])))
 
 
 class _Block(nn.Module):

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pipeline.models.backbone import Backbone
+from pipeline.models.cues import overview
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.heads import HeadModule, HeadOutput
-from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors
+from pipeline.models.reduction import Standardizer, pattern_vectors
 
 __all__ = ["LiveModel", "unfreeze"]
 
@@ -35,6 +36,7 @@ class LiveModel(nn.Module):
         head: takes cue (B, D) and pattern vectors (B, T, D).
         standardizer: of the frozen stage, or None; its constants are not trained.
         k, reduction, relation, enhancement: see `pipeline.models.reduction.pattern_vectors`.
+        cue_of, cue_segments: see `pipeline.models.cues.overview`.
         precision: of the backbone's arithmetic, by autocast; maps, reduction and head are float32.
         checkpointing: compute activations a second time in the backward pass instead of keeping them.
     """
@@ -52,12 +54,15 @@ class LiveModel(nn.Module):
         reduction: str = "spatial",
         relation: str = "cosine",
         enhancement: bool = True,
+        cue_of: str = "video",
+        cue_segments: int = 2,
         precision: torch.dtype = torch.float32,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.network, self.head, self.precision = network, head, precision
         self.k, self.reduction, self.relation, self.enhancement = k, reduction, relation, enhancement
+        self.cue_of, self.cue_segments = cue_of, cue_segments
         self.fast = FastTPN(network, checkpointing=checkpointing)
         self._offset = standardizer.offset if standardizer else None
         if standardizer:
@@ -89,11 +94,18 @@ class LiveModel(nn.Module):
         """Eqs. 1, 2, 5 and 6 of maps (B, T, H, W, D): cue (B, D) and pattern vectors (B, T, D)."""
         if self.standardizer:
             maps = self.standardizer.maps(maps)
-        cue = global_pattern_cue(maps)
+        whole = overview(maps, cue_of=self.cue_of, cue_segments=self.cue_segments, relation=self.relation)
         patterns = pattern_vectors(
-            maps, cue, reduction=self.reduction, k=self.k, relation=self.relation, enhancement=self.enhancement
+            maps,
+            whole.cue,
+            reduction=self.reduction,
+            k=self.k,
+            relation=self.relation,
+            enhancement=self.enhancement,
+            cue_of=self.cue_of,
+            background=whole.background,
         )
-        return cue, patterns.vectors
+        return whole.cue, patterns.vectors
 
     def outputs(self, clips: torch.Tensor, seeds: Sequence[str], empty: torch.Tensor | None = None) -> list[HeadOutput]:
         """Logits of every bag.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 __all__ = [
+    "BACKGROUND",
     "ChannelMoments",
     "SpatialPatterns",
     "Standardizer",
@@ -28,6 +29,9 @@ __all__ = [
     "spatial_patterns",
 ]
 
+BACKGROUND = ("background", "background_dot")
+"""The relations that need the background of the video."""
+
 
 @dataclass(frozen=True)
 class SpatialPatterns:
@@ -36,10 +40,12 @@ class SpatialPatterns:
     Attributes:
         vectors: (B, T, D), eq. 6.
         positions: (B, T, k) int64, the chosen cells as row x W + column, the most related one first.
+        relations: (B, T, H x W), eq. 5 of every cell, by which they were chosen; no cells for pooled maps.
     """
 
     vectors: torch.Tensor
     positions: torch.Tensor
+    relations: torch.Tensor
 
 
 def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
@@ -72,15 +78,20 @@ def relation_map(
     relation: str = "cosine",
     enhancement: bool = True,
     scale: torch.Tensor | None = None,
+    cue_of: str = "video",
+    background: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Eq. 5: cosine of the cue and every vector of the enhanced maps; 0 for a zero vector.
 
     Args:
         maps: (B, T, H, W, D).
         cue: (B, D).
-        relation: `cosine`, or `dot` for the product alone, which is not in the paper.
+        relation: `cosine`; or, not in the paper, `dot` for the product alone, `background` for the length of the
+            difference from the background, `background_dot` for the product of the cue and that difference.
         enhancement: apply eq. 2 to the maps first.
         scale: (B, D), positive: computes the relation for scale * maps, of which `cue` is the cue. None for 1.
+        cue_of: with `segment` every segment is related to its own cue, whatever `cue` is; not in the paper.
+        background: (B, H, W, D), see `pipeline.models.cues`; None where the relation is not to it.
 
     Returns:
         (B, T, H, W), in [-1, 1] for the cosine.
@@ -96,11 +107,19 @@ def relation_map(
         tensor([[[[0.8222, 0.8000, 0.0000]]]])
     """
     _check(maps, cue)
+    if cue_of == "segment":
+        alone, own, behind = _single_segments(maps, background, scale)
+        found = relation_map(alone, own, relation=relation, enhancement=enhancement, background=behind)
+        return found.reshape(maps.shape[:-1])
     gain = _gain(cue, enhancement, scale)
     shape = maps.shape[:-1]
+    if relation in BACKGROUND:
+        maps = maps - _checked_background(maps, background)[:, None]
     flat = maps.flatten(1, 3)  # an exporter takes len(maps) for a constant
+    if relation == "background":
+        return torch.bmm(flat * flat, (gain * gain)[..., None])[..., 0].sqrt().reshape(shape)
     dots = torch.bmm(flat, (cue * gain)[..., None])[..., 0]
-    if relation == "dot":
+    if relation != "cosine":
         return dots.reshape(shape)
     squares = torch.bmm(flat * flat, (gain * gain)[..., None])[..., 0]
     product = squares * (cue * cue).sum(dim=1, keepdim=True)
@@ -128,6 +147,7 @@ def spatial_patterns(
     relation: str = "cosine",
     enhancement: bool = True,
     scale: torch.Tensor | None = None,
+    background: torch.Tensor | None = None,
 ) -> SpatialPatterns:
     """Eqs. 2, 5, 6: the mean of the k enhanced vectors of every segment that are most related to the cue.
 
@@ -140,6 +160,7 @@ def spatial_patterns(
         relation: see `relation_map`.
         enhancement: see `relation_map`.
         scale: see `relation_map`.
+        background: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -149,13 +170,13 @@ def spatial_patterns(
     if not 1 <= kept <= rows * columns:
         raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {kept}")
     with torch.no_grad():
-        related = relation_map(maps, cue, relation=relation, enhancement=enhancement, scale=scale).reshape(
-            batch, segments, -1
-        )
+        related = relation_map(
+            maps, cue, relation=relation, enhancement=enhancement, scale=scale, background=background
+        ).reshape(batch, segments, -1)
         positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :kept]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
-    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions)
+    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions, related)
 
 
 def pattern_vectors(
@@ -167,6 +188,8 @@ def pattern_vectors(
     relation: str = "cosine",
     enhancement: bool = True,
     scale: torch.Tensor | None = None,
+    cue_of: str = "video",
+    background: torch.Tensor | None = None,
 ) -> SpatialPatterns:
     """What a head sees of the maps: eq. 6, or the mean or maximum of the (enhanced) maps over all positions.
 
@@ -178,14 +201,25 @@ def pattern_vectors(
         relation: see `relation_map`.
         enhancement: see `relation_map`.
         scale: see `relation_map`.
+        cue_of: see `relation_map`.
+        background: see `relation_map`.
     """
-    if reduction == "spatial":
-        return spatial_patterns(maps, cue, k, relation=relation, enhancement=enhancement, scale=scale)
     _check(maps, cue)
+    if cue_of == "segment":
+        alone, own, behind = _single_segments(maps, background, scale)
+        found = pattern_vectors(
+            alone, own, reduction=reduction, k=k, relation=relation, enhancement=enhancement, background=behind
+        )
+        parts = (found.vectors, found.positions, found.relations)
+        return SpatialPatterns(*(part.reshape(*maps.shape[:2], part.shape[-1]) for part in parts))
+    if reduction == "spatial":
+        return spatial_patterns(
+            maps, cue, k, relation=relation, enhancement=enhancement, scale=scale, background=background
+        )
     pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
     # The gain is positive, so it can be applied after pooling.
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
-    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
+    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none, pooled[..., :0])
 
 
 @dataclass(frozen=True)
@@ -256,6 +290,24 @@ def _gain(cue: torch.Tensor, enhancement: bool, scale: torch.Tensor | None) -> t
     """The a of eq. 2 times the scale of the maps, (B, D)."""
     gain = 1 + torch.sigmoid(cue) if enhancement else torch.ones_like(cue)
     return gain if scale is None else gain * scale
+
+
+def _single_segments(
+    maps: torch.Tensor, background: torch.Tensor | None, scale: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Maps (B T, 1, H, W, D), cues (B T, D) and backgrounds of bags that are one segment each."""
+    if scale is not None:
+        raise ValueError("cue_of: segment is not for scaled maps")
+    alone = maps.flatten(0, 1)[:, None]
+    behind = None if background is None else background[:, None].expand(maps.shape).flatten(0, 1)
+    return alone, alone.amax(dim=(1, 2, 3)), behind
+
+
+def _checked_background(maps: torch.Tensor, background: torch.Tensor | None) -> torch.Tensor:
+    if background is None or background.shape != (maps.shape[0], *maps.shape[2:]):
+        got = None if background is None else tuple(background.shape)
+        raise ValueError(f"expected a background {(maps.shape[0], *maps.shape[2:])}, got {got}")
+    return background
 
 
 def _check(maps: torch.Tensor, cue: torch.Tensor | None = None) -> None:

@@ -136,6 +136,49 @@ class TestNames:
             with pytest.raises(InvalidImport):
                 read(PlainLayout(**{"fps": 25, "axes": "videos,T,D", "order": ("a", "b")} | wrong), features=(2, 6, 32))
 
+    def test_crops_behind_one_underscore_are_told_by_the_list_or_the_layout(self):
+        names = {f"{video}_{crop}": (6, 32) for video in ("01_0015", "01_001") for crop in range(3)}
+        for layout in (PlainLayout(frame_counts={"01_0015": 96, "01_001": 0}), PlainLayout(axes="crop:T,D")):
+            reading = read(layout, **names)
+            assert [(video.video_id, len(video.arrays)) for video in reading.videos] == [("01_0015", 3), ("01_001", 3)]
+            assert reading.axes == "crop:T,D"
+        assert any("01_0015_0 to 01_0015_2 are 01_0015" in note for note in read(layout_of(names), **names).notes)
+        assert len(read(**names).videos) == 6
+        assert len(read(PlainLayout(frame_counts={"01_0015": 96, "01_001": 96}), **{"01_0015": (6, 32)}).videos) == 1
+
+    def test_an_id_that_is_not_listed_comes_with_the_one_that_may_be_meant(self):
+        for name, hint in (("V1", "which has v1"), ("v1_i3d", "which has v1: see the suffix"), ("w", "$")):
+            with pytest.raises(InvalidImport, match=f"{name}: is not in the list of videos.*{hint}"):
+                read(PlainLayout(frame_counts={"v1": 96}), **{name: (6, 32)})
+
+
+def layout_of(names: dict[str, tuple[int, ...]]) -> PlainLayout:
+    """A layout that lists the videos whose crops have these names."""
+    return PlainLayout(frame_counts=dict.fromkeys({name.rsplit("_", 1)[0] for name in names}, 96))
+
+
+class TestSplits:
+    def test_videos_of_another_split_are_left_aside_and_missing_ones_are_named(self):
+        layout = PlainLayout(frame_counts={"a": 96, "b": 96, "c": 96}, videos={"a", "c"})
+        reading = read(layout, a=(6, 32), b=(6, 32))
+        assert [video.video_id for video in reading.videos] == ["a"]
+        assert any("1 video(s) are listed and not of the chosen split" in note for note in reading.notes)
+        assert any(note == "warning: 1 of 2 video(s) have no features here: c" for note in reading.notes)
+        with pytest.raises(InvalidImport, match="expected features of a, c, found none"):
+            read(layout, b=(6, 32))
+
+    def test_a_video_that_is_not_listed_is_refused_whatever_the_split(self):
+        with pytest.raises(InvalidImport, match="x: is not in the list of videos"):
+            read(PlainLayout(frame_counts={"a": 96}, videos={"a"}), a=(6, 32), x=(6, 32))
+
+    def test_lengths_that_are_not_known_are_not_checked_and_that_is_said(self):
+        layout = PlainLayout(fps=10, frame_counts={"a": 96, "b": 0})
+        reading = read(layout, a=(6, 32), b=(9, 32))
+        assert reading.notes[-1] == "the lengths of 1 video(s) are not known and not checked: b"
+        assert len(from_plain(reading.videos[1], reading.axes, layout).times) == 144
+        with pytest.raises(InvalidImport, match="b: its number of frames is not known"):
+            read(PlainLayout(fps=10, frame_counts={"b": 0}, equal_parts=True), b=(9, 32))
+
 
 class TestFrames:
     def incoming(self, shape: tuple[int, ...], **layout: object):
@@ -143,14 +186,16 @@ class TestFrames:
         reading = read(layout, v=shape)
         return from_plain(reading.videos[0], reading.axes, layout)
 
-    @pytest.mark.parametrize(("frames", "last"), [(100, [80, 95]), (96, [80, 95]), (90, [80, 89]), (111, [80, 95])])
+    @pytest.mark.parametrize(
+        ("frames", "last"), [(100, [80, 95]), (96, [80, 95]), (90, [80, 89]), (111, [80, 95]), (112, [80, 95])]
+    )
     def test_a_last_clip_that_was_filled_up_ends_with_the_video(self, frames, last):
         video = self.incoming((6, 32), frame_counts={"v": frames})
         assert video.frames[0, [0, -1]][:, [0, -1]].tolist() == [[0, 15], last]
         assert len(video.times) == video.provenance["source"]["decoded_frames"] == last[1] + 1
 
-    @pytest.mark.parametrize("frames", [80, 112])
-    def test_a_video_off_by_a_clip_is_an_error_naming_both_lengths(self, frames):
+    @pytest.mark.parametrize("frames", [80, 113])
+    def test_a_video_off_by_more_is_an_error_naming_both_lengths(self, frames):
         with pytest.raises(InvalidImport, match=f"v: 6 clips of 16 frames stand for 96 frames, the video has {frames}"):
             self.incoming((6, 32), frame_counts={"v": frames})
 

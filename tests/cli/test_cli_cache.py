@@ -126,6 +126,34 @@ def test_import_of_published_features_takes_the_layout_from_options(gig, store, 
     assert (record.shapes["features"], record.shapes["times"], record.dtype) == ((10, 3, 1, 1, 8), (48,), "float16")
 
 
+def test_a_table_of_frame_counts_is_made_of_features_and_chooses_the_videos_of_a_split(gig, store, tmp_path):
+    """One folder of both splits, one crop per file; the table lists them after their splits."""
+    for split, name, clips in (("train", "n1", 4), ("test", "t1", 3)):
+        for crop in range(2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            np.save(tmp_path / split / f"{name}__{crop}.npy", np.ones((clips, 8), np.float16))
+    table, both = tmp_path / "counts.csv", tmp_path / "both"
+    command = ["cache", "frame-counts", "--train", tmp_path / "train", "--test", tmp_path / "test", "--fps", 25]
+
+    def made(*arguments: object):
+        return CliRunner().invoke(main, [str(word) for word in (*command, *arguments)])
+
+    assert "2 video(s), 112 frames" in made("--out", table).stdout
+    assert table.read_text() == "video_id,frames,fps,split,clip_frames\nn1,64,25,train,16\nt1,48,25,test,16\n"
+    assert "is there already" in made("--out", table).stderr
+    assert "t1: has features in" in made(tmp_path / "test", "--out", tmp_path / "twice.csv").stderr
+    (tmp_path / "train").rename(both)
+    for file in (tmp_path / "test").iterdir():
+        file.rename(both / file.name)
+    result = gig("import", both, "test", "--frame-counts", table, "--split", "test")
+    assert store.video_ids("test") == {"t1"}
+    assert "1 video(s) are listed and not of the chosen split: left aside" in result.stderr
+    assert len(store.reader("test", "t1").times()) == 48
+    (tmp_path / "bare.csv").write_text("video_id,frames\nt1,48\nn1,64\n")
+    error = gig("import", both, "x", "--frame-counts", tmp_path / "bare.csv", "--split", "test", code=1).stderr
+    assert "split test: expected videos of that split" in error
+
+
 def test_bench_measures_and_leaves_nothing(gig, store):
     rows = lines(gig("bench", "--clips", 8, "--repeats", 1, "--json"))
     assert [row["way"] for row in rows] == ["this cache", "zarr-python's defaults", "raw .npy", "h5py", "h5py, gzip 1"]

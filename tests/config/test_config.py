@@ -20,7 +20,9 @@ from pipeline.errors import ConfigError
 CSV = {"adapter": "csv", "name": "x", "root": "."}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/recipes/*.yaml")]), ids=lambda p: p.stem
+)
 def test_every_shipped_config_is_valid(path):
     assert load_experiment(path).runs
 
@@ -299,6 +301,16 @@ def test_digest_follows_content(nano):
     nano["head"]["k"] = 9
     assert digest(first.head) != digest(parse_experiment(nano).head)
     assert digest(first.training) == digest(parse_experiment(nano).training)
+
+
+def test_a_backbone_may_be_left_out_where_nothing_is_extracted(nano):
+    bare = {name: section for name, section in nano.items() if name != "backbone"}
+    imported = {"train": "i3d-train", "test": "i3d-test"}
+    assert parse_experiment(bare | {"features": imported}).backbone.weights == "bundled"
+    assert parse_experiment(nano | {"features": imported}).backbone == parse_experiment(nano).backbone
+    for features in ({}, {"test": "i3d-test"}):
+        with pytest.raises(ConfigError, match="backbone: is missing"):
+            parse_experiment(bare | {"features": features})
 
 
 def test_every_field_is_documented():

@@ -15,7 +15,7 @@ from cache.interchange import import_npy
 from pipeline.config import parse_experiment
 from pipeline.config.heads import HEADS
 from pipeline.data.events import read_events
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.progress import silent
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.quarantine import Quarantine
@@ -23,8 +23,9 @@ from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.events.events import write_run_events
 from pipeline.stages.events.operating_point import configured, write_operating_point
 from pipeline.stages.extraction.extract import extract_split
-from pipeline.stages.scoring.score import score_split
+from pipeline.stages.scoring.score import score_split, score_video
 from pipeline.stages.scoring.tables import read_scores
+from pipeline.stages.training.saved_heads import load_head
 from pipeline.stages.training.train import train_head
 from tasks import EvaluateAll
 
@@ -93,6 +94,49 @@ def test_the_stages_train_and_score_imported_namespaces(data, manifest_of, tmp_p
     assert scores["t1"].max() > scores["t2"].max() + 0.1
 
 
+def test_scores_can_be_the_mean_over_crops(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"scoring": {"smooth_on": "none"}})
+    store = FeatureStore.open(tmp_path / "cache")
+    train_head(experiment, "gig", manifest_of(experiment), "i3d-train", tmp_path / "head")
+    head, scoring = load_head(tmp_path / "head" / "head.safetensors"), experiment.run("gig").scoring
+    crops = i3d("t1", CLIPS)
+    singles = []
+    for crop in range(10):
+        (tmp_path / f"crop{crop}").mkdir()
+        np.save(tmp_path / f"crop{crop}" / "t1.npy", crops[:, crop])
+        import_npy(store, f"crop{crop}", tmp_path / f"crop{crop}", PlainLayout(fps=10))
+        singles.append(score_video(store, f"crop{crop}", "t1", head, scoring))
+    assert np.ptp([single.anomaly for single in singles], axis=0).max() > 1e-5
+    mean = score_video(store, "i3d-test", "t1", head, scoring.model_copy(update={"views": "mean"}))
+    first = score_video(store, "i3d-test", "t1", head, scoring)
+    np.testing.assert_array_equal(first.frames, singles[0].frames)
+    np.testing.assert_allclose(mean.frames, np.mean([single.frames for single in singles], axis=0), atol=1e-6)
+    np.testing.assert_allclose(mean.windows, np.mean([single.windows for single in singles], axis=0), atol=1e-6)
+
+
+def test_a_mean_over_views_of_other_frames_is_refused(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"scoring": {"views": "mean"}})
+    store = FeatureStore.open(tmp_path / "cache")
+    train_head(experiment, "gig", manifest_of(experiment), "i3d-train", tmp_path / "head")
+    head = load_head(tmp_path / "head" / "head.safetensors")
+    with store.writer("odd", "t1", views=2, rows=1, columns=1, channels=32, frames_per_clip=2) as writer:
+        for view in range(2):
+            writer.append(view, np.ones((3, 1, 1, 32), np.float32), np.arange(6).reshape(3, 2) + view)
+        writer.set_times(np.arange(8))
+        writer.commit({})
+    with pytest.raises(PipelineError, match="odd/t1: scoring.views: mean: expected views of the same frames.* view 1"):
+        score_video(store, "odd", "t1", head, experiment.run("gig").scoring)
+
+
+def test_scores_of_the_first_view_keep_their_recipe(data):
+    first, mean = (Recipes(parse_experiment(data | {"scoring": {"views": views}})) for views in ("first", "mean"))
+    assert "views" not in first.experiment.model_dump()["scoring"]
+    assert (
+        first.scores_digest("gig") == Recipes(parse_experiment(data)).scores_digest("gig") != mean.scores_digest("gig")
+    )
+    assert [recipes.experiment.run("gig").scoring.takes_reduced for recipes in (first, mean)] == [True, False]
+
+
 def test_features_written_by_another_program_need_no_provenance(data, manifest_of, tmp_path):
     experiment = parse_experiment(data | {"features": {"train": "i3d-train", "test": "bare"}})
     manifest, store = manifest_of(experiment), FeatureStore.open(tmp_path / "cache")
@@ -123,8 +167,33 @@ def test_extraction_finds_imported_features_and_names_those_that_are_missing(dat
     report = extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
     assert (report.extracted, report.cached) == ((), ("t1", "t2"))
     FeatureStore.open(tmp_path / "cache").withdraw("i3d-test", "t2")
-    with pytest.raises(NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"):
+    with pytest.raises(
+        NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"
+    ) as error:
         extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
+    assert "machine.max_quarantined: 1" in str(error.value)
+
+
+def test_videos_without_features_can_be_left_out_and_come_back_when_they_are_imported(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"machine": {"max_quarantined": 1}})
+    manifest, quarantine, said = manifest_of(experiment), Quarantine(tmp_path / "quarantine"), []
+    store = FeatureStore.open(tmp_path / "cache")
+
+    def extracted():
+        videos = manifest.split("test")
+        return extract_split(experiment, manifest, "test", videos, "i3d-test", quarantine, say=said.append)
+
+    store.withdraw("i3d-test", "t2")
+    for _ in range(2):
+        assert (extracted().cached, extracted().quarantined) == (("t1",), ("t2",))
+    assert [record.reason for record in quarantine.records("test")] == ["no features in i3d-test"]
+    assert said == ["t2: no features in i3d-test: left out, in quarantine"]
+    import_npy(store, "i3d-test", tmp_path / "test", PlainLayout(fps=10, suffix="_i3d"))
+    assert (extracted().cached, extracted().quarantined, quarantine.ids()) == (("t1", "t2"), (), [])
+    for name in ("t1", "t2"):
+        store.withdraw("i3d-test", name)
+    with pytest.raises(NotCached, match="2 are not there"):
+        extracted()
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def test_more_than_eight_frames_and_wrong_shapes_are_refused(tiny):
         fast(clips(1, 9, 64))
     with pytest.raises(ValueError, match=r"expected images \(n, S, S, 3\), got"):
         fast.frames(torch.zeros(1, 3, 64, 64))
-    with pytest.raises(ValueError, match=r"expected clips \(N, L, S, S, 3\), got"):
+    with pytest.raises(ValueError, match=r"expected clips \(N, L, H, W, 3\), got"):
         fast(clips(1, 6, 64)[0])
 
 

@@ -10,6 +10,7 @@ from pipeline.config import Run
 from pipeline.config.heads import HEADS as SETTINGS
 from pipeline.config.heads import MAPS, parse_head
 from pipeline.metrics import frame_auc
+from pipeline.models.cues import overview
 from pipeline.models.heads import HEADS, build_head
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.learner import draw_batches
@@ -147,7 +148,14 @@ def test_planted_segments_are_found(name, tmp_path):
     assert frame_auc(by_video, dict(zip(fresh.video_ids, truth, strict=True))) >= 0.95
 
 
-OTHER = {"normalize": False, "reduction": "max", "relation": "dot", "enhancement": True, "standardize": True}
+OTHER = {
+    "normalize": False,
+    "reduction": "max",
+    "relation": "dot",
+    "cue_of": "segment",
+    "enhancement": True,
+    "standardize": True,
+}
 
 
 def options_of(name: str) -> list[str]:
@@ -181,7 +189,7 @@ def test_every_option_of_every_head_decides_something(name, option):
     assert totals[0] != totals[1]
 
 
-@pytest.mark.parametrize("field", ["reduction", "relation", "enhancement", "k"])
+@pytest.mark.parametrize("field", ["reduction", "relation", "enhancement", "k", "cue_of"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_option_of_the_reduction_decides_something(name, field):
     generator = torch.Generator().manual_seed(0)
@@ -191,7 +199,7 @@ def test_every_option_of_the_reduction_decides_something(name, field):
     changed = base | {field: value}
     if field == "reduction":
         del changed["k"]
-    vectors = [reduce_maps(maps, maps.amax(dim=(1, 2, 3)), parse_head(data)).vectors for data in (base, changed)]
+    vectors = [reduce_maps(maps, overview(maps), parse_head(data)).vectors for data in (base, changed)]
     assert not torch.allclose(*vectors)
 
 

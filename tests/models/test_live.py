@@ -11,11 +11,13 @@ from test_losses import SETTINGS
 from test_losses import literal as literal_loss
 from test_reduction import literal as literal_reduction
 
+from pipeline.config.heads import parse_head
 from pipeline.models.backbone import Backbone, build_backbone, full_state, read_checkpoint
+from pipeline.models.cues import overview
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
-from pipeline.models.reduction import Standardizer
+from pipeline.models.reduction import Standardizer, pattern_vectors
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,18 @@ def test_the_gradient_of_the_total_loss_at_the_maps_is_that_of_the_literal_equat
     expected.backward()
     torch.testing.assert_close(one.grad, two.grad)
     assert one.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("options", [{"cue_of": "segment"}, {"cue_of": "top_segments", "relation": "background"}])
+def test_live_maps_are_reduced_as_cached_ones(tiny, options):
+    settings = parse_head({"k": 3, "cue_segments": 2} | options)
+    maps = torch.randn(2, 4, 3, 3, 8, generator=torch.Generator().manual_seed(0)).relu()
+    found = LiveModel(tiny, torch.nn.Identity(), None, 3, **options).reduce(maps)
+    whole = overview(maps, **settings.overview())
+    expected = pattern_vectors(maps, whole.cue, background=whole.background, **settings.kept())
+    torch.testing.assert_close(found, (whole.cue, expected.vectors))
+    plain = LiveModel(tiny, torch.nn.Identity(), None, 3).reduce(maps)
+    assert not torch.allclose(found[1], plain[1])
 
 
 def test_every_trained_weight_gets_a_gradient(tiny):

@@ -71,10 +71,11 @@ def assemble(
     if counts is None:
         with workers or DecodeWorkers() as decoders:
             headers = listed_headers(root, videos, problems, decoders, journal, progress)
-            check_ends(_by_id(videos, headers), intervals, problems, past_end, decoders)
+            intervals = check_ends(_by_id(videos, headers), intervals, problems, past_end, decoders)
     else:
         headers = counted_headers(root, videos, counts, problems, notes)
-        check_ends(_by_id(videos, headers), intervals, problems, past_end, None)
+        clips = {row.video_id: row.clip_frames for row in counts.values()}
+        intervals = check_ends(_by_id(videos, headers), intervals, problems, past_end, None, clips)
     for video, header in zip(videos, headers, strict=True):
         notes += [f"{video.place}: {video.video_id}: {doubt}" for doubt in _doubts(video, header)]
     for group in same_content([header.path for header in headers], [header.bytes for header in headers]):

@@ -112,7 +112,8 @@ def check_ends(
     problems: Problems,
     notes: list[str] | None,
     workers: DecodeWorkers | None,
-) -> None:
+    clip_frames: Mapping[str, int] | None = None,
+) -> list[ListedInterval]:
     """Check that no interval ends past its video.
 
     Headers only state a planned number of frames. Where an interval ends past that, the video is decoded: the decoded
@@ -124,10 +125,18 @@ def check_ends(
         problems: told of intervals that end past their video.
         notes: told instead where an interval begins within the video and can be cut at its end; None cuts nothing.
         workers: what decodes; None where the planned numbers are exact.
+        clip_frames: by video id, where its number of frames is that of whole clips and up to one more clip may follow.
+            An interval that begins there is left out with a note, if notes are taken.
+
+    Returns:
+        The intervals, without those left out.
     """
+    kept = []
     decoded: dict[str, int] = {}
+    tails: list[str] = []
     for listed in intervals:
         interval = listed.interval
+        kept.append(listed)
         header = headers.get(interval.video_id)
         if header is None or not header.packets or interval.end_frame is None or interval.end_frame <= header.packets:
             continue
@@ -137,13 +146,25 @@ def check_ends(
             except DecodeError:
                 continue  # it cannot be read: the extraction reports it
         n_frames = decoded[interval.video_id]
-        if interval.end_frame > n_frames:
-            span = f"[{interval.start_frame}, {interval.end_frame})"
-            what = f"{interval.video_id}: the interval {span} ends past the video's {n_frames} frames"
-            if notes is None or interval.start_frame >= n_frames:
-                problems.add(listed.place, what)
-            else:
-                notes.append(f"{listed.place}: {what}; it is cut there")
+        if interval.end_frame <= n_frames:
+            continue
+        slack = (clip_frames or {}).get(interval.video_id, 1)
+        span = f"[{interval.start_frame}, {interval.end_frame})"
+        what = f"{interval.video_id}: the interval {span} ends past the video's {n_frames} frames"
+        if notes is None or interval.start_frame >= n_frames + (slack if slack > 1 else 0):
+            problems.add(listed.place, what)
+        elif interval.start_frame >= n_frames:
+            kept.pop()
+            notes.append(f"{listed.place}: {what} that have features; it is left out")
+        elif slack > 1 and interval.end_frame <= n_frames + slack:
+            tails.append(interval.video_id)
+        else:
+            notes.append(f"{listed.place}: {what}; it is cut there")
+    if tails and notes is not None:
+        notes.append(
+            f"{len(tails)} interval(s) end in the frames after the last clip and are cut there: {_some(tails)}"
+        )
+    return kept
 
 
 def _some(names: Sequence[str]) -> str:

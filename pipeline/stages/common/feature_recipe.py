@@ -13,7 +13,7 @@ from typing import Any
 from cache import CommitRecord, FeatureStore
 from pipeline.config import Experiment
 from pipeline.errors import FeatureMismatch
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.backbones import VideoBackbone
 from pipeline.stages.common.picture import map_size
 
 __all__ = ["FeatureRecipe", "differences", "experiment_recipe", "recipe_of", "rounding_differences", "training_recipe"]
@@ -36,6 +36,7 @@ class FeatureRecipe:
         sampling: the section `train_sampling` for training features, `test_sampling` for test features.
         dtype: number format of the stored maps.
         map_shape: (H, W, D).
+        temporal: how an image model makes one map of a clip's frames, unless it is their mean; else None.
     """
 
     backbone: str | None
@@ -45,10 +46,12 @@ class FeatureRecipe:
     sampling: Mapping[str, int] | None
     dtype: str
     map_shape: tuple[int, int, int]
+    temporal: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data for JSON."""
-        return asdict(self) | {"map_shape": list(self.map_shape)}
+        """As plain data for JSON, without `temporal` where it is None."""
+        data = asdict(self) | {"map_shape": list(self.map_shape)}
+        return {key: value for key, value in data.items() if key != "temporal" or value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FeatureRecipe:
@@ -70,6 +73,7 @@ def recipe_of(record: CommitRecord) -> FeatureRecipe:
         sampling=facts.get("sampling") if backbone else None,
         dtype=record.dtype,
         map_shape=(rows, columns, channels),
+        temporal=backbone.get("temporal"),
     )
 
 
@@ -91,7 +95,7 @@ def training_recipe(store: FeatureStore, namespace: str, video_ids: Sequence[str
     return recipe
 
 
-def experiment_recipe(experiment: Experiment, network: FastTPN, precision: str) -> FeatureRecipe:
+def experiment_recipe(experiment: Experiment, network: VideoBackbone, precision: str) -> FeatureRecipe:
     """The recipe of the test features that an experiment extracts.
 
     Args:
@@ -107,6 +111,7 @@ def experiment_recipe(experiment: Experiment, network: FastTPN, precision: str) 
         sampling=experiment.test_sampling.model_dump(),
         dtype=experiment.storage.dtype,
         map_shape=(*map_size(experiment), network.channels),
+        temporal=experiment.backbone.kept_temporal(),
     )
 
 
@@ -147,6 +152,7 @@ def _made(recipe: FeatureRecipe) -> dict[str, object]:
 
 def _decisive(recipe: FeatureRecipe) -> dict[str, object]:
     facts: dict[str, object] = {"backbone.name": recipe.backbone, "backbone.weights (SHA-256)": recipe.weights_sha256}
+    facts["backbone.temporal"] = recipe.temporal or "mean"
     if recipe.preprocess:  # what came later is not recorded where it has its default
         facts |= {f"preprocess.{key}": value for key, value in {"fit": "crop", **recipe.preprocess}.items()}
     return facts | {"shape of a map": recipe.map_shape}

@@ -20,7 +20,8 @@ from pipeline.config.features import Machine
 from pipeline.config.heads import parse_head
 from pipeline.errors import DecodeError, DetectorError, PipelineError, WeightsError
 from pipeline.metrics.hysteresis import EventRule
-from pipeline.models.backbone import Backbone, build_backbone, restore_backbone
+from pipeline.models.backbones import VideoBackbone, load_backbone
+from pipeline.models.backbones.registry import restore_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.weights import BUNDLED, weights_sha256
 from pipeline.progress import Say, silent
@@ -109,11 +110,11 @@ class Detector:
             for name in changed
         ]
 
-    def backbone(self) -> Backbone:
+    def backbone(self) -> VideoBackbone:
         """The backbone with its weights. Raises WeightsError where the file does not hold them and none are given."""
         facts = self.document.backbone
         if facts.packed:
-            return restore_backbone(facts.name, self._backbone, facts.weights_sha256, self._where)
+            return restore_backbone(facts.settings, self._backbone, facts.weights_sha256, self._where)
         weights = str(self._weights) if self._weights else "bundled"
         if self._weights is None and facts.name not in BUNDLED:
             raise WeightsError(
@@ -125,7 +126,7 @@ class Detector:
                 f"{self._where}: expected weights of {facts.name} with SHA-256 {facts.weights_sha256}, {weights} has "
                 f"{found}"
             )
-        return build_backbone(facts.name, weights)
+        return load_backbone(facts.settings.model_copy(update={"weights": weights}))
 
     def scorer(self) -> Scorer:
         """For `score_sources`, which scores many files into a folder."""

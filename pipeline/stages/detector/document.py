@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.config import Experiment, Scoring
+from pipeline.config.backbone_names import check_backbone_name
 from pipeline.config.datasets import Section
 from pipeline.config.events import Events
-from pipeline.config.features import Decoding, Machine, Preprocess, Storage, TestSampling, TrainSampling
+from pipeline.config.features import Backbone, Decoding, Machine, Preprocess, Storage, TestSampling, TrainSampling
 from pipeline.errors import DetectorError
 from pipeline.stages.common.feature_recipe import FeatureRecipe
 
-__all__ = ["BackboneFacts", "Document", "HeadFacts", "Metrics", "OperatingPointFacts", "Probe", "TrainedOn"]
+__all__ = ["Document", "HeadFacts", "Metrics", "OperatingPointFacts", "PackedBackbone", "Probe", "TrainedOn"]
 
 MOST_SIGMA = 100_000.0
 """Of the smoothing: the filter takes memory in proportion to it."""
@@ -23,16 +31,40 @@ MOST_SIGMA = 100_000.0
 Number = float | None
 
 
-class BackboneFacts(Section):
+class _Temporal(Section):
+    """`temporal` as in a recipe: None, and not written, unless an image model does something else than average."""
+
+    temporal: Literal["max", "diff"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        return {key: value for key, value in data.items() if key != "temporal" or value}
+
+
+class PackedBackbone(_Temporal):
     """The backbone: `packed` says whether the file holds its weights, or only their SHA-256."""
 
-    name: Literal["tpn_slowonly_r50", "tpn_tiny"]
+    name: Annotated[str, AfterValidator(check_backbone_name)]
     weights_sha256: str = Field(max_length=100)
     precision: Literal["float32", "bfloat16", "float16"]
     packed: bool
 
+    @model_validator(mode="after")
+    def _of_a_known_family(self) -> PackedBackbone:
+        if self.settings.family == "python":  # loading a detector must run nothing but this program
+            raise ValueError(f"name: {self.name} is a module of its own, which no detector names")
+        return self
 
-class Features(Section):
+    @property
+    def settings(self) -> Backbone:
+        """As a section of a configuration, without weights."""
+        return Backbone(
+            name=self.name, weights="of the detector", precision=self.precision, temporal=self.temporal or "mean"
+        )
+
+
+class Features(_Temporal):
     """How the features that the head was trained on were made; as `FeatureRecipe`."""
 
     backbone: str
@@ -129,7 +161,7 @@ class Document(Section):
     experiment: str
     run: str
     stage: Literal["frozen", "finetuned"]
-    backbone: BackboneFacts
+    backbone: PackedBackbone
     decoding: Decoding
     preprocess: Preprocess
     test_sampling: TestSampling
@@ -173,11 +205,7 @@ class Document(Section):
             {
                 "experiment": "detector",
                 "dataset": {"adapter": "csv", "name": "none", "root": ".", "classes": list(self.head.classes)},
-                "backbone": {
-                    "name": self.backbone.name,
-                    "weights": "of the detector",
-                    "precision": self.backbone.precision,
-                },
+                "backbone": self.backbone.settings,
                 "decoding": self.decoding,
                 "preprocess": self.preprocess,
                 "train_sampling": self.head.features.sampling,

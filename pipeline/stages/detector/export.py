@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.config.backbone_names import TPN_NAMES
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.errors import DetectorError, OutputError
 from pipeline.hashing import file_sha256
@@ -59,8 +60,17 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
     """
     check_extra()
     document = detector.document
+    if document.backbone.settings.family:
+        raise DetectorError(
+            f"only detectors with one of {', '.join(TPN_NAMES)} can be exported; this one has {document.backbone.name}"
+        )
     if document.scoring.cue == "running":
         check_causal(detector.head.settings)
+    if detector.head.settings.cue_of == "top_segments":
+        raise DetectorError(
+            "a head with cue_of: top_segments cannot be exported: the graphs take the maximum over all windows; the "
+            "detector file itself scores with such a head"
+        )
     if os.path.lexists(folder):
         raise OutputError(f"{folder}: is there already, and an export replaces nothing: name a new folder")
     if document.backbone.precision != "float32":
@@ -88,8 +98,11 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
 def _write(detector: Detector, folder: Path) -> None:
     document = detector.document
     about = {"format": _format(document), "name": document.name, "seal": detector.seal}
-    network = FastTPN(detector.backbone())
-    for graph in graphs_of(network, detector.head, document.preprocess.size, document.test_sampling.window_frames):
+    network = detector.backbone()
+    assert isinstance(network, FastTPN)  # checked before
+    size = document.preprocess.size
+    assert size is not None  # as above
+    for graph in graphs_of(network, detector.head, size, document.test_sampling.window_frames):
         model = to_onnx(graph, about | {"graph": graph.name})
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString())
     write_facts(detector, folder)

@@ -11,8 +11,9 @@
     scores = detector.score(detector.prepare(frame) for frame in frames)  # frames (H, W, 3) uint8 RGB
 
 Four graphs do the work: `frames` looks at single pictures, `clips` at the windows of a video, `reduce` and `head` at
-the maps of windows and the cue, which is their maximum so far or over the whole video. What comes before and after is
-below: the windows, the rounding of maps, smoothing, and the mean over the windows that cover a frame.
+the maps of windows and the cue, which is their maximum so far or over the whole video; some heads also take their
+minimum at each cell, the background. What comes before and after is below: the windows, the rounding of maps,
+smoothing, and the mean over the windows that cover a frame.
 """
 
 from __future__ import annotations
@@ -253,21 +254,25 @@ class ExportedDetector:
     def _window_scores(self, maps: np.ndarray) -> np.ndarray:
         """Scores (W, 1 + C) of the maps (W, H, W, D) of all windows."""
         scores = []
+        highest = np.full((1, maps.shape[-1]), -np.inf, dtype=np.float32)
+        lowest = np.full((1, *maps.shape[1:]), np.inf, dtype=np.float32)
         if self._scoring["cue"] == "running":  # every window is a bag of its own, with the cue up to it
-            highest = np.full((1, maps.shape[-1]), -np.inf, dtype=np.float32)
             for part in _pieces(maps, WINDOWS_AT_ONCE):
                 peaks = np.concatenate([highest, part.max(axis=(1, 2))])
                 cues = np.maximum.accumulate(peaks)[1:]
-                highest = cues[-1:]
-                cue, vectors = self._run("reduce", maps=part[:, None], cue=cues)
+                backgrounds = np.minimum.accumulate(np.concatenate([lowest, part]))[1:]
+                highest, lowest = cues[-1:], backgrounds[-1:]
+                cue, vectors = self._run("reduce", maps=part[:, None], cue=cues, background=backgrounds)
                 scores.append(self._run("head", cue=cue, vectors=vectors)[0][:, 0])
             return np.concatenate(scores)
-        video = np.max([part.max(axis=(0, 1, 2)) for part in _pieces(maps, WINDOWS_AT_ONCE)], axis=0)[None]
+        for part in _pieces(maps, WINDOWS_AT_ONCE):
+            highest = np.maximum(highest, part.max(axis=(0, 1, 2)))
+            lowest = np.minimum(lowest, part.min(axis=0))
         context = self._context or 1
         size = -(-len(maps) // -(-len(maps) // context))  # parts of about equal length, within the head's context
         waiting: list[np.ndarray] = []
         for last, part in _with_last(_pieces(maps, WINDOWS_AT_ONCE)):
-            cue, vectors = self._run("reduce", maps=part[None], cue=video)
+            cue, vectors = self._run("reduce", maps=part[None], cue=highest, background=lowest)
             waiting.append(vectors)
             if last or sum(each.shape[1] for each in waiting) >= size:
                 scores.append(self._run("head", cue=cue, vectors=np.concatenate(waiting, axis=1))[0][0])
@@ -291,7 +296,7 @@ class ExportedDetector:
 
     def _run(self, name: str, **inputs: np.ndarray) -> list[np.ndarray]:
         graph = self._graphs[name]
-        wanted = {each.name for each in graph.get_inputs()}  # a head that takes no cue has no such input
+        wanted = {each.name for each in graph.get_inputs()}  # some heads take no cue or no background
         outputs: list[np.ndarray] = graph.run(None, {key: value for key, value in inputs.items() if key in wanted})
         return outputs
 

@@ -87,7 +87,8 @@ class _Clips(nn.Module):
 class _Reduce(nn.Module):
     """Maps (B, T, H, W, D) and cues (B, D) as stored -> cues and vectors as the head takes them.
 
-    The vectors are (B, T, D), or maps (B, T, H, W, D) for a head that takes maps.
+    Some heads also take backgrounds (B, H, W, D). The vectors are (B, T, D), or maps (B, T, H, W, D) for a head that
+    takes maps.
     """
 
     mean: torch.Tensor
@@ -101,11 +102,17 @@ class _Reduce(nn.Module):
             self.register_buffer("mean", standardizer.mean)
             self.register_buffer("std", standardizer.std)
 
-    def forward(self, maps: torch.Tensor, cue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, maps: torch.Tensor, cue: torch.Tensor, background: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.offset is not None:
             standardizer = Standardizer(self.mean, self.std, self.offset)
             maps, cue = standardizer.maps(maps), standardizer.cue(cue)
-        vectors = maps.clone() if self.kept is None else pattern_vectors(maps, cue, **self.kept).vectors
+            background = None if background is None else standardizer.maps(background)
+        if self.kept is None:
+            vectors = maps.clone()
+        else:
+            vectors = pattern_vectors(maps, cue, background=background, **self.kept).vectors
         return cue.clone(), vectors  # an output must not be an input
 
 
@@ -151,15 +158,17 @@ def graphs_of(network: FastTPN, head: TrainedHead, size: tuple[int, int], window
         maps = network.clips(features[None].expand(window_frames, -1, -1, -1, -1))
     bags = torch.rand(2, 5, *maps.shape[1:])
     cue = bags.amax(dim=(1, 2, 3))
-    reduce = _Reduce(head)
-    with torch.inference_mode():
-        _, vectors = reduce(bags, cue)
-    clips = torch.rand(window_frames, 3, *features.shape[1:])
     bag, segment = {0: "bags"}, {0: "bags", 1: "windows"}
+    reduce, seen, free = _Reduce(head), {"maps": bags, "cue": cue}, {"maps": segment, "cue": bag}
+    if head.settings.needs_background:
+        seen["background"], free["background"] = bags.amin(dim=1), bag
+    with torch.inference_mode():
+        _, vectors = reduce(**seen)
+    clips = torch.rand(window_frames, 3, *features.shape[1:])
     return [
         Graph("frames", _Frames(network), {"images": images}, {"images": {0: "pictures"}}, ("features",)),
         Graph("clips", _Clips(network), {"features": clips}, {"features": {1: "windows"}}, ("maps",)),
-        Graph("reduce", reduce, {"maps": bags, "cue": cue}, {"maps": segment, "cue": bag}, ("cue_seen", "vectors")),
+        Graph("reduce", reduce, seen, free, ("cue_seen", "vectors")),
         Graph(
             "head",
             _Head(head),

@@ -13,8 +13,8 @@ from typing import Any
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest
 from pipeline.errors import DetectorError, PipelineError
-from pipeline.models.backbone import build_backbone
-from pipeline.stages.common.digests import VERSIONS
+from pipeline.models.backbones.registry import backbone_tensors, can_be_packed
+from pipeline.stages.common.digests import VERSIONS, weights_identity
 from pipeline.stages.detector.detector import BACKBONE, Detector
 from pipeline.stages.detector.document import Document
 from pipeline.stages.detector.file import read_header, seal_of, write_file
@@ -71,6 +71,11 @@ def check_packable(experiment: Experiment, path: Path, with_backbone: bool) -> N
             f"{experiment.experiment}: a detector needs the backbone that made its head's features, and `features` "
             "names imported ones"
         )
+    if not can_be_packed(experiment.backbone):
+        raise DetectorError(
+            f"{experiment.experiment}: a detector with the backbone {experiment.backbone.name} cannot be packed; its "
+            "runs are scored with `gig score`"
+        )
     if not with_backbone and experiment.backbone.weights == "random":
         raise DetectorError(f"{path}: the backbone's weights are random, no file holds them: pack them into it")
 
@@ -89,6 +94,7 @@ def pack_detector(outputs: RunOutputs, path: Path, *, with_backbone: bool = True
         OutputError: the file cannot be written.
     """
     experiment = outputs.experiment
+    settings = experiment.backbone
     check_packable(experiment, path, with_backbone)
     facts, tensors = read_head(outputs.head / "head.safetensors")
     if not facts.get("features"):
@@ -96,12 +102,12 @@ def pack_detector(outputs: RunOutputs, path: Path, *, with_backbone: bool = True
             f"{outputs.head}: the head was trained by a version that did not record how its features were made; train "
             "it again"
         )
-    network = build_backbone(experiment.backbone.name, experiment.backbone.weights, seed=experiment.backbone.seed)
     tensors.pop("empty", None)
     if with_backbone:
-        tensors |= {f"{BACKBONE}{name}": value.contiguous() for name, value in network.state_dict().items()}
-    backbone: dict[str, object] = {"name": network.name, "weights_sha256": network.weights_sha256}
+        tensors |= {f"{BACKBONE}{name}": value.contiguous() for name, value in backbone_tensors(settings).items()}
+    backbone: dict[str, object] = {"name": settings.name, "weights_sha256": weights_identity(settings)}
     backbone |= {"precision": outputs.precision, "packed": with_backbone}
+    backbone["temporal"] = settings.kept_temporal()
     run = experiment.run(outputs.run)
     classes = tuple(facts["classes"])
     thresholds = read_class_thresholds(outputs.head, classes)

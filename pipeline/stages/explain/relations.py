@@ -14,11 +14,12 @@ from pipeline.config import Experiment
 from pipeline.config.runs import Cue
 from pipeline.data.decoding.geometry import Fit
 from pipeline.errors import PipelineError
-from pipeline.models.reduction import Standardizer, relation_map
+from pipeline.models.cues import Overview
+from pipeline.models.reduction import relation_map
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.video_scores import VideoScores
-from pipeline.stages.training.reduce import video_cue, windows_with_cues
+from pipeline.stages.training.reduce import video_overview, windows_with_overviews
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 
 __all__ = ["VideoMaps", "cell_boxes", "check_choice", "relation_maps", "video_maps", "why_no_overlay"]
@@ -63,35 +64,38 @@ def relation_maps(
     """Eq. 5 of n windows of a cached video, (n, H, W) float32, as the head's spatial reasoning computed it."""
     reader = store.reader(namespace, video_id)
     found = np.empty((len(windows), *reader.shape[2:4]), dtype=np.float32)
-    for number, maps, own in _chosen(reader, head.standardizer, windows, cue):
+    for number, maps, own in _chosen(reader, head, windows, cue):
         with torch.inference_mode():
-            scale = head.module.scale(own)
+            scale = head.module.scale(own.cue)
         relation = relation_map(
             maps,
-            own if scale is None else scale * own,
+            own.cue if scale is None else scale * own.cue,
             relation=head.settings.relation,
             enhancement=head.settings.enhancement,
             scale=scale,
+            cue_of=head.settings.cue_of,
+            background=own.background,
         )
         found[number] = relation[0, 0].numpy()
     return found
 
 
 def _chosen(
-    reader: FeatureReader, standardizer: Standardizer | None, windows: Sequence[int], cue: Cue
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Of every window its place in `windows`, its maps (1, 1, H, W, D) and its cue (1, D), in any order."""
+    reader: FeatureReader, head: TrainedHead, windows: Sequence[int], cue: Cue
+) -> Iterator[tuple[int, torch.Tensor, Overview]]:
+    """Of every window its place in `windows`, its maps (1, 1, H, W, D) and its overview, in any order."""
+    standardizer = head.standardizer
     if cue == "video":
-        whole = video_cue(reader.cue()[0], standardizer)
+        whole = video_overview(reader, 0, standardizer, head.settings)
         for number, window in enumerate(windows):
             maps = torch.from_numpy(reader.read("features", (0, slice(window, window + 1)))).float()[None]
             yield number, standardizer.maps(maps) if standardizer else maps, whole
         return
     places, first = {window: number for number, window in enumerate(windows)}, 0
-    for maps, cues in windows_with_cues(reader, standardizer, cue):
+    for maps, overviews in windows_with_overviews(reader, standardizer, cue, head.settings):
         for index in range(len(maps)):
             if first + index in places:
-                yield places[first + index], maps[index : index + 1], cues[index : index + 1]
+                yield places[first + index], maps[index : index + 1], overviews.of(slice(index, index + 1))
         first += len(maps)
 
 

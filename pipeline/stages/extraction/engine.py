@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.backbones import VideoBackbone
 from pipeline.progress import Say, silent
 from pipeline.stages.extraction.cuda_graphs import Replayed
 
@@ -72,7 +72,7 @@ class Engine:
     """A network on a device, fed with batches of one size.
 
     Args:
-        network: has `frames` and `clips` as FastTPN has them.
+        network: the backbone.
         device: where it runs.
         batch_clips: clips per batch. A batch of the early layers has three times as many frames, since at the usual
             stride every window brings three new ones. Either number is halved, for good, when the device has too little
@@ -83,7 +83,7 @@ class Engine:
 
     def __init__(
         self,
-        network: FastTPN,
+        network: VideoBackbone,
         device: torch.device,
         batch_clips: int,
         say: Say = silent,

@@ -20,13 +20,12 @@ from pipeline.config import Experiment
 from pipeline.data.decoding.pool import DecodeWorkers, Job, VideoStream
 from pipeline.data.sampling import training_frames
 from pipeline.errors import DecodeError, DecoderKilled
-from pipeline.models.backbone import build_backbone
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.backbones import VideoBackbone, load_backbone
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
-from pipeline.stages.common.picture import fit_of, map_size
+from pipeline.stages.common.picture import check_backbone, fit_of, map_size
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.feeding import ViewFeed, WindowFeed
 from pipeline.stages.extraction.provenance import provenance
@@ -70,7 +69,7 @@ class Extractor:
 
     Args:
         experiment: settings.
-        network: used instead of the experiment's backbone; has `frames` and `clips` as FastTPN has them.
+        network: used instead of the experiment's backbone, in the experiment's precision.
         say: told what the user should know.
         device: used instead of the first that `machine.device` names; a GPU is that of `use_device`, to have it alone.
 
@@ -80,13 +79,13 @@ class Extractor:
 
     Raises:
         ConfigError: the device is not there, or does not have the precision.
-        WeightsError: see `build_backbone`.
+        WeightsError: see `load_backbone`.
     """
 
     def __init__(
         self,
         experiment: Experiment,
-        network: FastTPN | None = None,
+        network: VideoBackbone | None = None,
         say: Say = silent,
         device: torch.device | None = None,
     ) -> None:
@@ -98,8 +97,10 @@ class Extractor:
         device = device or first
         self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
+        for note in check_backbone(experiment):
+            say(note)
         if network is None:
-            network = FastTPN(build_backbone(settings.name, settings.weights, seed=settings.seed))
+            network = load_backbone(settings)
             network.set_precision(getattr(torch, self.precision))
         self.engine = Engine(network, device, choose_batch(machine.batch_clips, device), say, compiled=machine.compile)
 

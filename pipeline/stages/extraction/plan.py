@@ -12,7 +12,7 @@ from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import window_indices
-from pipeline.models.backbone import Backbone
+from pipeline.models.backbones import backbone_facts
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
@@ -89,7 +89,8 @@ def count_split(
     known = [video for video in left if video.packets]
     clips = sum(_clips(experiment, split, video) for video in known)
     rows, columns = map_size(experiment)
-    clip_bytes = rows * columns * Backbone.channels * np.dtype(experiment.storage.dtype).itemsize
+    channels = backbone_facts(experiment.backbone).channels
+    clip_bytes = rows * columns * channels * np.dtype(experiment.storage.dtype).itemsize
     row_bytes = 8 + 8 + 4 + 4 * len(manifest.classes)  # frame, time, score, and one score per class
     scored = sum(video.packets for video in everything) if split == "test" else 0
     return SplitPlan(

@@ -49,6 +49,7 @@ def provenance(
         OSError: the video cannot be read any more.
     """
     sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
+    temporal = experiment.backbone.kept_temporal()
     return {
         "source": {
             "path": path.name,
@@ -72,6 +73,7 @@ def provenance(
             "compiled": engine.compiled,
             "batch_clips": engine.batch_clips,
             "batch_frames": engine.batch_frames,
+            **({"temporal": temporal} if temporal else {}),
         },
         "decoding": experiment.decoding.model_dump(),
         "preprocess": experiment.preprocess.model_dump(),

@@ -14,8 +14,7 @@ import torch
 from cache import FeatureStore
 from cache.objects import NO_LOCKS
 from pipeline.config import Experiment
-from pipeline.models.backbone import Backbone
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.backbones import VideoBackbone
 from pipeline.progress import Say
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
@@ -48,16 +47,14 @@ class ScratchExtraction:
 
     namespace = "scratch"
 
-    def __init__(self, experiment: Experiment, tell: Say, say: Say, backbone: Backbone | None = None) -> None:
+    def __init__(self, experiment: Experiment, tell: Say, say: Say, backbone: VideoBackbone | None = None) -> None:
         self._experiment, self._tell, self._say = experiment, tell, say
         self._until_dropped = ExitStack()
         device = self._until_dropped.enter_context(use_device(experiment.machine.device, say))
         tell("loading the backbone")
-        network = None
         if backbone is not None:
-            network = FastTPN(backbone)
-            network.set_precision(getattr(torch, experiment.backbone.precision))
-        self._extractor = Extractor(experiment, network, say, device)
+            backbone.set_precision(getattr(torch, experiment.backbone.precision))
+        self._extractor = Extractor(experiment, backbone, say, device)
         self.recipe: FeatureRecipe = experiment_recipe(
             experiment, self._extractor.engine.network, self._extractor.precision
         )

@@ -172,6 +172,8 @@ def _model(experiment: Experiment, run: Run, start: TrainedHead) -> LiveModel:
         reduction=run.head.reduction,
         relation=run.head.relation,
         enhancement=run.head.enhancement,
+        cue_of=run.head.cue_of,
+        cue_segments=run.head.cue_segments,
         precision=DTYPES[settings.precision],
         checkpointing=experiment.machine.activation_checkpointing,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from cache import FeatureStore
 from pipeline.config import Experiment, Scoring, to_yaml
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.data.windows import windows_to_frames
+from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
 from pipeline.models.reduction import kept_cells
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cluster import on_cluster
+from pipeline.stages.common.digests import places_known
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from
 from pipeline.stages.extraction.provenance import lost_frames
@@ -57,7 +60,9 @@ def score_video(
 ) -> VideoScores:
     """Score one cached video in bounded memory: one streaming pass, then smoothing and the mean over covering windows.
 
-    With `scoring.cue: running` the scores are causal; `pipeline.stages.scoring.causal` says in which sense.
+    With `scoring.cue: running` the scores are causal; `pipeline.stages.scoring.causal` says in which sense. With
+    `scoring.views: mean` there is a pass for each view, and a window's scores are the mean over them; the positions
+    are those of the first.
 
     Args:
         store: the cache.
@@ -65,33 +70,34 @@ def score_video(
         video_id: which video.
         head: the trained head.
         scoring: settings.
-        reduced: the video's windows, where they have been reduced before, with the cue that `scoring` names.
+        reduced: the windows of the first view, where they have been reduced before, with the cue that `scoring` names.
 
     Raises:
-        PipelineError: scores are to be causal, and the head sees other windows.
+        PipelineError: scores are to be causal, and the head sees other windows; or to be a mean over views that are not
+            of the same frames.
     """
     if causal := scoring.cue == "running":
         check_causal(head.settings)
     reader = store.reader(namespace, video_id)
-    count, outputs = reader.shape[1], 1 + len(head.classes)
-    # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
-    # memory is then never given back.
-    window_scores = np.empty((count, outputs), dtype=np.float32)
+    frames_of_views, times = reader.frames(), reader.times()
+    indices = frames_of_views[0]
+    views = len(frames_of_views) if scoring.views == "mean" else 1
+    if different := [view for view in range(1, views) if not np.array_equal(frames_of_views[view], indices)]:
+        raise PipelineError(
+            f"{namespace}/{video_id}: scoring.views: mean: expected views of the same frames, such as crops; view "
+            f"{different[0]} is of others"
+        )
     rows, columns = reader.shape[2:4]
-    kept = kept_cells(head.settings.k, rows * columns) if head.settings.reduction == "spatial" else 0
-    positions = np.empty((count, kept), dtype=np.int64)
-    own = np.empty(count, dtype=np.float64)
-    done, binary = 0, False
-    with torch.inference_mode():
-        stream = reduced or reduce_windows(store, namespace, video_id, head.settings, head.standardizer, scoring.cue)
-        for cue, vectors, chosen in in_parts(stream, count, head.module.context):
-            step = slice(done, done := done + vectors.shape[0] * vectors.shape[1])
-            output = head.module(cue, vectors)
-            window_scores[step] = output.segment_scores.flatten(0, 1).numpy()
-            positions[step] = (chosen if output.positions is None else output.positions).flatten(0, 1).numpy()
-            own[step] = output.anomaly_scores.flatten().numpy()
-            binary = output.anomaly_logits is not None
-    indices, times = reader.frames()[0], reader.times()
+    shape = len(indices), rows * columns
+    found = _window_scores(reduced or _reduced(store, namespace, video_id, head, scoring), *shape, head)
+    window_scores, own = found.classes, found.own
+    for view in range(1, views):
+        other = _window_scores(_reduced(store, namespace, video_id, head, scoring, view), *shape, head)
+        window_scores += other.classes
+        own += other.own
+    if views > 1:
+        window_scores /= views
+        own /= views
     scores = np.column_stack([own, window_scores[:, 1:]])
     smoothing = smooth_back if causal else smooth
     if scoring.smooth_on == "windows":
@@ -100,8 +106,54 @@ def score_video(
     if scoring.smooth_on == "frames":
         scores = smoothing(scores, scoring.smooth_sigma)
     frames = scores[:, 1:].astype(np.float32)
-    anomaly = scores[:, 0].astype(np.float32) if binary else frames.max(axis=1)
-    return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], positions)
+    anomaly = scores[:, 0].astype(np.float32) if found.binary else frames.max(axis=1)
+    return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], found.positions, found.relations)
+
+
+@dataclass(frozen=True)
+class _WindowScores:
+    """What a head says of the windows of a view.
+
+    Attributes:
+        classes: (W, 1 + C) float32, the scores of Normal and of the classes.
+        own: (W,) float64, those of any anomaly.
+        positions: (W, k) int64, the cells chosen.
+        relations: (W, rows x columns) float32, by which they were chosen.
+        binary: whether `own` is an output of the head.
+    """
+
+    classes: np.ndarray
+    own: np.ndarray
+    positions: np.ndarray
+    relations: np.ndarray
+    binary: bool
+
+
+def _reduced(
+    store: FeatureStore, namespace: str, video_id: str, head: TrainedHead, scoring: Scoring, view: int = 0
+) -> Iterator[ReducedWindows]:
+    return reduce_windows(store, namespace, video_id, head.settings, head.standardizer, scoring.cue, view)
+
+
+def _window_scores(stream: Iterator[ReducedWindows], count: int, cells: int, head: TrainedHead) -> _WindowScores:
+    # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
+    # memory is then never given back.
+    classes = np.empty((count, 1 + len(head.classes)), dtype=np.float32)
+    spatial = head.settings.reduction == "spatial"
+    positions = np.empty((count, kept_cells(head.settings.k, cells) if spatial else 0), dtype=np.int64)
+    relations = np.empty((count, cells if spatial else 0), dtype=np.float32)
+    own = np.empty(count, dtype=np.float64)
+    done, binary = 0, False
+    with torch.inference_mode():
+        for cue, vectors, chosen, related in in_parts(stream, count, head.module.context):
+            step = slice(done, done := done + vectors.shape[0] * vectors.shape[1])
+            output = head.module(cue, vectors)
+            classes[step] = output.segment_scores.flatten(0, 1).numpy()
+            positions[step] = (chosen if output.positions is None else output.positions).flatten(0, 1).numpy()
+            relations[step] = (related if output.relations is None else output.relations).flatten(0, 1).numpy()
+            own[step] = output.anomaly_scores.flatten().numpy()
+            binary = output.anomaly_logits is not None
+    return _WindowScores(classes, own, positions, relations, binary)
 
 
 def score_split(
@@ -165,7 +217,7 @@ def score_videos(
         if not path.exists():
             windows = reduced(entry.video_id) if reduced else None
             scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
-            write_scores(folder, entry.video_id, scores, head.classes)
+            write_scores(folder, entry.video_id, scores, head.classes, relations=places_known(experiment))
         reader = store.reader(namespace, entry.video_id)
         index[entry.video_id] = {"file": path.name, "decoded_frames": len(reader.times()), "sha256": file_sha256(path)}
         if lost := lost_frames(reader.record.provenance):
@@ -196,6 +248,6 @@ def _score_on_cluster(
         return
     found = scores_on_cluster(experiment, scoring, missing, namespace, file, say)
     for number, (video_id, scores) in enumerate(found, 1):
-        write_scores(folder, video_id, scores, head.classes)
+        write_scores(folder, video_id, scores, head.classes, relations=places_known(experiment))
         if progress:
             progress(number, len(missing), f"scored {video_id}")

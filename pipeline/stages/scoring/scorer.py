@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Experiment, Scoring
 from pipeline.hashing import file_sha256
-from pipeline.models.backbone import Backbone
+from pipeline.models.backbones import VideoBackbone
 from pipeline.progress import Say
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.digests import VERSIONS, weights_identity
@@ -70,7 +70,7 @@ class Scorer:
     where: Path
     made_with: Mapping[str, Mapping[str, object]]
     about: Mapping[str, object]
-    backbone: Callable[[], Backbone] | None = None
+    backbone: Callable[[], VideoBackbone] | None = None
     elsewhere: OpenElsewhere | None = None
 
 
@@ -115,6 +115,8 @@ def _made_with(experiment: Experiment, run_name: str) -> dict[str, dict[str, obj
         "weights_sha256": weights_identity(backbone),
         "precision": precision,
     }
+    if temporal := backbone.kept_temporal():
+        facts["temporal"] = temporal
     return {"backbone": facts, **settings_of(experiment, experiment.run(run_name).scoring)}
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.config import Experiment
 from pipeline.data.windows import window_indices
 from pipeline.errors import FeatureMismatch, PipelineError
-from pipeline.models.backbone import Backbone
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.backbones import VideoBackbone
 from pipeline.stages.common.device import choose_precision
 from pipeline.stages.common.picture import picture_size
 from pipeline.stages.extraction.engine import Engine
@@ -82,15 +82,16 @@ def _pictures(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
     return drawn_pictures(frames, width, height), window_indices(frames, **sampling.model_dump())[:WINDOWS]
 
 
-def module_maps(network: Backbone, experiment: Experiment) -> np.ndarray:
-    """Maps (n, H, W, D) float32 of the drawn pictures, by mmaction2's own modules on the CPU."""
+def module_maps(network: nn.Module, experiment: Experiment) -> np.ndarray:
+    """Maps (n, H, W, D) float32 of the drawn pictures, by the modules of `load_reference` on the CPU."""
     pictures, windows = _pictures(experiment)
     with torch.inference_mode():
-        return network(torch.from_numpy(pictures[windows])).numpy()
+        maps: np.ndarray = network(torch.from_numpy(pictures[windows])).numpy()
+    return maps
 
 
 def engine_maps(engine: Engine, experiment: Experiment) -> np.ndarray:
-    """The same by the fast form, each frame once, as an extraction computes them."""
+    """The same by the backbone, each frame once, as an extraction computes them."""
     pictures, windows = _pictures(experiment)
     features = engine.frames(list(pictures))
     return engine.clips([[features[number] for number in window] for window in windows.tolist()]).numpy()
@@ -122,21 +123,20 @@ def clip_features(engine: Engine, experiment: Experiment, precision: str, maps: 
     )
 
 
-def check_device(network: Backbone, device: torch.device, experiment: Experiment, reference: np.ndarray) -> Check:
-    """Compare the fast form on another device, in the precision that is usual there, with the modules' maps."""
+def check_device(network: VideoBackbone, device: torch.device, experiment: Experiment, reference: np.ndarray) -> Check:
+    """Compare a backbone in float32, in the precision that is usual on a device, with the reference's maps."""
     precision = choose_precision("auto", device)
-    fast = FastTPN(network)
-    fast.set_precision(getattr(torch, precision))
-    return compared_maps(engine_maps(Engine(fast, device, WINDOWS), experiment), reference, device.type, precision)
+    network.set_precision(getattr(torch, precision))
+    return compared_maps(engine_maps(Engine(network, device, WINDOWS), experiment), reference, device.type, precision)
 
 
 def compared_maps(maps: np.ndarray, reference: np.ndarray, device: str, precision: str) -> Check:
-    """Whether maps of the fast form are those of the modules on the CPU, within the tolerance of the precision."""
+    """Whether maps of the backbone are those of the reference on the CPU, within the tolerance of the precision."""
     name = f"backbone on {device}"
     if not np.isfinite(maps).all():
         return Check(name, False, f"in {precision}: expected finite features, some are not")
     differs, allowed = difference(maps, reference), TOLERANCE[precision]
-    detail = f"fast form in {precision} against mmaction2's modules on the CPU: relative difference {differs:.2g}"
+    detail = f"in {precision} against plain modules in float32 on the CPU: relative difference {differs:.2g}"
     return Check(name, differs <= allowed, f"{detail}, at most {allowed:g} expected")
 
 

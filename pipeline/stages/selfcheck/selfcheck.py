@@ -14,8 +14,7 @@ import torch
 
 from pipeline.config import Experiment, GeneratedDataset
 from pipeline.data.datasets import listing
-from pipeline.models.backbone import build_backbone
-from pipeline.models.fast_tpn import FastTPN
+from pipeline.models.backbones.registry import load_backbone, load_reference
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
@@ -125,19 +124,19 @@ def _check_backbone(found: SelfCheck, experiment: Experiment, tell: Say, held: E
 
     def configured() -> Check:
         tell("loading the backbone")
-        network = build_backbone(settings.name, settings.weights, seed=settings.seed)
+        plain = load_reference(settings)
         device = held.enter_context(use_device(experiment.machine.device, tell))
         precision = choose_precision(settings.precision, device)
-        fast = FastTPN(network)
-        fast.set_precision(getattr(torch, precision))
-        extractor = Extractor(experiment, fast, device=device)
+        network = load_backbone(settings)
+        network.set_precision(getattr(torch, precision))
+        extractor = Extractor(experiment, network, device=device)
         tell("backbone")
-        reference, maps = module_maps(network, experiment), engine_maps(extractor.engine, experiment)
+        reference, maps = module_maps(plain, experiment), engine_maps(extractor.engine, experiment)
         found.features = clip_features(extractor.engine, experiment, precision, maps)
         extractors.append(extractor)
         for other in _other_devices(device, precision):
             tell(f"backbone on {other}")
-            more = partial(check_device, network, other, experiment, reference)
+            more = partial(check_device, load_backbone(settings), other, experiment, reference)
             found.checks.append(checked(f"backbone on {other.type}", more))
         return compared_maps(maps, reference, device.type, precision)
 

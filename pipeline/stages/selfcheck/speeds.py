@@ -15,7 +15,7 @@ from cache.bench import generated_maps, time_store
 from pipeline.config import Experiment
 from pipeline.data.decoding.messages import Job
 from pipeline.errors import DecodeError
-from pipeline.models.backbone import Backbone
+from pipeline.models.backbones import backbone_facts
 from pipeline.remote import AnyPath
 from pipeline.stages.common.picture import map_size, picture_size
 from pipeline.stages.extraction.engine import Engine
@@ -119,7 +119,8 @@ def cache_speeds(experiment: Experiment, url: str) -> list[Speed]:
     rows, columns = map_size(experiment)
     maps = generated_maps(CACHE_CLIPS)
     write_s, read_s = time_store(maps, url)
-    per_window = rows * columns * Backbone.channels * np.dtype(experiment.storage.dtype).itemsize
+    channels = backbone_facts(experiment.backbone).channels
+    per_window = rows * columns * channels * np.dtype(experiment.storage.dtype).itemsize
     speeds = []
     for name, taken, advice in (
         ("writing the cache", write_s, "paths.cache on a faster disk, or storage.dtype: float16"),

@@ -128,6 +128,7 @@ class JointLearner:
         self.weight_gradient, self.bias_gradient = torch.empty_like(self.weight), torch.empty_like(self.bias)
         self.weight_squares, self.bias_squares = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         self.learning_rates = torch.tensor([rate for _, rate in distinct] + rates).repeat_interleave(self.outputs)
+        self.rates = self.learning_rates  # of the following steps
         self.lambda0_of_pairs = torch.tensor([lambda0 for lambda0, _ in distinct])
         self.lambda0 = torch.tensor([lambda0 for lambda0, _ in pairs])
         self.weights = SegmentWeights(
@@ -159,11 +160,15 @@ class JointLearner:
         (segment, classes, sparse), by_segment = segment_gradient(segment_logits, labels, self.weights)
         self._gradients(cues, by_cue.flatten(1), self.cue_rows)
         self._gradients(vectors, by_segment.view(len(vectors), -1), self.segment_rows)
-        self._update(self.weight, self.weight_gradient, self.weight_squares, self.learning_rates[:, None])
-        self._update(self.bias, self.bias_gradient, self.bias_squares, self.learning_rates)
+        self._update(self.weight, self.weight_gradient, self.weight_squares, self.rates[:, None])
+        self._update(self.bias, self.bias_gradient, self.bias_squares, self.rates)
         video, weights = video_of_pairs[self.pair_of_run], self.weights
         total = self.lambda0 * video + weights.lambda1 * segment + weights.lambda2 * classes + weights.lambda3 * sparse
         return {"total": total, "video": video, "segment": segment, "classes": classes, "sparse": sparse}
+
+    def set_rate(self, share: float) -> None:
+        """Set the learning rates of the following steps, as a share of those in the settings."""
+        self.rates = self.learning_rates * share
 
     def _logits(self, inputs: torch.Tensor, rows: slice) -> torch.Tensor:
         """Of inputs (n, D): (n, number of rows)."""

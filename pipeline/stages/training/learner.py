@@ -15,6 +15,7 @@ from pipeline.config import Run, Training
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.models.heads import HeadModule
 from pipeline.stages.training.bags import Bags, CachedBags
+from pipeline.stages.training.schedule import Schedule
 
 __all__ = ["Learner", "ModuleLearner", "State", "diverged", "draw_batches", "epoch_count", "epochs"]
 
@@ -44,6 +45,9 @@ class Learner(Protocol):
             The terms of the loss before the step, each a scalar, or (R,) for R heads.
         """
 
+    def set_rate(self, share: float) -> None:
+        """Set the learning rate of the following steps, as a share of that in the settings."""
+
     def write(self) -> None:
         """Bring the heads up to date."""
 
@@ -66,7 +70,7 @@ class ModuleLearner:
         self.head, self.pairs = head.train(), head.pairs
         kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[training.optimizer]
         self.trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-        self.clip_norm = training.clip_norm
+        self.clip_norm, self.learning_rate = training.clip_norm, training.learning_rate
         self.optimizer = kind(self.trained, lr=training.learning_rate, weight_decay=training.weight_decay)
 
     def step(self, cues: torch.Tensor, patterns: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -85,6 +89,11 @@ class ModuleLearner:
             torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
+
+    def set_rate(self, share: float) -> None:
+        """Set the learning rate of the following steps, as a share of that in the settings."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * share
 
     def write(self) -> None:
         """Nothing to do: the head is always up to date."""
@@ -119,16 +128,22 @@ def epochs(
 
     Yields:
         The epoch, and the mean of every term over its bags, float64.
+
+    Raises:
+        ConfigError: the schedule of the learning rate does not fit the number of steps.
     """
     videos, views = bags.cues.shape[:2]
+    each, last = _epoch_steps(training, labels, learner.pairs), epoch_count(training, labels, learner.pairs)
+    schedule = Schedule(training, each, training.steps or last * each)
     zero = torch.zeros((), dtype=torch.float64)
-    for epoch in range(first, epoch_count(training, labels, learner.pairs) + 1):
+    for epoch in range(first, last + 1):
         batches = draw_batches(labels, training.batch_bags, learner.pairs, generator)
         if training.steps:
-            batches = batches[: training.steps - (epoch - 1) * len(batches)]
+            batches = batches[: training.steps - (epoch - 1) * each]
         view = torch.randint(views, (videos,), generator=generator)
         sums: dict[str, torch.Tensor] = {}
-        for batch in batches:
+        for step, batch in enumerate(batches, start=(epoch - 1) * each):
+            learner.set_rate(schedule.share(step))
             for name, value in learner.step(*bags.take(batch, view[batch]), labels[batch]).items():
                 sums[name] = sums.get(name, zero) + value.double() * len(batch)
         learner.write()
@@ -144,13 +159,16 @@ def epoch_count(training: Training, labels: torch.Tensor, pairs: bool) -> int:
         labels: (N, 1 + C), column 0 Normal.
         pairs: whether batches hold as many normal as anomalous bags.
     """
-    if not training.steps:
-        return training.epochs
+    return math.ceil(training.steps / _epoch_steps(training, labels, pairs)) if training.steps else training.epochs
+
+
+def _epoch_steps(training: Training, labels: torch.Tensor, pairs: bool) -> int:
+    """Number of batches that `draw_batches` gives for one epoch."""
     bags, size = len(labels), training.batch_bags
     if pairs:
         normal = int((labels[:, 0] > 0).sum())
         bags, size = max(normal, len(labels) - normal), max(1, training.batch_bags // 2)
-    return math.ceil(training.steps / math.ceil(bags / size))
+    return math.ceil(bags / size)
 
 
 def diverged(head: HeadModule, loss: float, epoch: int, run: Run) -> PipelineError | None:

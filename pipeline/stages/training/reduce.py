@@ -17,7 +17,8 @@ from cache import FeatureReader, FeatureStore
 from pipeline.config import Head
 from pipeline.config.runs import Cue
 from pipeline.errors import LengthMismatch
-from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors, running_cues
+from pipeline.models.cues import Overview, OverviewSoFar
+from pipeline.models.reduction import ChannelMoments, SpatialPatterns, Standardizer, pattern_vectors
 from pipeline.progress import Progress
 from pipeline.stages.training.bags import Bags, CachedBags
 
@@ -32,9 +33,9 @@ __all__ = [
     "reduce_maps",
     "reduce_windows",
     "video_bag",
-    "video_cue",
+    "video_overview",
     "video_sums",
-    "windows_with_cues",
+    "windows_with_overviews",
 ]
 
 WINDOWS_AT_ONCE = 32
@@ -48,11 +49,14 @@ class ReducedWindows(NamedTuple):
         vectors: (1, n, D) or (B, 1, D); maps, (1, n, H, W, D) or (B, 1, H, W, D), for a head that takes maps.
         positions: (1, n, k) or (B, 1, k) int64, the cells chosen; k is 0 for pooled maps and for a head that takes
             maps.
+        relations: (1, n, H x W) or (B, 1, H x W), of every cell to the cue, by which they were chosen; no cells where
+            k is 0.
     """
 
     cue: torch.Tensor
     vectors: torch.Tensor
     positions: torch.Tensor
+    relations: torch.Tensor
 
 
 class VideoBag(NamedTuple):
@@ -60,7 +64,7 @@ class VideoBag(NamedTuple):
 
     Attributes:
         shape: of its maps, (V, T, H, W, D).
-        cues: (V, D) float32, eq. 1.
+        cues: (V, D) float32, eq. 1, or as `head.cue_of` says.
         patterns: (V, T, D) float32; None for a head that takes maps.
     """
 
@@ -183,13 +187,13 @@ def video_bag(
     views, segments, _, _, channels = reader.shape
     cues = torch.empty(views, channels)
     patterns = None if head.kept() is None else torch.empty(views, segments, channels)
-    for view, cached in enumerate(reader.cue()):
-        cue = video_cue(cached, standardizer)
-        cues[view] = cue[0]
+    for view in range(views):
+        whole = video_overview(reader, view, standardizer, head)
+        cues[view] = whole.cue[0]
         if patterns is None:
             continue
         done = 0
-        bags = ((maps, cue) for maps in _live(reader, view, standardizer))
+        bags = ((maps, whole) for maps in _live(reader, view, standardizer))
         for part in _reduce(bags, head):
             vectors = part.vectors[0]
             patterns[view, done : (done := done + len(vectors))] = vectors
@@ -203,36 +207,37 @@ def reduce_windows(
     head: Head,
     standardizer: Standardizer | None,
     cue: Cue = "video",
+    view: int = 0,
 ) -> Iterator[ReducedWindows]:
-    """Stream a test video, some windows at a time; `windows_with_cues` says what the cue is."""
-    return _reduce(windows_with_cues(store.reader(namespace, video_id), standardizer, cue), head)
+    """Stream a view of a test video, some windows at a time; `windows_with_overviews` says what the cue is."""
+    return _reduce(windows_with_overviews(store.reader(namespace, video_id), standardizer, cue, head, view), head)
 
 
-def windows_with_cues(
-    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The windows of a test video as bags, some at a time, in one pass.
+def windows_with_overviews(
+    reader: FeatureReader, standardizer: Standardizer | None, cue: Cue, head: Head, view: int = 0
+) -> Iterator[tuple[torch.Tensor, Overview]]:
+    """The windows of a test video as bags, some at a time, in one pass; in two where `video_overview` needs one.
 
     Args:
         reader: of the video.
         standardizer: of the maps, or None.
         cue: `video`: n windows are one bag, whose cue is the maximum over all windows of the video, which was stored
             when the features were written (docs/method.md). `running`: every window is a bag of its own, whose cue is
-            the maximum over it and all windows before it.
+            the maximum over it and all windows before it. The same goes for a background.
+        head: says what it relates windows to.
+        view: whose windows.
 
     Yields:
-        Maps as a head sees them, (1, n, H, W, D) or (n, 1, H, W, D), and their cues, (1, D) or (n, D).
+        Maps as a head sees them, (1, n, H, W, D) or (n, 1, H, W, D), and the overview of one bag or of n.
     """
     if cue == "video":
-        whole = video_cue(reader.cue()[0], standardizer)
-        for maps in _live(reader, 0, standardizer):
+        whole = video_overview(reader, view, standardizer, head)
+        for maps in _live(reader, view, standardizer):
             yield maps, whole
         return
-    before = None
-    for maps in _live(reader, 0, standardizer):
-        cues = running_cues(maps, before)
-        before = cues[:, -1]
-        yield maps.transpose(0, 1), cues[0]
+    so_far = OverviewSoFar(**head.overview())
+    for maps in _live(reader, view, standardizer):
+        yield maps.transpose(0, 1), so_far.add(maps)
 
 
 def in_parts(stream: Iterable[ReducedWindows], windows: int, context: int | None) -> Iterator[ReducedWindows]:
@@ -262,20 +267,31 @@ def _join(pieces: Sequence[ReducedWindows]) -> ReducedWindows:
         pieces[0].cue,
         torch.cat([piece.vectors for piece in pieces], dim=1),
         torch.cat([piece.positions for piece in pieces], dim=1),
+        torch.cat([piece.relations for piece in pieces], dim=1),
     )
 
 
-def video_cue(cached: np.ndarray, standardizer: Standardizer | None) -> torch.Tensor:
-    """The cached running maximum (D,) as the cue (1, D) of the maps that the head sees."""
-    cue = torch.from_numpy(np.asarray(cached, dtype=np.float32))[None]
-    return standardizer.cue(cue) if standardizer else cue
+def video_overview(reader: FeatureReader, view: int, standardizer: Standardizer | None, head: Head) -> Overview:
+    """What a head relates the segments of a view to, of the maps that it sees: cue (1, D), background (1, H, W, D).
+
+    The cue of the whole video is in the cache. For the cue of its top segments and for its background the maps are read
+    once.
+    """
+    if not head.reads_maps_first:
+        cue = torch.from_numpy(np.asarray(reader.cue()[view], dtype=np.float32))[None]
+        return Overview(standardizer.cue(cue) if standardizer else cue)
+    so_far = OverviewSoFar(**head.overview())
+    for maps in _live(reader, view, standardizer):
+        last = so_far.add(maps).of(slice(-1, None))
+    return last
 
 
-def reduce_maps(maps: torch.Tensor, cue: torch.Tensor, head: Head) -> SpatialPatterns:
-    """What a head with these settings sees of maps (B, T, H, W, D) whose cue is (B, D)."""
+def reduce_maps(maps: torch.Tensor, whole: Overview, head: Head) -> SpatialPatterns:
+    """What a head with these settings sees of maps (B, T, H, W, D) of B videos."""
     if (kept := head.kept()) is None:
-        return SpatialPatterns(maps, torch.empty(*maps.shape[:2], 0, dtype=torch.int64))
-    return pattern_vectors(maps, cue, **kept)
+        none = torch.empty(*maps.shape[:2], 0)
+        return SpatialPatterns(maps, none.long(), none)
+    return pattern_vectors(maps, whole.cue, background=whole.background, **kept)
 
 
 def _live(reader: FeatureReader, view: int, standardizer: Standardizer | None) -> Iterator[torch.Tensor]:
@@ -285,8 +301,8 @@ def _live(reader: FeatureReader, view: int, standardizer: Standardizer | None) -
         yield standardizer.maps(live) if standardizer else live
 
 
-def _reduce(bags: Iterable[tuple[torch.Tensor, torch.Tensor]], head: Head) -> Iterator[ReducedWindows]:
+def _reduce(bags: Iterable[tuple[torch.Tensor, Overview]], head: Head) -> Iterator[ReducedWindows]:
     with torch.inference_mode():
-        for maps, cue in bags:
-            patterns = reduce_maps(maps, cue, head)
-            yield ReducedWindows(cue, patterns.vectors, patterns.positions)
+        for maps, whole in bags:
+            patterns = reduce_maps(maps, whole, head)
+            yield ReducedWindows(whole.cue, patterns.vectors, patterns.positions, patterns.relations)

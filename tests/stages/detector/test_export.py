@@ -130,6 +130,8 @@ MORE_HEADS = (
     {"name": "gig", "standardize": True},
     {"name": "gig", "reduction": "max"},
     {"name": "gig", "relation": "dot", "enhancement": False},
+    {"name": "gig", "relation": "background", "standardize": True},
+    {"name": "gig", "relation": "background_dot", "cue_of": "segment"},
     {"name": "gig", "channel_attention": 8},
     {"name": "gig", "channel_attention": 8, "reduction": "mean"},
 )
@@ -230,6 +232,14 @@ def test_causal_scores_of_a_head_that_sees_other_windows_are_refused(night, tmp_
     monkeypatch.setattr(night, "head", TrainedHead(night.head.module, settings, None, CLASSES))
     with pytest.raises(PipelineError, match="running is not for the head rtfm"):
         export_onnx(night, tmp_path / "exported")
+
+
+def test_the_cue_of_the_top_segments_is_refused(night, tmp_path, monkeypatch):
+    settings = parse_head({"name": "gig", "cue_of": "top_segments"})
+    monkeypatch.setattr(night, "head", TrainedHead(night.head.module, settings, None, CLASSES))
+    with pytest.raises(DetectorError, match="cue_of: top_segments cannot be exported"):
+        export_onnx(night, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_a_package_that_is_missing_is_named(night, tmp_path, monkeypatch):

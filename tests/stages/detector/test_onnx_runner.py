@@ -24,7 +24,6 @@ from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.decoding.geometry import centre_crop
 from pipeline.data.windows import window_indices, windows_to_frames
-from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.common.picture import picture_fit
 from pipeline.stages.detector import gig_onnx
 from pipeline.stages.detector.detector import Detector
@@ -97,7 +96,7 @@ def runner_of(detector: Detector, folder: Path, monkeypatch) -> ExportedDetector
     """The shipped program, with torch in place of onnxruntime."""
     document = detector.document
     sizes = document.preprocess.size, document.test_sampling.window_frames
-    graphs = {graph.name: graph for graph in graphs_of(FastTPN(detector.backbone()), detector.head, *sizes)}
+    graphs = {graph.name: graph for graph in graphs_of(detector.backbone(), detector.head, *sizes)}
     monkeypatch.setattr(gig_onnx, "_load", lambda path, *_: TorchSession(graphs[path.stem]))
     write_facts(detector, folder)
     return ExportedDetector(folder)
@@ -109,10 +108,12 @@ def runner_of(detector: Detector, folder: Path, monkeypatch) -> ExportedDetector
         (None, {}),
         (None, {"scoring": {"cue": "running", "smooth_sigma": 3.0}}),
         ({"name": "gig", "standardize": True, "standardize_offset": 0.2}, {"scoring": {"smooth_on": "windows"}}),
+        ({"name": "gig", "relation": "background", "standardize": True}, {}),
+        ({"name": "gig", "relation": "background_dot", "cue_of": "segment"}, {"scoring": {"cue": "running"}}),
         ({"name": "gig", "channel_attention": 4}, {"storage": {"dtype": "float32"}}),
         ({"name": "bn_wvad"}, {"test_sampling": {"window_frames": 3, "interval_frames": 2, "stride_frames": 4}}),
     ],
-    ids=["gig", "running", "standardized", "attention", "context"],
+    ids=["gig", "running", "standardized", "background", "running-background", "attention", "context"],
 )
 def test_scores_are_those_of_the_detector(night, tmp_path, monkeypatch, head, sections):
     detector = changed(night, head, **sections)

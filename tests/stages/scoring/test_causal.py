@@ -17,7 +17,8 @@ from pipeline.config.heads import parse_head
 from pipeline.config.runs import Training
 from pipeline.data.manifest import Manifest
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.models.reduction import Standardizer, global_pattern_cue, relation_map
+from pipeline.models.cues import overview
+from pipeline.models.reduction import Standardizer, global_pattern_cue, pattern_vectors, relation_map
 from pipeline.stages.explain.relations import check_choice, relation_maps
 from pipeline.stages.scoring.causal import smooth_back
 from pipeline.stages.scoring.score import score_video
@@ -29,6 +30,8 @@ FRAMES, CUT, SPAN = 95, 81, 6
 HEADS = (
     {"name": "gig"},
     {"name": "gig", "standardize": True},
+    {"name": "gig", "cue_of": "segment"},
+    {"name": "gig", "cue_of": "top_segments", "relation": "background", "standardize": True},
     {"name": "gig", "channel_attention": 4},
     {"name": "gig", "channel_attention": 4, "reduction": "max"},
     {"name": "mil_ranking", "reduction": "mean", "enhancement": True},
@@ -130,8 +133,30 @@ def test_windows_equal_the_equations_with_the_cue_so_far(videos):
             assert sorted(found.positions[window]) == sorted(cells.tolist())
 
 
-def test_the_last_window_sees_the_cue_of_the_whole_video(videos):
-    head = untrained({"name": "gig", "standardize": True})
+OPTIONS = (
+    {"standardize": True},
+    {"cue_of": "segment"},
+    {"cue_of": "top_segments", "cue_segments": 3, "standardize": True},
+    {"relation": "background", "standardize": True},
+    {"relation": "background_dot", "cue_of": "top_segments"},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_video_in_pieces_is_reduced_as_at_once(videos, options):
+    head = untrained({"name": "gig"} | options)
+    found = list(reduce_windows(videos.store, "test", "whole", head.settings, head.standardizer))
+    maps = torch.from_numpy(videos.store.reader("test", "whole").features(0)).float()[None]
+    maps = head.standardizer.maps(maps) if head.standardizer else maps
+    whole = overview(maps, **head.settings.overview())
+    expected = pattern_vectors(maps, whole.cue, background=whole.background, **head.settings.kept())
+    assert all(torch.equal(piece.cue, whole.cue) for piece in found)
+    torch.testing.assert_close(torch.cat([piece.vectors for piece in found], dim=1), expected.vectors)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_last_window_sees_the_cue_of_the_whole_video(videos, options):
+    head = untrained({"name": "gig"} | options)
     (*_, video), (*_, running) = (
         reduce_windows(videos.store, "test", "whole", head.settings, head.standardizer, cue)
         for cue in ("video", "running")
@@ -140,13 +165,16 @@ def test_the_last_window_sees_the_cue_of_the_whole_video(videos):
     torch.testing.assert_close(running.vectors[-1, 0], video.vectors[0, -1])
 
 
-def test_relation_maps_are_those_that_scoring_chose_by(videos):
-    head = untrained({"name": "gig", "channel_attention": 4})
+@pytest.mark.parametrize("options", [{"channel_attention": 4}, *OPTIONS], ids=str)
+def test_relation_maps_are_those_that_scoring_chose_by(videos, options):
+    head = untrained({"name": "gig"} | options)
     found = score_video(videos.store, "test", "whole", head, Scoring(cue="running"))
     windows = [WINDOWS_AT_ONCE + 3, 0, 7]
     relations = relation_maps(videos.store, "test", "whole", head, windows, "running")
     check_choice(relations, found.positions[windows], "whole")
-    assert np.abs(relations - relation_maps(videos.store, "test", "whole", head, windows, "video")).max() > 1e-3
+    of_video = relation_maps(videos.store, "test", "whole", head, windows, "video")
+    check_choice(of_video, score_video(videos.store, "test", "whole", head, Scoring()).positions[windows], "whole")
+    assert (np.abs(relations - of_video).max() > 1e-3) == (options != {"cue_of": "segment"})
 
 
 def test_maps_are_read_once_and_some_at_a_time(videos, monkeypatch):

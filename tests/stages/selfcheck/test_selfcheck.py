@@ -15,6 +15,7 @@ from pipeline.cli.main import main
 from pipeline.config import parse_experiment
 from pipeline.errors import DecodeError, FeatureMismatch, PipelineError
 from pipeline.models.backbone import build_backbone
+from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.selfcheck import pipeline_check, selfcheck
 from pipeline.stages.selfcheck.features import (
     ClipFeatures,
@@ -85,7 +86,7 @@ class TestFeatures:
 
     def test_other_weights_on_the_device_are_wrong(self, experiment):
         reference = module_maps(build_backbone("tpn_tiny", "random", seed=1), experiment)
-        other = build_backbone("tpn_tiny", "random", seed=2)
+        other = FastTPN(build_backbone("tpn_tiny", "random", seed=2))
         check = check_device(other, torch.device("cpu"), experiment, reference)
         assert not check.ok
         assert "at most 0.0001 expected" in check.detail

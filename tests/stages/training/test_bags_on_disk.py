@@ -1,11 +1,18 @@
-"""Reduced features on disk: what an interrupted run left is used only if it was made from the same inputs."""
+"""Reduced features, and on disk: what an interrupted run left is used only if it was made from the same inputs."""
 
 from __future__ import annotations
 
+import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
+from cache import FeatureStore
+from pipeline.config.heads import parse_head
+from pipeline.models.cues import overview
+from pipeline.models.reduction import pattern_vectors
 from pipeline.stages.training.bags_on_disk import read_windows, write_test, write_training
+from pipeline.stages.training.reduce import reduce_bags
 
 
 def test_test_files_are_kept_as_long_as_the_training_videos_are_the_same(cached, tmp_path):
@@ -35,3 +42,19 @@ def replace(path, content: bytes) -> None:
     """Another file under the name: files are mapped, so none is written in place."""
     path.unlink()
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("options", [{}, {"cue_of": "segment"}, {"cue_of": "top_segments", "relation": "background"}])
+def test_views_are_reduced_as_the_head_says_each_by_itself(cached, options):
+    experiment, manifest = cached
+    head, store = parse_head({"k": 2} | options), FeatureStore.open(experiment.paths.cache)
+    ids = [entry.video_id for entry in manifest.split("train")]
+    bags = reduce_bags(store, "train", ids, head, None)
+    for number, video_id in enumerate(bags.video_ids):
+        reader = store.reader("train", video_id)
+        for view in range(reader.shape[0]):
+            maps = torch.from_numpy(reader.features(view)).float()[None]
+            whole = overview(maps, **head.overview())
+            expected = pattern_vectors(maps, whole.cue, background=whole.background, **head.kept())
+            assert torch.equal(bags.cues[number, view], whole.cue[0])
+            torch.testing.assert_close(bags.patterns[number, view], expected.vectors[0])
