@@ -152,7 +152,7 @@ def test_the_published_training_of_pel4vad_ends_before_its_cosine():
     published = Training.model_validate(PUBLISHED["pel4vad"])
     shares = [Schedule(published, 3, 150).share(step) for step in range(150)]
     assert shares == pytest.approx([share for share in torchs_cosine(60, 50) for _ in range(3)])
-    assert shares[-1] == pytest.approx(0.0794, abs=1e-4)
+    assert shares[-1] == pytest.approx(0.0807, abs=1e-4)
 
 
 def test_a_training_without_a_schedule_keeps_the_digest_it_had():
