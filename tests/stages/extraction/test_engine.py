@@ -12,12 +12,15 @@ from pipeline.errors import ConfigError
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.common.device import check_precision, choose_batch, pick_device
+from pipeline.stages.extraction import engine as engine_module
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.writing import WriteBehind
 
 
 class Network(torch.nn.Module):
     """Adds up what it gets, notes the size of every batch, and runs out of memory above `room`."""
+
+    replayable = True
 
     def __init__(self, room: int = 100) -> None:
         super().__init__()
@@ -217,3 +220,13 @@ def test_writing_behind_keeps_order_and_holds_the_model_back():
         third.join(30)
         assert not third.is_alive()
     assert done == [0, 1, 2]
+
+
+@pytest.mark.parametrize("replayable", [True, False])
+def test_steps_are_recorded_only_of_a_network_that_allows_it(replayable, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine_module, "Replayed", lambda step, device, recording: asked.append(recording))
+    network = Network()
+    network.replayable = replayable
+    Engine(network, torch.device("cpu"), 4)
+    assert asked == [replayable, replayable]
