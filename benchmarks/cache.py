@@ -38,6 +38,7 @@ from pipeline.config import Preprocess, load_experiment
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.models.backbone import build_backbone
 from pipeline.stages.common.manifest import build_manifest, load_manifest
+from pipeline.stages.common.picture import picture_fit
 
 WINDOW, STRIDE = 6, 3  # of the test windows
 
@@ -93,11 +94,11 @@ def fixture_videos(folder: Path) -> list[Path]:
 
 def windows(videos: list[Path], count: int) -> np.ndarray:
     """Consecutive windows, the same number from each video, (count, 6, 224, 224, 3) uint8."""
-    shape, clips = Preprocess(), []
+    clips = []
     each = -(-count // min(4, len(videos)))
     for video in videos:
         frames = []
-        for frame in iter_frames(video, short_side=shape.short_side, crop=shape.crop):
+        for frame in iter_frames(video, picture_fit(Preprocess())):
             frames.append(frame.image)
             if len(frames) == WINDOW + STRIDE * (each - 1):
                 break

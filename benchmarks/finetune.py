@@ -40,6 +40,7 @@ from pipeline.data.sampling import epoch_clips
 from pipeline.models.backbone import build_backbone
 from pipeline.models.heads import build_head
 from pipeline.models.live import LiveModel, unfreeze
+from pipeline.models.reduction import kept_cells
 from pipeline.stages.common.device import pick_device
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.extraction.sources import experiment_workers
@@ -56,7 +57,7 @@ def plain_loss(maps: torch.Tensor, head: torch.nn.Module, label: torch.Tensor, r
     video = torch.sigmoid(head.phi1(head.dropout(cue)))[1:].max()  # eq. 3
     flat = enhanced.flatten(1, 2)
     relation = cosine_similarity(flat, cue.expand_as(flat), dim=-1)  # eq. 5
-    chosen = relation.topk(run.head.k, dim=1).indices
+    chosen = relation.topk(kept_cells(run.head.k, relation.shape[1]), dim=1).indices
     vectors = flat.gather(1, chosen[..., None].expand(-1, -1, flat.shape[-1])).mean(dim=1)  # eq. 6
     scores = torch.sigmoid(head.phi2(head.dropout(vectors)))  # eq. 7
     consensus = scores.topk(run.head.p, dim=0).values.mean(dim=0)  # eq. 8

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
-from pathlib import Path
 
 import luigi
 
 from pipeline.ablation.ablate import ablation_folder
-from pipeline.config.ablation import Plan, load_ablation
 from pipeline.stages.common.mirror import is_made, place_of
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report
-from tasks.base import ExperimentTask, OutputTarget
+from tasks.base import ExperimentTask, OutputTarget, plan_for
+from tasks.pipeline import ExtractFeatures
 
 __all__ = ["Ablate"]
-
-
-@lru_cache(maxsize=8)
-def plan_for(config: str) -> Plan:
-    """The plan of a file, read once per process."""
-    return load_ablation(Path(config))
 
 
 class Ablate(ExperimentTask):
     """Train, score and evaluate every setting of an ablation on shared features, and write the table.
 
-    It also makes the features, because settings may need features of several samplings.
+    It requires the features of every backbone, picture and sampling that occurs among the settings.
     """
 
     config = luigi.Parameter(
@@ -38,6 +30,13 @@ class Ablate(ExperimentTask):
     @property
     def recipes(self) -> Recipes:
         return Recipes(plan_for(self.config).settings[0].experiment)
+
+    def requires(self) -> list[luigi.Task]:
+        return [
+            ExtractFeatures(config=f"{self.config}#{number}", split=split)
+            for number in range(len(plan_for(self.config).experiments))
+            for split in ("train", "test")
+        ]
 
     def output(self) -> luigi.Target:
         folder = ablation_folder(plan_for(self.config))

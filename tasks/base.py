@@ -20,8 +20,9 @@ from luigi.task_register import Register
 
 from cache.errors import CacheError
 from pipeline.config import Experiment, load_experiment
+from pipeline.config.ablation import Plan, load_ablation
 from pipeline.data.decoding.following import end_with_parent
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.progress import Pace
 from pipeline.stages.common.recipes import Recipes
@@ -33,6 +34,7 @@ __all__ = [
     "ReportingTask",
     "StagedTask",
     "StepTask",
+    "plan_for",
     "recipes_for",
 ]
 
@@ -89,9 +91,24 @@ _choose_scheduler(sys.argv[1:])
 
 @lru_cache(maxsize=8)
 def recipes_for(config: str) -> Recipes:
-    """The recipes of a configuration file, read once per process: all tasks of one command see the same listing."""
+    """The recipes of a configuration file, read once per process: all tasks of one command see the same listing.
+
+    `<ablation>#<number>` is the experiment of that number, from 0, among those of an ablation (`Plan.experiments`).
+    """
     logger.info("configuration %s", config)
+    ablation, mark, number = config.rpartition("#")
+    if mark and number.isdecimal() and not Path(config).exists():
+        experiments = plan_for(ablation).experiments
+        if int(number) >= len(experiments):
+            raise ConfigError(f"{config}: {ablation} has {len(experiments)} way(s) to make features, numbered from 0")
+        return Recipes(experiments[int(number)])
     return Recipes(load_experiment(config))
+
+
+@lru_cache(maxsize=8)
+def plan_for(config: str) -> Plan:
+    """The plan of an ablation file, read once per process."""
+    return load_ablation(Path(config))
 
 
 class OutputTarget(luigi.Target):

@@ -31,7 +31,7 @@ from pipeline.data.manifest import Interval, Manifest
 from pipeline.remote import RemotePath, path_of
 from pipeline.remote import file as remote_file
 
-pytest.register_assert_rewrite("cache.testing")
+pytest.register_assert_rewrite("cache.testing", "pipeline.models.backbones.testing")
 # The same examples in every run, and no limit of time: a busy machine must not make a test fail.
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")

@@ -1,10 +1,10 @@
 """Ablations: many settings and seeds of one experiment on shared features, in parallel processes, to one table.
 
-The order is: the features of every sampling; every reduction, once; heads and score tables, with heads trained jointly
-where possible (`pipeline.stages.training.joint`); and, only when all of these are there, the metrics on the test
-videos. Nothing is chosen on the test videos: the setting that the table marks is the best on the validation split.
-Finished parts are kept, so an interrupted ablation can be continued. Runs are named by content, so another ablation
-with the same settings uses them too.
+The order is: the features of every backbone, picture and sampling; every reduction, once; heads and score tables, with
+heads trained jointly where possible (`pipeline.stages.training.joint`); and, only when all of these are there, the
+metrics on the test videos. Nothing is chosen on the test videos: the setting that the table marks is the best on the
+validation split. Finished parts are kept, so an interrupted ablation can be continued. Runs are named by content, so
+another ablation with the same settings uses them too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from pipeline.ablation.features import check_weights, left_out
 from pipeline.ablation.jobs import make, train_and_score
 from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan
@@ -70,8 +71,10 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
     Returns:
         The folder of results.json, results.csv, results.md, results.png and ablation.yaml.
     """
-    from pipeline.ablation.table import write_setting, write_table
+    from pipeline.ablation.judging import write_setting
+    from pipeline.ablation.table import write_table
 
+    check_weights(plan)
     recipes = {id(experiment): _features(experiment, report) for experiment in plan.experiments}
     final = ablation_folder(plan)
     if is_made(final):
@@ -100,9 +103,12 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
             _fetch_results(plan, recipes, report)
             keep_if_made_from(folder, _inputs(plan, recipes))
             paths = [folder / "figures" / f"{number}.json" for number in range(len(plan.settings))]
-            jobs = [partial(write_setting, setting, path) for setting, path in zip(plan.settings, paths, strict=True)]
+            without = left_out(plan)
+            for sentence in without.sentences():
+                report.say(f"warning: {sentence}")
+            jobs = [partial(write_setting, plan, number, without.test, path) for number, path in enumerate(paths)]
             _do_all(pool, jobs, report, "metrics of settings")
-            write_table(plan, paths, folder)
+            write_table(plan, paths, folder, without)
 
         make_folder(final, build, report.say)
     fetch_folder(final, report.say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -103,7 +104,7 @@ def _train(recipes: Recipes, names: Sequence[str]) -> dict[str, PipelineError]:
     features = training_recipe(FeatureStore.open(experiment.paths.cache), namespace, bags.video_ids)
     material = gather(first, manifest, bags, standardizer, features)
     for name, run in runs.items():
-        check_shape(name, run.head, namespace, run.head.k, bags.patterns.shape[2])
+        check_shape(name, run.head, namespace, math.ceil(run.head.k), bags.patterns.shape[2])
     if len(runs) == 1:
         fill_folder(
             recipes.head_folder(names[0]), lambda folder: train_on(experiment, first, manifest, material, folder)

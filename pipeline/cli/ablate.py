@@ -32,8 +32,8 @@ def ablate(config: Path, workers: int, check: bool) -> None:
         for setting in plan.settings:
             click.echo(setting.name)
         click.echo(
-            f"ok: {len(plan.settings)} settings, {len(plan.ablation.seeds)} seed(s), "
-            f"{len(plan.experiments)} sampling(s)"
+            f"ok: {len(plan.settings)} settings, {len(plan.ablation.seeds)} seed(s), features made in "
+            f"{len(plan.experiments)} way(s)" + (f" ({', '.join(plan.varied)})" if plan.varied else "")
         )
         return
     from pipeline.ablation.ablate import run_ablation

@@ -174,6 +174,7 @@ def _read_scores(source: _Source) -> Scores:
 def _heat(recipes: Recipes, run: str, source: _Source) -> HeatMaps:
     from cache import FeatureStore
     from pipeline.stages.clips.heat import HeatMaps
+    from pipeline.stages.common.picture import fit_of
     from pipeline.stages.explain.explain import scratch_features
     from pipeline.stages.explain.relations import video_maps
 
@@ -191,4 +192,4 @@ def _heat(recipes: Recipes, run: str, source: _Source) -> HeatMaps:
             scratch_features(experiment, head, source.path, progress, say) as (store, namespace),
         ):
             found = video_maps(store, namespace, source.path.name, experiment, run, head)
-    return HeatMaps(found.maps, found.middles, experiment.preprocess.short_side, experiment.preprocess.crop)
+    return HeatMaps(found.maps, found.middles, fit_of(experiment))

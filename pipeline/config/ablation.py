@@ -9,8 +9,8 @@
     grid:                            # every setting of the list with every combination of these
       head.lambda3: [0.0, 0.1]
 
-A setting can change what a run can change, and the sampling; features of another sampling are extracted. Heads are
-trained on frozen features; a section `finetune` of the base is ignored.
+A setting can change what a run can change, and how features are made: backbone, pictures, sampling. Each different way
+to make them is extracted once. Heads are trained on frozen features; a section `finetune` of the base is ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from pipeline.errors import ConfigError
 __all__ = ["Ablation", "Plan", "Setting", "load_ablation"]
 
 SAMPLING = ("train_sampling", "test_sampling")
-SECTIONS = (*Run.model_fields, *SAMPLING)
+MAKING = ("backbone", "decoding", "preprocess", "storage")
+"""How maps are made, besides the clips of which they are made. Where settings differ in it, the table says how."""
+FEATURES = (*MAKING, *SAMPLING)
+SECTIONS = (*Run.model_fields, *FEATURES)
 
 
 class Ablation(Section):
@@ -68,7 +71,7 @@ class Setting:
 
     Attributes:
         name: its name in the list, with its values of the grid.
-        experiment: has its sampling, and the runs of all settings with that sampling.
+        experiment: has its features, and the runs of all settings on these features.
         runs: names of the setting's runs in that experiment, one per seed.
     """
 
@@ -91,8 +94,22 @@ class Plan:
 
     @property
     def experiments(self) -> list[Experiment]:
-        """The different experiments, one per sampling; the features of each are made once."""
+        """The different experiments, one per way to make features; the features of each are made once."""
         return list({id(setting.experiment): setting.experiment for setting in self.settings}.values())
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The fields `<section>.<field>` in which the backbone, its pictures or the storage differ among settings."""
+        fields = (
+            f"{section}.{field}"
+            for section in MAKING
+            for field in type(getattr(self.experiments[0], section)).model_fields
+        )
+        return tuple(key for key in fields if len({repr(_value(one, key)) for one in self.experiments}) > 1)
+
+    def made_with(self, setting: Setting) -> dict[str, Any]:
+        """The values of the fields in `varied` of one setting."""
+        return {key: _value(setting.experiment, key) for key in self.varied}
 
 
 def load_ablation(path: Path) -> Plan:
@@ -112,10 +129,12 @@ def load_ablation(path: Path) -> Plan:
         raise ConfigError(f"{path}: {error.error_count()} problem(s)\n{lines}") from error
     base = _read(ablation.base)
     changes = _expand(path, ablation)
-    problems = {}
+    problems, keys = {}, {}
     for name, sections in changes.items():
         try:
-            _experiment(base, [_with_seed(sections, seed) for seed in ablation.seeds])
+            experiment = _experiment(base, [_with_seed(sections, seed) for seed in ablation.seeds])
+            _check_imported(experiment, sections)
+            keys[name] = digest(*(getattr(experiment, section) for section in FEATURES))
         except ConfigError as error:
             problems[name] = str(error).splitlines()[-1].strip()
     if len(problems) == len(changes) > 1 and len(set(problems.values())) == 1:
@@ -123,19 +142,21 @@ def load_ablation(path: Path) -> Plan:
     if problems:
         lines = "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
         raise ConfigError(f"{path}: {len(problems)} of {len(changes)} settings are not valid{lines}")
-    return Plan(ablation, _settings(base, ablation, changes))
+    return Plan(ablation, _settings(base, ablation, changes, keys))
 
 
-def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tuple[Setting, ...]:
-    """The settings; those of the same sampling share an experiment."""
+def _settings(
+    base: dict, ablation: Ablation, changes: Mapping[str, dict], keys: Mapping[str, str]
+) -> tuple[Setting, ...]:
+    """The settings; those whose features are made in the same way, which have the same key, share an experiment."""
     groups: dict[str, list[dict]] = {}
-    for sections in changes.values():
-        groups.setdefault(_sampling(sections), []).extend(_with_seed(sections, seed) for seed in ablation.seeds)
+    for name, sections in changes.items():
+        groups.setdefault(keys[name], []).extend(_with_seed(sections, seed) for seed in ablation.seeds)
     experiments = {key: _experiment(base, members) for key, members in groups.items()}
     return tuple(
         Setting(
             name,
-            experiments[_sampling(sections)],
+            experiments[keys[name]],
             tuple(_run_name(_with_seed(sections, seed)) for seed in ablation.seeds),
         )
         for name, sections in changes.items()
@@ -143,24 +164,34 @@ def _settings(base: dict, ablation: Ablation, changes: Mapping[str, dict]) -> tu
 
 
 def _experiment(base: dict, members: list[dict]) -> Experiment:
-    """The base with one run per member, and the sampling that all members have in common."""
+    """The base with one run per member, and the features that all members have in common."""
     data = {key: value for key, value in base.items() if key not in ("runs", "finetune")}
     if isinstance(expected := data.get("expected"), dict):  # its metrics are of the runs of the base
         data["expected"] = {key: value for key, value in expected.items() if key != "metrics"}
-    for section in SAMPLING:
+    for section in FEATURES:
         if section in members[0]:
             data[section] = (data.get(section) or {}) | members[0][section]
-    runs = {_run_name(member): {s: v for s, v in member.items() if s not in SAMPLING} for member in members}
+    runs = {_run_name(member): {s: v for s, v in member.items() if s not in FEATURES} for member in members}
     return parse_experiment(data | {"runs": runs}, where="setting")
 
 
 def _run_name(sections: dict) -> str:
     """A name made from the content, so that settings of the same content share their work, also across ablations."""
-    return f"ablation-{digest({s: v for s, v in sections.items() if s not in SAMPLING})}"
+    return f"ablation-{digest({s: v for s, v in sections.items() if s not in FEATURES})}"
 
 
-def _sampling(sections: dict) -> str:
-    return digest({section: sections.get(section, {}) for section in SAMPLING})
+def _check_imported(experiment: Experiment, sections: Mapping[str, dict]) -> None:
+    """Raise ConfigError for a setting that changes how features are made, if features are imported."""
+    imported = [split for split, name in experiment.features.model_dump().items() if name]
+    for section in MAKING:
+        if section in sections and imported:
+            named = ", ".join(f"features.{split}" for split in imported)
+            raise ConfigError(f"{section}: decides nothing where {named} names imported features")
+
+
+def _value(experiment: Experiment, key: str) -> Any:
+    section, _, field = key.partition(".")
+    return getattr(getattr(experiment, section), field)
 
 
 def _with_seed(sections: dict, seed: int) -> dict:

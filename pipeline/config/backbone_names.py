@@ -6,7 +6,7 @@ import re
 
 __all__ = ["FAMILIES", "TPN_LONGEST_CLIP", "TPN_NAMES", "check_backbone_name", "name_in_paths"]
 
-TPN_NAMES = ("tpn_slowonly_r50", "tpn_tiny")
+TPN_NAMES = ("tpn_slowonly_r50", "tpn_small", "tpn_tiny")
 TPN_LONGEST_CLIP = 8
 """Frames; of more, several steps are left after the neck."""
 FAMILIES = {

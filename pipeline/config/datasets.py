@@ -17,6 +17,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -276,7 +277,23 @@ class GeneratedDataset(Section):
 class SyntheticDataset(GeneratedDataset):
     """The generated fixture: a fixed-camera street scene (pipeline.data.synthetic.generate)."""
 
+    later: ClassVar[tuple[str, ...]] = ("width",)
+
     adapter: Literal["synthetic"]
+    width: int | None = Field(
+        default=None,
+        ge=64,
+        le=4096,
+        multiple_of=2,
+        description="Width, pixels; null: as `size`. All events of a wide scene happen at its sides, which the centre "
+        "crop does not see.",
+    )
+
+    @model_validator(mode="after")
+    def _room_at_the_sides(self) -> SyntheticDataset:
+        if self.width is not None and not 1.7 * self.size <= self.width <= 4 * self.size:
+            raise ValueError(f"width: expected 1.7 to 4 times the size of {self.size}, got {self.width}")
+        return self
 
 
 class SyntheticCityDataset(GeneratedDataset):

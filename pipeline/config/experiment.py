@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from pipeline.config.backbone_names import TPN_LONGEST_CLIP
+from pipeline.config.backbone_names import TPN_LONGEST_CLIP, TPN_NAMES
 from pipeline.config.datasets import (
     DATASETS,
     EVERY_FIELD,
@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for name in HEADS}
-RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
+RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions", "relations")
 
 
 class Experiment(Section):
@@ -79,7 +79,9 @@ class Experiment(Section):
 
     experiment: str = Field(pattern=NAME_PATTERN, description="Name; results lie under <output>/<experiment>/.")
     dataset: Dataset = Field(discriminator="adapter", description="The videos.")
-    backbone: Backbone
+    backbone: Backbone = Field(
+        description="The feature extractor; may be left out where the features of both splits are imported."
+    )
     decoding: Decoding = Decoding()
     preprocess: Preprocess = Preprocess()
     train_sampling: TrainSampling = TrainSampling()
@@ -101,6 +103,25 @@ class Experiment(Section):
     expected: Expected = Expected()
     machine: Machine = Machine()
     paths: Paths = Paths()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_extract(cls, data: Any) -> Any:
+        """A backbone that nothing uses, where the features of both splits are imported and none is named."""
+        features = data.get("features") if isinstance(data, dict) else None
+        if isinstance(features, dict) and features.get("train") and features.get("test") and "backbone" not in data:
+            return data | {"backbone": {"name": "tpn_tiny", "weights": "bundled"}}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_picture(cls, data: Any) -> Any:
+        """`preprocess.crop: own` of a backbone other than TPN, where the section says nothing."""
+        backbone = data.get("backbone") if isinstance(data, dict) else None
+        name = backbone.get("name") if isinstance(backbone, dict) else None
+        if isinstance(name, str) and ":" in name and data.get("preprocess") in (None, {}):
+            return data | {"preprocess": {"crop": "own"}}
+        return data
 
     @field_validator("runs", mode="before")
     @classmethod
@@ -149,14 +170,14 @@ class Experiment(Section):
         Raises:
             ValueError: the picture does not have a whole number of each.
         """
-        cell, picture = self.backbone.cell, self.preprocess
-        if cell is None:
+        cell, size = self.backbone.cell, self.preprocess.size
+        if cell is None or size is None:
             return None
-        names = ("crop", "crop") if picture.fit == "crop" else ("height", "width")
-        for name, pixels in zip(names, picture.size, strict=True):
+        names = ("crop", "crop") if self.preprocess.fit == "crop" else ("height", "width")
+        for name, pixels in zip(names, size, strict=True):
             if pixels % cell:
                 raise ValueError(f"preprocess.{name}: expected a multiple of {cell}, got {pixels}")
-        return picture.size[0] // cell, picture.size[1] // cell
+        return size[0] // cell, size[1] // cell
 
     @model_validator(mode="after")
     def _clips_fit(self) -> Experiment:
@@ -164,9 +185,7 @@ class Experiment(Section):
             ("train_sampling.clip_frames", self.train_sampling.clip_frames),
             ("test_sampling.window_frames", self.test_sampling.window_frames),
         ):
-            if (
-                not self.backbone.family and frames > TPN_LONGEST_CLIP
-            ):  # what others take is asked where they are loaded
+            if not self.backbone.family and frames > TPN_LONGEST_CLIP:  # others are asked with their facts
                 raise ValueError(
                     f"{key}: {self.backbone.name} takes clips of 1 to {TPN_LONGEST_CLIP} frames, got {frames}"
                 )
@@ -178,9 +197,7 @@ class Experiment(Section):
             raise ValueError(f"finetune.run: no run {name!r}; there are: {', '.join(self.runs)}")
         run = self.run(name)
         if self.backbone.family:
-            raise ValueError(
-                f"finetune: only tpn_slowonly_r50 and tpn_tiny can be fine-tuned, not {self.backbone.name}"
-            )
+            raise ValueError(f"finetune: only {', '.join(TPN_NAMES)} can be fine-tuned, not {self.backbone.name}")
         if run.head.name != "gig":
             raise ValueError(f"finetune.run: expected a run whose head is gig, {name} has {run.head.name}")
         if run.head.channel_attention:

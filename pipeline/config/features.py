@@ -44,8 +44,9 @@ class Backbone(Section):
 
     name: Annotated[str, AfterValidator(check_backbone_name)] = Field(
         default="tpn_slowonly_r50",
-        description="TPN on ResNet-50 SlowOnly, as in the paper; tpn_tiny, the small stand-in; timm:<model>, an image "
-        "model; mmaction:<config>, a recogniser of mmaction2; python:<module>, your own (docs/backbones.md).",
+        description="TPN on ResNet-50 SlowOnly, as in the paper; tpn_small or tpn_tiny, small stand-ins; "
+        "timm:<model>, an image model; mmaction:<config>, a recogniser of mmaction2; python:<module>, your own "
+        "(docs/backbones.md).",
     )
     weights: UserText = Field(
         description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
@@ -146,14 +147,21 @@ class Preprocess(Section):
     short_side: int = Field(
         default=256, ge=32, le=2048, description="Shorter side after resizing, before the crop, pixels."
     )
-    crop: int = Field(default=224, ge=32, le=2048, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
+    crop: Annotated[int, Field(ge=32, le=2048)] | Literal["own"] = Field(
+        default=224,
+        description="Side of the centre crop, pixels; 224 gives 7 x 7 with TPN. own: that of the pictures for which "
+        "the backbone was made, cut from a shorter side of 8/7 of it; the default of all backbones but TPN.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocess:
         if self.fit == "crop":
             if self.height or self.width:
                 raise ValueError("height and width are for fit stretch and letterbox; fit crop cuts a square of `crop`")
-            if self.crop > self.short_side:
+            if self.crop == "own":
+                if self.short_side != type(self).model_fields["short_side"].default:
+                    raise ValueError("short_side decides nothing with crop: own; leave it out")
+            elif self.crop > self.short_side:
                 raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
             return self
         if not (self.height and self.width):
@@ -164,9 +172,11 @@ class Preprocess(Section):
         return self
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the backbone's input, pixels."""
-        return self.height or self.crop, self.width or self.crop
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the backbone's input, pixels; None where only the backbone's facts tell."""
+        if self.height and self.width:
+            return self.height, self.width
+        return None if self.crop == "own" else (self.crop, self.crop)
 
 
 class TrainSampling(Section):

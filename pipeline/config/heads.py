@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, PlainValidator, Tag, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.datasets import Section
 
@@ -19,6 +20,19 @@ REDUCTION = (
     "What a head sees of a map. spatial: the mean of the k positions most related to the cue, eq. 6; mean, max: over "
     "all positions."
 )
+
+
+def _positions(value: Any) -> int | float:
+    """A number of positions, or a share of them; 1.0 could be meant as either, so it is refused."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 < value < 1:
+            return float(value)
+        if value >= 1 and value % 1 == 0 and (isinstance(value, int) or value > 1):
+            return int(value)
+    raise PydanticCustomError("positions", "a whole number of positions, or a share of them below 1")
+
+
+Kept = Annotated[int | float, PlainValidator(_positions)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -34,7 +48,11 @@ class Head(Section):
     later: ClassVar[tuple[str, ...]] = ("cue_of", "cue_segments")
 
     reduction: Reduction = Field(default="mean", description=REDUCTION)
-    k: int = Field(default=8, ge=1, description="Positions kept by spatial reasoning, eq. 6, of rows x columns.")
+    k: Kept = Field(
+        default=8,
+        description="Positions kept by spatial reasoning, eq. 6, of rows x columns: a number, or a share below 1, such "
+        "as 0.16. Paper: 8 of 7 x 7.",
+    )
     relation: Literal["cosine", "dot", "background", "background_dot"] = Field(
         default="cosine",
         description="Relation of a position to the cue, eq. 5. Paper: cosine. dot: the product. For a still camera: "

@@ -16,7 +16,7 @@ from pipeline.metrics.frame import (
     frame_auc,
     video_auc,
 )
-from pipeline.metrics.spatial import HitRate, hit_rate
+from pipeline.metrics.spatial import HitRate, LocalisationMetrics, hit_rate
 from pipeline.metrics.temporal import DetectionMetrics
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "EventMetrics",
     "FrameMetrics",
     "HitRate",
+    "LocalisationMetrics",
     "anomalous_auc",
     "classwise_report",
     "difference",

@@ -3,11 +3,13 @@
 This is the only module that knows mmaction2 and its layout (N, C, T, H, W).
 
 `tpn_slowonly_r50` is mmaction2's own shipped recogniser; a checkpoint is loaded strictly into all of it, then its
-recognition head and the neck's auxiliary head are dropped. `tpn_tiny` is made of the same classes with few channels.
+recognition head and the neck's auxiliary head are dropped. `tpn_tiny` and `tpn_small` are made of the same classes with
+few channels.
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -21,32 +23,50 @@ from torch import nn
 from pipeline.errors import WeightsError
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
-__all__ = ["Backbone", "build_backbone", "full_state", "read_checkpoint", "restore_backbone"]
+__all__ = [
+    "Backbone",
+    "build_backbone",
+    "build_quietly",
+    "full_state",
+    "load_strictly",
+    "mismatches",
+    "read_checkpoint",
+    "restore_backbone",
+]
 
 CONFIG = "recognition/tpn/tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py"
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-TINY = {
-    "backbone": {"depth": 50, "stage_blocks": (1, 1, 1, 1), "base_channels": 4},
-    "neck": {
-        "in_channels": (64, 128),
-        "out_channels": 64,
-        "spatial_modulation_cfg": {"in_channels": (64, 128), "out_channels": 128},
-        "level_fusion_cfg": {
-            "in_channels": (64, 64),
-            "mid_channels": (64, 64),
-            "out_channels": 128,
-            "downsample_scales": ((1, 1, 1), (1, 1, 1)),
+
+
+def _small(base: int, stage_blocks: tuple[int, int, int, int]) -> dict[str, dict]:
+    """The settings of a TPN with few channels."""
+    width, levels = 64, (16 * base, 32 * base)
+    return {
+        "backbone": {"depth": 50, "stage_blocks": stage_blocks, "base_channels": base},
+        "neck": {
+            "in_channels": levels,
+            "out_channels": width,
+            "spatial_modulation_cfg": {"in_channels": levels, "out_channels": levels[1]},
+            "level_fusion_cfg": {
+                "in_channels": (width, width),
+                "mid_channels": (width, width),
+                "out_channels": 2 * width,
+                "downsample_scales": ((1, 1, 1), (1, 1, 1)),
+            },
         },
-    },
-}
+    }
+
+
+SMALL = {"tpn_tiny": _small(4, (1, 1, 1, 1)), "tpn_small": _small(6, (1, 1, 3, 2))}
+"""What the small networks change in mmaction2's configuration."""
 
 
 class Backbone(nn.Module):
     """A recogniser's backbone and neck as a feature extractor.
 
     Attributes:
-        name: `tpn_slowonly_r50` or `tpn_tiny`.
+        name: `tpn_slowonly_r50`, `tpn_tiny` or `tpn_small`.
         channels: D of the output, 2048.
         weights_sha256: hash of the weight file, or `random-<seed>`.
         dropped: weights of the recogniser's heads, by name. Features do not need them, a whole checkpoint does.
@@ -88,7 +108,7 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
     """A frozen backbone in evaluation mode.
 
     Args:
-        name: `tpn_slowonly_r50` or `tpn_tiny`.
+        name: `tpn_slowonly_r50`, `tpn_tiny` or `tpn_small`.
         weights: a checkpoint of the full recogniser (.pth as mmaction2 writes it, or .safetensors), `bundled`, or
             `random`.
         seed: of the initialisation when weights are `random`.
@@ -105,7 +125,7 @@ def build_backbone(name: str, weights: str, *, seed: int = 0) -> Backbone:
         path = weights_path(weights, name)
         sha256 = weights_sha256(weights, name)
         check_suffix(path, sha256)
-        _load_strictly(recognizer, read_checkpoint(path), path, name)
+        load_strictly(recognizer, read_checkpoint(path), path, name)
     whole = recognizer.state_dict()
     network = _without_heads(recognizer, name, sha256)
     network.dropped = {key: value.clone() for key, value in whole.items() if key not in network.state_dict()}
@@ -125,7 +145,7 @@ def restore_backbone(name: str, state: Mapping[str, torch.Tensor], weights_sha25
         WeightsError: the state is of another network.
     """
     network = _without_heads(_build_recognizer(name), name, weights_sha256)
-    _load_strictly(network, state, where, name)
+    load_strictly(network, state, where, name)
     return network
 
 
@@ -201,8 +221,25 @@ def _history_statistic(owner: object, name: str) -> object:
     return getattr(HistoryBuffer, name)
 
 
-def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
-    own = recognizer.state_dict()
+def load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+    """Load a checkpoint into a module that it must fit exactly.
+
+    Args:
+        recognizer: gets the weights.
+        state: the tensors of the checkpoint, by name.
+        path: where it is from, for errors.
+        name: of the backbone, for errors.
+
+    Raises:
+        WeightsError: it is of another network; the message names tensors.
+    """
+    if problems := mismatches(recognizer.state_dict(), state):
+        raise WeightsError(f"{path}: not a checkpoint of {name}: {problems}")
+    recognizer.load_state_dict(state, strict=True)
+
+
+def mismatches(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """What keeps a state from being that of a network whose own state is given, the first eight; "" if nothing does."""
     problems = [  # the most telling ones first: a file of the same network with other sizes misses nothing
         f"{key}: expected {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
         for key in own
@@ -210,10 +247,7 @@ def _load_strictly(recognizer: nn.Module, state: Mapping[str, torch.Tensor], pat
     ]
     problems += [f"missing {key}" for key in own if key not in state]
     problems += [f"unexpected {key}" for key in state if key not in own]
-    if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise WeightsError(f"{path}: not a checkpoint of {name}: {shown}")
-    recognizer.load_state_dict(state, strict=True)
+    return "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
 
 
 def _builder() -> Callable[[object], nn.Module]:
@@ -236,25 +270,36 @@ def _builder() -> Callable[[object], nn.Module]:
     return MODELS.build
 
 
+def build_quietly(model: object, seed: int = 0) -> nn.Module:
+    """A module of mmaction2 from its configuration, with weights of this seed. Raises ImportError as mmaction2 does."""
+    build = _builder()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)  # some of its networks report every layer
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            return build(model)
+    finally:
+        logging.disable(disabled)
+
+
 def _build_recognizer(name: str) -> nn.Module:
     """mmaction2's full recogniser: backbone and neck; for R50 also the auxiliary and the recognition head."""
-    if name not in ("tpn_slowonly_r50", "tpn_tiny"):
-        raise WeightsError(f"unknown backbone {name!r}; there are tpn_slowonly_r50 and tpn_tiny")
-    build = _builder()
+    if name not in ("tpn_slowonly_r50", *SMALL):
+        raise WeightsError(f"unknown backbone {name!r}; there are tpn_slowonly_r50, {' and '.join(SMALL)}")
+    _builder()  # first: it says what is missing
     import mmaction
     from mmengine.config import Config
 
     model = Config.fromfile(Path(mmaction.__file__).parent / ".mim" / "configs" / CONFIG).model
     model.backbone.pretrained = None
-    if name == "tpn_tiny":
-        model.backbone.update(TINY["backbone"])
-        model.neck.update(TINY["neck"])
+    if name in SMALL:
+        model.backbone.update(SMALL[name]["backbone"])
+        model.neck.update(SMALL[name]["neck"])
         model.neck.aux_head_cfg = None
         model.cls_head = None
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        return build(model)
+    return build_quietly(model)
 
 
 def _initialise(recognizer: nn.Module, seed: int) -> None:

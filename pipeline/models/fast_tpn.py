@@ -26,7 +26,7 @@ __all__ = ["FastTPN", "tpn_facts"]
 
 
 def tpn_facts(name: str) -> BackboneFacts:
-    """What is known of `tpn_slowonly_r50` and `tpn_tiny` without their weights."""
+    """What is known of `tpn_slowonly_r50` and the small stand-ins without their weights."""
     return BackboneFacts(
         name=name,
         channels=Backbone.channels,

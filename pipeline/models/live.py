@@ -49,7 +49,7 @@ class LiveModel(nn.Module):
         network: Backbone,
         head: HeadModule,
         standardizer: Standardizer | None,
-        k: int,
+        k: float,
         *,
         reduction: str = "spatial",
         relation: str = "cosine",
@@ -74,11 +74,12 @@ class LiveModel(nn.Module):
         """The frozen stage's, on the model's device; None without one."""
         return None if self._offset is None else Standardizer(self.mean, self.std, self._offset)
 
-    def maps(self, clips: torch.Tensor) -> torch.Tensor:
+    def maps(self, clips: torch.Tensor, empty: torch.Tensor | None = None) -> torch.Tensor:
         """Feature maps as the cache would hold them.
 
         Args:
-            clips: (B, T, c, L, S, S, 3) uint8; the maps of the c clips of a segment are averaged.
+            clips: (B, T, c, L, H, W, 3) uint8; the maps of the c clips of a segment are averaged.
+            empty: (B, H, W) bool, cells that show only the padding of a letterbox: their features are 0.
 
         Returns:
             (B, T, H, W, D) float32.
@@ -86,7 +87,8 @@ class LiveModel(nn.Module):
         batch, segments, averaged = clips.shape[:3]
         with torch.autocast(clips.device.type, self.precision, enabled=self.precision != torch.float32):
             maps = self.fast(clips.flatten(0, 2))
-        return maps.unflatten(0, (batch, segments, averaged)).mean(dim=2)
+        maps = maps.unflatten(0, (batch, segments, averaged)).mean(dim=2)
+        return maps if empty is None else maps.masked_fill(empty.to(maps.device)[:, None, :, :, None], 0.0)
 
     def reduce(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Eqs. 1, 2, 5 and 6 of maps (B, T, H, W, D): cue (B, D) and pattern vectors (B, T, D)."""
@@ -105,19 +107,20 @@ class LiveModel(nn.Module):
         )
         return whole.cue, patterns.vectors
 
-    def outputs(self, clips: torch.Tensor, seeds: Sequence[str]) -> list[HeadOutput]:
+    def outputs(self, clips: torch.Tensor, seeds: Sequence[str], empty: torch.Tensor | None = None) -> list[HeadOutput]:
         """Logits of every bag.
 
         Each bag draws its dropout from a seed of its own, so that the grouping of bags changes nothing.
 
         Args:
-            clips: (B, T, c, L, S, S, 3) uint8.
+            clips: (B, T, c, L, H, W, 3) uint8.
             seeds: B names, of which the dropout's seeds are made.
+            empty: see `maps`.
 
         Returns:
             One output per bag, of a batch of one.
         """
-        cues, patterns = self.reduce(self.maps(clips))
+        cues, patterns = self.reduce(self.maps(clips, empty))
         found = []
         for i, seed in enumerate(seeds):
             with torch.random.fork_rng(devices=[cues.device] if cues.is_cuda else []):

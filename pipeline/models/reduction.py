@@ -12,7 +12,7 @@ positions, which is a constant as in the literal equations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -22,9 +22,9 @@ __all__ = [
     "SpatialPatterns",
     "Standardizer",
     "global_pattern_cue",
+    "kept_cells",
     "pattern_vectors",
     "relation_map",
-    "running_cues",
     "spatial_patterns",
 ]
 
@@ -39,33 +39,18 @@ class SpatialPatterns:
     Attributes:
         vectors: (B, T, D), eq. 6.
         positions: (B, T, k) int64, the chosen cells as row x W + column, the most related one first.
+        relations: (B, T, H x W), eq. 5 of every cell, by which they were chosen; no cells for pooled maps.
     """
 
     vectors: torch.Tensor
     positions: torch.Tensor
+    relations: torch.Tensor
 
 
 def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     """Eq. 1: the maximum over time and space. (B, T, H, W, D) -> (B, D)."""
     _check(maps)
     return maps.amax(dim=(1, 2, 3))
-
-
-def running_cues(maps: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
-    """Eq. 1 of a video so far: at every segment the maximum over space, this segment and the ones before it.
-
-    Args:
-        maps: (B, T, H, W, D), segments in order.
-        before: (B, D), the cue of the segments before these; None if these are the first.
-
-    Returns:
-        (B, T, D).
-    """
-    _check(maps, before)
-    peaks = maps.amax(dim=(2, 3))
-    if before is not None:
-        peaks[:, 0] = torch.maximum(peaks[:, 0], before)
-    return peaks.cummax(dim=1).values
 
 
 def relation_map(
@@ -126,10 +111,20 @@ def relation_map(
     return cosine.clamp(-1, 1).reshape(shape)
 
 
+def kept_cells(k: float, cells: int) -> int:
+    """How many cells of a map `k` means: a whole number is that many, a share below 1 is rounded, to 1 at least.
+
+    Examples:
+        >>> kept_cells(8, 49), kept_cells(0.16, 7 * 7), kept_cells(0.16, 7 * 12), kept_cells(0.16, 1)
+        (8, 8, 13, 1)
+    """
+    return k if isinstance(k, int) else max(1, round(k * cells))
+
+
 def spatial_patterns(
     maps: torch.Tensor,
     cue: torch.Tensor,
-    k: int,
+    k: float,
     *,
     relation: str = "cosine",
     enhancement: bool = True,
@@ -143,23 +138,24 @@ def spatial_patterns(
     Args:
         maps: (B, T, H, W, D).
         cue: (B, D).
-        k: number of positions, at most H x W.
+        k: number of positions, at most H x W, or their share; see `kept_cells`.
         relation, enhancement, scale, background: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
     """
     batch, segments, rows, columns, channels = maps.shape
-    if not 1 <= k <= rows * columns:
-        raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {k}")
+    kept = kept_cells(k, rows * columns)
+    if not 1 <= kept <= rows * columns:
+        raise ValueError(f"k: expected 1 to {rows * columns} (positions of a {rows} x {columns} map), got {kept}")
     with torch.no_grad():
         related = relation_map(
             maps, cue, relation=relation, enhancement=enhancement, scale=scale, background=background
         ).reshape(batch, segments, -1)
-        positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :k]
+        positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :kept]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
-    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions)
+    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions, related)
 
 
 def pattern_vectors(
@@ -167,7 +163,7 @@ def pattern_vectors(
     cue: torch.Tensor,
     *,
     reduction: str,
-    k: int,
+    k: float,
     relation: str = "cosine",
     enhancement: bool = True,
     scale: torch.Tensor | None = None,
@@ -189,9 +185,8 @@ def pattern_vectors(
         found = pattern_vectors(
             alone, own, reduction=reduction, k=k, relation=relation, enhancement=enhancement, background=behind
         )
-        return SpatialPatterns(
-            *(getattr(found, each.name).unflatten(0, maps.shape[:2])[:, :, 0] for each in fields(found))
-        )
+        parts = (found.vectors, found.positions, found.relations)
+        return SpatialPatterns(*(part.reshape(*maps.shape[:2], part.shape[-1]) for part in parts))
     if reduction == "spatial":
         return spatial_patterns(
             maps, cue, k, relation=relation, enhancement=enhancement, scale=scale, background=background
@@ -199,7 +194,7 @@ def pattern_vectors(
     pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
     # The gain is positive, so it can be applied after pooling.
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
-    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
+    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none, pooled[..., :0])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,16 @@ from places import ROOT
 
 from cache import FeatureStore
 from pipeline.ablation.ablate import _processes, ablation_folder, run_ablation
+from pipeline.ablation.features import LeftOut, left_out
 from pipeline.ablation.jobs import train_and_score
+from pipeline.ablation.judging import METRICS
 from pipeline.ablation.table import write_table
 from pipeline.cli.main import main
 from pipeline.config import Run
-from pipeline.config.ablation import load_ablation
+from pipeline.config.ablation import _run_name, load_ablation
 from pipeline.data.decoding.following import deaf_to_interrupts
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, DecodeError, PipelineError, WeightsError
+from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.scoring.score import score_split
 from pipeline.stages.training import joint, train
@@ -37,7 +41,7 @@ from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.joint import fit_jointly, joint_key
 from pipeline.stages.training.train import fit_head
 from pipeline.stages.training.validation import Validation
-from pipeline.workflow import usable_manifest
+from pipeline.workflow import SILENT, Manifest, ensure, usable_manifest
 
 
 @pytest.fixture
@@ -93,7 +97,9 @@ class TestFile:
             ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
             ({"grid": {"head.kk": [1]}}, "head.kk: unknown key; did you mean 'k'?"),
             ({"grid": {"hed.k": [1]}}, "grid.hed.k: no section 'hed'; did you mean 'head'?"),
-            ({"grid": {"backbone.seed": [1]}}, "no section 'backbone'"),
+            ({"grid": {"dataset.seed": [1]}}, "no section 'dataset'"),
+            ({"grid": {"backbone.sed": [1]}}, "backbone.sed: unknown key; did you mean 'seed'?"),
+            ({"grid": {"preprocess.crop": [224, 320]}}, "crop (320) is larger than short_side (256)"),
             ({"grid": {"head": [1]}}, "grid.head: expected <section>.<field>"),
             ({"grid": {"head.k": []}}, "grid.head.k: expected <section>.<field> and at least one value"),
             ({"grid": {"training.seed": [1, 2]}}, "seeds are no settings"),
@@ -108,6 +114,39 @@ class TestFile:
         with pytest.raises(ConfigError) as error:
             load_ablation(write(**data))
         assert expected in str(error.value)
+
+    def test_settings_can_change_backbone_and_pictures(self, write):
+        small = {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}
+        random = {"backbone": {"weights": "random"}}
+        same = {"preprocess": {"crop": 224}, "head": {"p": 1}}  # what the base has by default
+        plan = load_ablation(write(list={"base": {}, "small": small, "random": random, "same": same}, seeds=[0, 1]))
+        assert len(plan.experiments) == 3
+        by_name = {setting.name: setting for setting in plan.settings}
+        assert by_name["same"].experiment is by_name["base"].experiment
+        assert len({Recipes(e).namespace(split) for e in plan.experiments for split in ("train", "test")}) == 6
+        assert plan.varied == ("backbone.weights", "preprocess.short_side", "preprocess.crop")
+        assert [tuple(plan.made_with(by_name[name]).values()) for name in ("base", "small", "random")] == [
+            ("bundled", 256, 224),
+            ("bundled", 112, 96),
+            ("random", 256, 224),
+        ]
+
+    def test_the_name_of_a_run_is_made_of_what_its_head_depends_on_besides_features(self):
+        head = {"head": {"k": 4}, "training": {"seed": 1}}
+        made = {"backbone": {"weights": "random"}, "preprocess": {"crop": 96}, "train_sampling": {"views": 1}}
+        assert _run_name(head) == _run_name(head | made) == "ablation-614b138a"
+
+    def test_how_imported_features_were_made_cannot_be_changed(self, nano, write_config):
+        base = write_config(nano | {"features": {"train": "clips", "test": "windows"}})
+        path = write_config({"name": "a", "base": str(base), "grid": {"backbone.seed": [0, 1]}}, "ablation.yaml")
+        with pytest.raises(ConfigError, match="backbone: decides nothing where features.train, features.test names"):
+            load_ablation(path)
+
+    def test_missing_weights_of_any_setting_are_known_before_features_are_made(self, write, tmp_path):
+        settings = {"base": {}, "other": {"backbone": {"weights": str(tmp_path / "not-there.pth")}}}
+        with pytest.raises(WeightsError, match="not-there"):
+            run_ablation(load_ablation(write(list=settings)), 1)
+        assert not (tmp_path / "cache").exists()
 
     def test_what_is_wrong_with_the_base_is_said_once(self, nano, write_config, tmp_path):
         base = write_config({key: value for key, value in nano.items() if key != "backbone"})
@@ -227,6 +266,49 @@ def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tm
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_table_shows_how_features_were_made_what_they_cost_and_differences(write, tmp_path):
+    plan = load_ablation(write(list={"a": {}, "b": {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}}))
+    paths = []
+    for setting, side, size in zip(plan.settings, (7, 3), (1.25e9, None), strict=True):
+        value = {"mean": 0.6, "std": None, "values": [0.6], "low": 0.5, "high": 0.7, "reason": None}
+        less = {"mean": -0.1, "low": -0.2, "high": 0.05, "reason": None}
+        row = {"setting": setting.name, "seeds": 1, "features": plan.made_with(setting), "bytes_per_hour": size}
+        row |= {"map_shape": [side, side, 256], "validation_auc": None, "test": dict.fromkeys(METRICS, value)}
+        row["minus_first"] = dict.fromkeys(METRICS, less) if side == 3 else None
+        paths.append(tmp_path / f"{setting.name}.json")
+        paths[-1].write_text(json.dumps(row))
+    write_table(plan, paths, tmp_path, LeftOut(("v1",), {"a": 0, "b": 2}))
+    text = (tmp_path / "results.md").read_text()
+    start = (
+        "| setting | seeds | preprocess.short_side | preprocess.crop | map | GB per hour | validation AUC | test AUC |"
+    )
+    assert text.startswith(start)
+    assert "| a | 1 | 256 | 224 | 7 x 7 x 256 | 1.25 | - | 0.600 |" in text
+    assert "| b | 1 | 112 | 96 | 3 x 3 x 256 | - | - | 0.600 |" in text
+    assert "| -0.100 | -0.200 to 0.050 |" in text
+    assert "1 left out, v1." in text
+    assert "in quarantine are of a 0, b 2." in text
+    with (tmp_path / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    names = ("preprocess.crop", "map_shape", "bytes_per_hour", "test_auc_minus_first_low")
+    assert [[row[name] for name in names] for row in rows] == [
+        ["224", "7 x 7 x 256", "1250000000.0", ""],
+        ["96", "3 x 3 x 256", "", "-0.2"],
+    ]
+
+
+def test_videos_that_some_settings_cannot_read_are_named(write):
+    plan = load_ablation(write(grid={"decoding.on_damage": ["keep", "quarantine"]}))
+    assert left_out(plan) == LeftOut((), {})
+    strict = Recipes(plan.settings[1].experiment).quarantine
+    strict.add("t1", "t1.mp4", "test", DecodeError("damaged"))
+    strict.add("a1", "a1.mp4", "train", DecodeError("damaged"))
+    names = [setting.name for setting in plan.settings]
+    assert left_out(plan) == LeftOut(("t1",), {names[0]: 0, names[1]: 1})
+    Recipes(plan.settings[0].experiment).quarantine.add("t1", "t1.mp4", "test", DecodeError("gone"))
+    assert left_out(plan).test == ()  # all settings lack it, so nothing has to be left out of any
+
+
 @pytest.mark.slow
 class TestRun:
     parts = {
@@ -316,6 +398,46 @@ def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
     rows = json.loads(table.read_text())["settings"]
     assert {row["setting"] for row in rows} == {"base", "segments", "views", "stride"}
     assert all(0 <= row["test"]["auc"]["mean"] <= 1 for row in rows)
+
+
+@pytest.mark.slow
+def test_each_backbone_and_picture_is_extracted_once_and_judged_on_the_same_videos(nano, write_config, tmp_path):
+    nano["machine"]["max_quarantined"] = 1
+    small = {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}
+    settings = {
+        "base": {},
+        "mean": {"head": {"reduction": "mean"}},
+        "random": {"backbone": {"weights": "random"}},
+        "small": small,
+        "strict": {"decoding": {"on_damage": "quarantine"}},
+    }
+    data = {"name": "pictures", "base": str(write_config(nano)), "list": settings}
+    path = write_config(data, "ablation.yaml")
+    plan = load_ablation(path)
+    strict = Recipes(plan.settings[-1].experiment)
+    folder = ensure(Manifest(strict), lambda step: nullcontext(SILENT))
+    manifest = load_manifest(strict.experiment, folder, truth=True)
+    lost = max(interval.video_id for interval in manifest.intervals)
+    strict.quarantine.add(lost, "lost.mp4", "test", DecodeError("damaged"))
+    result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    store = FeatureStore.open(tmp_path / "cache")
+    assert len(store.namespaces()) == 8  # two splits of bundled, random, small, strict
+    (table,) = (tmp_path / "var" / "nano").glob("ablation-*/results.json")
+    document = json.loads(table.read_text())
+    assert document["left_out"] == {"test": [lost], "training": {}}
+    assert f"1 left out, {lost}." in result.stdout
+    rows = {row["setting"]: row for row in document["settings"]}
+    assert [row["map_shape"] for row in rows.values()] == [[7, 7, 2048]] * 3 + [[3, 3, 2048], [7, 7, 2048]]
+    assert 3 * rows["small"]["bytes_per_hour"] < rows["base"]["bytes_per_hour"]
+    assert rows["random"]["features"]["backbone.weights"] == "random"
+    assert rows["base"]["minus_first"] is None
+    for row in rows.values():
+        if row["minus_first"]:
+            expected = row["test"]["auc"]["mean"] - rows["base"]["test"]["auc"]["mean"]
+            assert row["minus_first"]["auc"]["mean"] == pytest.approx(expected)
+    # the same features without that video are scored alike, and judged on the same videos
+    assert rows["strict"]["test"] == rows["base"]["test"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from places import ROOT
 
 from pipeline.cli.main import main
 from pipeline.config import load_experiment, parse_experiment
-from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.geometry import centre_crop
 from pipeline.errors import ConfigError, DecodeError
 from pipeline.models.weights import BUNDLED
 from pipeline.stages.common.recipes import Recipes
@@ -306,13 +306,13 @@ def test_a_stand_in_model_is_known(nano, tmp_path):
 
 
 def test_readme_and_docs_say_what_the_centre_crop_sees():
-    geometry = crop_geometry(1920, 1080, 256, 224)
+    geometry = centre_crop(224, 256).geometry(1920, 1080)
     width, height = 224 / geometry.width, 224 / geometry.height
     readme, text = (
         " ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/own-videos.md")
     )
     for page in (readme, text):
         assert f"the middle {width:.0%} of the width and {height:.1%} of the height".replace("%", " %") in page
-    old = crop_geometry(640, 480, 256, 224)
+    old = centre_crop(224, 256).geometry(640, 480)
     assert f"of one of 4:3 {224 / old.width:.0%}".replace("%", " %") in text
     assert f"`crop: 256` with `short_side: 256` sees {256 / geometry.width:.0%} of the width".replace("%", " %") in text

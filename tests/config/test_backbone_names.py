@@ -68,5 +68,5 @@ def test_tpn_takes_eight_frames_and_is_the_only_one_that_can_be_tuned(nano):
     nano["backbone"] = {"name": "timm:vit_tiny_patch16_224", "weights": "random"}
     parse_experiment(nano)
     nano["finetune"] = {"enabled": True}
-    with pytest.raises(ConfigError, match="finetune: only tpn_slowonly_r50 and tpn_tiny can be fine-tuned"):
+    with pytest.raises(ConfigError, match="finetune: only tpn_slowonly_r50, tpn_small, tpn_tiny can be fine-tuned"):
         parse_experiment(nano)

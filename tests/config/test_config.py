@@ -20,7 +20,9 @@ from pipeline.errors import ConfigError
 CSV = {"adapter": "csv", "name": "x", "root": "."}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/recipes/*.yaml")]), ids=lambda p: p.stem
+)
 def test_every_shipped_config_is_valid(path):
     assert load_experiment(path).runs
 
@@ -118,6 +120,10 @@ def test_bad_values_are_named(nano, write_config, section, values, expected):
         ("head", "gig", "head: expected a section of keys with values, got 'gig'"),
         ("head", {"name": "gigg"}, "head.name: no head 'gigg'; did you mean 'gig'?"),
         ("head", {"reduction": "avg"}, "head.reduction: expected one of spatial, mean, max, got 'avg'"),
+        ("head", {"k": 1.0}, "head.k: expected a whole number of positions, or a share of them below 1, got 1.0"),
+        ("head", {"k": 8.5}, "head.k: expected a whole number of positions, or a share of them below 1, got 8.5"),
+        ("head", {"k": 0}, "head.k: expected a whole number of positions, or a share of them below 1, got 0"),
+        ("head", {"k": "all"}, "head.k: expected a whole number of positions, or a share of them below 1, got 'all'"),
         ("head", {"dropout": 1.5}, "head.dropout: expected less than 1, got 1.5"),
         ("head", {"enhancement": "maybe"}, "head.enhancement: expected true or false, got 'maybe'"),
         ("head", {"lambda1": float("inf")}, "head.lambda1: expected a finite number, got inf"),
@@ -297,6 +303,16 @@ def test_digest_follows_content(nano):
     assert digest(first.training) == digest(parse_experiment(nano).training)
 
 
+def test_a_backbone_may_be_left_out_where_nothing_is_extracted(nano):
+    bare = {name: section for name, section in nano.items() if name != "backbone"}
+    imported = {"train": "i3d-train", "test": "i3d-test"}
+    assert parse_experiment(bare | {"features": imported}).backbone.weights == "bundled"
+    assert parse_experiment(nano | {"features": imported}).backbone == parse_experiment(nano).backbone
+    for features in ({}, {"test": "i3d-test"}):
+        with pytest.raises(ConfigError, match="backbone: is missing"):
+            parse_experiment(bare | {"features": features})
+
+
 def test_every_field_is_documented():
     undocumented = [key for key, _, text in field_table() if not text and not key.endswith(".adapter")]
     assert undocumented == []
@@ -399,3 +415,10 @@ def test_a_field_that_came_later_is_in_no_digest_unless_it_is_used():
     wide = Preprocess(fit="stretch", height=224, width=384)
     assert wide.model_dump() == {"fit": "stretch", "height": 224, "width": 384, **before}
     assert "fit: crop\n" in to_yaml(Preprocess())
+
+
+def test_k_is_a_number_of_cells_or_a_share_of_them(nano):
+    nano["runs"] = {"number": {"head": {"k": 8.0}}, "share": {"head": {"k": 0.16}}}
+    experiment = parse_experiment(nano)
+    assert repr([experiment.run(name).head.k for name in nano["runs"]]) == "[8, 0.16]"
+    assert parse_experiment(yaml.safe_load(to_yaml(experiment))) == experiment

@@ -57,7 +57,9 @@ def test_names_that_are_not_there_are_warnings(nano):
     assert "no run 'best'" in lines[1]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/recipes/*.yaml")]), ids=lambda p: p.stem
+)
 def test_shipped_expectations_add_up(path):
     experiment = load_experiment(path)
     assert expected_warnings(experiment) == []

@@ -167,8 +167,33 @@ def test_extraction_finds_imported_features_and_names_those_that_are_missing(dat
     report = extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
     assert (report.extracted, report.cached) == ((), ("t1", "t2"))
     FeatureStore.open(tmp_path / "cache").withdraw("i3d-test", "t2")
-    with pytest.raises(NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"):
+    with pytest.raises(
+        NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"
+    ) as error:
         extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
+    assert "machine.max_quarantined: 1" in str(error.value)
+
+
+def test_videos_without_features_can_be_left_out_and_come_back_when_they_are_imported(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"machine": {"max_quarantined": 1}})
+    manifest, quarantine, said = manifest_of(experiment), Quarantine(tmp_path / "quarantine"), []
+    store = FeatureStore.open(tmp_path / "cache")
+
+    def extracted():
+        videos = manifest.split("test")
+        return extract_split(experiment, manifest, "test", videos, "i3d-test", quarantine, say=said.append)
+
+    store.withdraw("i3d-test", "t2")
+    for _ in range(2):
+        assert (extracted().cached, extracted().quarantined) == (("t1",), ("t2",))
+    assert [record.reason for record in quarantine.records("test")] == ["no features in i3d-test"]
+    assert said == ["t2: no features in i3d-test: left out, in quarantine"]
+    import_npy(store, "i3d-test", tmp_path / "test", PlainLayout(fps=10, suffix="_i3d"))
+    assert (extracted().cached, extracted().quarantined, quarantine.ids()) == (("t1", "t2"), (), [])
+    for name in ("t1", "t2"):
+        store.withdraw("i3d-test", name)
+    with pytest.raises(NotCached, match="2 are not there"):
+        extracted()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from places import ROOT
 import tasks
 from pipeline.config import load_experiment
 from pipeline.data.events import read_events
+from pipeline.errors import ConfigError
 from pipeline.stages.common.recipes import Recipes
 from tasks.base import _choose_scheduler
 
@@ -258,6 +259,19 @@ def test_the_scheduler_is_inside_the_command_unless_one_is_named(monkeypatch, ar
     monkeypatch.setattr(luigi_api.configuration, "get_config", lambda: settings)
     _choose_scheduler(arguments)
     assert settings.getboolean("core", "local_scheduler", False) == local
+
+
+def test_an_ablation_requires_the_features_of_every_backbone_and_picture(nano, write_config):
+    settings = {"a": {}, "b": {"backbone": {"weights": "random"}}, "c": {"head": {"p": 1}}}
+    data = {"name": "a", "base": str(write_config(nano)), "list": settings}
+    path = str(write_config(data, "ablation.yaml"))
+    required = tasks.Ablate(config=path).requires()
+    assert {type(task) for task in required} == {tasks.ExtractFeatures}
+    weights = [(task.experiment.backbone.weights, task.split) for task in required]
+    assert weights == [("bundled", "train"), ("bundled", "test"), ("random", "train"), ("random", "test")]
+    assert all(Path(need.output().path).parent.parent.name == "nano" for task in required for need in task.requires())
+    with pytest.raises(ConfigError, match="has 2 way"):
+        _ = tasks.ExtractFeatures(config=f"{path}#2", split="test").experiment
 
 
 def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):

@@ -51,7 +51,7 @@ def main(descriptor: int, memory: int) -> None:
     settings: Settings = connection.recv()
     limit_pixels(settings.max_pixels)
     decoder = importlib.import_module(settings.decoder)
-    sender = _Sender(connection, SharedMemory.of(memory, settings.crop))
+    sender = _Sender(connection, SharedMemory.of(memory, settings.fit))
     when_waiting(lambda: sender.send(Alive()))
     while True:
         job = sender.next_job()
@@ -130,9 +130,7 @@ def _decode(job: Job, decoder: ModuleType, sender: _Sender, settings: Settings) 
         wanted = None if job.select is None else frozenset(job.select(planned))
         sender.begin(planned)
         count, damage = 0, Damage()
-        for frame in decoder.iter_frames(
-            job.path, short_side=settings.short_side, crop=settings.crop, wanted=wanted, damage=damage
-        ):
+        for frame in decoder.iter_frames(job.path, settings.fit, wanted=wanted, damage=damage):
             sender.frame(frame.time_s, frame.image)
             count += 1
         if wanted is None or count == planned:

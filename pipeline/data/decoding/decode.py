@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from pipeline.data.decoding.damage import Damage
-from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.geometry import PAPER_CROP, Fit
 from pipeline.data.decoding.image_folder import first_image, image_files
 from pipeline.data.decoding.opening import check_pixels, reason
 from pipeline.data.decoding.orientation import Upright
@@ -116,9 +116,8 @@ def read_header(path: AnyPath, alive: Callable[[], None] | None = None) -> Video
 
 def iter_frames(
     path: AnyPath,
+    fit: Fit = PAPER_CROP,
     *,
-    short_side: int = 256,
-    crop: int = 224,
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
 ) -> Iterator[Frame]:
@@ -129,31 +128,51 @@ def iter_frames(
 
     Args:
         path: a video file, or a folder of numbered images.
-        short_side: shorter side after resizing, pixels.
-        crop: side of the centre crop, pixels, at most short_side.
+        fit: what the backbone sees of a picture, and at what size.
         wanted: numbers of the frames whose pictures are needed; None for all. The others are only decoded.
         damage: where damage is counted; None makes it an error.
 
     Yields:
-        Frames of (crop, crop, 3).
+        Frames of (fit.height, fit.width, 3).
 
     Raises:
         DecodeError: naming the file, the frame reached, and FFmpeg's message.
-        ValueError: crop larger than short_side.
     """
-    if crop > short_side:
-        raise ValueError(f"crop: expected at most the short side of {short_side} pixels, got {crop}")
-    upright = Upright()
+    fitted = _Fitted(path, fit)
+    return _prepared(path, fitted.image, wanted, damage, fitted.begin if fit.kind == "letterbox" else None)
 
-    def prepare(frame: av.VideoFrame) -> np.ndarray:
-        width, height = upright.size(frame)
-        geometry = crop_geometry(width, height, short_side, crop)
-        what = f"at a short side of {short_side} pixels its pictures would be"
-        check_pixels(path, geometry.width, geometry.height, what)
-        image = upright.image(frame, geometry.width, geometry.height)
-        return image[geometry.top : geometry.top + crop, geometry.left : geometry.left + crop]
 
-    return _prepared(path, prepare, wanted, damage)
+class _Fitted:
+    """What the backbone sees of the frames of one video.
+
+    Where the first frame of a letterbox goes, all others go: one of another shape is padded within that place, so that
+    the padding of the video is known from its header.
+    """
+
+    def __init__(self, path: AnyPath, fit: Fit) -> None:
+        self._path, self._fit, self._upright = path, fit, Upright()
+        self._first_size: tuple[int, int] | None = None
+
+    def begin(self, frame: av.VideoFrame) -> None:
+        """The first frame of the video, whether its picture is wanted or not."""
+        self._first_size = self._upright.size(frame)
+
+    def image(self, frame: av.VideoFrame) -> np.ndarray:
+        """(height, width, 3) uint8, of the fit's size."""
+        fit, size = self._fit, self._upright.size(frame)
+        place = fit.geometry(*size)
+        if self._first_size and size != self._first_size:
+            place = fit.within(fit.geometry(*self._first_size), *size)
+        if fit.kind == "crop":
+            what = f"at a short side of {fit.short_side} pixels its pictures would be"
+            check_pixels(self._path, place.width, place.height, what)
+        image = self._upright.image(frame, place.width, place.height)
+        if fit.kind == "letterbox":
+            padded = np.empty((fit.height, fit.width, 3), np.uint8)
+            padded[:] = fit.colour
+            padded[-place.top :, -place.left :][: place.height, : place.width] = image
+            return padded
+        return image[place.top : place.top + fit.height, place.left : place.left + fit.width]
 
 
 def iter_raw_frames(
@@ -186,11 +205,14 @@ def _prepared(
     prepare: Callable[[av.VideoFrame], np.ndarray],
     wanted: Container[int] | None = None,
     damage: Damage | None = None,
+    begin: Callable[[av.VideoFrame], None] | None = None,
 ) -> Iterator[Frame]:
     frame: av.VideoFrame | None = None
     image: np.ndarray | None = None
     stamped = ((shown, shown.stamp_s, shown.pace) for shown in placed_frames(path, damage))
     for index, (shown, time_s) in enumerate(timed(stamped)):
+        if index == 0 and begin:
+            begin(shown.frame)
         if wanted is not None and index not in wanted:
             yield Frame(None, time_s)
             continue

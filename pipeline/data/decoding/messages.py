@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader
+from pipeline.data.decoding.geometry import Fit
 from pipeline.remote import AnyPath
 
 __all__ = [
@@ -38,14 +39,12 @@ class Settings:
 
     Attributes:
         decoder: name of a module with `read_header` and `iter_frames`.
-        short_side: shorter side after resizing, pixels.
-        crop: side of the centre crop, pixels.
+        fit: what is seen of a picture, and at what size.
         max_pixels: how many pixels a picture may have, see `pipeline.data.decoding.opening.limit_pixels`.
     """
 
     decoder: str
-    short_side: int
-    crop: int
+    fit: Fit
     max_pixels: int
 
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from typing import TypeVar
 
 from pipeline.data.decoding.decode import VideoHeader
+from pipeline.data.decoding.geometry import PAPER_CROP, Fit
 from pipeline.data.decoding.messages import Job, Settings
 from pipeline.data.decoding.opening import MAX_PIXELS
 from pipeline.data.decoding.process import Worker
@@ -40,8 +41,7 @@ class DecodeWorkers:
     Args:
         count: processes; as many videos are decoded at once. 0 stands for one per core, at most 16.
         timeout_s: seconds without a sign of life after which a decoder counts as hung.
-        short_side: shorter side after resizing, pixels.
-        crop: side of the centre crop, pixels.
+        fit: what is seen of a picture, and at what size.
         max_pixels: how many pixels a picture may have, see `pipeline.data.decoding.opening.limit_pixels`.
         decoder: module with `read_header` and `iter_frames`.
     """
@@ -51,13 +51,12 @@ class DecodeWorkers:
         count: int = 0,
         timeout_s: float = 120.0,
         *,
-        short_side: int = 256,
-        crop: int = 224,
+        fit: Fit = PAPER_CROP,
         max_pixels: int = MAX_PIXELS,
         decoder: str = "pipeline.data.decoding.decode",
     ) -> None:
         self.count, self.timeout_s = count or min(MOST, len(os.sched_getaffinity(0))), timeout_s
-        self._settings = Settings(decoder, short_side, crop, max_pixels)
+        self._settings = Settings(decoder, fit, max_pixels)
         self._idle: list[Worker] = []
         self._open: list[VideoStream] = []
 
@@ -86,8 +85,7 @@ class DecodeWorkers:
         return DecodeWorkers(
             1,
             self.timeout_s,
-            short_side=self._settings.short_side,
-            crop=self._settings.crop,
+            fit=self._settings.fit,
             max_pixels=self._settings.max_pixels,
             decoder=self._settings.decoder,
         )

@@ -17,6 +17,7 @@ from typing import Self
 
 import numpy as np
 
+from pipeline.data.decoding.geometry import Fit
 from pipeline.data.decoding.messages import Job, Message, Settings
 from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.remote import AnyPath
@@ -34,23 +35,23 @@ class SharedMemory:
 
     Attributes:
         counter: (1,) int64, the number of frames decoded so far.
-        ring: (SLOTS, crop, crop, 3) uint8, places for pictures.
+        ring: (SLOTS, height, width, 3) uint8, places for pictures.
     """
 
     counter: np.ndarray
     ring: np.ndarray
 
     @classmethod
-    def of(cls, descriptor: int, crop: int) -> Self:
+    def of(cls, descriptor: int, fit: Fit) -> Self:
         """Map the memory of a file descriptor, which must be of `size` bytes."""
         content = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
-        pictures = np.frombuffer(content, np.uint8, SLOTS * crop * crop * 3, offset=COUNTER_BYTES)
-        return cls(np.frombuffer(content, np.int64, 1), pictures.reshape(SLOTS, crop, crop, 3))
+        pictures = np.frombuffer(content, np.uint8, SLOTS * fit.height * fit.width * 3, offset=COUNTER_BYTES)
+        return cls(np.frombuffer(content, np.int64, 1), pictures.reshape(SLOTS, fit.height, fit.width, 3))
 
     @staticmethod
-    def size(crop: int) -> int:
-        """Bytes of the counter and a ring of pictures of `crop` x `crop` pixels."""
-        return COUNTER_BYTES + SLOTS * crop * crop * 3
+    def size(fit: Fit) -> int:
+        """Bytes of the counter and a ring of pictures."""
+        return COUNTER_BYTES + SLOTS * fit.height * fit.width * 3
 
 
 class Worker:
@@ -65,8 +66,8 @@ class Worker:
         memory = os.memfd_create("gig-frames")
         ours, theirs = socket.socketpair()
         try:
-            os.ftruncate(memory, SharedMemory.size(settings.crop))
-            self._shared = SharedMemory.of(memory, settings.crop)
+            os.ftruncate(memory, SharedMemory.size(settings.fit))
+            self._shared = SharedMemory.of(memory, settings.fit)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.data.decoding.child", str(theirs.fileno()), str(memory)],
                 pass_fds=(theirs.fileno(), memory),
@@ -122,7 +123,7 @@ class Worker:
         raise error(f"{path}: {what}, at frame {self.decoded}", frame=self.decoded)
 
     def pictures(self, slot: int, count: int) -> np.ndarray:
-        """Pictures at neighbouring places of the ring (count, S, S, 3) uint8, valid until the places are freed."""
+        """Pictures at neighbouring places of the ring (count, H, W, 3) uint8, valid until the places are freed."""
         return self._shared.ring[slot : slot + count]
 
     def free(self, pictures: int) -> None:

@@ -17,7 +17,7 @@ from pipeline.errors import DecodeError, StorageError
 __all__ = ["Collected", "Receiver", "TimesAndPictures", "VideoStream"]
 
 TimesAndPictures = tuple[list[float], dict[int, np.ndarray]]
-"""Presentation times of all frames, seconds, and the wanted pictures (S, S, 3) uint8 by frame number."""
+"""Presentation times of all frames, seconds, and the wanted pictures (H, W, 3) uint8 by frame number."""
 
 Expected = TypeVar("Expected", HeaderRead, Ended)
 
@@ -37,7 +37,7 @@ class Receiver(Protocol):
         Args:
             times_s: presentation times of these frames, seconds.
             pictured: which of these frames have pictures, counted from 0, rising.
-            pictures: (len(pictured), S, S, 3) uint8, overwritten once this returns: what is kept must be copied.
+            pictures: (len(pictured), H, W, 3) uint8, overwritten once this returns: what is kept must be copied.
         """
 
 
@@ -46,7 +46,7 @@ class Collected:
 
     Attributes:
         times: presentation times of the frames so far, seconds.
-        pictures: (S, S, 3) uint8, by frame number.
+        pictures: (H, W, 3) uint8, by frame number.
     """
 
     def __init__(self) -> None:

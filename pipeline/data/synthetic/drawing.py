@@ -27,23 +27,24 @@ def darker(colour: Colour, factor: float) -> Colour:
     return factor * red, factor * green, factor * blue
 
 
-def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.ndarray:
+def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float | np.ndarray, b: float | np.ndarray) -> np.ndarray:
     """Signed distance to the edge of a shape: negative inside, exact only near the edge.
 
     Args:
         kind: one of KINDS.
         u, v: points relative to the shape's centre, pixels; broadcast together.
-        a, b: half-width and half-height, pixels.
+        a, b: half-width and half-height, pixels; numbers, or arrays that broadcast with u and v.
 
     Returns:
-        Pixels, of the broadcast shape of u and v.
+        Pixels, of the broadcast shape.
 
     Raises:
         ValueError: an unknown kind.
     """
     signed: np.ndarray
+    less = np.minimum(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else min(a, b)
     if kind == "disc":
-        signed = (np.hypot(u / a, v / b) - 1) * min(a, b)
+        signed = (np.hypot(u / a, v / b) - 1) * less
     elif kind == "box":
         signed = np.maximum(np.abs(u) - a, np.abs(v) - b)
     elif kind == "triangle":
@@ -53,7 +54,7 @@ def distance(kind: str, u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.
         upright = np.maximum(np.abs(u) - 0.3 * a, np.abs(v) - b)
         signed = np.minimum(flat, upright)
     elif kind == "ring":
-        signed = np.abs(np.hypot(u / a, v / b) - 0.75) * min(a, b) - 0.25 * min(a, b)
+        signed = np.abs(np.hypot(u / a, v / b) - 0.75) * less - 0.25 * less
     else:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     return signed

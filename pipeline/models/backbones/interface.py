@@ -31,6 +31,7 @@ class BackboneFacts:
         mean, std: by channel (RGB) of pictures with values 0 to 255; the backbone itself standardises its input.
         non_negative: whether all features are at least 0.
         shortest_clip: least frames of a clip.
+        clip_multiple: number of which the frames of a clip must be a multiple.
     """
 
     name: str
@@ -43,6 +44,7 @@ class BackboneFacts:
     std: tuple[float, float, float]
     non_negative: bool
     shortest_clip: int = 1
+    clip_multiple: int = 1
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of the maps of pictures of a size in pixels.
@@ -60,11 +62,14 @@ class BackboneFacts:
 
     def check_clip(self, frames: int) -> None:
         """Raise ConfigError if the backbone does not take clips of so many frames."""
-        if frames < self.shortest_clip or (self.longest_clip is not None and frames > self.longest_clip):
+        too_many = self.longest_clip is not None and frames > self.longest_clip
+        if frames < self.shortest_clip or too_many or frames % self.clip_multiple:
             most = "or more" if self.longest_clip is None else f"to {self.longest_clip}"
-            raise ConfigError(
-                f"backbone.name: {self.name} takes clips of {self.shortest_clip} {most} frames; got {frames}"
+            lengths = (
+                str(self.shortest_clip) if self.shortest_clip == self.longest_clip else f"{self.shortest_clip} {most}"
             )
+            multiple = f" (a multiple of {self.clip_multiple})" if self.clip_multiple > 1 else ""
+            raise ConfigError(f"backbone.name: {self.name} takes clips of {lengths} frames{multiple}; got {frames}")
 
 
 class VideoBackbone(nn.Module, ABC):
@@ -73,11 +78,13 @@ class VideoBackbone(nn.Module, ABC):
     Attributes:
         facts: of it; the same as are known without its weights.
         weights_sha256: SHA-256 of its weight file, or `random-<seed>`.
+        notes: what a person should know of how it was loaded, a sentence each.
     """
 
     def __init__(self, facts: BackboneFacts, weights_sha256: str) -> None:
         super().__init__()
         self.facts, self.weights_sha256 = facts, weights_sha256
+        self.notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""TPN on SlowOnly, the paper's backbone, and its small stand-in `tpn_tiny`."""
+"""TPN on SlowOnly, the paper's backbone, and its small stand-ins."""
 
 from __future__ import annotations
 

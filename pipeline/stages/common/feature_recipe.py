@@ -153,7 +153,8 @@ def _made(recipe: FeatureRecipe) -> dict[str, object]:
 def _decisive(recipe: FeatureRecipe) -> dict[str, object]:
     facts: dict[str, object] = {"backbone.name": recipe.backbone, "backbone.weights (SHA-256)": recipe.weights_sha256}
     facts["backbone.temporal"] = recipe.temporal or "mean"
-    facts |= {f"preprocess.{key}": value for key, value in (recipe.preprocess or {}).items()}
+    if recipe.preprocess:  # what came later is not recorded where it has its default
+        facts |= {f"preprocess.{key}": value for key, value in {"fit": "crop", **recipe.preprocess}.items()}
     return facts | {"shape of a map": recipe.map_shape}
 
 

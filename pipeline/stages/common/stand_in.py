@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config import GeneratedDataset
+from pipeline.models.weights import BUNDLED
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
 
 __all__ = ["stand_in_reasons"]
@@ -16,8 +17,8 @@ def stand_in_reasons(recipes: Recipes) -> list[str]:
     reasons = []
     if backbone.weights == "random":
         reasons.append(f"The weights of the backbone {backbone.name} are random: it has learnt nothing.")
-    elif backbone.name == "tpn_tiny":
-        reasons.append("The backbone tpn_tiny is a small stand-in, trained on generated moving shapes.")
+    elif backbone.name in BUNDLED:
+        reasons.append(f"The backbone {backbone.name} is a small stand-in, trained on generated moving shapes.")
     if isinstance(dataset, GeneratedDataset):
         reasons.append(
             f"The data set {dataset.name}, which heads of this configuration are trained on, is of generated scenes."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipeline.config import Preprocess
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.detector.document import Document, Metric
 
@@ -53,7 +54,7 @@ def model_card(detector: Detector) -> str:
                 ("weights in the file", "yes" if backbone.packed else "no: they are given with `--weights`"),
                 ("precision", backbone.precision),
                 ("head", f"{document.head.settings.get('name')}, run {document.run} of {document.experiment}"),
-                ("picture", f"short side {document.preprocess.short_side}, centre crop {document.preprocess.crop}"),
+                ("picture", _picture(document.preprocess)),
                 ("windows", f"{span} frames, one every {sampling.stride_frames} frames"),
                 ("smoothing", f"{document.scoring.smooth_on}, sigma {document.scoring.smooth_sigma:g}"),
                 ("packed by", f"gig-vad {document.code_version}"),
@@ -107,11 +108,9 @@ def _events(detector: Detector) -> str:
 
 
 def _limits(document: Document) -> list[str]:
-    crop, short = document.preprocess.crop, document.preprocess.short_side
     limits = [
         "It was trained with labels of whole videos: where an anomaly begins and ends is learnt indirectly.",
-        f"It sees a square from the middle of the picture, {crop} of the {short} pixels of the shorter side; what "
-        "happens outside leaves no trace.",
+        _seen(document.preprocess),
         "Scores are no probabilities. On cameras, views, times of day or kinds of anomaly that the training videos do "
         "not show, metrics and false alarms can be far from those above: measure them on footage of your own.",
         "A class that the list does not have can still raise the score of anomaly in general, or none.",
@@ -120,6 +119,33 @@ def _limits(document: Document) -> list[str]:
     if metrics is None:
         return [*limits, "No metrics were measured."]
     return [*limits, f"The metrics rest on {metrics.videos} test videos; the intervals say how little that can be."]
+
+
+def _picture(shape: Preprocess) -> str:
+    if shape.size is None:
+        return "centre crop at the backbone's own size"
+    height, width = shape.size
+    if shape.fit == "crop":
+        return f"short side {shape.short_side}, centre crop {shape.crop}"
+    how = "resized to" if shape.fit == "stretch" else "with its own aspect within"
+    return f"the whole picture, {how} {width} x {height}"
+
+
+def _seen(shape: Preprocess) -> str:
+    """What part of the picture the detector sees, in a sentence."""
+    if shape.size is None:
+        return (
+            "It sees a square from the middle of the picture, 7/8 of the shorter side; what happens outside leaves no "
+            "trace."
+        )
+    height, width = shape.size
+    if shape.fit == "crop":
+        return (
+            f"It sees a square from the middle of the picture, {shape.crop} of the {shape.short_side} pixels of the "
+            "shorter side; what happens outside leaves no trace."
+        )
+    more = ", with its aspect changed where that is another" if shape.fit == "stretch" else ""
+    return f"It sees the whole picture at {width} x {height} pixels{more}; what is too small at that size is lost."
 
 
 def _headline(document: Document) -> list[tuple[str, Metric]]:

@@ -70,7 +70,7 @@ class Features(_Temporal):
     backbone: str
     weights_sha256: str
     precision: str
-    preprocess: dict[str, int]
+    preprocess: dict[str, int | str]
     sampling: TrainSampling
     dtype: str
     map_shape: tuple[int, int, int]

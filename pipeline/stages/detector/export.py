@@ -12,21 +12,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.config.backbone_names import TPN_NAMES
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.errors import DetectorError, OutputError
 from pipeline.hashing import file_sha256
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.heads.base import BinaryHead
 from pipeline.progress import Say, silent
+from pipeline.stages.common.picture import picture_fit
 from pipeline.stages.detector.detector import Detector
+from pipeline.stages.detector.document import Document
 from pipeline.stages.detector.graphs import OPSET, check_extra, graphs_of, to_onnx
-from pipeline.stages.detector.probe import TOLERANCE, probe_scores, write_clip
+from pipeline.stages.detector.probe import CLIP_SIZE, TOLERANCE, probe_scores, write_clip
 from pipeline.stages.scoring.causal import check_causal
 
 __all__ = ["export_onnx", "write_facts"]
 
-FORMAT = 1
-"""Version of the form of the folder, which the runner reads."""
+FORMAT, FORMAT_WHOLE = 1, 2
+"""Version of the form of the folder, which the runner reads: 2 where the backbone sees the whole picture, of which the
+runners before knew nothing."""
 
 AGREEMENT = 1e-4
 """By which scores may differ from those of a float32 detector."""
@@ -58,7 +62,7 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
     document = detector.document
     if document.backbone.settings.family:
         raise DetectorError(
-            f"only detectors with tpn_slowonly_r50 or tpn_tiny can be exported; this one has {document.backbone.name}"
+            f"only detectors with one of {', '.join(TPN_NAMES)} can be exported; this one has {document.backbone.name}"
         )
     if document.scoring.cue == "running":
         check_causal(detector.head.settings)
@@ -93,10 +97,12 @@ def export_onnx(detector: Detector, folder: Path, say: Say = silent) -> float:
 
 def _write(detector: Detector, folder: Path) -> None:
     document = detector.document
-    about = {"format": FORMAT, "name": document.name, "seal": detector.seal}
+    about = {"format": _format(document), "name": document.name, "seal": detector.seal}
     network = detector.backbone()
     assert isinstance(network, FastTPN)  # checked before
-    for graph in graphs_of(network, detector.head, document.preprocess.crop, document.test_sampling.window_frames):
+    size = document.preprocess.size
+    assert size is not None  # as above
+    for graph in graphs_of(network, detector.head, size, document.test_sampling.window_frames):
         model = to_onnx(graph, about | {"graph": graph.name})
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString())
     write_facts(detector, folder)
@@ -107,7 +113,7 @@ def write_facts(detector: Detector, folder: Path) -> None:
     """Write detector.json, which says what the graphs that lie in `folder` are and how they are run."""
     document, head = detector.document, detector.head
     facts = {
-        "format": FORMAT,
+        "format": _format(document),
         "name": document.name,
         "seal": detector.seal,
         "opset": OPSET,
@@ -117,8 +123,14 @@ def write_facts(detector: Detector, folder: Path) -> None:
         "head": {"own_score": isinstance(head.module, BinaryHead), "context": head.module.context},
         "document": document.model_dump(mode="json"),
     }
+    if document.preprocess.fit == "letterbox":
+        facts["padding"] = list(picture_fit(document.preprocess).colour)
     text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "detector.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _format(document: Document) -> int:
+    return FORMAT if document.preprocess.fit == "crop" else FORMAT_WHOLE
 
 
 def _compare(detector: Detector, made: Path, scratch: Path) -> float:
@@ -139,5 +151,6 @@ def _scores_of_clip(detector: Detector, made: Path, scratch: Path) -> np.ndarray
     from pipeline.stages.detector.gig_onnx import ExportedDetector  # onnxruntime is no dependency of the rest
 
     write_clip(scratch / "clip")
-    frames = iter_frames(scratch / "clip", **detector.document.preprocess.model_dump())
-    return ExportedDetector(made).score(frame.image for frame in frames if frame.image is not None).anomaly
+    frames = iter_frames(scratch / "clip", picture_fit(detector.document.preprocess))
+    pictures = (frame.image for frame in frames if frame.image is not None)
+    return ExportedDetector(made).score(pictures, lambda: CLIP_SIZE).anomaly

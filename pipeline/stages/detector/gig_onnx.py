@@ -26,7 +26,7 @@ import math
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -35,9 +35,9 @@ from typing import IO, Any
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["FORMAT", "ExportedDetector", "Scores"]
+__all__ = ["FORMATS", "ExportedDetector", "Scores"]
 
-FORMAT = 1
+FORMATS = (1, 2)
 """Version of the form of the folder."""
 
 GRAPHS = ("frames", "clips", "reduce", "head")
@@ -77,7 +77,7 @@ class ExportedDetector:
         facts: the content of detector.json; `document` in it is that of the detector file.
         classes: the anomaly classes, one column of the scores each.
         seal: SHA-256 of the detector that was exported, 64 hex digits.
-        side: S, pixels of the pictures that `score` takes.
+        height, width: pixels of the pictures that `score` takes.
 
     Raises:
         ValueError: detector.json is missing or of a newer form, or a graph is not the one that was exported.
@@ -89,8 +89,12 @@ class ExportedDetector:
         document = self.facts["document"]
         self.seal: str = self.facts["seal"]
         self.classes: tuple[str, ...] = tuple(document["head"]["classes"])
-        self.side: int = document["preprocess"]["crop"]
-        self._short_side: int = document["preprocess"]["short_side"]
+        picture = document["preprocess"]
+        self._fit: str = picture.get("fit", "crop")
+        self.height: int = picture.get("height") or picture["crop"]
+        self.width: int = picture.get("width") or picture["crop"]
+        self._short_side: int = picture["short_side"]
+        self._padding: list[int] = self.facts.get("padding", [0, 0, 0])
         self._scoring: dict[str, Any] = document["scoring"]
         self._dtype = np.dtype(document["storage"]["dtype"])
         self._context: int | None = self.facts["head"]["context"]
@@ -101,20 +105,24 @@ class ExportedDetector:
         options.intra_op_num_threads = threads
         self._graphs = {name: _load(folder / f"{name}.onnx", self.facts["files"], options) for name in GRAPHS}
 
-    def score(self, pictures: Iterable[np.ndarray]) -> Scores:
+    def score(self, pictures: Iterable[np.ndarray], size: Callable[[], tuple[int, int]] | None = None) -> Scores:
         """Score a video whose pictures are given.
 
         Maps are held in a temporary file and pictures only as long as they are needed, so memory is bounded.
 
         Args:
-            pictures: N of (S, S, 3) uint8 RGB in order, as `prepare` makes them; an array (N, S, S, 3), or anything
+            pictures: N of (height, width, 3) uint8 RGB in order, as `prepare` makes them; an array of them, or anything
                 that gives one after the other.
+            size: gives width and height of the first frame, upright, before it was prepared; called once there is a
+                picture. A detector whose pictures are letterboxes needs it, since it leaves the padding out.
 
         Raises:
-            ValueError: there is none, or one has another shape or type.
+            ValueError: there is none, or one has another shape or type; the size of letterboxes is missing.
         """
+        if self._fit == "letterbox" and size is None:
+            raise ValueError("expected the size of the frames, because this detector leaves out a letterbox's padding")
         with tempfile.TemporaryFile(prefix="gig-maps-") as stream:
-            spans, frames, shape = self._write_maps(pictures, stream)
+            spans, frames, shape = self._write_maps(pictures, stream, size)
             stream.flush()
             maps = np.memmap(stream, dtype=self._dtype, mode="r", shape=(len(spans), *shape))
             windows = self._window_scores(maps)
@@ -124,26 +132,35 @@ class ExportedDetector:
     def score_video(self, path: str | Path) -> Scores:
         """Score a video file; needs PyAV. Frames are read and resized as `read_video` says."""
         times: list[float] = []
+        sizes: list[tuple[int, int]] = []
 
         def pictures() -> Iterator[np.ndarray]:
-            for picture, time_s in self.read_video(path):
+            for picture, time_s in self._read(path, sizes):
                 times.append(time_s)
                 yield picture
 
-        return replace(self.score(pictures()), times_s=np.array(times))
+        return replace(self.score(pictures(), lambda: sizes[0]), times_s=np.array(times))
 
     def prepare(self, frame: np.ndarray) -> np.ndarray:
-        """A frame (H, W, 3) uint8 RGB as a picture (S, S, 3) for `score`, resized by libswscale; needs PyAV."""
+        """A frame (h, w, 3) uint8 RGB as a picture (height, width, 3) for `score`, by libswscale; needs PyAV.
+
+        All frames of a video must have one size.
+        """
         import av
 
-        return self._resized(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), 0, False, False)
+        source = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        return self._fitted(source, (0, False, False), (source.width, source.height))
 
     def read_video(self, path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
-        """Pictures (S, S, 3) of a video file and their times in seconds from the first frame; needs PyAV.
+        """Pictures (height, width, 3) of a video file and times in seconds from its first frame; needs PyAV.
 
         Every frame that FFmpeg shows is used, upright as the first one says. The file must be whole: damage is an
         error of PyAV or, where FFmpeg goes on, changes frames. gig-vad itself also repairs times and counts damage.
         """
+        return self._read(path, [])
+
+    def _read(self, path: str | Path, sizes: list[tuple[int, int]]) -> Iterator[tuple[np.ndarray, float]]:
+        """As `read_video`; the width and height of the first frame, upright, are added to `sizes`."""
         import av
 
         with av.open(str(path)) as container:
@@ -157,22 +174,49 @@ class ExportedDetector:
                 turn = turn or _turn(frame)
                 time_s = number / float(stream.average_rate or 25) if frame.time is None else frame.time
                 first_s = time_s if first_s is None else first_s
-                yield self._resized(frame, *turn), time_s - first_s
+                if not sizes:
+                    sizes.append(_upright_size(frame, turn[0]))
+                yield self._fitted(frame, turn, sizes[0]), time_s - first_s
 
-    def _resized(self, frame: Any, transposed: int, left_right: bool, upside_down: bool) -> np.ndarray:
-        """Short side, centre crop and RGB by one step of libswscale (bilinear), then turned upright."""
-        factor = self._short_side / min(frame.width, frame.height)
-        width, height = int(frame.width * factor + 0.5), int(frame.height * factor + 0.5)
-        # libswscale filters planes otherwise than packed pixels; this is the choice of gig-vad.
-        planar = width % 2 and width < frame.width and height < frame.height
-        image = frame.reformat(width, height, "gbrp" if planar else "rgb24", interpolation="BILINEAR").to_ndarray()
-        image = image.transpose(1, 0, 2) if transposed else image
-        image = image[:, ::-1] if left_right else image
-        image = image[::-1] if upside_down else image
-        top, left = (image.shape[0] - self.side) // 2, (image.shape[1] - self.side) // 2
-        return np.ascontiguousarray(image[top : top + self.side, left : left + self.side])
+    def _fitted(self, frame: Any, turn: tuple[int, bool, bool], first: tuple[int, int]) -> np.ndarray:
+        """What the backbone sees of a frame: resized to RGB by one step of libswscale (bilinear), and turned upright.
 
-    def _write_maps(self, pictures: Iterable[np.ndarray], stream: IO[bytes]) -> tuple[np.ndarray, int, tuple[int, ...]]:
+        A crop cuts out the middle, a stretch takes all, and a letterbox lays all in the middle of the padding; frames
+        of another shape than the first are padded within its place.
+        """
+        size = _upright_size(frame, turn[0])
+        if self._fit == "crop":
+            factor = self._short_side / min(size)
+            width, height = (int(side * factor + 0.5) for side in size)
+            image = _upright(frame, width, height, turn)
+            top, left = (height - self.height) // 2, (width - self.width) // 2
+            return np.ascontiguousarray(image[top : top + self.height, left : left + self.width])
+        if self._fit == "stretch":
+            return np.ascontiguousarray(_upright(frame, self.width, self.height, turn))
+        width, height = self._place(*first)
+        if size != first:
+            width, height = _inside(*size, width, height)
+        picture = np.empty((self.height, self.width, 3), np.uint8)
+        picture[:] = self._padding
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        picture[top : top + height, left : left + width] = _upright(frame, width, height, turn)
+        return picture
+
+    def _place(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of a letterbox's picture of a source, without the padding."""
+        return _inside(width, height, self.width, self.height)
+
+    def _clear_padding(self, maps: np.ndarray, width: int, height: int) -> None:
+        """Set the features of cells that show nothing of the source to 0, as gig-vad does: maps (n, H, W, D)."""
+        for axis, room, length in zip((1, 2), (self.height, self.width), self._place(width, height)[::-1], strict=True):
+            edges = np.arange(maps.shape[axis] + 1) * (room / maps.shape[axis])
+            first = (room - length) // 2
+            empty = (edges[1:] <= first) | (edges[:-1] >= first + length)
+            np.moveaxis(maps, axis, 0)[empty] = 0
+
+    def _write_maps(
+        self, pictures: Iterable[np.ndarray], stream: IO[bytes], size: Callable[[], tuple[int, int]] | None
+    ) -> tuple[np.ndarray, int, tuple[int, ...]]:
         """Write the maps of all windows, rounded as the detector stores them.
 
         Returns:
@@ -184,6 +228,8 @@ class ExportedDetector:
         while batch := list(islice(windows, CLIPS_AT_ONCE)):
             clips = np.stack([features for _, features in batch], axis=1)  # (L, n, C, h, w)
             (maps,) = self._run("clips", features=clips)
+            if self._fit == "letterbox" and size:
+                self._clear_padding(maps, *size())
             shape = maps.shape[1:]
             stream.write(maps.astype(self._dtype).tobytes())
             spans += [(int(indices[0]), int(indices[-1])) for indices, _ in batch]
@@ -196,9 +242,9 @@ class ExportedDetector:
         rest, number = iter(pictures), 0
         while batch := list(islice(rest, PICTURES_AT_ONCE)):
             for picture in batch:
-                if picture.shape != (self.side, self.side, 3) or picture.dtype != np.uint8:
+                if picture.shape != (self.height, self.width, 3) or picture.dtype != np.uint8:
                     raise ValueError(
-                        f"picture {number}: expected ({self.side}, {self.side}, 3) uint8, got {picture.shape} "
+                        f"picture {number}: expected ({self.height}, {self.width}, 3) uint8, got {picture.shape} "
                         f"{picture.dtype}; `prepare` makes such pictures of frames"
                     )
                 number += 1
@@ -260,10 +306,9 @@ def _read_facts(path: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected the description of an exported detector ({error})") from error
-    if facts.get("format") != FORMAT:
-        raise ValueError(
-            f"{path}: expected format {FORMAT}, got {facts.get('format')!r}; use the gig_onnx.py beside it"
-        )
+    if (found := facts.get("format")) not in FORMATS:
+        known = " or ".join(map(str, FORMATS))
+        raise ValueError(f"{path}: expected format {known}, got {found!r}; use the gig_onnx.py beside it")
     return facts
 
 
@@ -272,6 +317,35 @@ def _load(path: Path, digests: dict[str, str], options: ort.SessionOptions) -> o
     if (found := hashlib.sha256(content).hexdigest()) != digests[path.name]:
         raise ValueError(f"{path}: expected SHA-256 {digests[path.name]}, got {found}; export the detector again")
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _upright_size(frame: Any, transposed: int) -> tuple[int, int]:
+    """Width and height of a frame once it is upright."""
+    return (frame.height, frame.width) if transposed else (frame.width, frame.height)
+
+
+def _upright(frame: Any, width: int, height: int, turn: tuple[int, bool, bool]) -> np.ndarray:
+    """(height, width, 3) uint8 RGB: resized in the frame's own orientation, then turned and mirrored."""
+    transposed, left_right, upside_down = turn
+    width, height = (height, width) if transposed else (width, height)
+    # libswscale filters planes otherwise than packed pixels; this is the choice of gig-vad.
+    planar = width % 2 and width < frame.width and height < frame.height
+    image: np.ndarray = frame.reformat(
+        width, height, "gbrp" if planar else "rgb24", interpolation="BILINEAR"
+    ).to_ndarray()
+    image = image.transpose(1, 0, 2) if transposed else image
+    image = image[:, ::-1] if left_right else image
+    return image[::-1] if upside_down else image
+
+
+def _inside(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """The largest width and height of the same aspect within a room; the padding is as wide on either side."""
+    factor = min(most_width / width, most_height / height)
+    fitted = []
+    for side, room in ((width * factor, most_width), (height * factor, most_height)):
+        odd = room % 2
+        fitted.append(min(room, max(2 - odd, odd + 2 * round((side - odd) / 2))))
+    return fitted[0], fitted[1]
 
 
 def _turn(frame: Any) -> tuple[int, bool, bool]:

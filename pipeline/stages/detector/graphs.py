@@ -63,7 +63,7 @@ class Graph:
 
 
 class _Frames(nn.Module):
-    """(n, S, S, 3) uint8 -> (n, C, S / 8, S / 8), see `FastTPN.frames`."""
+    """(n, H, W, 3) uint8 -> (n, C, H / 8, W / 8), see `FastTPN.frames`."""
 
     def __init__(self, network: FastTPN) -> None:
         super().__init__()
@@ -143,16 +143,16 @@ def check_extra() -> None:
         )
 
 
-def graphs_of(network: FastTPN, head: TrainedHead, side: int, window_frames: int) -> list[Graph]:
+def graphs_of(network: FastTPN, head: TrainedHead, size: tuple[int, int], window_frames: int) -> list[Graph]:
     """What is to be exported.
 
     Args:
         network: the backbone, in float32 on the CPU.
         head: the trained head.
-        side: S, pixels of the cropped pictures.
+        size: height and width of the pictures, pixels.
         window_frames: L, frames of a window.
     """
-    images = torch.zeros(3, side, side, 3, dtype=torch.uint8)
+    images = torch.zeros(3, *size, 3, dtype=torch.uint8)
     with torch.inference_mode():
         features = network.frames(images[:1])
         maps = network.clips(features[None].expand(window_frames, -1, -1, -1, -1))

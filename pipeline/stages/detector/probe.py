@@ -16,9 +16,10 @@ from pipeline.stages.detector.document import Probe
 if TYPE_CHECKING:
     from pipeline.stages.detector.detector import Detector
 
-__all__ = ["TOLERANCE", "check_probe", "probe_scores", "write_clip"]
+__all__ = ["CLIP_SIZE", "TOLERANCE", "check_probe", "probe_scores", "write_clip"]
 
 FRAMES, WIDTH, HEIGHT, SIDE = 12, 160, 120, 40
+CLIP_SIZE = (WIDTH, HEIGHT)
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """By which scores of one detector may differ between machines, by the precision of its backbone."""
 

@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress, Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.feature_recipe import recipe_of
+from pipeline.stages.common.picture import fit_of
 from pipeline.stages.explain.peaks import choose_windows, middle_frames
 from pipeline.stages.explain.plots import Curve, Overlay, WindowView, draw_curve, draw_window
 from pipeline.stages.explain.relations import cell_boxes, check_choice, relation_maps, why_no_overlay
@@ -228,8 +229,14 @@ def _view(
     image, overlay = images[frame], None
     if explained.relations is not None:
         height, width = image.shape[:2]
-        boxes = cell_boxes(width, height, experiment.preprocess, explained.rows, explained.columns)
-        overlay = Overlay(explained.relations[rank - 1], boxes, tuple(scores.positions[window].tolist()))
+        fit, rows, columns = fit_of(experiment), explained.rows, explained.columns
+        empty = fit.empty_cells(width, height, rows, columns).ravel()
+        overlay = Overlay(
+            explained.relations[rank - 1],
+            cell_boxes(width, height, fit, rows, columns),
+            tuple(position for position in scores.positions[window].tolist() if not empty[position]),
+            fit.seen_cells(width, height, rows, columns),
+        )
     classes: dict[str, float] = dict(zip(explained.head.classes, scores.frames[frame].tolist(), strict=True))
     first, last = scores.spans[window].tolist()
     return WindowView(

@@ -30,12 +30,20 @@ class Overlay:
     Attributes:
         relation: (H, W) float32, eq. 5.
         boxes: (H x W, 4) float64, the cells x0, y0, x1, y1 in pixels of the picture.
-        chosen: the k cells of eq. 6.
+        chosen: the k cells of eq. 6, without those that lie in a letterbox's padding.
+        seen: rows and columns of the cells that do not lie there; the others are not drawn.
     """
 
     relation: np.ndarray
     boxes: np.ndarray
     chosen: tuple[int, ...]
+    seen: tuple[slice, slice] = (slice(None), slice(None))
+
+    @property
+    def hull(self) -> np.ndarray:
+        """The box around the cells that are drawn: x0, y0, x1, y1."""
+        boxes = self.boxes.reshape(*self.relation.shape, 4)[self.seen].reshape(-1, 4)
+        return np.array([*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)])
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ def window_figure(view: WindowView) -> Figure:
     plain.set_title(f"frame {view.frame}", fontsize=11)
     if view.overlay:
         _draw_overlay(figure, laid, view.overlay)
-        plain.add_patch(_box(_hull(view.overlay.boxes), "white", 1.2, linestyle="--"))
+        plain.add_patch(_box(view.overlay.hull.clip(0, (width, height) * 2), "white", 1.2, linestyle="--"))
         plain.set_xlabel("dashed: what the backbone sees", fontsize=9)
         laid.set_title(f"relation to the cue (eq. 5), the {len(view.overlay.chosen)} chosen cells", fontsize=11)
     else:
@@ -132,9 +140,14 @@ def window_figure(view: WindowView) -> Figure:
 
 
 def _draw_overlay(figure: Figure, axes: Axes, overlay: Overlay) -> None:
-    x0, y0, x1, y1 = _hull(overlay.boxes) - 0.5  # a pixel's centre is its number, its edges half a pixel off
+    x0, y0, x1, y1 = overlay.hull - 0.5  # a pixel's centre is its number, its edges half a pixel off
     shown = axes.imshow(
-        overlay.relation, extent=(x0, x1, y1, y0), cmap="inferno", alpha=0.5, interpolation="bilinear", zorder=2
+        overlay.relation[overlay.seen],
+        extent=(x0, x1, y1, y0),
+        cmap="inferno",
+        alpha=0.5,
+        interpolation="bilinear",
+        zorder=2,
     )
     for position in overlay.chosen:
         axes.add_patch(_box(overlay.boxes[position], CHOSEN, 1.8))
@@ -156,10 +169,6 @@ def _box(box: np.ndarray, colour: str, linewidth: float, linestyle: str = "-") -
         linewidth=linewidth,
         linestyle=linestyle,
     )
-
-
-def _hull(boxes: np.ndarray) -> np.ndarray:
-    return np.array([*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)])
 
 
 def _bars(axes: Axes, classes: dict[str, float]) -> None:

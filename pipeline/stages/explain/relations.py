@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from cache import FeatureReader, FeatureStore
-from pipeline.config import Experiment, Preprocess
+from pipeline.config import Experiment
 from pipeline.config.runs import Cue
-from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.geometry import Fit
 from pipeline.errors import PipelineError
 from pipeline.models.cues import Overview
 from pipeline.models.reduction import relation_map
@@ -99,24 +99,24 @@ def _chosen(
         first += len(maps)
 
 
-def cell_boxes(width: int, height: int, preprocess: Preprocess, rows: int, columns: int) -> np.ndarray:
+def cell_boxes(width: int, height: int, fit: Fit, rows: int, columns: int) -> np.ndarray:
     """Where the cells of a feature map lie in the source picture.
 
     Args:
         width, height: of the picture, pixels.
-        preprocess: how it was scaled and cropped.
+        fit: what the backbone saw of it.
         rows, columns: of the feature map.
 
     Returns:
         (rows x columns, 4) float64: x0, y0, x1, y1 in pixels of the picture.
     """
-    geometry = crop_geometry(width, height, preprocess.short_side, preprocess.crop)
-    down, across = preprocess.crop / rows, preprocess.crop / columns
+    geometry = fit.geometry(width, height)
+    down, across = fit.height / rows, fit.width / columns
     boxes = []
     for row in range(rows):
         for column in range(columns):
-            x0, y0 = geometry.from_crop(column * across, row * down)
-            x1, y1 = geometry.from_crop((column + 1) * across, (row + 1) * down)
+            x0, y0 = geometry.from_picture(column * across, row * down)
+            x1, y1 = geometry.from_picture((column + 1) * across, (row + 1) * down)
             boxes.append((x0, y0, x1, y1))
     return np.array(boxes)
 

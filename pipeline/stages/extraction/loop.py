@@ -25,7 +25,7 @@ from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
-from pipeline.stages.common.picture import map_size
+from pipeline.stages.common.picture import check_backbone, fit_of, map_size
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.feeding import ViewFeed, WindowFeed
 from pipeline.stages.extraction.provenance import provenance
@@ -97,6 +97,8 @@ class Extractor:
         device = device or first
         self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
+        for note in check_backbone(experiment):
+            say(note)
         if network is None:
             network = load_backbone(settings)
             network.set_precision(getattr(torch, self.precision))
@@ -196,7 +198,8 @@ class Extractor:
                         continue
                     number, stream = readable
                     if number not in active:
-                        sink = self._sink(ids[number], split, store, namespace, threads[number % len(threads)])
+                        thread = threads[number % len(threads)]
+                        sink = self._sink(ids[number], split, store, namespace, thread, self._empty(stream))
                         active[number] = _ActiveVideo(sink, self._feed(sink, split, batcher))
                     self._advance(active[number], stream, split, batcher, say, watch)
                     for settled in [n for n, video in active.items() if video.sink.settled.is_set()]:
@@ -211,7 +214,27 @@ class Extractor:
         averaged = split == "train" and self.experiment.train_sampling.clips_per_segment > 1
         return torch.float32 if averaged else getattr(torch, self.experiment.storage.dtype)
 
-    def _sink(self, video_id: str, split: str, store: FeatureStore, namespace: str, behind: WriteBehind) -> VideoSink:
+    def _empty(self, stream: VideoStream) -> Callable[[], np.ndarray] | None:
+        """What gives the cells in which a video has only the padding of a letterbox."""
+        fit, (rows, columns) = fit_of(self.experiment), map_size(self.experiment)
+        if fit.kind != "letterbox":
+            return None
+
+        def cells() -> np.ndarray:
+            header = stream.header()
+            return fit.empty_cells(header.width, header.height, rows, columns)
+
+        return cells
+
+    def _sink(
+        self,
+        video_id: str,
+        split: str,
+        store: FeatureStore,
+        namespace: str,
+        behind: WriteBehind,
+        empty: Callable[[], np.ndarray] | None,
+    ) -> VideoSink:
         train, test = self.experiment.train_sampling, self.experiment.test_sampling
         averaged = train.clips_per_segment if split == "train" else 1
         rows, columns = map_size(self.experiment)
@@ -225,7 +248,7 @@ class Extractor:
             frames_per_clip=train.clip_frames * averaged if split == "train" else test.window_frames,
             dtype=self.experiment.storage.dtype,
         )
-        return VideoSink(video_id, writer, averaged, behind)
+        return VideoSink(video_id, writer, averaged, behind, empty)
 
     def _feed(self, sink: VideoSink, split: str, batcher: ClipBatcher) -> WindowFeed | ViewFeed:
         """Where the frames of a video go: they become clips, which wait in the batcher for the sink."""

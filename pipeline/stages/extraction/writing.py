@@ -56,6 +56,8 @@ class VideoSink:
         writer: opened for the video.
         averaged: clips per segment; their maps are averaged.
         behind: the thread that writes.
+        empty: gives the cells that show nothing of the video, (H, W) bool: their features are 0. None if there are
+            none. Called once frames have come.
 
     Attributes:
         queued: clips whose maps will come; the caller counts them.
@@ -65,12 +67,19 @@ class VideoSink:
         settled: set when the video is committed or given up.
     """
 
-    def __init__(self, video_id: str, writer: FeatureWriter, averaged: int, behind: WriteBehind) -> None:
+    def __init__(
+        self,
+        video_id: str,
+        writer: FeatureWriter,
+        averaged: int,
+        behind: WriteBehind,
+        empty: Callable[[], np.ndarray] | None = None,
+    ) -> None:
         self.video_id, self.queued, self.frames = video_id, 0, 0
         self.error: BaseException | None = None
         self.loss: str | None = None
         self.settled = threading.Event()
-        self._writer, self._averaged, self._behind = writer, averaged, behind
+        self._writer, self._averaged, self._behind, self._empty = writer, averaged, behind, empty
         self._received = 0
         self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._provenance: Callable[[], Mapping[str, Any]] | None = None
@@ -126,6 +135,8 @@ class VideoSink:
         whole = count * self._averaged
         self._parts[view] = [(maps[whole:], indices[whole:])] if whole < len(maps) else []
         maps = maps[:whole].reshape(count, self._averaged, *maps.shape[1:])
+        if self._empty:
+            maps[:, :, self._empty()] = 0
         self._writer.append(
             view, maps[:, 0] if self._averaged == 1 else maps.mean(axis=1), indices[:whole].reshape(count, -1)
         )

@@ -19,6 +19,7 @@ from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.decoding.stream import TimesAndPictures, VideoStream
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampling import epoch_clips, epoch_frames, plan_views, training_frames
+from pipeline.stages.common.picture import fit_of, map_size
 
 __all__ = ["Ahead", "ClipSource"]
 
@@ -40,6 +41,14 @@ class ClipSource:
     def __init__(self, experiment: Experiment, manifest: Manifest, workers: DecodeWorkers) -> None:
         self._sampling, self._seed = experiment.train_sampling, experiment.finetune.seed
         self._manifest, self._workers = manifest, workers
+        self._fit, self._cells = fit_of(experiment), map_size(experiment)
+        self._sizes = {entry.video_id: (entry.width, entry.height) for entry in manifest.videos}
+
+    def empty(self, video_ids: Sequence[str]) -> torch.Tensor | None:
+        """Which cells of their maps show only the padding of a letterbox, (B, H, W) bool; None without a letterbox."""
+        if self._fit.kind != "letterbox":
+            return None
+        return torch.from_numpy(np.stack([self._fit.empty_cells(*self._sizes[v], *self._cells) for v in video_ids]))
 
     def epoch(self, video_ids: Sequence[str], epoch: int) -> Iterator[np.ndarray]:
         """Clips that differ in every epoch, by their places and flips.
@@ -49,7 +58,7 @@ class ClipSource:
             epoch: from 1.
 
         Yields:
-            The clips of every video, (T, c, L, S, S, 3) uint8.
+            The clips of every video, (T, c, L, H, W, 3) uint8.
 
         Raises:
             DecodeError: a video cannot be read.
@@ -68,7 +77,7 @@ class ClipSource:
             video_ids: the videos.
 
         Yields:
-            The views of every video, (V, T, c, L, S, S, 3) uint8.
+            The views of every video, (V, T, c, L, H, W, 3) uint8.
 
         Raises:
             DecodeError: a video cannot be read.
@@ -86,7 +95,7 @@ class Ahead:
     """Moves bags of clips to a device; the next ones can be made while the device works on those before.
 
     Args:
-        bags: clips (T, c, L, S, S, 3) uint8, in order.
+        bags: clips (T, c, L, H, W, 3) uint8, in order.
         device: where they are used.
     """
 
@@ -100,7 +109,7 @@ class Ahead:
             self._ready.append(self._sent(torch.from_numpy(bag)))
 
     def take(self, count: int) -> torch.Tensor:
-        """The next bags, (count, T, c, L, S, S, 3); those that are not ready are made now.
+        """The next bags, (count, T, c, L, H, W, 3); those that are not ready are made now.
 
         Raises:
             DecodeError: a video cannot be read.
@@ -122,7 +131,7 @@ def _view_plans(options: dict[str, Any], frames: int) -> list[tuple[np.ndarray, 
 
 
 def _planned_clips(video: TimesAndPictures, plan: Plan) -> Iterator[np.ndarray]:
-    """The clips (T, c, L, S, S, 3) of a video, for every pair of frame numbers and flip that `plan` gives."""
+    """The clips (T, c, L, H, W, 3) of a video, for every pair of frame numbers and flip that `plan` gives."""
     times, pictures = video
     for indices, flipped in plan(len(times)):
         clips = np.stack([pictures[i] for i in indices.ravel().tolist()])

@@ -170,6 +170,7 @@ class FineTuning:
             draw=f"{settings.seed} {state.epoch}",
             at_once=self.machine.finetune_bags,
             scaler=self.scaler,
+            empty=self.source.empty,
         )
         everyones = member.gather(own)
         sums = {term: sum(each[term] for each in everyones) for term in TERMS}
@@ -210,8 +211,10 @@ class FineTuning:
         parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         with torch.no_grad():
             for video_id, views in zip(mine, self.source.views(mine), strict=True):
+                empty = self.source.empty([video_id])
                 found = [
-                    self.model.reduce(self.model.maps(torch.from_numpy(view[None]).to(self.device))) for view in views
+                    self.model.reduce(self.model.maps(torch.from_numpy(view[None]).to(self.device), empty))
+                    for view in views
                 ]
                 cues, patterns = (torch.cat(kind).cpu() for kind in zip(*found, strict=True))
                 parts[video_id] = cues, patterns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -14,6 +14,8 @@ from pipeline.stages.finetuning.clips import Ahead
 from pipeline.stages.training.train import TERMS
 
 __all__ = ["accumulate", "learning_rate_factor", "make_optimizer", "restore", "trained"]
+
+Empty = Callable[[Sequence[str]], torch.Tensor | None]
 
 
 def accumulate(
@@ -27,6 +29,7 @@ def accumulate(
     draw: str,
     at_once: int = 1,
     scaler: torch.amp.GradScaler | None = None,
+    empty: Empty | None = None,
 ) -> dict[str, float]:
     """Add the gradients of some bags of a batch to the parameters, a few bags at a time.
 
@@ -41,6 +44,7 @@ def accumulate(
         draw: the seed of a bag's dropout is made of this and the video's id.
         at_once: bags in memory together.
         scaler: of the loss, for float16.
+        empty: the empty cells of the maps of some videos, see `ClipSource.empty`.
 
     Returns:
         Sums of the loss terms over these bags.
@@ -50,7 +54,7 @@ def accumulate(
     for i in range(0, len(video_ids), at_once):
         some = video_ids[i : i + at_once]
         wanted = torch.stack([labels[v] for v in some]).to(device)  # waits for a GPU, so it comes first
-        outputs = model.outputs(clips.take(len(some)), [f"{draw} {v}" for v in some])
+        outputs = model.outputs(clips.take(len(some)), [f"{draw} {v}" for v in some], empty(some) if empty else None)
         losses = [
             vs_loss(output.video_logits, output.segment_logits, label[None], settings)
             for output, label in zip(outputs, wanted, strict=True)

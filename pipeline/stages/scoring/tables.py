@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ __all__ = [
     "read_tables",
     "resolve_thresholds",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ class ScoreTables:
     notes: tuple[str, ...] = ()
     video_frames: Mapping[str, int] | None = None
     lost: dict[str, list[list[int]]] = field(default_factory=dict)
+
+    def without(self, video_ids: Collection[str]) -> ScoreTables:
+        """The tables without those of some videos; ids of videos that have none are ignored."""
+
+        return replace(
+            self,
+            general=_without(self.general, video_ids),
+            classwise=None if self.classwise is None else _without(self.classwise, video_ids),
+            video_frames=None if self.video_frames is None else _without(self.video_frames, video_ids),
+            lost=_without(self.lost, video_ids),
+        )
+
+
+def _without(by_video: Mapping[str, T], video_ids: Collection[str]) -> dict[str, T]:
+    return {video_id: value for video_id, value in by_video.items() if video_id not in video_ids}
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, int]]:

@@ -17,6 +17,7 @@ from pipeline.data.windows import window_indices
 from pipeline.errors import FeatureMismatch, PipelineError
 from pipeline.models.backbones import VideoBackbone
 from pipeline.stages.common.device import choose_precision
+from pipeline.stages.common.picture import picture_size
 from pipeline.stages.extraction.engine import Engine
 from pipeline.stages.selfcheck.clip import drawn_pictures
 from pipeline.stages.selfcheck.findings import Check
@@ -49,10 +50,11 @@ class ClipFeatures:
 
     Attributes:
         backbone, weights_sha256, precision, device: what computed them.
-        crop, window_frames, interval_frames, stride_frames: side of the pictures, pixels, and frames of a window, from
-            one of these to the next, and from one window to the next.
+        crop, window_frames, interval_frames, stride_frames: height of the pictures, pixels, and frames of a window,
+            from one of these to the next, and from one window to the next.
         sha256: of the maps' bytes: equal only where every bit is.
         mean, largest, zeros: mean and largest value of the maps, and the share of zeros.
+        width: of the pictures, pixels; None where it is their height.
         pooled: means over the positions of every map, (windows, 2048) as nested lists, float32.
     """
 
@@ -69,16 +71,15 @@ class ClipFeatures:
     largest: float
     zeros: float
     pooled: list[list[float]]
+    width: int | None = None
 
 
 def _pictures(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    """The drawn pictures (n, S, S, 3), and the frames of each window (WINDOWS, L)."""
+    """The drawn pictures (n, H, W, 3), and the frames of each window (WINDOWS, L)."""
     sampling = experiment.test_sampling
-    side, frames = (
-        experiment.preprocess.crop,
-        sampling.window_frames * sampling.interval_frames + sampling.stride_frames,
-    )
-    return drawn_pictures(frames, side, side), window_indices(frames, **sampling.model_dump())[:WINDOWS]
+    height, width = picture_size(experiment)
+    frames = sampling.window_frames * sampling.interval_frames + sampling.stride_frames
+    return drawn_pictures(frames, width, height), window_indices(frames, **sampling.model_dump())[:WINDOWS]
 
 
 def module_maps(network: nn.Module, experiment: Experiment) -> np.ndarray:
@@ -103,12 +104,13 @@ def difference(maps: np.ndarray, reference: np.ndarray) -> float:
 
 def clip_features(engine: Engine, experiment: Experiment, precision: str, maps: np.ndarray) -> ClipFeatures:
     """What is kept of maps (n, H, W, D) that the engine has made of the drawn pictures."""
+    height, width = picture_size(experiment)
     return ClipFeatures(
         backbone=engine.network.name,
         weights_sha256=engine.network.weights_sha256,
         precision=precision,
         device=engine.device.type,
-        crop=experiment.preprocess.crop,
+        crop=height,
         window_frames=experiment.test_sampling.window_frames,
         interval_frames=experiment.test_sampling.interval_frames,
         stride_frames=experiment.test_sampling.stride_frames,
@@ -116,6 +118,7 @@ def clip_features(engine: Engine, experiment: Experiment, precision: str, maps: 
         mean=float(maps.mean()),
         largest=float(maps.max()),
         zeros=float((maps == 0).mean()),
+        width=width if width != height else None,
         pooled=[[float(f"{value:.6g}") for value in row] for row in maps.mean(axis=(1, 2))],
     )
 
@@ -160,9 +163,9 @@ def compare_records(features: ClipFeatures, record: ClipFeatures) -> Check:
     """Compare the features with those of another machine or version, within the coarser precision's tolerance.
 
     Raises:
-        FeatureMismatch: the record is of other weights, another crop or other windows: nothing can be compared.
+        FeatureMismatch: the record is of other weights, another picture or other windows: nothing can be compared.
     """
-    for name in ("backbone", "weights_sha256", "crop", "window_frames", "interval_frames", "stride_frames"):
+    for name in ("backbone", "weights_sha256", "crop", "width", "window_frames", "interval_frames", "stride_frames"):
         mine, theirs = getattr(features, name), getattr(record, name)
         if mine != theirs:
             raise FeatureMismatch(f"the record cannot be compared: its {name} is {theirs}, expected {mine}")

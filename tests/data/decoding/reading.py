@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from pipeline.data.decoding.geometry import centre_crop
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.decoding.stream import VideoStream
 from pipeline.errors import DecodeError
@@ -11,7 +12,7 @@ from pipeline.errors import DecodeError
 
 def small_workers(decoder: str, count: int = 1, timeout_s: float = 60.0) -> DecodeWorkers:
     """Workers with one of the decoders in the folder `decoders`; pictures are 8 x 8."""
-    return DecodeWorkers(count, timeout_s, crop=8, short_side=8, decoder=f"decoders.{decoder}")
+    return DecodeWorkers(count, timeout_s, fit=centre_crop(8, 8), decoder=f"decoders.{decoder}")
 
 
 class Frames:

@@ -13,7 +13,7 @@ from places import SHARED
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import content_sha256, iter_frames, iter_raw_frames, read_header
-from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.geometry import centre_crop
 from pipeline.errors import DecodeError
 
 AWKWARD = SHARED / "data" / "decoder"
@@ -83,7 +83,7 @@ def test_a_header_states_size_rate_and_packets(make_video):
 
 
 def test_frames_come_in_presentation_order_with_times(make_video):
-    frames = list(iter_frames(make_video(frames=16, fps=10), short_side=64, crop=32))
+    frames = list(iter_frames(make_video(frames=16, fps=10), centre_crop(32, 64)))
     assert [frame.image.shape for frame in frames] == [(32, 32, 3)] * 16
     assert all(frame.image.dtype == np.uint8 and frame.image.flags.c_contiguous for frame in frames)
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(16) / 10, atol=1e-9)
@@ -124,7 +124,7 @@ def test_rotation_is_applied(tmp_path, rotation):
     path = write_video(tmp_path / "rotated.mp4", [stored] * 3, rotation=rotation)
     header = read_header(path)
     assert (header.width, header.height) == (96, 64)
-    for frame in (next(iter_raw_frames(path)), next(iter_frames(path, short_side=64, crop=64))):
+    for frame in (next(iter_raw_frames(path)), next(iter_frames(path, centre_crop(64, 64)))):
         for place, colour in quarters(frame.image).items():
             np.testing.assert_allclose(colour, CORNERS[place], atol=12, err_msg=place)
 
@@ -151,7 +151,7 @@ def test_a_folder_of_images_is_a_video_in_the_order_of_its_numbers(tmp_path):
     (folder / ".img3.png").write_text("hidden")
     header = read_header(folder)
     assert (header.width, header.height, header.fps, header.packets) == (48, 32, 25.0, 3)
-    frames = list(iter_frames(folder, short_side=32, crop=32))
+    frames = list(iter_frames(folder, centre_crop(32, 32)))
     np.testing.assert_allclose([frame.image.mean() for frame in frames], [50, 100, 200], atol=4)
     np.testing.assert_allclose([frame.time_s for frame in frames], [0, 0.04, 0.08])
 
@@ -161,7 +161,7 @@ def test_a_damaged_image_of_a_folder_keeps_its_place(tmp_path, lost, seen):
     folder = write_images(tmp_path / "frames", {"1.png": 50, "2.png": 100, "3.png": 150})
     (folder / lost).write_bytes((folder / lost).read_bytes()[:40])
     damage = Damage()
-    frames = list(iter_frames(folder, short_side=32, crop=32, damage=damage))
+    frames = list(iter_frames(folder, centre_crop(32, 32), damage=damage))
     np.testing.assert_allclose([frame.image.mean() for frame in frames], seen, atol=4)
     number = int(lost[0]) - 1
     assert (damage.lost, damage.errors) == ([(number, number + 1)], 1)
@@ -223,26 +223,26 @@ def test_damage_in_the_middle_is_an_error_that_says_how_far_it_got(tmp_path):
     assert read_header(path).packets == 30
 
 
-def test_a_crop_larger_than_the_short_side_is_an_error(make_video):
+def test_a_crop_larger_than_the_short_side_is_an_error():
     with pytest.raises(ValueError, match="at most the short side of 200"):
-        iter_frames(make_video(), short_side=200, crop=224)
+        centre_crop(224, 200)
 
 
 def test_crop_geometry_by_hand():
-    geometry = crop_geometry(640, 360, 256, 224)
+    geometry = centre_crop(224, 256).geometry(640, 360)
     assert (geometry.width, geometry.height, geometry.left, geometry.top) == (455, 256, 115, 16)
-    assert geometry.to_crop(320, 180) == pytest.approx((112.5, 112))
-    assert geometry.box_to_crop(0, 0, 640, 360) == pytest.approx((-115, -16, 340, 240))
-    tall = crop_geometry(360, 640, 256, 224)
+    assert geometry.to_picture(320, 180) == pytest.approx((112.5, 112))
+    assert geometry.box_to_picture(0, 0, 640, 360) == pytest.approx((-115, -16, 340, 240))
+    tall = centre_crop(224, 256).geometry(360, 640)
     assert (tall.width, tall.height) == (256, 455)
-    assert min(crop_geometry(3, 1000, 256, 224).height, crop_geometry(257, 255, 256, 256).width) >= 256
+    assert min(centre_crop(224, 256).geometry(3, 1000).height, centre_crop(256, 256).geometry(257, 255).width) >= 256
 
 
 def test_the_crop_shows_what_the_geometry_says(tmp_path):
     image = np.zeros((120, 200, 3), np.uint8)
     image[40:60, 80:110] = 255
     path = write_video(tmp_path / "box.mkv", [image], codec="ffv1", pix_fmt="bgr0")
-    x0, y0, x1, y1 = crop_geometry(200, 120, 256, 224).box_to_crop(80, 40, 110, 60)
+    x0, y0, x1, y1 = centre_crop(224, 256).geometry(200, 120).box_to_picture(80, 40, 110, 60)
     rows, columns = np.nonzero(next(iter_frames(path)).image[..., 0] > 127)
     found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     np.testing.assert_allclose(found, (x0, y0, x1, y1), atol=1.01)

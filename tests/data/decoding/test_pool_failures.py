@@ -80,8 +80,9 @@ def test_a_decoder_ends_with_the_process_that_made_it(tmp_path):
         textwrap.dedent("""
         import os, signal, time
         from pathlib import Path
+        from pipeline.data.decoding.geometry import centre_crop
         from pipeline.data.decoding.pool import DecodeWorkers, Job
-        workers = DecodeWorkers(1, crop=8, short_side=8, decoder="decoders.failing")
+        workers = DecodeWorkers(1, fit=centre_crop(8, 8), decoder="decoders.failing")
         stream = next(iter(workers.streams([Job(Path("hang.mp4"))])))
         while stream.worker.decoded < 3:
             time.sleep(0.01)

@@ -13,6 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import iter_frames, iter_raw_frames, read_header
+from pipeline.data.decoding.geometry import centre_crop
 from pipeline.data.decoding.orientation import Upright
 from pipeline.errors import DecodeError
 
@@ -52,7 +53,7 @@ def encode(
 
 
 def brightness(path: Path, damage: Damage | None = None) -> np.ndarray:
-    return np.array([frame.image.mean() for frame in iter_frames(path, short_side=64, crop=64, damage=damage)])
+    return np.array([frame.image.mean() for frame in iter_frames(path, centre_crop(64, 64), damage=damage)])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from small_videos import first_click_s, write_video
 
 from pipeline.data.decoding.decode import iter_raw_frames
+from pipeline.data.decoding.geometry import centre_crop
 from pipeline.data.events import Event
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.render import RenderJob, render, render_video
@@ -153,7 +154,7 @@ def test_text_is_one_line_within_its_room():
 def test_the_nearest_window_s_map_lies_where_the_backbone_looks():
     maps = np.zeros((2, 2, 2), np.float32)
     maps[0, 0, 0] = maps[1, 1, 1] = 1  # first the upper left, then the lower right
-    heat = Heat(HeatMaps(maps, np.array([4, 12]), 64, 64), 128, 64)  # the middle square of a wide picture
+    heat = Heat(HeatMaps(maps, np.array([4, 12]), centre_crop(64, 64)), 128, 64)  # the middle square of a wide picture
     image = np.full((64, 128, 3), 50, np.uint8)
     first, second = heat.over(image, 0).astype(int), heat.over(image, 9).astype(int)
     np.testing.assert_array_equal(first[:, :32], 50)

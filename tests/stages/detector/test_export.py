@@ -138,7 +138,7 @@ def test_every_head_is_exported_for_any_number_of_windows(settings):
     standardizer = Standardizer(torch.rand(channels), torch.rand(channels) + 0.1, 0.2) if parsed.standardize else None
     module = make_head(parsed, Training(), channels, 3).eval()
     head = TrainedHead(module, parsed, standardizer, ("a", "b", "c"))
-    for graph in graphs.graphs_of(_Network(channels), head, 32, 6)[2:]:
+    for graph in graphs.graphs_of(_Network(channels), head, (32, 32), 6)[2:]:
         session = ort.InferenceSession(graphs.to_onnx(graph, {}).SerializeToString())
         taken = {each.name for each in session.get_inputs()}
         for sizes in ({"bags": 1, "windows": 1}, {"bags": 1, "windows": 97}, {"bags": 7, "windows": 1}):

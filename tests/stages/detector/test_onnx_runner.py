@@ -22,6 +22,7 @@ from pipeline.config.features import Machine
 from pipeline.config.heads import parse_head
 from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
+from pipeline.data.decoding.geometry import centre_crop
 from pipeline.data.windows import window_indices, windows_to_frames
 from pipeline.stages.detector import gig_onnx
 from pipeline.stages.detector.detector import Detector
@@ -93,7 +94,7 @@ class TorchSession:
 def runner_of(detector: Detector, folder: Path, monkeypatch) -> ExportedDetector:
     """The shipped program, with torch in place of onnxruntime."""
     document = detector.document
-    sizes = document.preprocess.crop, document.test_sampling.window_frames
+    sizes = document.preprocess.size, document.test_sampling.window_frames
     graphs = {graph.name: graph for graph in graphs_of(detector.backbone(), detector.head, *sizes)}
     monkeypatch.setattr(gig_onnx, "_load", lambda path, *_: TorchSession(graphs[path.stem]))
     write_facts(detector, folder)
@@ -152,7 +153,7 @@ def test_pictures_are_those_of_the_pipeline(night, tmp_path, monkeypatch, size):
     path = tmp_path / "video.mp4"
     write_noise(path, 4, *size)
     runner = runner_of(changed(night), tmp_path, monkeypatch)
-    expected = list(iter_frames(path, short_side=104, crop=96))
+    expected = list(iter_frames(path, centre_crop(96, 104)))
     found = list(runner.read_video(path))
     np.testing.assert_array_equal([picture for picture, _ in found], [frame.image for frame in expected])
     assert [time_s for _, time_s in found] == [frame.time_s for frame in expected]
@@ -164,7 +165,7 @@ def test_frames_of_any_size_become_pictures_as_images_do(night, tmp_path, monkey
     frame = np.random.default_rng(0).integers(0, 256, (80, 111, 3), dtype=np.uint8)
     (tmp_path / "images").mkdir()
     Image.fromarray(frame).save(tmp_path / "images" / "1.png")
-    [expected] = iter_frames(tmp_path / "images", short_side=104, crop=96)
+    [expected] = iter_frames(tmp_path / "images", centre_crop(96, 104))
     found = runner_of(changed(night), tmp_path, monkeypatch).prepare(frame)
     np.testing.assert_array_equal(found, expected.image)
 
@@ -188,8 +189,8 @@ def test_a_folder_that_is_none_or_was_changed_is_refused(night, tmp_path):
     with pytest.raises(ValueError, match=r"frames\.onnx: expected SHA-256 [0-9a-f]{64}, got"):
         ExportedDetector(tmp_path)
     facts = tmp_path / "detector.json"
-    facts.write_text(facts.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(ValueError, match="expected format 1, got 2"):
+    facts.write_text(facts.read_text().replace('"format": 1', '"format": 3'))
+    with pytest.raises(ValueError, match="expected format 1 or 2, got 3"):
         ExportedDetector(tmp_path)
 
 

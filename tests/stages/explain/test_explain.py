@@ -20,8 +20,7 @@ from PIL import Image
 
 from pipeline.cli.main import main
 from pipeline.config import load_experiment
-from pipeline.config.features import Preprocess
-from pipeline.data.decoding.geometry import crop_geometry
+from pipeline.data.decoding.geometry import PAPER_CROP, centre_crop
 from pipeline.data.synthetic.city.events import place_event
 from pipeline.data.synthetic.city.scene import camera
 from pipeline.errors import PipelineError
@@ -60,12 +59,12 @@ def test_the_ends_count_and_a_flat_curve_has_one_peak():
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_cells_tile_what_the_backbone_sees(width, height):
-    boxes = cell_boxes(width, height, Preprocess(), 7, 7)
-    geometry = crop_geometry(width, height, 256, 224)
+    boxes = cell_boxes(width, height, PAPER_CROP, 7, 7)
+    geometry = centre_crop(224, 256).geometry(width, height)
     for position, (x0, y0, x1, y1) in enumerate(boxes):
-        x, y = geometry.to_crop((x0 + x1) / 2, (y0 + y1) / 2)
+        x, y = geometry.to_picture((x0 + x1) / 2, (y0 + y1) / 2)
         assert int(y // 32) * 7 + int(x // 32) == position
-        np.testing.assert_allclose(geometry.box_to_crop(x0, y0, x1, y1)[2:], np.add(geometry.to_crop(x0, y0), 32))
+        np.testing.assert_allclose(geometry.box_to_picture(x0, y0, x1, y1)[2:], np.add(geometry.to_picture(x0, y0), 32))
     assert boxes.min() >= -1e-9
     assert (boxes[:, 2].max() <= width + 1e-9, boxes[:, 3].max() <= height + 1e-9) == (True, True)
 
@@ -75,8 +74,8 @@ def test_the_cell_of_a_synthetic_anomaly_lies_over_it(number):
     """The place of the anomaly, as the hit rate reads it, lies in the cell that is drawn."""
     event = place_event(np.random.default_rng(number), "Shooting", 0, 20, camera(0, "train", number), bool(number % 2))
     x0, y0, x1, y1 = event.box_at(10)
-    x, y = crop_geometry(256, 256, 256, 224).to_crop((x0 + x1) / 2, (y0 + y1) / 2)
-    left, top, right, bottom = cell_boxes(256, 256, Preprocess(), 7, 7)[int(y // 32) * 7 + int(x // 32)]
+    x, y = centre_crop(224, 256).geometry(256, 256).to_picture((x0 + x1) / 2, (y0 + y1) / 2)
+    left, top, right, bottom = cell_boxes(256, 256, PAPER_CROP, 7, 7)[int(y // 32) * 7 + int(x // 32)]
     assert (left <= x0 + 1, right >= x1 - 1) == (True, True)  # small anomalies lie within a column of cells
     assert top <= (y0 + y1) / 2 <= bottom
 
@@ -103,7 +102,7 @@ def rendered(figure, axes):
     ("width", "height", "position"), [(256, 256, 0), (340, 256, 48), (1920, 1080, 17), (240, 426, 26)]
 )
 def test_the_picture_shows_map_and_cell_where_they_belong(width, height, position):
-    boxes = cell_boxes(width, height, Preprocess(), 7, 7)
+    boxes = cell_boxes(width, height, PAPER_CROP, 7, 7)
     relation = np.zeros((7, 7), np.float32)
     relation.flat[position] = 1
     image = np.zeros((height, width, 3), np.uint8)
@@ -210,7 +209,7 @@ def test_a_cached_video_is_explained_without_its_truth(explained):
         assert entry["first_frame"] <= entry["shown_frame"] <= entry["last_frame"]
         relation = np.array(entry["relation"]).ravel()
         assert set(np.argsort(-relation)[:8]) == set(entry["positions"])
-        np.testing.assert_allclose(entry["cells"], cell_boxes(256, 256, Preprocess(), 7, 7)[entry["positions"]])
+        np.testing.assert_allclose(entry["cells"], cell_boxes(256, 256, PAPER_CROP, 7, 7)[entry["positions"]])
     best, *others = (entry["score"] for entry in index["windows"])
     assert best >= max(others, default=0)
     with Image.open(folder / index["windows"][0]["file"]) as picture:

@@ -16,7 +16,7 @@ def read_header(path, alive=None):
     return VideoHeader(path, 8, 8, 10.0, 5, 1)
 
 
-def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+def iter_frames(path, fit, *, wanted=None, damage=None):
     count = 7 if "longer" in path.name else 5
     for index in range(count):
         if index == 3 and "crash" in path.name:
@@ -27,5 +27,5 @@ def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
             raise ValueError("a library's message")
         if index == 3 and "exit" in path.name:
             raise SystemExit(3)
-        image = np.full((crop, crop, 3), index, np.uint8) if wanted is None or index in wanted else None
+        image = np.full((fit.height, fit.width, 3), index, np.uint8) if wanted is None or index in wanted else None
         yield Frame(image, index / 10)

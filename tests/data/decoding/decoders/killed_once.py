@@ -27,11 +27,11 @@ def read_header(path, alive=None):
     return VideoHeader(path, 8, 8, 10.0, 5, 1)
 
 
-def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+def iter_frames(path, fit, *, wanted=None, damage=None):
     for index in range(5):
         if index == 2:
             _be_killed(path, "frame")
-        yield Frame(np.full((crop, crop, 3), index, np.uint8), index / 10)
+        yield Frame(np.full((fit.height, fit.width, 3), index, np.uint8), index / 10)
 
 
 def _be_killed(path, where):

@@ -15,7 +15,7 @@ def read_header(path, alive=None):
     return VideoHeader(path, 8, 8, 10.0, FRAMES, 1)
 
 
-def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+def iter_frames(path, fit, *, wanted=None, damage=None):
     mine, other = path.with_suffix(".half"), path.with_name({"a": "b", "b": "a"}[path.stem]).with_suffix(".half")
     for index in range(FRAMES):
         if index == FRAMES // 2:
@@ -23,4 +23,4 @@ def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
             while not other.exists():
                 time.sleep(0.01)
         path.with_suffix(".count").write_text(str(index + 1))
-        yield Frame(np.full((crop, crop, 3), index, np.uint8), index / 10)
+        yield Frame(np.full((fit.height, fit.width, 3), index, np.uint8), index / 10)

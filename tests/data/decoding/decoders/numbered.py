@@ -11,7 +11,8 @@ def read_header(path, alive=None):
     return VideoHeader(path, 8, 8, 10.0, int(path.stem), 1)
 
 
-def iter_frames(path, *, short_side, crop, wanted=None, damage=None):
+def iter_frames(path, fit, *, wanted=None, damage=None):
     for index in range(int(path.stem)):
-        image = np.full((crop, crop, 3), index % 256, np.uint8) if wanted is None or index in wanted else None
+        shape = (fit.height, fit.width, 3)
+        image = np.full(shape, index % 256, np.uint8) if wanted is None or index in wanted else None
         yield Frame(image, index / 10)

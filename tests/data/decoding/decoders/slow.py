@@ -10,7 +10,7 @@ from decoders.numbered import read_header
 __all__ = ["iter_frames", "read_header"]
 
 
-def iter_frames(path, **options):
-    for frame in numbered.iter_frames(path, **options):
+def iter_frames(path, fit, **options):
+    for frame in numbered.iter_frames(path, fit, **options):
         time.sleep(0.5)
         yield frame

@@ -1,0 +1,170 @@
+"""The metrics of one setting: on the validation split, on the test videos, and beside the first setting."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.ablation.features import feature_cost
+from pipeline.config import Evaluation
+from pipeline.config.ablation import Plan, Setting
+from pipeline.metrics import Estimate, difference, estimate
+from pipeline.metrics.bootstrap import MetricFunction
+from pipeline.stages.common.manifest import load_manifest
+from pipeline.stages.common.outputs import whole_file
+from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.evaluation.judged import Judged, judge
+from pipeline.stages.scoring.tables import end_with_videos, read_tables
+
+__all__ = ["METRICS", "write_setting"]
+
+METRICS = {"auc": "frame_auc", "ap": "frame_ap", "mf1": "mf1"}
+"""Columns of the table, and the metrics that they show."""
+
+
+def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) -> None:
+    """Write the metrics of a setting as JSON, on the validation split and on the test videos, unless they are there.
+
+    Where settings differ in how maps are made, what is written has the setting's backbone and pictures too, the cost of
+    its features, and its differences from the first setting.
+
+    Args:
+        plan: the ablation.
+        number: which of its settings.
+        left_out: ids of test videos on which no setting is judged.
+        path: the file.
+    """
+    if path.exists():
+        return
+    setting = plan.settings[number]
+    row: dict[str, Any] = {"setting": setting.name, "seeds": len(setting.runs)}
+    judged = _judged(setting, _evaluation(setting), left_out)
+    if plan.varied:
+        cost = feature_cost(setting.experiment)
+        row |= {
+            "features": plan.made_with(setting),
+            "map_shape": list(cost.map_shape),
+            "bytes_per_hour": cost.bytes_per_hour,
+        }
+    row |= {"validation_auc": _validation_auc(setting), "test": _test_metrics(judged, _evaluation(setting))}
+    if plan.varied:
+        first = _judged(plan.settings[0], _evaluation(setting), left_out) if number else judged
+        row["minus_first"] = _differences(judged, first, _evaluation(setting)) if number else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+
+
+def _evaluation(setting: Setting) -> Evaluation:
+    return setting.experiment.run(setting.runs[0]).evaluation
+
+
+def _judged(setting: Setting, evaluation: Evaluation, left_out: Sequence[str]) -> list[Judged]:
+    """The score tables of the setting's seeds beside the ground truth, without the videos that are left out."""
+    recipes = Recipes(setting.experiment)
+    manifest = load_manifest(setting.experiment, recipes.manifest_folder, truth=True)
+    manifest = manifest.without(recipes.quarantine.ids())
+    lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
+    judged = []
+    for run in setting.runs:
+        folder = recipes.scores_folder(run)
+        tables = read_tables(folder, manifest.classes, lengths)
+        tables = end_with_videos(tables, lengths) if setting.experiment.features.test else tables
+        judged.append(judge(folder, tables.without(left_out), manifest, evaluation))
+    return judged
+
+
+def _validation_auc(setting: Setting) -> dict[str, Any] | None:
+    """The validation AUC of the setting's seeds; None if a head has none."""
+    recipes = Recipes(setting.experiment)
+    found = [_best_auc(recipes.head_folder(run)) for run in setting.runs]
+    values = [value for value in found if value is not None]
+    return _spread(values) if len(values) == len(found) else None
+
+
+def _best_auc(head: Path) -> float | None:
+    """The video AUC of the epoch that was kept; None without a validation split, or for a head that learns nothing."""
+    path = head / "selection.json"
+    if not path.is_file():
+        return None
+    selection = json.loads(path.read_text(encoding="utf-8"))
+    if not selection["best_epoch"]:
+        return None
+    auc: float = selection["video_auc"][selection["best_epoch"] - 1]
+    return auc
+
+
+def _test_metrics(judged: Sequence[Judged], evaluation: Evaluation) -> dict[str, dict[str, Any] | None]:
+    """The metric of each column on the test videos, for every seed and as their mean; None if it is not defined.
+
+    The interval is the bootstrap's over videos, of the mean over seeds: all seeds have the same draws. The standard
+    deviation is that over seeds.
+    """
+    videos = len(judged[0].truth)
+    estimates = estimate(
+        _means(judged),
+        videos,
+        resamples=evaluation.resamples,
+        seed=evaluation.bootstrap_seed,
+        needs=judged[0].needs,
+    )
+    once = np.ones((videos, 1))
+    seeds = [{name: float(v[0]) for group in one.groups.values() for name, v in group(once).items()} for one in judged]
+    columns: dict[str, dict[str, Any] | None] = {}
+    for column, name in METRICS.items():
+        mean = estimates.get(name)
+        if mean is None or mean.value is None:
+            columns[column] = None
+            continue
+        columns[column] = _spread([seed[name] for seed in seeds]) | _interval(mean)
+    return columns
+
+
+def _differences(
+    judged: Sequence[Judged], first: Sequence[Judged], evaluation: Evaluation
+) -> dict[str, dict[str, Any] | None]:
+    """The metric of each column, mean over seeds, minus that of the first setting, with its paired interval."""
+    shared = [name for name in judged[0].groups if name in first[0].groups]
+    found = difference(
+        _means(judged, shared),
+        _means(first, shared),
+        len(judged[0].truth),
+        resamples=evaluation.resamples,
+        seed=evaluation.bootstrap_seed,
+        needs=judged[0].needs,
+    )
+    columns: dict[str, dict[str, Any] | None] = {}
+    for column, name in METRICS.items():
+        value = found.get(name)
+        defined = value is not None and value.value is not None
+        columns[column] = {"mean": value.value, **_interval(value)} if value is not None and defined else None
+    return columns
+
+
+def _interval(value: Estimate) -> dict[str, Any]:
+    return {"low": value.low, "high": value.high, "reason": value.reason}
+
+
+def _means(judged: Sequence[Judged], names: Sequence[str] | None = None) -> list[MetricFunction]:
+    """The groups of metrics, or some of them, each as its mean over the seeds."""
+    return [_mean([one.groups[name] for one in judged]) for name in (names or judged[0].groups)]
+
+
+def _mean(groups: Sequence[MetricFunction]) -> MetricFunction:
+    """The mean of each metric over several systems."""
+
+    def means(weights: np.ndarray) -> Mapping[str, np.ndarray]:
+        each = [group(weights) for group in groups]
+        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+
+    return means
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}

@@ -1,0 +1,242 @@
+"""Make the bundled weights of `tpn_small` from generated lessons (pipeline.data.synthetic.playground) alone.
+
+    python -m pipeline.stages.training.lessons --out tpn_small.safetensors
+
+Linear read-outs learn what every cell holds and how it moves, and what the whole clip holds, from the mean and from the
+maximum over cells. They are dropped at the end. Where a cell holds nothing, its features are to be near 0, so that the
+place itself does not show in them. No scene, anomaly class or label of a data set is used, and no video.
+
+The state of an interrupted run is kept beside the weights every 100 steps; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.nn.functional import smooth_l1_loss
+from tqdm import tqdm
+
+from pipeline.data.synthetic.playground.lesson import ATTRIBUTES, VALUES, Lesson, draw_lesson
+from pipeline.errors import PipelineError
+from pipeline.models.backbone import Backbone, build_backbone
+
+__all__ = ["Lessons", "Pretraining", "Schooling", "pretrain"]
+
+KEEP_EVERY = 100
+"""Steps between two copies of the state on disk."""
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How to train.
+
+    Attributes:
+        backbone: its name.
+        steps: of the optimiser.
+        batch: clips per step, even: half of them are the other half mirrored.
+        learning_rate: the peak of a one-cycle schedule.
+        seed: of weights and lessons.
+    """
+
+    backbone: str = "tpn_small"
+    steps: int = 2600
+    batch: int = 8
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+
+class Lessons(torch.utils.data.Dataset[Batch]):
+    """Batches of random lessons. Each batch has a generator of its own, so that workers do not change them.
+
+    Every lesson is in two batches that follow each other, in one of them mirrored.
+    """
+
+    def __init__(self, settings: Pretraining, start: int = 0) -> None:
+        self.settings, self.start = settings, start
+
+    def __len__(self) -> int:
+        return self.settings.steps - self.start
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        step, half = self.start + index, self.settings.batch // 2
+        lessons = [
+            *_drawn(self.settings.seed, step, half),
+            *(each.mirrored() for each in _drawn(self.settings.seed, max(0, step - 1), half)),
+        ]
+        images, attributes, values = (
+            torch.from_numpy(np.stack([getattr(each, name) for each in lessons]))
+            for name in ("images", "attributes", "values")
+        )
+        return images, attributes, values
+
+
+@lru_cache(maxsize=2)
+def _drawn(seed: int, step: int, count: int) -> tuple[Lesson, ...]:
+    rng = np.random.default_rng([seed, step])
+    return tuple(draw_lesson(rng) for _ in range(count))
+
+
+class Schooling(nn.Module):
+    """A backbone with linear read-outs, and the loss of what they say.
+
+    Args:
+        network: the backbone; it is trained.
+        examples: a first batch, whose values give the scale of each and whose attributes the weight of each.
+    """
+
+    scale: torch.Tensor
+    weight: torch.Tensor
+
+    def __init__(self, network: Backbone, examples: Batch) -> None:
+        super().__init__()
+        _, attributes, values = examples
+        self.network = network
+        self.cell_attributes = nn.Linear(network.channels, len(ATTRIBUTES))
+        self.cell_values = nn.Linear(network.channels, len(VALUES))
+        self.mean_attributes = nn.Linear(network.channels, len(ATTRIBUTES))
+        self.most_attributes = nn.Linear(network.channels, len(ATTRIBUTES))
+        self.register_buffer("scale", 1 / values.flatten(0, 2).std(dim=0).clamp(min=0.02))
+        share = attributes.flatten(0, 2).mean(dim=0).clamp(min=0.005)
+        self.register_buffer("weight", (1 / share).sqrt())  # most cells hold nothing
+
+    def forward(self, images: torch.Tensor, attributes: torch.Tensor, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms of the loss: a scalar each.
+
+        Args:
+            images: (N, L, S, S, 3) uint8.
+            attributes: (N, S / 32, S / 32, len(ATTRIBUTES)) float32, 0 to 1.
+            values: (N, S / 32, S / 32, len(VALUES)) float32.
+        """
+        maps = self.network(images)
+        strength, empty = maps.mean(dim=3), values[..., VALUES.index("number")] == 0
+        held = attributes.amax(dim=(1, 2))
+        on_mean = bce(self.mean_attributes(maps.mean(dim=(1, 2))), held)
+        on_most = bce(self.most_attributes(maps.amax(dim=(1, 2))), held)
+        return {
+            "attributes": bce(self.cell_attributes(maps), attributes, pos_weight=self.weight),
+            "values": smooth_l1_loss(self.cell_values(maps), values * self.scale),
+            "clips": (on_mean + on_most) / 2,
+            "silence": 0.5 * (strength * empty).sum() / empty.sum().clamp(min=1) / strength.mean(),
+        }
+
+
+def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1) -> Backbone:
+    """Train a small backbone from random weights. The same settings give the same weights on one machine.
+
+    Args:
+        settings: what to train and how.
+        state: where the state of the run is kept and taken up again, or None.
+        workers: processes that draw; they do not change the result.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        PipelineError: the loss or a weight is not finite, or the state is of other settings.
+    """
+    torch.manual_seed(settings.seed)
+    network = build_backbone(settings.backbone, "random", seed=settings.seed)
+    network.requires_grad_(True)
+    school = Schooling(network, Lessons(settings)[0])
+    optimizer = torch.optim.AdamW(school.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
+    )
+    parts = {"school": school, "optimizer": optimizer, "schedule": schedule}
+    done = _take_up(state, settings, parts)
+    school.train()
+    batches = torch.utils.data.DataLoader(
+        Lessons(settings, start=done), batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
+    )
+    means: dict[str, float] = {}
+    for step, batch in enumerate(progress := tqdm(batches, unit="step", initial=done, total=settings.steps), done + 1):
+        terms = school(*batch)
+        loss = torch.stack(list(terms.values())).sum()
+        if not math.isfinite(float(loss.detach())):
+            raise PipelineError(
+                f"pretraining: the loss is {float(loss.detach())} in step {step}; lower the learning rate, "
+                f"{settings.learning_rate:g}"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(school.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        for name, term in terms.items():
+            means[name] = means.get(name, float(term.detach())) * 0.98 + float(term.detach()) * 0.02
+        progress.set_description(" ".join(f"{name} {mean:.3f}" for name, mean in means.items()), refresh=False)
+        if state and step % KEEP_EVERY == 0:
+            _keep(state, settings, parts, step)
+    if not all(torch.isfinite(parameter).all() for parameter in school.parameters()):
+        raise PipelineError(
+            f"pretraining: the weights are not finite at the end; lower the learning rate, {settings.learning_rate:g}"
+        )
+    network.requires_grad_(False)
+    network.eval()
+    return network
+
+
+def _keep(state: Path, settings: Pretraining, parts: dict, step: int) -> None:
+    partial = state.with_name(f"{state.name}.partial")
+    torch.save(
+        {"settings": asdict(settings), "step": step} | {name: part.state_dict() for name, part in parts.items()},
+        partial,
+    )
+    os.replace(partial, state)
+
+
+def _take_up(state: Path | None, settings: Pretraining, parts: dict) -> int:
+    """Load the state of an interrupted run, if there is one; returns how many steps it has made."""
+    if state is None or not state.exists():
+        return 0
+    kept = torch.load(state, weights_only=True)
+    if kept["settings"] != asdict(settings):
+        raise PipelineError(
+            f"{state}: expected the state of a run with {asdict(settings)}, got {kept['settings']}; delete it"
+        )
+    for name, part in parts.items():
+        part.load_state_dict(kept[name])
+    return int(kept["step"])
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write the weights."
+)
+@click.option("--backbone", default=Pretraining.backbone, show_default=True)
+@click.option("--steps", default=Pretraining.steps, show_default=True)
+@click.option("--batch", default=Pretraining.batch, show_default=True, help="Clips per step.")
+@click.option("--learning-rate", default=Pretraining.learning_rate, show_default=True)
+@click.option("--seed", default=Pretraining.seed, show_default=True)
+@click.option("--workers", default=1, show_default=True, help="Processes that draw; they do not change the result.")
+def main(out: Path, workers: int, **options: str | float) -> None:
+    """Train the weights of a small backbone and write them as float16 safetensors."""
+    settings = Pretraining(**options)  # type: ignore[arg-type]  # click gives them the types of the defaults
+    state = out.with_name(f"{out.name}.state")
+    network = pretrain(settings, state, workers)
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    recipe = asdict(settings) | {"data": "pipeline.data.synthetic.playground", "torch": torch.__version__}
+    save_file(tensors, out, metadata={"recipe": json.dumps(recipe)})
+    state.unlink(missing_ok=True)
+    click.echo(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
+
+
+if __name__ == "__main__":
+    main()
