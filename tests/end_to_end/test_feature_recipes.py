@@ -23,7 +23,7 @@ from tasks import EvaluateAll
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+?, [^\n]+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 CLIP = 16
-QUICK = {"epochs": 2, "batch_bags": 4, "learning_rate": 1e-3}
+QUICK = {"epochs": 1, "batch_bags": 4, "learning_rate": 1e-3}
 """Instead of the published trainings, which take thousands of steps."""
 
 UCF = {  # frames, which differ from whole clips; events are the second half of a video
@@ -173,6 +173,7 @@ RECIPES = {
 }
 """By section: what writes its files, the official metric, the crops of a test video, and the frames with a score."""
 
+OWN = "Your own data, with features of any network"
 TRAINED = [
     section
     for section in RECIPES
@@ -186,6 +187,10 @@ def blocks(section: str, language: str) -> list[str]:
     return [line for name, text in found if name == language for line in text.splitlines() if line.strip()]
 
 
+def text_blocks(section: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
+
+
 def copy_configs(commands: Iterable[str]) -> None:
     """The configurations that commands name, with quick trainings, in the working folder."""
     for path in {words[words.index("--config") + 1] for line in commands if "--config" in (words := shlex.split(line))}:
@@ -193,6 +198,7 @@ def copy_configs(commands: Iterable[str]) -> None:
         for run in data["runs"].values():
             assert run["training"] == "paper"
             run["training"] = QUICK
+        data["evaluation"] = {"resamples": 20}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(yaml.safe_dump(data))
 
@@ -210,7 +216,7 @@ def run(line: str) -> str:
 
 
 def test_every_recipe_is_tried():
-    assert set(RECIPES) == set(SECTIONS)
+    assert {*RECIPES, OWN} == set(SECTIONS)
 
 
 @pytest.mark.parametrize("section", RECIPES)
@@ -232,6 +238,7 @@ def test_the_features_are_imported_as_the_page_says(section, tmp_path, monkeypat
     assert {store.reader(test, video).shape[0] for video in store.video_ids(test)} == {crops}
     assert len(store.video_ids(test)) == 3
     assert "have no features here" not in said
+    assert "cannot be read" not in said
 
 
 @pytest.mark.slow
@@ -247,3 +254,25 @@ def test_a_recipe_runs_to_its_metrics(section, tmp_path, monkeypatch):
     assert [metrics["frames"] for metrics in found] == [frames] * 3
     assert all(0 <= metrics[metric] <= 1 for metrics in found)
     assert metric in said[-1].lower()
+
+
+@pytest.mark.slow
+def test_features_of_ones_own_run_to_their_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    videos, annotations = text_blocks(OWN, "csv")
+    for number, row in enumerate(videos.splitlines()[1:]):
+        video_id, _, label, frames, _ = row.split(",")
+        values = np.random.default_rng(number).random((int(frames) // CLIP, 64)).astype(np.float32) * 0.2
+        values[int(frames) // CLIP // 2 :, :16] += label == "Fighting"
+        put(Path("data/mine/features") / f"{video_id}_feat.npy", values)
+    Path("data/mine/videos.csv").write_text(videos)
+    Path("data/mine/annotations.csv").write_text(annotations)
+    assert all(Path(name).is_file() for name in blocks(OWN, "text"))
+    Path("configs").mkdir()
+    data = yaml.safe_load(text_blocks(OWN, "yaml")[0])
+    Path("configs/mine.yaml").write_text(yaml.safe_dump(data | {"training": QUICK, "evaluation": {"resamples": 20}}))
+    said = [run(line) for line in blocks(OWN, "")]
+    assert "2 videos, 496 frames, backbone mine-test" in said[-1]
+    result = CliRunner().invoke(main, ["explain", "v003", "--config", "configs/mine.yaml"])
+    assert "v003: expected a video to take pictures from; dataset.frame_counts stands for those" in result.stderr
+    assert "STAND-IN" not in result.stderr
