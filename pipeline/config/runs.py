@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -99,6 +99,8 @@ class Selection(Section):
 class Scoring(Section):
     """From window scores to frame scores."""
 
+    later: ClassVar[tuple[str, ...]] = ("views",)
+
     smooth_sigma: float = Field(default=2.0, ge=0, description="Gaussian sigma, in units of smooth_on. Paper: 2.")
     smooth_on: Literal["windows", "frames", "none"] = Field(
         default="windows", description="What is smoothed. Paper: the rough anomaly, i.e. windows."
@@ -107,7 +109,7 @@ class Scoring(Section):
         default="video",
         description="video: the cue, eq. 1, is that of the whole video, as in the paper. running: that of the video so "
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
-        "see other windows (bn_wvad, rtfm, ur_dmu).",
+        "see other windows (bn_wvad, mgfn, pel4vad, rtfm, ur_dmu).",
     )
     views: Literal["first", "mean"] = Field(
         default="first",
@@ -116,11 +118,8 @@ class Scoring(Section):
     )
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the scores, as plain data; without fields at values that were once the only ones."""
-        usual = {"cue": "video", "views": "first"}
-        return self.model_dump(
-            mode="json", exclude={name for name, value in usual.items() if getattr(self, name) == value}
-        )
+        """What decides the scores, as plain data; without the cue of the whole video, as before there was another."""
+        return self.model_dump(mode="json", exclude={"cue"} if self.cue == "video" else None)
 
     @property
     def takes_reduced(self) -> bool:

@@ -157,10 +157,7 @@ def spatial_patterns(
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W, or their share; see `kept_cells`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, background: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -198,11 +195,7 @@ def pattern_vectors(
         cue: (B, D).
         reduction: `spatial`, `mean` or `max`; the last two choose no positions.
         k: see `spatial_patterns`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        cue_of: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, cue_of, background: see `relation_map`.
     """
     _check(maps, cue)
     if cue_of == "segment":

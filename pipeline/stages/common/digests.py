@@ -38,7 +38,7 @@ VERSIONS = {
     "summary": 5,
     "report": 3,
     "proxies": 2,
-    "ablation": 2,
+    "ablation": 3,
 }
 
 

@@ -36,6 +36,7 @@ __all__ = ["Judged", "compare_tables", "evaluate_run", "evaluate_tables"]
 
 CLASS_COLUMNS = ("precision", "recall", "f1", "ap", "true_frames", "predicted_frames", "correct_frames")
 CURVE_COLUMNS = ("threshold", "true_positive_rate", "false_positive_rate", "precision")
+SAID = 10  # warnings; all are in metrics.json
 VIDEO_COLUMNS = ("video_id", "frames", "anomalous_frames", "alarm_frames", "max_score", "mean_score", "auc")
 
 
@@ -95,8 +96,10 @@ def evaluate_run(
     document |= localisation_document(found, len(judged.truth), run.evaluation, places)
     _write(folder, document, judged, manifest, to_yaml(run))
     if say:
-        for warning in judged.warnings:
+        for warning in judged.warnings[:SAID]:
             say(f"warning: {warning}")
+        if (more := len(judged.warnings) - SAID) > 0:
+            say(f"warning: {more} more warnings on scores and ground truth are in metrics.json")
 
 
 def config_digest(experiment: Experiment, run: Run, stage: str) -> str:

@@ -3,8 +3,7 @@
     python -m pipeline.stages.training.lessons --out tpn_small.safetensors
 
 Linear read-outs learn what every cell holds and how it moves, and what the whole clip holds, from the mean and from the
-maximum over cells. They are dropped at the end. Where a cell holds nothing, its features are to be near 0, so that the
-place itself does not show in them. No scene, anomaly class or label of a data set is used, and no video.
+maximum over cells. They are dropped at the end. No scene, anomaly class or label of a data set is used, and no video.
 
 The state of an interrupted run is kept beside the weights every 100 steps; the same command goes on from there.
 """
@@ -47,13 +46,17 @@ class Pretraining:
         steps: of the optimiser.
         batch: clips per step, even: half of them are the other half mirrored.
         learning_rate: the peak of a one-cycle schedule.
+        cycle: the steps of that schedule, at least `steps`.
+        cooldown: the step from which the learning rate also falls, linearly, to 0 at the end.
         seed: of weights and lessons.
     """
 
     backbone: str = "tpn_small"
-    steps: int = 2600
+    steps: int = 2000
     batch: int = 8
     learning_rate: float = 3e-3
+    cycle: int = 3600
+    cooldown: int = 900
     seed: int = 0
 
 
@@ -122,15 +125,13 @@ class Schooling(nn.Module):
             values: (N, S / 32, S / 32, len(VALUES)) float32.
         """
         maps = self.network(images)
-        strength, empty = maps.mean(dim=3), values[..., VALUES.index("number")] == 0
         held = attributes.amax(dim=(1, 2))
         on_mean = bce(self.mean_attributes(maps.mean(dim=(1, 2))), held)
         on_most = bce(self.most_attributes(maps.amax(dim=(1, 2))), held)
         return {
             "attributes": bce(self.cell_attributes(maps), attributes, pos_weight=self.weight),
             "values": smooth_l1_loss(self.cell_values(maps), values * self.scale),
-            "clips": (on_mean + on_most) / 2,
-            "silence": 0.5 * (strength * empty).sum() / empty.sum().clamp(min=1) / strength.mean(),
+            "clips": (on_mean + on_most) / 4,
         }
 
 
@@ -154,7 +155,7 @@ def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1)
     school = Schooling(network, Lessons(settings)[0])
     optimizer = torch.optim.AdamW(school.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
+        optimizer, settings.learning_rate, total_steps=settings.cycle, pct_start=0.1
     )
     parts = {"school": school, "optimizer": optimizer, "schedule": schedule}
     done = _take_up(state, settings, parts)
@@ -176,6 +177,9 @@ def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1)
         nn.utils.clip_grad_norm_(school.parameters(), 5.0)
         optimizer.step()
         schedule.step()
+        left = (settings.steps - step) / max(1, settings.steps - settings.cooldown)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.get_last_lr()[0] * min(1.0, left)
         for name, term in terms.items():
             means[name] = means.get(name, float(term.detach())) * 0.98 + float(term.detach()) * 0.02
         progress.set_description(" ".join(f"{name} {mean:.3f}" for name, mean in means.items()), refresh=False)
@@ -221,6 +225,8 @@ def _take_up(state: Path | None, settings: Pretraining, parts: dict) -> int:
 @click.option("--steps", default=Pretraining.steps, show_default=True)
 @click.option("--batch", default=Pretraining.batch, show_default=True, help="Clips per step.")
 @click.option("--learning-rate", default=Pretraining.learning_rate, show_default=True)
+@click.option("--cycle", default=Pretraining.cycle, show_default=True, help="Steps of the one-cycle schedule.")
+@click.option("--cooldown", default=Pretraining.cooldown, show_default=True, help="Step from which it also falls to 0.")
 @click.option("--seed", default=Pretraining.seed, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that draw; they do not change the result.")
 def main(out: Path, workers: int, **options: str | float) -> None:

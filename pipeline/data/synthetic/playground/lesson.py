@@ -25,14 +25,17 @@ def _at_places(name: str, count: int) -> tuple[str, ...]:
 VALUES = (
     *(each for name in _FINE for each in _at_places(name, 4)),
     *(each for name in _COARSE for each in _at_places(name, 2)),
+    *_at_places("brightness", 4),
     *_at_places("change", 4),
+    *_at_places("contrast", 2),
     *_at_places("unrest", 2),
+    *_at_places("redness", 2),
+    *_at_places("blueness", 2),
     "number",
 )
 """Numbers per cell, all of the order of 1. `covered` to `haze` are `layers.FACTS`, the mean over frames, at 4 x 4 or
-2 x 2 places of the cell. `change` is that of the picture without noise from frame to frame, `unrest` the
-change of the change; `number` is that of the things. Nothing describes what stands still behind the things: a feature
-that depends on the place does not carry over to another camera."""
+2 x 2 places of the cell. The others describe the picture without noise: its brightness and colour in the middle of the
+clip, its mean change and change of change from frame to frame, its contrast. `number` is that of the things."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,13 @@ def _things(rng: np.random.Generator, times: np.ndarray, camera: Camera, size: i
         x, y = rng.uniform(6, size - 6, size=2)
         places.append((np.full(len(times), x), np.full(len(times), y), ""))
     places.sort(key=lambda place: float(place[1].mean()))
-    return [make_thing(rng, (x - shift[:, 1], y - shift[:, 0]), times, meeting) for x, y, meeting in places]
+    things = []
+    for x, y, meeting in places:
+        thing = make_thing(rng, (x - shift[:, 1], y - shift[:, 0]), times)
+        if meeting:
+            thing.attributes[ATTRIBUTES.index(meeting)] = 1
+        things.append(thing)
+    return things
 
 
 def _gap(rng: np.random.Generator, meeting: str, times: np.ndarray) -> np.ndarray:
@@ -177,22 +186,37 @@ def draw_values(canvas: Canvas, number: np.ndarray) -> np.ndarray:
     facts = canvas.facts.mean(axis=0)
     colours = canvas.images[..., GRID // 2 :: GRID, GRID // 2 :: GRID]
     grey = colours.mean(axis=1) / np.float32(64)
+    middle = colours[len(colours) // 2] / np.float32(64)
     change = np.diff(grey, axis=0)
     unrest = np.abs(np.diff(change, axis=0)).mean(axis=0) if len(change) > 1 else np.zeros_like(grey[0])
     planes = [
         *(_places(facts[FACTS.index(name)], 4) for name in _FINE),
         *(_places(facts[FACTS.index(name)], 2) for name in _COARSE),
+        _places(grey[len(grey) // 2] - 2, 4),
         _places(squash(8 * np.abs(change).mean(axis=0)), 4),
+        _spread(grey[len(grey) // 2], 2),
         _places(squash(8 * unrest), 2),
+        _places(middle[0] - middle[1], 2),
+        _places(middle[2] - middle[1], 2),
         np.log1p(number)[..., None],
     ]
     return np.concatenate(planes, axis=-1).astype(np.float32)
 
 
-def _places(plane: np.ndarray, count: int) -> np.ndarray:
-    """The mean of a plane (S / GRID, S / GRID) at count x count places of every cell: (cells, cells, count ** 2)."""
+def _blocks(plane: np.ndarray, count: int) -> np.ndarray:
     cells = len(plane) * GRID // CELL
     side = len(plane) // (cells * count)
-    means = plane.reshape(cells, count, side, cells, count, side).mean(axis=(2, 5))
-    placed: np.ndarray = means.transpose(0, 2, 1, 3).reshape(cells, cells, count**2)
-    return placed
+    blocks: np.ndarray = plane.reshape(cells, count, side, cells, count, side)
+    return blocks
+
+
+def _places(plane: np.ndarray, count: int) -> np.ndarray:
+    """The mean of a plane (S / GRID, S / GRID) at count x count places of every cell: (cells, cells, count ** 2)."""
+    means = _blocks(plane, count).mean(axis=(2, 5))
+    return means.transpose(0, 2, 1, 3).reshape(len(means), len(means), count**2)
+
+
+def _spread(plane: np.ndarray, count: int) -> np.ndarray:
+    """Likewise, its standard deviation."""
+    spread = _blocks(plane, count).std(axis=(2, 5))
+    return spread.transpose(0, 2, 1, 3).reshape(len(spread), len(spread), count**2)

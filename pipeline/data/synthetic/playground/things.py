@@ -32,7 +32,7 @@ CLOUDS = ("dense", "thin")
 SWARMS = ("few", "many", "in rows", "scattered", "alike", "unlike")
 HEAPS = ("gathers", "dissolves", "stays")
 MEETINGS = ("meets", "parts", "keeps apart", "to and fro", "by jerks")
-_SINGLE = (
+ATTRIBUTES = (
     *FAMILIES,
     *KINDS,
     *TEXTURES,
@@ -48,22 +48,6 @@ _SINGLE = (
     *HEAPS,
     *MEETINGS,
 )
-_STYLES = tuple(f"limb {style}" for style in STYLES)
-_TOGETHER = tuple(
-    (one, other)
-    for ones, others in (
-        (FAMILIES, MOTIONS),
-        (FAMILIES, SIZES),
-        (_STYLES, (*HELD, *LIMBS, *MEETINGS)),
-        (SWARMS[:2], SWARMS[2:]),
-        (SWARMS[2:4], SWARMS[4:]),
-        (TEXTURES[1:], ("flicker", "grow", "turn")),
-    )
-    for one in ones
-    for other in others
-)
-ATTRIBUTES = (*_SINGLE, *(f"{one} + {other}" for one, other in _TOGETHER))
-"""What a thing can be, do and have; also two at a time, so that a cell with several things says which does what."""
 _INDEX = {name: i for i, name in enumerate(ATTRIBUTES)}
 
 
@@ -139,27 +123,22 @@ class _Maker:
     def thing(self, extent: float) -> Thing:
         """What was gathered; `extent` is its half-height in pixels."""
         self.note(SIZES[int(np.searchsorted((7.0, 13.0, 22.0), extent))])
-        for one, other in _TOGETHER:
-            self.attributes[_INDEX[f"{one} + {other}"]] = self.attributes[_INDEX[one]] * self.attributes[_INDEX[other]]
         return Thing(tuple(self.parts), self.attributes)
 
 
-def make_thing(
-    rng: np.random.Generator, at: tuple[np.ndarray, np.ndarray], times: np.ndarray, meeting: str = ""
-) -> Thing:
+def make_thing(rng: np.random.Generator, at: tuple[np.ndarray, np.ndarray], times: np.ndarray) -> Thing:
     """Draw a random thing.
 
     Args:
         rng: source of everything random.
         at: (L + 2,) and (L + 2,), the place that its own motion is added to, pixels.
         times: (L + 2,) moments of the clip.
-        meeting: one of MEETINGS, if its place changes with regard to another thing.
     """
     family = str(rng.choice(FAMILIES, p=SHARES))
     count = int(rng.choice([1, 2], p=[0.65, 0.35]))
     motions = tuple(str(name) for name in rng.choice(MOTIONS, size=count, replace=False, p=_LIKELY[family]))
     maker = _Maker(rng, at, pose(rng, motions, times), fresh=bool("flicker" in motions and rng.random() < 0.7))
-    maker.note(family, *motions, *filter(None, [meeting]))
+    maker.note(family, *motions)
     return _MAKERS[family](maker, times)
 
 
