@@ -12,11 +12,12 @@ from pipeline.config.heads import AnyHead, GigHead
 __all__ = ["Cue", "Evaluation", "Run", "Scoring", "Selection", "Training"]
 
 Cue = Literal["video", "running"]
-SCHEDULE = ("schedule", "schedule_epochs", "warmup_steps")
 
 
 class Training(Section):
     """Training of the head."""
+
+    later: ClassVar[tuple[str, ...]] = ("schedule", "schedule_epochs", "warmup_steps")
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
     steps: int | None = Field(
@@ -73,14 +74,6 @@ class Training(Section):
         if self.steps is not None and self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps: expected fewer than the {self.steps} steps, got {self.warmup_steps}")
         return self
-
-    def deciding(self) -> dict[str, Any]:
-        """What decides the head, as plain data; fields of the schedule only where they are not at their defaults.
-
-        So heads that were trained before there was a schedule are found again.
-        """
-        idle = {name for name in SCHEDULE if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude=idle)
 
 
 class Selection(Section):

@@ -106,6 +106,13 @@ def test_tpn_tiny_scores_the_same_in_another_process_without_torch(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_tpn_tiny_scores_wide_letterboxes_the_same(tmp_path):
+    head = {"name": "gig", "k": 0.16}
+    assert compare(pack(tmp_path, head, preprocess={"fit": "letterbox", "height": 128, "width": 224}), tmp_path) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_tpn_tiny_scores_the_same_with_a_running_cue(tmp_path):
     head = {"name": "gig", "standardize": True, "standardize_offset": 0.2}
     detector = pack(tmp_path, head, scoring={"cue": "running", "smooth_sigma": 1.0}, storage={"dtype": "float32"})

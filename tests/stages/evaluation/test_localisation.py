@@ -10,7 +10,7 @@ import pytest
 from small_dataset import entry
 
 from pipeline.config import parse_experiment
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.stages.evaluation.document import localisation_document
 from pipeline.stages.evaluation.localisation import NoLocalisation, anomaly_cells, judge_localisation
 
@@ -104,3 +104,20 @@ def test_features_from_elsewhere_have_no_places(nano):
     experiment = parse_experiment(nano | {"features": {"train": "a", "test": "b"}})
     with pytest.raises(NoLocalisation, match="features are imported"):
         judge_localisation(experiment, None, None)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "cell"),
+    [
+        ({}, None),  # the crop shows 112 of 224 pixels to either side of the middle
+        ({"fit": "stretch", "height": 224, "width": 384}, 3 * 12 + 10),
+        ({"fit": "letterbox", "height": 384, "width": 384}, 6 * 12 + 10),
+    ],
+)
+def test_the_cell_of_an_anomaly_at_the_side(nano, tmp_path, preprocess, cell):
+    """A box in the middle of the height of 448 x 256 pixels, 7/8 to the right."""
+    (tmp_path / "boxes.csv").write_text("video_id,frame,label,x0,y0,x1,y1\na,3,Fighting,372,118,412,138\n")
+    video = VideoEntry("a", "a.mp4", "test", ("Fighting",), None, 448, 256, 10.0, 9, 1)
+    experiment = parse_experiment(nano | {"preprocess": preprocess})
+    found = anomaly_cells(experiment, Manifest(tmp_path, ("Fighting",), (video,), ()))
+    assert found == ({} if cell is None else {("a", 3): {cell}})
