@@ -30,7 +30,6 @@ class ZooBackbone(VideoBackbone):
         weights_sha256: SHA-256 of its weight file, or `random-<seed>`.
     """
 
-    replayable = False  # mmaction2's networks promise nothing of the kind; some make tensors as they run
     mean: torch.Tensor
     std: torch.Tensor
 

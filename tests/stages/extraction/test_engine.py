@@ -20,7 +20,7 @@ from pipeline.stages.extraction.writing import WriteBehind
 class Network(torch.nn.Module):
     """Adds up what it gets, notes the size of every batch, and runs out of memory above `room`."""
 
-    replayable = True
+    recordable = False
 
     def __init__(self, room: int = 100) -> None:
         super().__init__()
@@ -53,6 +53,20 @@ def image(value: int) -> np.ndarray:
 
 def clip(engine: Engine, value: int, view: int = 0) -> Clip:
     return Clip(view, tuple(engine.frames([image(value)] * 2)), np.array([value, value]))
+
+
+@pytest.mark.parametrize(
+    ("recordable", "compiled", "recorded"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_only_a_network_that_says_so_is_recorded(monkeypatch, recordable, compiled, recorded):
+    asked = []
+    monkeypatch.setattr(engine_module, "Replayed", lambda step, device, *, recording: asked.append(recording))
+    monkeypatch.setattr(torch, "compile", lambda step, dynamic: step)
+    network = Network()
+    network.recordable = recordable
+    Engine(network, torch.device("cpu"), 4, compiled=compiled)
+    assert asked == [recorded, recorded]
+    assert FastTPN.recordable
 
 
 def test_batches_are_full_and_maps_find_their_video():
@@ -220,13 +234,3 @@ def test_writing_behind_keeps_order_and_holds_the_model_back():
         third.join(30)
         assert not third.is_alive()
     assert done == [0, 1, 2]
-
-
-@pytest.mark.parametrize("replayable", [True, False])
-def test_steps_are_recorded_only_of_a_network_that_allows_it(replayable, monkeypatch):
-    asked = []
-    monkeypatch.setattr(engine_module, "Replayed", lambda step, device, recording: asked.append(recording))
-    network = Network()
-    network.replayable = replayable
-    Engine(network, torch.device("cpu"), 4)
-    assert asked == [replayable, replayable]
