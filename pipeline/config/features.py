@@ -49,7 +49,7 @@ class Backbone(Section):
         "(docs/backbones.md).",
     )
     weights: UserText = Field(
-        description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
+        description="A checkpoint (.safetensors, or .pth without code in it), `bundled` (tpn_tiny only), or `random`, "
         "which must be asked for. The paper: Kinetics-400.",
     )
     temporal: Literal["mean", "max", "diff"] = Field(

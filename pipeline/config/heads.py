@@ -220,6 +220,37 @@ class RtfmHead(Head):
         return self.p
 
 
+class MgfnHead(Head):
+    """Chen et al. 2023."""
+
+    sees_other_windows: ClassVar[bool] = True
+
+    name: Literal["mgfn"] = Field(description="Glance and focus network with contrasted magnitudes.")
+    width: int = Field(
+        default=1024, ge=64, multiple_of=64, description="Channels of the last two blocks. Released code: 1024."
+    )
+    p: int = Field(default=3, ge=1, description="Segments of greatest magnitude, of T. Released code: 3 of 32.")
+    dropout: Dropout = Field(
+        default=0.7, description="Dropout of the magnitudes that segments are chosen by. Released code: 0.7."
+    )
+    amplification: Weight = Field(default=0.1, description="Weight of the vectors' lengths. Released code: 0.1.")
+    margin: Weight = Field(default=200.0, description="Margin of the magnitude contrast. Released code: 200.")
+    contrast: Weight = Field(default=1e-3, description="Weight of the magnitude contrast. Released code: 0.001.")
+    between: Weight = Field(
+        default=1e-3, description="Weight in it of normal against anomalous bags. Released code: 0.001."
+    )
+    smoothness: Weight = Field(
+        default=8e-4, description="Weight of squared differences of neighbouring scores. Released code: 8e-4."
+    )
+    sparsity: Weight = Field(
+        default=8e-3, description="Weight of the length of all normal bags' scores. Released code: 8e-3."
+    )
+
+    @property
+    def least_segments(self) -> int:
+        return self.p
+
+
 class BnWvadHead(Head):
     """Zhou et al. 2024."""
 
@@ -260,6 +291,45 @@ class UrDmuHead(Head):
     margin: Weight = Field(default=100.0, description="Margin of the magnitude distance. Released code: 100.")
 
 
+class Pel4VadHead(Head):
+    """Pu et al. 2024, without text."""
+
+    sees_other_windows: ClassVar[bool] = True
+
+    name: Literal["pel4vad"] = Field(description="Temporal context aggregation, without prompts.")
+    window: int = Field(default=9, ge=1, description="Segments of the local attention. Released code: 9 (UCF-Crime).")
+    gamma: float = Field(
+        default=0.6, description="First decay of similarity by squared distance. Released code: 0.6 (UCF-Crime)."
+    )
+    beta: float = Field(default=0.2, description="First value taken from it. Released code: 0.2 (UCF-Crime).")
+    power_norm: bool = Field(
+        default=True, description="Signed root, then unit length over time. Released code: true but for XD-Violence."
+    )
+    causal_segments: int = Field(
+        default=9, ge=1, description="Segments of the last convolution. Released code: 9 (UCF-Crime)."
+    )
+    dropout: Dropout = Field(default=0.1, description="Dropout after each of two layers. Released code: 0.1.")
+
+
+class ProDiscVadHead(Head):
+    """Zhu et al. 2025."""
+
+    name: Literal["prodisc_vad"] = Field(description="Prototypes of normality, and extreme segments set apart.")
+    prototypes: int = Field(default=5, ge=1, description="Prototypes of normality. Released code: 5.")
+    feature_weight: float = Field(default=10.0, description="Weight of the vectors. Released code: 10.")
+    context_weight: float = Field(default=5.0, description="Weight of their context beside them. Released code: 5.")
+    dropout: Dropout = Field(default=0.1, description="Dropout of the features. Released code: 0.1.")
+    segments_per_top: int = Field(
+        default=6,
+        ge=1,
+        description="Of T segments the T / segments_per_top of highest score, rounded up, are in the cross entropy. "
+        "Released code: 6.",
+    )
+    video: Weight = Field(default=15.0, description="Weight of the cross entropy. Released code: 15.")
+    discrimination: Weight = Field(default=5.0, description="Weight of the discrimination. Released code: 5.")
+    temperature: float = Field(default=0.1, gt=0, description="Temperature of the discrimination. Released code: 0.1.")
+
+
 class GcnLabelNoiseHead(Head):
     """Zhong et al. 2019."""
 
@@ -291,8 +361,11 @@ AnyHead = Annotated[
     | Annotated[MilRankingHead, Tag("mil_ranking")]
     | Annotated[AttentionMilHead, Tag("attention_mil")]
     | Annotated[RtfmHead, Tag("rtfm")]
+    | Annotated[MgfnHead, Tag("mgfn")]
     | Annotated[BnWvadHead, Tag("bn_wvad")]
     | Annotated[UrDmuHead, Tag("ur_dmu")]
+    | Annotated[Pel4VadHead, Tag("pel4vad")]
+    | Annotated[ProDiscVadHead, Tag("prodisc_vad")]
     | Annotated[GcnLabelNoiseHead, Tag("gcn_label_noise")],
     Discriminator(_name),
 ]
@@ -304,8 +377,11 @@ HEADS: dict[str, type[Head]] = {
     "mil_ranking": MilRankingHead,
     "attention_mil": AttentionMilHead,
     "rtfm": RtfmHead,
+    "mgfn": MgfnHead,
     "bn_wvad": BnWvadHead,
     "ur_dmu": UrDmuHead,
+    "pel4vad": Pel4VadHead,
+    "prodisc_vad": ProDiscVadHead,
     "gcn_label_noise": GcnLabelNoiseHead,
 }
 _ADAPTER: TypeAdapter[AnyHead] = TypeAdapter(AnyHead)

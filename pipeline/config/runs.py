@@ -12,11 +12,12 @@ from pipeline.config.heads import AnyHead, GigHead
 __all__ = ["Cue", "Evaluation", "Run", "Scoring", "Selection", "Training"]
 
 Cue = Literal["video", "running"]
-SCHEDULE = ("schedule", "schedule_epochs", "warmup_steps")
 
 
 class Training(Section):
     """Training of the head."""
+
+    later: ClassVar[tuple[str, ...]] = ("schedule", "schedule_epochs", "warmup_steps")
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
     steps: int | None = Field(
@@ -74,14 +75,6 @@ class Training(Section):
             raise ValueError(f"warmup_steps: expected fewer than the {self.steps} steps, got {self.warmup_steps}")
         return self
 
-    def deciding(self) -> dict[str, Any]:
-        """What decides the head, as plain data; fields of the schedule only where they are not at their defaults.
-
-        So heads that were trained before there was a schedule are found again.
-        """
-        idle = {name for name in SCHEDULE if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude=idle)
-
 
 class Selection(Section):
     """A validation split taken from the training videos, on which the epoch and the class thresholds are chosen."""
@@ -109,7 +102,7 @@ class Scoring(Section):
         default="video",
         description="video: the cue, eq. 1, is that of the whole video, as in the paper. running: that of the video so "
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
-        "see other windows (bn_wvad, rtfm, ur_dmu).",
+        "see other windows (bn_wvad, mgfn, pel4vad, rtfm, ur_dmu).",
     )
     views: Literal["first", "mean"] = Field(
         default="first",

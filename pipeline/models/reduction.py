@@ -25,7 +25,6 @@ __all__ = [
     "kept_cells",
     "pattern_vectors",
     "relation_map",
-    "running_cues",
     "spatial_patterns",
 ]
 
@@ -52,23 +51,6 @@ def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     """Eq. 1: the maximum over time and space. (B, T, H, W, D) -> (B, D)."""
     _check(maps)
     return maps.amax(dim=(1, 2, 3))
-
-
-def running_cues(maps: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
-    """Eq. 1 of a video so far: at every segment the maximum over space, this segment and the ones before it.
-
-    Args:
-        maps: (B, T, H, W, D), segments in order.
-        before: (B, D), the cue of the segments before these; None if these are the first.
-
-    Returns:
-        (B, T, D).
-    """
-    _check(maps, before)
-    peaks = maps.amax(dim=(2, 3))
-    if before is not None:
-        peaks[:, 0] = torch.maximum(peaks[:, 0], before)
-    return peaks.cummax(dim=1).values
 
 
 def relation_map(
@@ -157,10 +139,7 @@ def spatial_patterns(
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W, or their share; see `kept_cells`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, background: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -198,11 +177,7 @@ def pattern_vectors(
         cue: (B, D).
         reduction: `spatial`, `mean` or `max`; the last two choose no positions.
         k: see `spatial_patterns`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        cue_of: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, cue_of, background: see `relation_map`.
     """
     _check(maps, cue)
     if cue_of == "segment":

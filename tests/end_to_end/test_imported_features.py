@@ -9,6 +9,7 @@ import luigi
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL_HEADS
 
 from cache import FeatureStore, NotCached, PlainLayout
 from cache.interchange import import_npy
@@ -218,7 +219,8 @@ def test_every_head_trains_and_scores_pooled_features_whatever_the_order_of_vide
                 np.save(folder / f"{video_id}.npy", np.tile(i3d(video_id, CLIPS), 32))
         import_npy(store, f"wide-{split}", folder, PlainLayout(fps=10, **segments))
     assert store.reader("wide-test", "t1").shape == (10, CLIPS, 1, 1, 1024)
-    head = {"name": name} | ({"k": 1} if HEADS[name].model_fields["reduction"].default == "spatial" else {})
+    head = {"name": name} | SMALL_HEADS.get(name, {})
+    head |= {"k": 1} if HEADS[name].model_fields["reduction"].default == "spatial" else {}
     names = {"train": "wide-train", "test": "wide-test"}
     experiment = parse_experiment(data | {"head": head, "features": names, "training": {"epochs": 2}})
     manifest = manifest_of(experiment)

@@ -119,7 +119,7 @@ class BinaryHead(HeadModule):
     """A head of a binary method; the module's docstring says what its class columns are.
 
     A subclass implements `method`, which gives its parts with the logit of its score, and `method_loss`. Batches hold
-    as many normal as anomalous bags.
+    as many normal as anomalous bags unless it says otherwise.
     """
 
     pairs = True

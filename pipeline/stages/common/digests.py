@@ -163,8 +163,7 @@ class Digests:
         resolved = self.experiment.run(run)
         features = self._usable_digest("train")
         selection = [resolved.selection] if resolved.selection.validation_share else []
-        training = resolved.training.deciding()
-        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, training, *selection)
+        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
 
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split, which all runs with the same reduction share."""

@@ -63,8 +63,10 @@ def check_backbone(experiment: Experiment) -> list[str]:
     """
     facts, (height, width) = _facts(experiment), picture_size(experiment)
     rows, columns = facts.map_size(height, width)
-    facts.check_clip(experiment.train_sampling.clip_frames)
-    facts.check_clip(experiment.test_sampling.window_frames)
+    if experiment.features.train is None:
+        facts.check_clip(experiment.train_sampling.clip_frames, "train_sampling.clip_frames")
+    if experiment.features.test is None:
+        facts.check_clip(experiment.test_sampling.window_frames, "test_sampling.window_frames")
     for name in experiment.runs:
         head = experiment.run(name).head
         if head.reduction == "spatial" and head.k > rows * columns:

@@ -46,8 +46,10 @@ class AnomalyBox:
         return int(y * rows / fit.height) * columns + int(x * columns / fit.width)
 
 
-def anomaly_boxes(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[str, int], list[AnomalyBox]]:
-    """Where the anomalies of the test videos are.
+def anomaly_boxes(
+    experiment: Experiment, manifest: Manifest, split: str = "test"
+) -> Mapping[tuple[str, int], list[AnomalyBox]]:
+    """Where the anomalies of the videos of a split are.
 
     Returns:
         (video id, frame) -> boxes; only frames that show one.
@@ -56,7 +58,7 @@ def anomaly_boxes(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[s
         OSError: the data set has no boxes.csv.
     """
     fit = fit_of(experiment)
-    geometries = {e.video_id: fit.geometry(e.width, e.height) for e in manifest.split("test")}
+    geometries = {e.video_id: fit.geometry(e.width, e.height) for e in manifest.split(split)}
     boxes: dict[tuple[str, int], list[AnomalyBox]] = {}
     with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
@@ -67,16 +69,18 @@ def anomaly_boxes(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[s
     return boxes
 
 
-def anomaly_cells(experiment: Experiment, manifest: Manifest) -> Mapping[tuple[str, int], set[int]]:
+def anomaly_cells(
+    experiment: Experiment, manifest: Manifest, split: str = "test"
+) -> Mapping[tuple[str, int], set[int]]:
     """The cells of the feature map in which the middle of an anomaly lies.
 
     Returns:
-        (video id, frame) of the test videos -> cells, as row x W + column; only frames that have one.
+        (video id, frame) of the videos of the split -> cells, as row x W + column; only frames that have one.
 
     Raises:
         OSError: the data set has no boxes.csv.
     """
-    found = {place: _cells(boxes, experiment) for place, boxes in anomaly_boxes(experiment, manifest).items()}
+    found = {place: _cells(boxes, experiment) for place, boxes in anomaly_boxes(experiment, manifest, split).items()}
     return {place: cells for place, cells in found.items() if cells}
 
 

@@ -46,13 +46,17 @@ class Pretraining:
         steps: of the optimiser.
         batch: clips per step, even: half of them are the other half mirrored.
         learning_rate: the peak of a one-cycle schedule.
+        cycle: the steps of that schedule, at least `steps`.
+        cooldown: the step from which the learning rate also falls, linearly, to 0 at the end.
         seed: of weights and lessons.
     """
 
     backbone: str = "tpn_small"
-    steps: int = 3600
+    steps: int = 2000
     batch: int = 8
     learning_rate: float = 3e-3
+    cycle: int = 3600
+    cooldown: int = 900
     seed: int = 0
 
 
@@ -151,7 +155,7 @@ def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1)
     school = Schooling(network, Lessons(settings)[0])
     optimizer = torch.optim.AdamW(school.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
+        optimizer, settings.learning_rate, total_steps=settings.cycle, pct_start=0.1
     )
     parts = {"school": school, "optimizer": optimizer, "schedule": schedule}
     done = _take_up(state, settings, parts)
@@ -173,6 +177,9 @@ def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1)
         nn.utils.clip_grad_norm_(school.parameters(), 5.0)
         optimizer.step()
         schedule.step()
+        left = (settings.steps - step) / max(1, settings.steps - settings.cooldown)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.get_last_lr()[0] * min(1.0, left)
         for name, term in terms.items():
             means[name] = means.get(name, float(term.detach())) * 0.98 + float(term.detach()) * 0.02
         progress.set_description(" ".join(f"{name} {mean:.3f}" for name, mean in means.items()), refresh=False)
@@ -218,6 +225,8 @@ def _take_up(state: Path | None, settings: Pretraining, parts: dict) -> int:
 @click.option("--steps", default=Pretraining.steps, show_default=True)
 @click.option("--batch", default=Pretraining.batch, show_default=True, help="Clips per step.")
 @click.option("--learning-rate", default=Pretraining.learning_rate, show_default=True)
+@click.option("--cycle", default=Pretraining.cycle, show_default=True, help="Steps of the one-cycle schedule.")
+@click.option("--cooldown", default=Pretraining.cooldown, show_default=True, help="Step from which it also falls to 0.")
 @click.option("--seed", default=Pretraining.seed, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that draw; they do not change the result.")
 def main(out: Path, workers: int, **options: str | float) -> None:

@@ -20,9 +20,11 @@ from pipeline.models.backbones.mmaction_network import (
     build_recognizer,
     initialise,
     shipped_config,
+    shipped_names,
 )
 from pipeline.models.backbones.mmaction_survey import survey
-from pipeline.models.backbones.mmaction_zoo import ZOO_FILE
+from pipeline.models.backbones.mmaction_zoo import ZOO_FILE, recognisers, without_maps
+from pipeline.models.backbones.registry import load_backbone
 from pipeline.models.backbones.testing import BackboneTests
 
 X3D = "x3d_s_13x6x1_facebook-kinetics400-rgb"
@@ -159,7 +161,7 @@ def test_pictures_pass_the_first_step_as_they_are(x3d):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_near_and_can_be_undone_in_type(dtype):
+def test_half_precision_is_near_and_can_be_undone(dtype):
     network, clips = family.load(settings(X3D)), clips_of(1, 4, 64, 64)
     with torch.inference_mode():
         exact = network(clips)
@@ -168,9 +170,9 @@ def test_half_precision_is_near_and_can_be_undone_in_type(dtype):
     assert maps.dtype == torch.float32
     assert not torch.equal(maps, exact)
     assert (maps - exact).norm() < 0.05 * exact.norm()
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
-    assert norms
-    assert all(norm.running_var.dtype == torch.float32 for norm in norms)
+    network.set_precision(torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(network(clips), exact)
 
 
 def test_slowfast_gives_both_pathways_one_behind_the_other():
@@ -313,3 +315,17 @@ def test_lengths_of_clips_that_a_recogniser_does_not_take(name, frames, message)
 @pytest.mark.slow
 def test_the_list_is_what_is_measured():
     assert survey([X3D])["recognisers"][X3D] == json.loads(ZOO_FILE.read_text())["recognisers"][X3D]
+
+
+@pytest.mark.slow
+def test_tpn_in_both_forms_gives_the_same_features(tmp_path):
+    name = "tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb"
+    path, clips = checkpoint(name, tmp_path / "tpn.pth"), clips_of(1, 6, 64, 96)
+    with torch.inference_mode():
+        fast = load_backbone(Backbone(name="tpn_slowonly_r50", weights=str(path)))(clips)
+        own = load_backbone(settings(name, path))(clips)
+    torch.testing.assert_close(own, fast, rtol=1e-3, atol=1e-4 * float(fast.abs().max()))
+
+
+def test_the_whole_list_has_all_that_mmaction2_ships():
+    assert {*recognisers(), *without_maps()} == set(shipped_names())

@@ -217,7 +217,7 @@ class TestLocks:
         assert is_made(machine("two") / "scores-1")
 
     def test_a_lease_is_renewed_while_its_owner_works(self, s3, machine, monkeypatch):
-        monkeypatch.setenv("GIG_LEASE_S", "0.4")
+        monkeypatch.setenv("GIG_LEASE_S", "4")  # a shorter one can end before a busy machine has renewed it
         forget()
         renewed = threading.Event()
 

@@ -16,7 +16,7 @@ import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import NANO
+from conftest import NANO, SMALL_HEADS
 from packs import CLASSES, outputs_of
 from places import ROOT
 
@@ -139,7 +139,9 @@ MORE_HEADS = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("settings", [*({"name": name} for name in HEADS), *MORE_HEADS], ids=str)
+@pytest.mark.parametrize(
+    "settings", [*({"name": name} | SMALL_HEADS.get(name, {}) for name in HEADS), *MORE_HEADS], ids=str
+)
 def test_every_head_is_exported_for_any_number_of_windows(settings):
     channels, parsed = 64, parse_head(settings)
     standardizer = Standardizer(torch.rand(channels), torch.rand(channels) + 0.1, 0.2) if parsed.standardize else None

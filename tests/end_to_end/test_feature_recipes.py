@@ -173,6 +173,7 @@ RECIPES = {
 }
 """By section: what writes its files, the official metric, the crops of a test video, and the frames with a score."""
 
+OWN = "Your own data, with features of any network"
 TRAINED = [
     section
     for section in RECIPES
@@ -184,6 +185,10 @@ TRAINED = [
 def blocks(section: str, language: str) -> list[str]:
     found = re.findall(r"^```(\w*)\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
     return [line for name, text in found if name == language for line in text.splitlines() if line.strip()]
+
+
+def text_blocks(section: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
 
 
 def copy_configs(commands: Iterable[str]) -> None:
@@ -211,7 +216,7 @@ def run(line: str) -> str:
 
 
 def test_every_recipe_is_tried():
-    assert set(RECIPES) == set(SECTIONS)
+    assert {*RECIPES, OWN} == set(SECTIONS)
 
 
 @pytest.mark.parametrize("section", RECIPES)
@@ -249,3 +254,25 @@ def test_a_recipe_runs_to_its_metrics(section, tmp_path, monkeypatch):
     assert [metrics["frames"] for metrics in found] == [frames] * 3
     assert all(0 <= metrics[metric] <= 1 for metrics in found)
     assert metric in said[-1].lower()
+
+
+@pytest.mark.slow
+def test_features_of_ones_own_run_to_their_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    videos, annotations = text_blocks(OWN, "csv")
+    for number, row in enumerate(videos.splitlines()[1:]):
+        video_id, _, label, frames, _ = row.split(",")
+        values = np.random.default_rng(number).random((int(frames) // CLIP, 64)).astype(np.float32) * 0.2
+        values[int(frames) // CLIP // 2 :, :16] += label == "Fighting"
+        put(Path("data/mine/features") / f"{video_id}_feat.npy", values)
+    Path("data/mine/videos.csv").write_text(videos)
+    Path("data/mine/annotations.csv").write_text(annotations)
+    assert all(Path(name).is_file() for name in blocks(OWN, "text"))
+    Path("configs").mkdir()
+    data = yaml.safe_load(text_blocks(OWN, "yaml")[0])
+    Path("configs/mine.yaml").write_text(yaml.safe_dump(data | {"training": QUICK, "evaluation": {"resamples": 20}}))
+    said = [run(line) for line in blocks(OWN, "")]
+    assert "2 videos, 496 frames, backbone mine-test" in said[-1]
+    result = CliRunner().invoke(main, ["explain", "v003", "--config", "configs/mine.yaml"])
+    assert "v003: expected a video to take pictures from; dataset.frame_counts stands for those" in result.stderr
+    assert "STAND-IN" not in result.stderr
