@@ -25,7 +25,6 @@ __all__ = [
     "kept_cells",
     "pattern_vectors",
     "relation_map",
-    "running_cues",
     "spatial_patterns",
 ]
 
@@ -52,23 +51,6 @@ def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     """Eq. 1: the maximum over time and space. (B, T, H, W, D) -> (B, D)."""
     _check(maps)
     return maps.amax(dim=(1, 2, 3))
-
-
-def running_cues(maps: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
-    """Eq. 1 of a video so far: at every segment the maximum over space, this segment and the ones before it.
-
-    Args:
-        maps: (B, T, H, W, D), segments in order.
-        before: (B, D), the cue of the segments before these; None if these are the first.
-
-    Returns:
-        (B, T, D).
-    """
-    _check(maps, before)
-    peaks = maps.amax(dim=(2, 3))
-    if before is not None:
-        peaks[:, 0] = torch.maximum(peaks[:, 0], before)
-    return peaks.cummax(dim=1).values
 
 
 def relation_map(

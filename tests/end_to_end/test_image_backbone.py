@@ -48,6 +48,7 @@ def test_videos_become_maps_heads_and_scores(with_vit):
     assert reader.shape[2:] == (10, 10, 2 * 64)  # its own 160 pixels in patches of 16; means, then changes
     assert record.provenance["backbone"]["name"] == "timm:test_vit"
     assert record.provenance["backbone"]["temporal"] == "diff"
+    assert "timm" in record.provenance["versions"]
     maps = reader.features(0).astype(np.float32)
     assert maps[..., :64].min() < 0  # no ReLU ends such a network
     assert maps[..., 64:].min() >= 0

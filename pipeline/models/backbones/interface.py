@@ -79,7 +79,11 @@ class VideoBackbone(nn.Module, ABC):
         facts: of it; the same as are known without its weights.
         weights_sha256: SHA-256 of its weight file, or `random-<seed>`.
         notes: what a person should know of how it was loaded, a sentence each.
+        recordable: whether its steps launch the same kernels for all inputs of one shape and never wait for the device,
+            so that a GPU can run them as CUDA graphs.
     """
+
+    recordable = False
 
     def __init__(self, facts: BackboneFacts, weights_sha256: str) -> None:
         super().__init__()

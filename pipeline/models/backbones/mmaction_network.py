@@ -100,12 +100,15 @@ def drop_heads(recognizer: nn.Module) -> None:
 
 
 def initialise(recognizer: nn.Module, seed: int) -> None:
-    """Random weights (He) for convolutions, which keep the scale of activations; others stay as they are."""
+    """Random weights for convolutions, which keep the scale of activations; others stay as they are.
+
+    They are smaller than He's: most of these networks are sums over many blocks, which otherwise grow with the depth.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in recognizer.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

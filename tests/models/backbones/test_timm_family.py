@@ -115,6 +115,32 @@ def test_only_the_classifier_is_left_out_and_by_name(whole, weights, tmp_path):
             load(tmp_path / f"{name}.safetensors")
 
 
+def test_an_original_checkpoint_is_converted_by_timm_and_said(tmp_path):
+    torch.manual_seed(1)
+    small = import_timm().create_model("vit_small_patch14_reg4_dinov2", num_classes=0)
+    own = small.state_dict()
+    original = {key: value for key, value in own.items() if key not in ("cls_token", "reg_token", "pos_embed")}
+    original["register_tokens"], original["mask_token"] = own["reg_token"], torch.zeros(1, 384)
+    original["cls_token"] = torch.zeros(1, 1, 384)  # whose position is one of those in the file
+    original["pos_embed"] = torch.cat([own["cls_token"], own["pos_embed"]], dim=1)
+    torch.save(original, tmp_path / "dinov2.pth")
+    loaded = load(tmp_path / "dinov2.pth", name="timm:vit_small_patch14_reg4_dinov2")
+    (note,) = loaded.notes
+    assert "dinov2.pth has names of another project" in note
+    assert all(torch.equal(value, own[key]) for key, value in loaded.network.state_dict().items())
+    original["pos_embed"] = original["pos_embed"][:, : 1 + 16 * 16]  # of pictures of 224 x 224
+    torch.save(original, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="no weights of timm:vit_small_patch14_reg4_dinov2 by the names of timm"):
+        load(tmp_path / "other.pth", name="timm:vit_small_patch14_reg4_dinov2")
+
+
+def test_position_embeddings_of_another_size_are_not_made_to_fit(whole, tmp_path):
+    state = whole.state_dict()
+    save_file(state | {"pos_embed": state["pos_embed"][:, :65].contiguous()}, tmp_path / "small.safetensors")
+    with pytest.raises(WeightsError, match=r"pos_embed: expected \(1, 101, 64\), got \(1, 65, 64\)"):
+        load(tmp_path / "small.safetensors")
+
+
 def test_weights_of_another_model_and_missing_ones_are_refused(weights, tmp_path):
     with pytest.raises(WeightsError, match="no weights of timm:test_vit2 by the names of timm"):
         load(weights, name="timm:test_vit2")

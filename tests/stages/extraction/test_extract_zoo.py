@@ -24,6 +24,7 @@ def zoo(nano, tmp_path):
     nano["dataset"] = {"adapter": "csv", "name": "mine", "root": str(tmp_path), "classes": ["Fighting", "Robbery"]}
     nano["backbone"] = {"name": X3D, "weights": "random"}
     nano["preprocess"] = {"short_side": 96, "crop": 96}
+    nano["machine"]["batch_clips"] = 2  # a window has frames of several batches
     nano["test_sampling"] = {"window_frames": 4, "stride_frames": 4}
     return nano
 
@@ -42,7 +43,7 @@ def test_windows_are_what_the_backbone_makes_of_them(zoo, manifest):
     with torch.inference_mode():
         expected = load_backbone(experiment.backbone)(clips).numpy()
     assert clips.shape[1] == 4
-    np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(reader.features(0), expected, rtol=2e-3, atol=1e-3 * expected.max())
 
 
 @pytest.mark.parametrize(
