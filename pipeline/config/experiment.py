@@ -19,12 +19,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pipeline.config.backbone_names import TPN_LONGEST_CLIP, TPN_NAMES
 from pipeline.config.datasets import (
     DATASETS,
-    EVERY_FIELD,
-    NAME_PATTERN,
     CitySceneDataset,
     CsvDataset,
     Dataset,
-    Section,
     ShanghaiTechDataset,
     SyntheticCityDataset,
     SyntheticDataset,
@@ -48,6 +45,7 @@ from pipeline.config.finetune import Finetune
 from pipeline.config.heads import HEADS, AnyHead, GigHead, Head, switch_head
 from pipeline.config.published import presets_spelled_out, published_training
 from pipeline.config.runs import Evaluation, Run, Scoring, Selection, Training
+from pipeline.config.section import EVERY_FIELD, NAME_PATTERN, Section
 from pipeline.config.text import read_yaml
 from pipeline.config.wording import key_of, wording
 from pipeline.errors import ConfigError

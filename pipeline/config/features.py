@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -15,8 +14,8 @@ from pydantic import (
 )
 
 from pipeline.config.backbone_names import check_backbone_name
-from pipeline.config.datasets import Section, UserPath
 from pipeline.config.mirrors import check_url, mirror_folder, output_place, url_scheme
+from pipeline.config.section import Section, UserPath, UserText
 
 __all__ = [
     "Backbone",
@@ -30,9 +29,6 @@ __all__ = [
     "TrainSampling",
     "url_scheme",
 ]
-
-UserText = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A path, which can begin with `~`, or something else, such as a URL."""
 
 NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 

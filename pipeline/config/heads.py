@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, PlainValidator, Tag, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.datasets import Section
+from pipeline.config.section import Section
 
 __all__ = ["COMMON", "HEADS", "AnyHead", "GigHead", "Head", "parse_head", "switch_head"]
 
