@@ -42,7 +42,8 @@ from pipeline.config.features import (
     TrainSampling,
 )
 from pipeline.config.finetune import Finetune
-from pipeline.config.heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config.head_base import Head, switch_head
+from pipeline.config.heads import HEADS, AnyHead, GigHead
 from pipeline.config.published import presets_spelled_out, published_training
 from pipeline.config.runs import Evaluation, Run, Scoring, Selection, Training
 from pipeline.config.section import EVERY_FIELD, NAME_PATTERN, Section

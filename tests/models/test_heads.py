@@ -8,8 +8,9 @@ import torch
 from conftest import SMALL_HEADS
 
 from pipeline.config import Run
+from pipeline.config.head_base import MAPS
 from pipeline.config.heads import HEADS as SETTINGS
-from pipeline.config.heads import MAPS, parse_head
+from pipeline.config.heads import parse_head
 from pipeline.metrics import frame_auc
 from pipeline.models.cues import overview
 from pipeline.models.heads import HEADS, build_head
