@@ -43,7 +43,7 @@ CLASSES, SHORT_FRAMES, BITS_PER_PIXEL = ("a", "b", "c"), 250, 0.13
 class Stub(torch.nn.Module):
     """Replaces a backbone: maps of full size whose level follows the frames."""
 
-    name, channels, weights_sha256 = "stub", 2048, "stub"
+    name, channels, weights_sha256, recordable = "stub", 2048, "stub", False
 
     def __init__(self) -> None:
         super().__init__()

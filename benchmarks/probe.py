@@ -89,7 +89,7 @@ def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tupl
     cells = anomaly_cells(setting.experiment, manifest)
     vectors, truth, videos, hits = [], [], [], {label: [] for label in manifest.classes}
     for entry in manifest.split("test"):
-        _, found, positions = next(read_windows(folder, entry.video_id))
+        _, found, positions, _ = next(read_windows(folder, entry.video_id))
         reader = store.reader(namespace, entry.video_id)
         frames = reader.frames()[0]
         middles = (frames[:, 0] + frames[:, -1]) // 2

@@ -87,9 +87,14 @@ def _by_id(arrays: Sequence[LazyArray], where: Path, layout: PlainLayout, notes:
     named: dict[str, LazyArray] = {}
     for video_id, array in zip(ids, arrays, strict=True):
         if video_id in named:
-            raise InvalidImport(f"{where}: two arrays are named {video_id}")
+            raise InvalidImport(f"{where}: two arrays are named {video_id}{_places(named[video_id], array)}")
         named[video_id] = array
     return named
+
+
+def _places(one: LazyArray, other: LazyArray) -> str:
+    """Where they are, if they are in two files."""
+    return f": {one.path} and {other.path}" if one.path != other.path else ""
 
 
 def _ids(names: Sequence[str], where: Path, known: Mapping[str, int] | None, notes: list[str]) -> list[str]:

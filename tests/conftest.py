@@ -39,6 +39,9 @@ settings.load_profile("project")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Options of heads that would take long; of mgfn's 28 million weights most lie in the last two blocks.
+SMALL_HEADS: dict[str, dict[str, object]] = {"mgfn": {"width": 64}}
+
 NANO = {
     "experiment": "nano",
     "dataset": {

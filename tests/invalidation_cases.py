@@ -36,6 +36,10 @@ class Case:
 
 FEW_FRAMES = {"train_sampling": {"clip_frames": 2, "interval_frames": 3}}
 TUNED = {"finetune": {"enabled": True, "epochs": 1, "batch_bags": 2, "warmup_steps": 0, "unfreeze": "neck"}}
+STRETCHED = {
+    "dataset": {"width": 448},
+    "preprocess": {"fit": "stretch", "height": 160, "width": 224},
+}
 MORE_VIDEOS = {"dataset": {"train_normal": 4, "train_per_class": 2}}
 SYNTHETIC = {
     "experiment": Case("nano2", ALL),
@@ -47,6 +51,7 @@ SYNTHETIC = {
     "dataset(synthetic).test_normal": Case(2, ALL, "manifest"),
     "dataset(synthetic).test_anomalous": Case(4, ALL, "manifest"),
     "dataset(synthetic).size": Case(224, ALL, "manifest"),
+    "dataset(synthetic).width": Case(448, ALL, "manifest"),
     "dataset(synthetic).fps": Case(10, ALL, "manifest"),
     "dataset(synthetic).train_frames": Case([17, 24], ALL, "manifest"),
     "dataset(synthetic).test_frames": Case([41, 48], ALL, "manifest"),
@@ -57,6 +62,9 @@ SYNTHETIC = {
     "decoding.max_megapixels": Case(32.0, NONE),
     "preprocess.short_side": Case(230, FEATURES, "train"),
     "preprocess.crop": Case(192, FEATURES, "test"),
+    "preprocess.fit": Case("letterbox", FEATURES, "test", base=STRETCHED),
+    "preprocess.height": Case(192, FEATURES, "test", base=STRETCHED),
+    "preprocess.width": Case(256, FEATURES, "test", base=STRETCHED),
     "train_sampling.segments": Case(3, TRAIN, "train"),
     "train_sampling.clip_frames": Case(5, TRAIN, "train"),
     "train_sampling.interval_frames": Case(1, TRAIN, "train", base=FEW_FRAMES),
@@ -73,6 +81,8 @@ SYNTHETIC = {
     "head(gig).dropout": Case(0.2, HEAD, "head"),
     "head(gig).reduction": Case("mean", HEAD, "head"),
     "head(gig).relation": Case("dot", HEAD, "head"),
+    "head(gig).cue_of": Case("segment", HEAD, "head"),
+    "head(gig).cue_segments": Case(1, HEAD, "head", base={"head": {"cue_of": "top_segments"}}),
     "head(gig).enhancement": Case(False, HEAD, "head"),
     "head(gig).lambda0": Case(0.2, HEAD, "head"),
     "head(gig).lambda1": Case(0.2, HEAD, "head"),
@@ -87,11 +97,15 @@ SYNTHETIC = {
     "training.weight_decay": Case(0.1, HEAD, "head"),
     "training.steps": Case(2, HEAD, "head"),
     "training.clip_norm": Case(0.001, HEAD, "head"),
+    "training.schedule": Case("cosine", HEAD, "head"),
+    "training.schedule_epochs": Case(5, HEAD, "head", base={"training": {"schedule": "cosine"}}),
+    "training.warmup_steps": Case(1, HEAD, "head"),
     "training.learning_rate": Case(0.01, HEAD, "head"),
     "training.seed": Case(1, HEAD, "head"),
     "training.permute_labels_seed": Case(1, HEAD, "head"),
     "scoring.smooth_sigma": Case(1.0, SCORES, "scores"),
     "scoring.smooth_on": Case("frames", SCORES, "scores"),
+    "scoring.views": Case("mean", SCORES),
     "scoring.cue": Case("running", SCORES, "scores", base={"scoring": {"smooth_on": "none"}}),
     "events.upper": Case(0.6, EVENTS, "events"),
     "events.lower_share": Case(0.9, EVENTS, "events"),
@@ -163,6 +177,7 @@ ELSEWHERE = {  # where the field is tested instead
     "dataset(csv).frame_counts": "test_pipeline_frame_counts.py",
     "dataset(synthetic).adapter": "another adapter is another data set",
     "backbone.name": "tpn_slowonly_r50 takes long: test_the_backbone_is_part_of_the_features",
+    "backbone.temporal": "it is for image models: test_backbone_names.py and test_image_backbone.py",
     "backbone.precision": "few CPUs have another: test_the_backbone_is_part_of_the_features and the engine's tests",
     "finetune.precision": "few CPUs have another: test_pipeline_stages_finetune.test_a_gpu_fits_in_mixed_precision",
     "features.train": "test_pipeline_imported_features.py",

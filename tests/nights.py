@@ -36,7 +36,7 @@ def scores_of(frames: int) -> VideoScores:
     rising = np.linspace(0, 1, frames, dtype=np.float32)
     several = np.column_stack([rising, rising / 3])
     no_windows = np.zeros((1, 3), np.float32), np.zeros((1, 2), np.int64), np.zeros((1, 0), np.int64)
-    return VideoScores(several, rising, np.arange(frames) / 10, *no_windows)
+    return VideoScores(several, rising, np.arange(frames) / 10, *no_windows, np.zeros((1, 0), np.float32))
 
 
 @dataclass

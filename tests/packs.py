@@ -13,6 +13,7 @@ from pipeline.config import Experiment
 from pipeline.config.heads import parse_head
 from pipeline.config.runs import Training
 from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.models.backbones import backbone_facts
 from pipeline.models.reduction import Standardizer
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.feature_recipe import FeatureRecipe
@@ -30,7 +31,7 @@ def outputs_of(
     """Outputs of the run `gig`, one of whose thresholds was chosen on validation videos."""
     folder.mkdir(parents=True)
     settings = parse_head(head_settings or {"name": "gig"})
-    weights = experiment.backbone.weights
+    weights, channels = experiment.backbone.weights, backbone_facts(experiment.backbone).channels
     recipe = FeatureRecipe(
         backbone=experiment.backbone.name,
         weights_sha256="random-0" if weights == "random" else weights_sha256(weights, experiment.backbone.name),
@@ -38,10 +39,11 @@ def outputs_of(
         preprocess=experiment.preprocess.model_dump(),
         sampling=experiment.train_sampling.model_dump(),
         dtype="float16",
-        map_shape=(*map_size(experiment), 2048),
+        map_shape=(*map_size(experiment), channels),
+        temporal=experiment.backbone.kept_temporal(),
     )
-    head = make_head(settings, Training(seed=seed), 2048, len(CLASSES))
-    standardizer = Standardizer(torch.full((2048,), 0.1), torch.full((2048,), 0.3), settings.standardize_offset)
+    head = make_head(settings, Training(seed=seed), channels, len(CLASSES))
+    standardizer = Standardizer(torch.full((channels,), 0.1), torch.full((channels,), 0.3), settings.standardize_offset)
     kept = standardizer if settings.standardize else None
     save_head(folder / "head.safetensors", head, settings, kept, CLASSES, recipe)
     point = configured(experiment.events, CLASSES, "none was asked for")

@@ -1,8 +1,9 @@
 """What a version before this one made is found and used: nothing is extracted or trained again.
 
 `before/made` holds what the version before the packages were rearranged made of `before/before.yaml`, without the
-videos. Where a stage's number in `VERSIONS` is raised on purpose, its folder here is another one by intent: then make
-the folder again with the version that raised it.
+videos; the scores are of the version that keeps the relation maps of generated data sets. Where a stage's number in
+`VERSIONS` is raised on purpose, its folder here is another one by intent: then make the folder again with the version
+that raised it.
 """
 
 from __future__ import annotations

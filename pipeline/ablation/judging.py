@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,29 @@ import numpy as np
 from pipeline.ablation.features import feature_cost
 from pipeline.config import Evaluation
 from pipeline.config.ablation import Plan, Setting
-from pipeline.metrics import Estimate, difference, estimate
+from pipeline.metrics import Estimate, LocalisationMetrics, difference, estimate
 from pipeline.metrics.bootstrap import MetricFunction
+from pipeline.stages.common.digests import places_known
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.evaluation.judged import Judged, judge
+from pipeline.stages.evaluation.judged import judge
+from pipeline.stages.evaluation.localisation import NoLocalisation, judge_localisation
 from pipeline.stages.scoring.tables import end_with_videos, read_tables
 
 __all__ = ["METRICS", "write_setting"]
 
 METRICS = {"auc": "frame_auc", "ap": "frame_ap", "mf1": "mf1"}
 """Columns of the table, and the metrics that they show."""
+PLACES = {name: f"anomaly/{name}" for name in LocalisationMetrics.METRICS}
+"""The same of where spatial reasoning looks, for data sets that say where anomalies are."""
 
 
 def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) -> None:
     """Write the metrics of a setting as JSON, on the validation split and on the test videos, unless they are there.
 
-    Where settings differ in how maps are made, what is written has the setting's backbone and pictures too, the cost of
-    its features, and its differences from the first setting.
+    Where settings differ in how maps are made, what is written has the setting's backbone and pictures too, and the
+    cost of its features; where the data set says where anomalies are, also where spatial reasoning looks.
 
     Args:
         plan: the ablation.
@@ -43,7 +48,8 @@ def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) 
         return
     setting = plan.settings[number]
     row: dict[str, Any] = {"setting": setting.name, "seeds": len(setting.runs)}
-    judged = _judged(setting, _evaluation(setting), left_out)
+    evaluation = _evaluation(setting)
+    judged = _judged(setting, evaluation, left_out)
     if plan.varied:
         cost = feature_cost(setting.experiment)
         row |= {
@@ -51,10 +57,11 @@ def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) 
             "map_shape": list(cost.map_shape),
             "bytes_per_hour": cost.bytes_per_hour,
         }
-    row |= {"validation_auc": _validation_auc(setting), "test": _test_metrics(judged, _evaluation(setting))}
-    if plan.varied:
-        first = _judged(plan.settings[0], _evaluation(setting), left_out) if number else judged
-        row["minus_first"] = _differences(judged, first, _evaluation(setting)) if number else None
+    row |= {"validation_auc": _validation_auc(setting), "test": _metrics(judged, METRICS, evaluation)}
+    if places_known(setting.experiment):
+        row["localisation"] = _metrics(judged, PLACES, evaluation)
+    first = _judged(plan.settings[0], evaluation, left_out) if number else judged
+    row["minus_first"] = _differences(judged, first, evaluation) if number else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
@@ -64,7 +71,22 @@ def _evaluation(setting: Setting) -> Evaluation:
     return setting.experiment.run(setting.runs[0]).evaluation
 
 
-def _judged(setting: Setting, evaluation: Evaluation, left_out: Sequence[str]) -> list[Judged]:
+@dataclass(frozen=True)
+class _Seed:
+    """One seed of a setting on the test videos.
+
+    Attributes:
+        videos: number of videos.
+        groups: of metrics, by name.
+        needs: metric -> the data without which it is not defined.
+    """
+
+    videos: int
+    groups: dict[str, MetricFunction]
+    needs: dict[str, str]
+
+
+def _judged(setting: Setting, evaluation: Evaluation, left_out: Sequence[str]) -> list[_Seed]:
     """The score tables of the setting's seeds beside the ground truth, without the videos that are left out."""
     recipes = Recipes(setting.experiment)
     manifest = load_manifest(setting.experiment, recipes.manifest_folder, truth=True)
@@ -75,7 +97,14 @@ def _judged(setting: Setting, evaluation: Evaluation, left_out: Sequence[str]) -
         folder = recipes.scores_folder(run)
         tables = read_tables(folder, manifest.classes, lengths)
         tables = end_with_videos(tables, lengths) if setting.experiment.features.test else tables
-        judged.append(judge(folder, tables.without(left_out), manifest, evaluation))
+        found = judge(folder, tables.without(left_out), manifest, evaluation)
+        groups, needs = dict(found.groups), dict(found.needs)
+        try:
+            places = judge_localisation(setting.experiment, manifest, folder, left_out)
+            groups, needs = groups | {"localisation": places}, needs | places.needs
+        except NoLocalisation:
+            pass  # then there is no such group; metrics.json of an evaluation says why
+        judged.append(_Seed(len(found.truth), groups, needs))
     return judged
 
 
@@ -99,13 +128,15 @@ def _best_auc(head: Path) -> float | None:
     return auc
 
 
-def _test_metrics(judged: Sequence[Judged], evaluation: Evaluation) -> dict[str, dict[str, Any] | None]:
+def _metrics(
+    judged: Sequence[_Seed], shown: Mapping[str, str], evaluation: Evaluation
+) -> dict[str, dict[str, Any] | None]:
     """The metric of each column on the test videos, for every seed and as their mean; None if it is not defined.
 
     The interval is the bootstrap's over videos, of the mean over seeds: all seeds have the same draws. The standard
     deviation is that over seeds.
     """
-    videos = len(judged[0].truth)
+    videos = judged[0].videos
     estimates = estimate(
         _means(judged),
         videos,
@@ -116,7 +147,7 @@ def _test_metrics(judged: Sequence[Judged], evaluation: Evaluation) -> dict[str,
     once = np.ones((videos, 1))
     seeds = [{name: float(v[0]) for group in one.groups.values() for name, v in group(once).items()} for one in judged]
     columns: dict[str, dict[str, Any] | None] = {}
-    for column, name in METRICS.items():
+    for column, name in shown.items():
         mean = estimates.get(name)
         if mean is None or mean.value is None:
             columns[column] = None
@@ -126,20 +157,20 @@ def _test_metrics(judged: Sequence[Judged], evaluation: Evaluation) -> dict[str,
 
 
 def _differences(
-    judged: Sequence[Judged], first: Sequence[Judged], evaluation: Evaluation
+    judged: Sequence[_Seed], first: Sequence[_Seed], evaluation: Evaluation
 ) -> dict[str, dict[str, Any] | None]:
     """The metric of each column, mean over seeds, minus that of the first setting, with its paired interval."""
     shared = [name for name in judged[0].groups if name in first[0].groups]
     found = difference(
         _means(judged, shared),
         _means(first, shared),
-        len(judged[0].truth),
+        judged[0].videos,
         resamples=evaluation.resamples,
         seed=evaluation.bootstrap_seed,
         needs=judged[0].needs,
     )
     columns: dict[str, dict[str, Any] | None] = {}
-    for column, name in METRICS.items():
+    for column, name in (METRICS | PLACES).items():
         value = found.get(name)
         defined = value is not None and value.value is not None
         columns[column] = {"mean": value.value, **_interval(value)} if value is not None and defined else None
@@ -150,7 +181,7 @@ def _interval(value: Estimate) -> dict[str, Any]:
     return {"low": value.low, "high": value.high, "reason": value.reason}
 
 
-def _means(judged: Sequence[Judged], names: Sequence[str] | None = None) -> list[MetricFunction]:
+def _means(judged: Sequence[_Seed], names: Sequence[str] | None = None) -> list[MetricFunction]:
     """The groups of metrics, or some of them, each as its mean over the seeds."""
     return [_mean([one.groups[name] for one in judged]) for name in (names or judged[0].groups)]
 

@@ -19,6 +19,7 @@ __all__ = ["write_table"]
 PARTS = ("mean", "std", "low", "high")
 ALL_READ = LeftOut((), {})
 COSTS = ("map_shape", "bytes_per_hour")
+PLACES_SHOWN = {"hit_rate": "hit rate", "relation_energy_ratio": "energy : chance"}
 FIRST = "auc"
 """The metric of which the table has the differences from the first setting; results.json has those of all."""
 
@@ -26,8 +27,8 @@ FIRST = "auc"
 def write_table(plan: Plan, settings: Sequence[Path], folder: Path, without: LeftOut = ALL_READ) -> None:
     """Write results.json, results.csv, results.md, results.png and ablation.yaml.
 
-    Where settings differ in how maps are made, there are columns for what differs, for the cost of the features, and
-    for the difference from the first setting.
+    Where settings differ in how maps are made, there are columns for what differs, and for the cost of the features;
+    where the data set says where anomalies are, for where spatial reasoning looks.
 
     Args:
         plan: the ablation.
@@ -59,6 +60,8 @@ def _line(row: dict[str, Any], best: str | None) -> dict[str, Any]:
     line |= {f"validation_auc_{part}": (row["validation_auc"] or {}).get(part) for part in PARTS[:2]}
     for short in METRICS:
         line |= {f"test_{short}_{part}": (row["test"][short] or {}).get(part) for part in PARTS}
+    for name, value in row.get("localisation", {}).items():
+        line |= {f"test_{name}_{part}": (value or {}).get(part) for part in PARTS}
     if "minus_first" in row:
         value = _minus_first(row) or {}
         line |= {f"test_{FIRST}_minus_first_{part}": value.get(part) for part in ("mean", "low", "high")}
@@ -82,6 +85,9 @@ def _markdown(rows: Sequence[dict[str, Any]], best: str | None, without: LeftOut
     sentences = [chosen, text]
     if "minus_first" in rows[0]:
         sentences.append(f"Differences are from {rows[0]['setting']}, with paired intervals over the same test videos.")
+    chances = [row["localisation"]["hit_rate_chance"] for row in rows if row.get("localisation")]
+    if means := sorted({f"{chance['mean']:.3f}" for chance in chances if chance}):
+        sentences.append(f"Hit rates by chance: {' to '.join(dict.fromkeys((means[0], means[-1])))}; energy: 1.")
     return "\n".join([*lines, "", " ".join([*sentences, *without.sentences()]), ""])
 
 
@@ -98,6 +104,10 @@ def _cells(row: dict[str, Any], best: str | None) -> list[tuple[str, str]]:
     for short in METRICS:
         value = row["test"][short]
         cells += [(f"test {short.upper()}", _cell(value)), (interval, _interval(value))]
+    if "localisation" in row:
+        for name, title in PLACES_SHOWN.items():
+            value = row["localisation"][name]
+            cells += [(title, _cell(value)), (interval, _interval(value))]
     if "minus_first" in row:
         value = _minus_first(row)
         cells.append((f"{FIRST.upper()} minus the first", f"{value['mean']:+.3f}" if value else "-"))

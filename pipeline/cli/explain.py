@@ -58,6 +58,11 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
         raise PipelineError(
             f"--truth: expected a test video of {recipes.experiment.experiment}, {video} is a file without annotations"
         )
+    if known and getattr(recipes.experiment.dataset, "frame_counts", None):
+        raise PipelineError(
+            f"{video}: expected a video to take pictures from; dataset.frame_counts stands for those of "
+            f"{recipes.experiment.experiment}. Scores and events need none: gig report, gig events"
+        )
     if not (known and isinstance(recipes.experiment.dataset, GeneratedDataset)):
         warn_of_stand_in(recipes)
     final = out / escape(video if known else file.name)

@@ -17,6 +17,7 @@ import click
 from pydantic import ValidationError
 
 from pipeline.cli.ablate import ablate
+from pipeline.cli.backbones import backbones
 from pipeline.cli.cache import cache
 from pipeline.cli.clips import clips
 from pipeline.cli.cluster import cluster
@@ -68,6 +69,7 @@ def main() -> None:
 
 
 main.add_command(ablate)
+main.add_command(backbones)
 main.add_command(cache)
 main.add_command(clips)
 main.add_command(cluster)
@@ -152,6 +154,8 @@ def check_file(path: Path, backbone: str) -> None:
     except ValidationError as error:
         raise ConfigError(f"--backbone: {error.errors()[0]['msg']}") from error
     loaded = load_backbone(settings)
+    for note in loaded.notes:
+        click.echo(note)
     click.echo(f"ok: {path} fits {backbone}, sha256 {loaded.weights_sha256}")
 
 

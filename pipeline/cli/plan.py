@@ -144,6 +144,8 @@ def _notes(plans: Mapping[str, SplitPlan], rates: Mapping[str, Rate | None], cac
                 f"{split}: {counted.quarantined} video(s) in quarantine, {counted.unknown} with a header that cannot "
                 "be read; they are not counted"
             )
+        if counted.clips:
+            notes.append(f"{split}: the map of a clip takes {counted.feature_bytes / counted.clips / 1e6:.2f} MB")
     if "://" not in cache:
         place = next(path for path in [Path(cache).absolute(), *Path(cache).absolute().parents] if path.exists())
         free, needed = shutil.disk_usage(place).free, sum(_stored(counted, rates[s]) for s, counted in plans.items())

@@ -230,10 +230,13 @@ def check_files(recipes: Recipes) -> list[str]:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):
         from pipeline.models.backbones import load_backbone
+        from pipeline.stages.common.picture import check_backbone
 
         settings = experiment.backbone
         try:
+            found += [f"backbone: {note}" for note in check_backbone(experiment)]
             loaded = load_backbone(settings)
+            found += [f"weights: {note}" for note in loaded.notes]
             found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
         except PipelineError as error:
             problems.append(str(error))

@@ -14,7 +14,7 @@ from pipeline.config.events import Events
 from pipeline.config.experiment import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.features import Decoding, Preprocess, TestSampling, TrainSampling
 from pipeline.config.finetune import Finetune
-from pipeline.config.heads import Head
+from pipeline.config.head_base import Head
 from pipeline.config.runs import Evaluation, Run, Scoring, Training
 
 __all__ = [

@@ -19,12 +19,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pipeline.config.backbone_names import TPN_LONGEST_CLIP, TPN_NAMES
 from pipeline.config.datasets import (
     DATASETS,
-    EVERY_FIELD,
-    NAME_PATTERN,
     CitySceneDataset,
     CsvDataset,
     Dataset,
-    Section,
     ShanghaiTechDataset,
     SyntheticCityDataset,
     SyntheticDataset,
@@ -45,9 +42,11 @@ from pipeline.config.features import (
     TrainSampling,
 )
 from pipeline.config.finetune import Finetune
-from pipeline.config.heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config.head_base import Head, switch_head
+from pipeline.config.heads import HEADS, AnyHead, GigHead
 from pipeline.config.published import presets_spelled_out, published_training
 from pipeline.config.runs import Evaluation, Run, Scoring, Selection, Training
+from pipeline.config.section import EVERY_FIELD, NAME_PATTERN, Section
 from pipeline.config.text import read_yaml
 from pipeline.config.wording import key_of, wording
 from pipeline.errors import ConfigError
@@ -71,7 +70,7 @@ __all__ = [
 ]
 
 TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for name in HEADS}
-RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions")
+RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions", "relations")
 
 
 class Experiment(Section):
@@ -111,6 +110,16 @@ class Experiment(Section):
         features = data.get("features") if isinstance(data, dict) else None
         if isinstance(features, dict) and features.get("train") and features.get("test") and "backbone" not in data:
             return data | {"backbone": {"name": "tpn_tiny", "weights": "bundled"}}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_picture(cls, data: Any) -> Any:
+        """`preprocess.crop: own` of a backbone other than TPN, where the section says nothing."""
+        backbone = data.get("backbone") if isinstance(data, dict) else None
+        name = backbone.get("name") if isinstance(backbone, dict) else None
+        if isinstance(name, str) and ":" in name and data.get("preprocess") in (None, {}):
+            return data | {"preprocess": {"crop": "own"}}
         return data
 
     @field_validator("runs", mode="before")
@@ -160,14 +169,14 @@ class Experiment(Section):
         Raises:
             ValueError: the picture does not have a whole number of each.
         """
-        cell, picture = self.backbone.cell, self.preprocess
-        if cell is None:
+        cell, size = self.backbone.cell, self.preprocess.size
+        if cell is None or size is None:
             return None
-        names = ("crop", "crop") if picture.fit == "crop" else ("height", "width")
-        for name, pixels in zip(names, picture.size, strict=True):
+        names = ("crop", "crop") if self.preprocess.fit == "crop" else ("height", "width")
+        for name, pixels in zip(names, size, strict=True):
             if pixels % cell:
                 raise ValueError(f"preprocess.{name}: expected a multiple of {cell}, got {pixels}")
-        return picture.size[0] // cell, picture.size[1] // cell
+        return size[0] // cell, size[1] // cell
 
     @model_validator(mode="after")
     def _clips_fit(self) -> Experiment:
@@ -175,9 +184,7 @@ class Experiment(Section):
             ("train_sampling.clip_frames", self.train_sampling.clip_frames),
             ("test_sampling.window_frames", self.test_sampling.window_frames),
         ):
-            if (
-                not self.backbone.family and frames > TPN_LONGEST_CLIP
-            ):  # what others take is asked where they are loaded
+            if not self.backbone.family and frames > TPN_LONGEST_CLIP:  # others are asked with their facts
                 raise ValueError(
                     f"{key}: {self.backbone.name} takes clips of 1 to {TPN_LONGEST_CLIP} frames, got {frames}"
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -15,8 +14,8 @@ from pydantic import (
 )
 
 from pipeline.config.backbone_names import check_backbone_name
-from pipeline.config.datasets import Section, UserPath
 from pipeline.config.mirrors import check_url, mirror_folder, output_place, url_scheme
+from pipeline.config.section import Section, UserPath, UserText
 
 __all__ = [
     "Backbone",
@@ -30,9 +29,6 @@ __all__ = [
     "TrainSampling",
     "url_scheme",
 ]
-
-UserText = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A path, which can begin with `~`, or something else, such as a URL."""
 
 NAMESPACE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,200}$"
 
@@ -49,7 +45,7 @@ class Backbone(Section):
         "(docs/backbones.md).",
     )
     weights: UserText = Field(
-        description="A checkpoint (.pth of mmaction2 or .safetensors), `bundled` (tpn_tiny only), or `random`, "
+        description="A checkpoint (.safetensors, or .pth without code in it), `bundled` (tpn_tiny only), or `random`, "
         "which must be asked for. The paper: Kinetics-400.",
     )
     temporal: Literal["mean", "max", "diff"] = Field(
@@ -147,14 +143,21 @@ class Preprocess(Section):
     short_side: int = Field(
         default=256, ge=32, le=2048, description="Shorter side after resizing, before the crop, pixels."
     )
-    crop: int = Field(default=224, ge=32, le=2048, description="Side of the centre crop, pixels; 224 gives 7 x 7.")
+    crop: Annotated[int, Field(ge=32, le=2048)] | Literal["own"] = Field(
+        default=224,
+        description="Side of the centre crop, pixels; 224 gives 7 x 7 with TPN. own: that of the pictures for which "
+        "the backbone was made, cut from a shorter side of 8/7 of it; the default of all backbones but TPN.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocess:
         if self.fit == "crop":
             if self.height or self.width:
                 raise ValueError("height and width are for fit stretch and letterbox; fit crop cuts a square of `crop`")
-            if self.crop > self.short_side:
+            if self.crop == "own":
+                if self.short_side != type(self).model_fields["short_side"].default:
+                    raise ValueError("short_side decides nothing with crop: own; leave it out")
+            elif self.crop > self.short_side:
                 raise ValueError(f"crop ({self.crop}) is larger than short_side ({self.short_side})")
             return self
         if not (self.height and self.width):
@@ -165,9 +168,11 @@ class Preprocess(Section):
         return self
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the backbone's input, pixels."""
-        return self.height or self.crop, self.width or self.crop
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the backbone's input, pixels; None where only the backbone's facts tell."""
+        if self.height and self.width:
+            return self.height, self.width
+        return None if self.crop == "own" else (self.crop, self.crop)
 
 
 class TrainSampling(Section):

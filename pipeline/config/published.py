@@ -25,6 +25,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "steps": 20_000,
     },
     "rtfm": {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 5e-3, "batch_bags": 64, "steps": 15_000},
+    "mgfn": {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 5e-4, "batch_bags": 32, "epochs": 1_000},
     "bn_wvad": {
         "optimizer": "adam",
         "learning_rate": 1e-4,
@@ -34,6 +35,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "steps": 1_000,
     },
     "ur_dmu": {"optimizer": "adam", "learning_rate": 1e-4, "weight_decay": 5e-5, "batch_bags": 128, "steps": 3_000},
+    "pel4vad": {
+        "optimizer": "adam",
+        "learning_rate": 5e-4,
+        "batch_bags": 128,
+        "epochs": 50,
+        "schedule": "cosine_by_epoch",
+        "schedule_epochs": 60,
+    },
+    "prodisc_vad": {"optimizer": "adam", "learning_rate": 5e-4, "weight_decay": 5e-4, "batch_bags": 60, "epochs": 100},
 }
 
 

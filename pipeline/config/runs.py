@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.datasets import Section
 from pipeline.config.heads import AnyHead, GigHead
+from pipeline.config.section import Section
 
 __all__ = ["Cue", "Evaluation", "Run", "Scoring", "Selection", "Training"]
 
 Cue = Literal["video", "running"]
-SCHEDULE = ("schedule", "schedule_epochs", "warmup_steps")
 
 
 class Training(Section):
     """Training of the head."""
+
+    later: ClassVar[tuple[str, ...]] = ("schedule", "schedule_epochs", "warmup_steps")
 
     epochs: int = Field(default=100, ge=1, description="Passes over the bags. Paper: 100.")
     steps: int | None = Field(
@@ -74,14 +75,6 @@ class Training(Section):
             raise ValueError(f"warmup_steps: expected fewer than the {self.steps} steps, got {self.warmup_steps}")
         return self
 
-    def deciding(self) -> dict[str, Any]:
-        """What decides the head, as plain data; fields of the schedule only where they are not at their defaults.
-
-        So heads that were trained before there was a schedule are found again.
-        """
-        idle = {name for name in SCHEDULE if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude=idle)
-
 
 class Selection(Section):
     """A validation split taken from the training videos, on which the epoch and the class thresholds are chosen."""
@@ -99,6 +92,8 @@ class Selection(Section):
 class Scoring(Section):
     """From window scores to frame scores."""
 
+    later: ClassVar[tuple[str, ...]] = ("views",)
+
     smooth_sigma: float = Field(default=2.0, ge=0, description="Gaussian sigma, in units of smooth_on. Paper: 2.")
     smooth_on: Literal["windows", "frames", "none"] = Field(
         default="windows", description="What is smoothed. Paper: the rough anomaly, i.e. windows."
@@ -107,7 +102,7 @@ class Scoring(Section):
         default="video",
         description="video: the cue, eq. 1, is that of the whole video, as in the paper. running: that of the video so "
         "far, and smoothing looks back only, so that a score does not depend on what comes later; not for heads that "
-        "see other windows (bn_wvad, rtfm, ur_dmu).",
+        "see other windows (bn_wvad, mgfn, pel4vad, rtfm, ur_dmu).",
     )
     views: Literal["first", "mean"] = Field(
         default="first",
@@ -116,11 +111,8 @@ class Scoring(Section):
     )
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the scores, as plain data; without fields at values that were once the only ones."""
-        usual = {"cue": "video", "views": "first"}
-        return self.model_dump(
-            mode="json", exclude={name for name, value in usual.items() if getattr(self, name) == value}
-        )
+        """What decides the scores, as plain data; without the cue of the whole video, as before there was another."""
+        return self.model_dump(mode="json", exclude={"cue"} if self.cue == "video" else None)
 
     @property
     def takes_reduced(self) -> bool:

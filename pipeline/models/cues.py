@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.models.reduction import BACKGROUND, global_pattern_cue, running_cues
+from pipeline.models.reduction import BACKGROUND, global_pattern_cue
 
-__all__ = ["Overview", "OverviewSoFar", "overview"]
+__all__ = ["Overview", "OverviewSoFar", "overview", "running_cues"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,22 @@ def overview(maps: torch.Tensor, *, cue_of: str = "video", cue_segments: int = 2
         best = torch.sort(lengths, dim=1, descending=True, stable=True).indices[:, :cue_segments, None]
         cue = torch.gather(peaks, 1, best.expand(-1, -1, peaks.shape[-1])).amax(dim=1)
     return Overview(cue, maps.detach().amin(dim=1) if relation in BACKGROUND else None)
+
+
+def running_cues(maps: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    """Eq. 1 of a video so far: at every segment the maximum over space, this segment and the ones before it.
+
+    Args:
+        maps: (B, T, H, W, D), segments in order.
+        before: (B, D), the cue of the segments before these; None if these are the first.
+
+    Returns:
+        (B, T, D).
+    """
+    peaks = maps.amax(dim=(2, 3))
+    if before is not None:
+        peaks[:, 0] = torch.maximum(peaks[:, 0], before)
+    return peaks.cummax(dim=1).values
 
 
 class OverviewSoFar:

@@ -53,6 +53,7 @@ class FastTPN(VideoBackbone):
         ValueError: the network has a convolution that is neither (1, k, k) nor (3, 1, 1), or norms in training mode.
     """
 
+    recordable = True
     mean: torch.Tensor
     std: torch.Tensor
 

@@ -25,7 +25,6 @@ __all__ = [
     "kept_cells",
     "pattern_vectors",
     "relation_map",
-    "running_cues",
     "spatial_patterns",
 ]
 
@@ -40,33 +39,18 @@ class SpatialPatterns:
     Attributes:
         vectors: (B, T, D), eq. 6.
         positions: (B, T, k) int64, the chosen cells as row x W + column, the most related one first.
+        relations: (B, T, H x W), eq. 5 of every cell, by which they were chosen; no cells for pooled maps.
     """
 
     vectors: torch.Tensor
     positions: torch.Tensor
+    relations: torch.Tensor
 
 
 def global_pattern_cue(maps: torch.Tensor) -> torch.Tensor:
     """Eq. 1: the maximum over time and space. (B, T, H, W, D) -> (B, D)."""
     _check(maps)
     return maps.amax(dim=(1, 2, 3))
-
-
-def running_cues(maps: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
-    """Eq. 1 of a video so far: at every segment the maximum over space, this segment and the ones before it.
-
-    Args:
-        maps: (B, T, H, W, D), segments in order.
-        before: (B, D), the cue of the segments before these; None if these are the first.
-
-    Returns:
-        (B, T, D).
-    """
-    _check(maps, before)
-    peaks = maps.amax(dim=(2, 3))
-    if before is not None:
-        peaks[:, 0] = torch.maximum(peaks[:, 0], before)
-    return peaks.cummax(dim=1).values
 
 
 def relation_map(
@@ -155,10 +139,7 @@ def spatial_patterns(
         maps: (B, T, H, W, D).
         cue: (B, D).
         k: number of positions, at most H x W, or their share; see `kept_cells`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, background: see `relation_map`.
 
     Raises:
         ValueError: k is not within 1 and H x W, or shapes do not fit.
@@ -174,7 +155,7 @@ def spatial_patterns(
         positions = torch.sort(related, dim=-1, descending=True, stable=True).indices[..., :kept]
     flat = maps.reshape(batch, segments, rows * columns, channels)
     chosen = torch.gather(flat, 2, positions[..., None].expand(-1, -1, -1, channels))
-    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions)
+    return SpatialPatterns(chosen.mean(dim=2) * _gain(cue, enhancement, scale)[:, None], positions, related)
 
 
 def pattern_vectors(
@@ -196,11 +177,7 @@ def pattern_vectors(
         cue: (B, D).
         reduction: `spatial`, `mean` or `max`; the last two choose no positions.
         k: see `spatial_patterns`.
-        relation: see `relation_map`.
-        enhancement: see `relation_map`.
-        scale: see `relation_map`.
-        cue_of: see `relation_map`.
-        background: see `relation_map`.
+        relation, enhancement, scale, cue_of, background: see `relation_map`.
     """
     _check(maps, cue)
     if cue_of == "segment":
@@ -208,8 +185,8 @@ def pattern_vectors(
         found = pattern_vectors(
             alone, own, reduction=reduction, k=k, relation=relation, enhancement=enhancement, background=behind
         )
-        bags = maps.shape[:2]
-        return SpatialPatterns(found.vectors.reshape(*bags, -1), found.positions.reshape(*bags, -1))
+        parts = (found.vectors, found.positions, found.relations)
+        return SpatialPatterns(*(part.reshape(*maps.shape[:2], part.shape[-1]) for part in parts))
     if reduction == "spatial":
         return spatial_patterns(
             maps, cue, k, relation=relation, enhancement=enhancement, scale=scale, background=background
@@ -217,7 +194,7 @@ def pattern_vectors(
     pooled = maps.mean(dim=(2, 3)) if reduction == "mean" else maps.amax(dim=(2, 3))
     # The gain is positive, so it can be applied after pooling.
     none = torch.empty(*maps.shape[:2], 0, dtype=torch.int64, device=maps.device)
-    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none)
+    return SpatialPatterns(pooled * _gain(cue, enhancement, scale)[:, None], none, pooled[..., :0])
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from pipeline.config import Run
 from pipeline.config.ablation import _run_name, load_ablation
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import ConfigError, DecodeError, PipelineError, WeightsError
+from pipeline.metrics import LocalisationMetrics
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.scoring.score import score_split
@@ -275,6 +276,8 @@ def test_the_table_shows_how_features_were_made_what_they_cost_and_differences(w
         row = {"setting": setting.name, "seeds": 1, "features": plan.made_with(setting), "bytes_per_hour": size}
         row |= {"map_shape": [side, side, 256], "validation_auc": None, "test": dict.fromkeys(METRICS, value)}
         row["minus_first"] = dict.fromkeys(METRICS, less) if side == 3 else None
+        seen = dict.fromkeys(("hit_rate_chance", "hit_rate"), value) | {"relation_energy_ratio": value}
+        row["localisation"] = seen if side == 7 else dict.fromkeys(seen)
         paths.append(tmp_path / f"{setting.name}.json")
         paths[-1].write_text(json.dumps(row))
     write_table(plan, paths, tmp_path, LeftOut(("v1",), {"a": 0, "b": 2}))
@@ -285,7 +288,10 @@ def test_the_table_shows_how_features_were_made_what_they_cost_and_differences(w
     assert text.startswith(start)
     assert "| a | 1 | 256 | 224 | 7 x 7 x 256 | 1.25 | - | 0.600 |" in text
     assert "| b | 1 | 112 | 96 | 3 x 3 x 256 | - | - | 0.600 |" in text
-    assert "| -0.100 | -0.200 to 0.050 |" in text
+    assert "| hit rate | 95 % interval | energy : chance | 95 % interval | AUC minus the first |" in text
+    assert "| 0.600 | 0.500 to 0.700 | 0.600 | 0.500 to 0.700 | - | - |\n" in text
+    assert "| - | - | - | - | -0.100 | -0.200 to 0.050 |" in text
+    assert "Hit rates by chance: 0.600; energy: 1." in text
     assert "1 left out, v1." in text
     assert "in quarantine are of a 0, b 2." in text
     with (tmp_path / "results.csv").open() as stream:
@@ -432,6 +438,9 @@ def test_each_backbone_and_picture_is_extracted_once_and_judged_on_the_same_vide
     assert 3 * rows["small"]["bytes_per_hour"] < rows["base"]["bytes_per_hour"]
     assert rows["random"]["features"]["backbone.weights"] == "random"
     assert rows["base"]["minus_first"] is None
+    assert rows["mean"]["localisation"] == dict.fromkeys(LocalisationMetrics.METRICS)  # it chooses no cells
+    assert 0 < rows["base"]["localisation"]["relation_energy"]["mean"] < 1
+    assert rows["random"]["minus_first"]["hit_rate_chance"]["mean"] == 0
     for row in rows.values():
         if row["minus_first"]:
             expected = row["test"]["auc"]["mean"] - rows["base"]["test"]["auc"]["mean"]

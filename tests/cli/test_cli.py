@@ -305,6 +305,8 @@ def test_a_stand_in_model_is_known(nano, tmp_path):
     assert "random" in reasons(dataset=own, backbone=paper | {"weights": "random"})[0]
     assert "generated scenes" in reasons(backbone=paper)[0]
     assert reasons(dataset=own, backbone=paper) == []
+    assert reasons(dataset=own, features={"train": "i3d-train", "test": "i3d-test"}) == []
+    assert len(reasons(dataset=own, features={"test": "i3d-test"})) == 1
 
 
 def test_readme_and_docs_say_what_the_centre_crop_sees():

@@ -303,6 +303,16 @@ def test_digest_follows_content(nano):
     assert digest(first.training) == digest(parse_experiment(nano).training)
 
 
+def test_a_backbone_may_be_left_out_where_nothing_is_extracted(nano):
+    bare = {name: section for name, section in nano.items() if name != "backbone"}
+    imported = {"train": "i3d-train", "test": "i3d-test"}
+    assert parse_experiment(bare | {"features": imported}).backbone.weights == "bundled"
+    assert parse_experiment(nano | {"features": imported}).backbone == parse_experiment(nano).backbone
+    for features in ({}, {"test": "i3d-test"}):
+        with pytest.raises(ConfigError, match="backbone: is missing"):
+            parse_experiment(bare | {"features": features})
+
+
 def test_every_field_is_documented():
     undocumented = [key for key, _, text in field_table() if not text and not key.endswith(".adapter")]
     assert undocumented == []

@@ -199,7 +199,7 @@ class TestAdapters:
         assert sum(entry.packets for entry in manifest.split("test")) == 1111808
 
     def test_an_interval_in_the_frames_after_the_last_clip_is_left_out(self, tmp_path):
-        names = "Abuse028_x264.mp4  Abuse  3  90  100  105\nVandalism017_x264.mp4 Vandalism 0 4 -1 -1\n"
+        names = "Abuse028_x264.mp4  Abuse  3  90  100  105\nVandalism017_x264.mp4 Vandalism 0 4 90 111\n"
         put(tmp_path, Temporal_Anomaly_Annotation__txt=names, Anomaly_Train__txt="Abuse/Abuse001_x264.mp4\n")
         table = "video_id,frames,clip_frames\nAbuse028_x264,96,16\nVandalism017_x264,96,16\nAbuse001_x264,32,16\n"
         put(tmp_path, c__csv=table)
@@ -209,7 +209,11 @@ class TestAdapters:
         normal = "Training_Normal_Videos_Anomaly/Normal_Videos001_x264.mp4\nVandalism/Vandalism001_x264.mp4\n"
         put(tmp_path, Anomaly_Train__txt="Abuse/Abuse001_x264.mp4\n" + normal)
         manifest = build(dataset(tmp_path, "ucf_crime", **settings))
-        assert [(interval.start_frame, interval.end_frame) for interval in manifest.intervals] == [(3, 91), (0, 5)]
+        assert [(interval.start_frame, interval.end_frame) for interval in manifest.intervals] == [
+            (3, 91),
+            (0, 5),
+            (90, 112),
+        ]
         assert any(
             "[100, 106) ends past the video's 96 frames that have features" in w for w in manifest.origin.warnings
         )

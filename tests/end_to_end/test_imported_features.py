@@ -9,6 +9,7 @@ import luigi
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL_HEADS
 
 from cache import FeatureStore, NotCached, PlainLayout
 from cache.interchange import import_npy
@@ -130,7 +131,7 @@ def test_a_mean_over_views_of_other_frames_is_refused(data, manifest_of, tmp_pat
 
 def test_scores_of_the_first_view_keep_their_recipe(data):
     first, mean = (Recipes(parse_experiment(data | {"scoring": {"views": views}})) for views in ("first", "mean"))
-    assert "views" not in first.experiment.run("gig").scoring.deciding()
+    assert "views" not in first.experiment.model_dump()["scoring"]
     assert (
         first.scores_digest("gig") == Recipes(parse_experiment(data)).scores_digest("gig") != mean.scores_digest("gig")
     )
@@ -167,8 +168,33 @@ def test_extraction_finds_imported_features_and_names_those_that_are_missing(dat
     report = extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
     assert (report.extracted, report.cached) == ((), ("t1", "t2"))
     FeatureStore.open(tmp_path / "cache").withdraw("i3d-test", "t2")
-    with pytest.raises(NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"):
+    with pytest.raises(
+        NotCached, match="i3d-test: expected imported features of 2 videos, 1 are not there: t2"
+    ) as error:
         extract_split(experiment, manifest, "test", manifest.split("test"), "i3d-test", quarantine)
+    assert "machine.max_quarantined: 1" in str(error.value)
+
+
+def test_videos_without_features_can_be_left_out_and_come_back_when_they_are_imported(data, manifest_of, tmp_path):
+    experiment = parse_experiment(data | {"machine": {"max_quarantined": 1}})
+    manifest, quarantine, said = manifest_of(experiment), Quarantine(tmp_path / "quarantine"), []
+    store = FeatureStore.open(tmp_path / "cache")
+
+    def extracted():
+        videos = manifest.split("test")
+        return extract_split(experiment, manifest, "test", videos, "i3d-test", quarantine, say=said.append)
+
+    store.withdraw("i3d-test", "t2")
+    for _ in range(2):
+        assert (extracted().cached, extracted().quarantined) == (("t1",), ("t2",))
+    assert [record.reason for record in quarantine.records("test")] == ["no features in i3d-test"]
+    assert said == ["t2: no features in i3d-test: left out, in quarantine"]
+    import_npy(store, "i3d-test", tmp_path / "test", PlainLayout(fps=10, suffix="_i3d"))
+    assert (extracted().cached, extracted().quarantined, quarantine.ids()) == (("t1", "t2"), (), [])
+    for name in ("t1", "t2"):
+        store.withdraw("i3d-test", name)
+    with pytest.raises(NotCached, match="2 are not there"):
+        extracted()
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +219,8 @@ def test_every_head_trains_and_scores_pooled_features_whatever_the_order_of_vide
                 np.save(folder / f"{video_id}.npy", np.tile(i3d(video_id, CLIPS), 32))
         import_npy(store, f"wide-{split}", folder, PlainLayout(fps=10, **segments))
     assert store.reader("wide-test", "t1").shape == (10, CLIPS, 1, 1, 1024)
-    head = {"name": name} | ({"k": 1} if HEADS[name].model_fields["reduction"].default == "spatial" else {})
+    head = {"name": name} | SMALL_HEADS.get(name, {})
+    head |= {"k": 1} if HEADS[name].model_fields["reduction"].default == "spatial" else {}
     names = {"train": "wide-train", "test": "wide-test"}
     experiment = parse_experiment(data | {"head": head, "features": names, "training": {"epochs": 2}})
     manifest = manifest_of(experiment)

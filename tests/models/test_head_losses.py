@@ -66,6 +66,37 @@ class TestLosses:
         expected = classified + 0.01 * magnitude + rest
         assert head.method_loss(parts, ANOMALOUS)["total"].item() == pytest.approx(expected, rel=1e-5)
 
+    def test_mgfn(self):
+        ranks = np.array([[1.0, 3.0, 2.0], [4.0, 1.0, 2.0], [9.0, 2.0, 8.0], [5.0, 7.0, 1.0]])
+        magnitudes = np.random.default_rng(0).uniform(0, 5, size=(4, 3))
+        settings = {"margin": 6.0, "contrast": 0.5, "between": 0.4, "smoothness": 0.3, "sparsity": 0.2}
+        head = build_head("mgfn", channels=4, classes=1, width=64, p=2, **settings)
+        parts = {"logits": logit(self.scores)}
+        parts |= {
+            name: torch.from_numpy(value).float() for name, value in (("magnitudes", magnitudes), ("ranks", ranks))
+        }
+        top = np.argsort(-ranks, axis=1)[:, :2]
+        video = np.take_along_axis(self.scores, top, 1).mean(1)
+        classified = (bce_of(video[:2], 0) + bce_of(video[2:], 1)) / 2
+        m = np.take_along_axis(magnitudes, top, 1)  # in the order of ranks
+        between = np.mean([max(0, 6 - np.linalg.norm(a - n)) ** 2 for n, a in zip(m[:2], m[2:], strict=True)])
+        within = ((m[1] - m[0]) ** 2).sum() + ((m[3] - m[2]) ** 2).sum()
+        smooth = ((self.scores[:, 1:] - self.scores[:, :-1]) ** 2).sum()  # of all bags, none across two
+        sparse = np.sqrt((self.scores[:2] ** 2).sum())  # of normal bags
+        expected = classified + 0.5 * (0.4 * between + within) + 0.3 * smooth + 0.2 * sparse
+        assert between > 0
+        assert head.method_loss(parts, ANOMALOUS)["total"].item() == pytest.approx(expected, rel=1e-5)
+
+    def test_mgfn_compares_the_halves_of_a_kind_and_leaves_an_odd_bag_out(self):
+        head = build_head("mgfn", channels=4, classes=1, width=64, p=1)
+        m = torch.tensor([[1.0], [5.0], [100.0], [2.0], [4.0], [100.0]])
+        six = {"logits": torch.zeros(6, 1), "ranks": torch.ones(6, 1), "magnitudes": m}
+        terms = head.method_loss(six, torch.tensor([False] * 3 + [True] * 3))
+        assert (terms["within_normal"].item(), terms["within_anomalous"].item()) == pytest.approx((16, 4), rel=1e-5)
+        two = {name: value[[0, 3]] for name, value in six.items()}
+        terms = head.method_loss(two, torch.tensor([False, True]))
+        assert (terms["within_normal"].item(), terms["within_anomalous"].item()) == (0, 0)
+
     def test_bn_wvad(self):
         one = np.array([[1.0, 3.0, 2.0], [4.0, 1.0, 2.5], [9.0, 2.0, 8.0], [5.0, 7.0, 1.0]])
         two = one[:, ::-1] / 2
@@ -126,6 +157,43 @@ class TestLosses:
         distance = np.maximum(0, 30 - lengths[0] + lengths[1]).mean()
         expected = video + 0.2 * dual + 0.3 * triplet + 0.4 * kl + 0.05 * distance
         assert head.method_loss(parts, ANOMALOUS)["total"].item() == pytest.approx(expected, rel=1e-4)
+
+    def test_pel4vad(self):
+        scores = np.concatenate([self.scores] * 6, axis=1)[:, :17]  # k = 17 // 16 + 1 = 2
+        top = -np.sort(-scores, axis=1)
+        expected = (bce_of(top[:2, 0], 0) + bce_of(top[2:, :2].mean(1), 1)) / 2
+        head = build_head("pel4vad", channels=4, classes=1)
+        found = head.method_loss({"logits": logit(scores)}, ANOMALOUS)["total"].item()
+        assert found == pytest.approx(expected, rel=1e-5)
+        turned = head.method_loss({"logits": logit(scores[::-1].copy())}, ~ANOMALOUS)["total"].item()
+        assert turned == pytest.approx(expected, rel=1e-5)  # bags come in any order
+
+    def test_prodisc_vad(self):
+        features = np.random.default_rng(0).normal(size=(4, 3, 5))
+        settings = {"segments_per_top": 2, "video": 3.0, "discrimination": 0.7, "temperature": 0.4}
+        head = build_head("prodisc_vad", channels=5, classes=1, **settings)
+        top = -np.sort(-self.scores, axis=1)[:, :2]  # ceil(3 / 2) = 2 of a bag
+        labels = np.array([[0.0], [0], [1], [1]]).repeat(2, 1)
+        video = bce_of(top, (1 - 1e-5) * labels + 1e-5 / 8)
+        unit = features / np.linalg.norm(features, axis=2, keepdims=True)
+        apart = [
+            np.log(np.exp((bag @ bag[e] - 1) / 0.4).sum())
+            for bag, scores in zip(unit, self.scores, strict=True)
+            for e in (scores.argmax(), scores.argmin())
+        ]
+        parts = {"logits": logit(self.scores), "features": torch.from_numpy(features).float()}
+        terms = head.method_loss(parts, ANOMALOUS)
+        assert terms["discrimination"].item() == pytest.approx(np.mean(apart), rel=1e-5)
+        assert terms["total"].item() == pytest.approx(3 * video + 0.7 * np.mean(apart), rel=1e-5)
+
+    def test_prodisc_vad_counts_a_segment_that_is_highest_and_lowest_once(self):
+        head = build_head("prodisc_vad", channels=5, classes=1)
+        features = torch.rand(4, 1, 5)
+        parts = {"logits": torch.zeros(4, 1), "features": features}
+        assert head.method_loss(parts, ANOMALOUS)["discrimination"].item() == pytest.approx(0, abs=1e-6)
+        alike = {"logits": torch.zeros(4, 3), "features": features.expand(4, 3, 5)}
+        found = head.method_loss(alike, ANOMALOUS)["discrimination"].item()
+        assert found == pytest.approx(np.log(3), rel=1e-5)
 
     def test_gcn_label_noise(self):
         rng = np.random.default_rng(0)

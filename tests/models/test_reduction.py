@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.models.cues import running_cues
 from pipeline.models.reduction import (
     ChannelMoments,
     Standardizer,
     global_pattern_cue,
     relation_map,
-    running_cues,
     spatial_patterns,
 )
 

@@ -133,6 +133,7 @@ def check_ends(
     """
     kept = []
     decoded: dict[str, int] = {}
+    tails: list[str] = []
     for listed in intervals:
         interval = listed.interval
         kept.append(listed)
@@ -145,17 +146,24 @@ def check_ends(
             except DecodeError:
                 continue  # it cannot be read: the extraction reports it
         n_frames = decoded[interval.video_id]
-        if interval.end_frame > n_frames:
-            span = f"[{interval.start_frame}, {interval.end_frame})"
-            what = f"{interval.video_id}: the interval {span} ends past the video's {n_frames} frames"
-            last = n_frames + (clip_frames or {}).get(interval.video_id, 1) - 1
-            if notes is None or interval.start_frame > last:
-                problems.add(listed.place, what)
-            elif interval.start_frame >= n_frames:
-                kept.pop()
-                notes.append(f"{listed.place}: {what} that have features; it is left out")
-            else:
-                notes.append(f"{listed.place}: {what}; it is cut there")
+        if interval.end_frame <= n_frames:
+            continue
+        slack = (clip_frames or {}).get(interval.video_id, 1)
+        span = f"[{interval.start_frame}, {interval.end_frame})"
+        what = f"{interval.video_id}: the interval {span} ends past the video's {n_frames} frames"
+        if notes is None or interval.start_frame >= n_frames + (slack if slack > 1 else 0):
+            problems.add(listed.place, what)
+        elif interval.start_frame >= n_frames:
+            kept.pop()
+            notes.append(f"{listed.place}: {what} that have features; it is left out")
+        elif slack > 1 and interval.end_frame <= n_frames + slack:
+            tails.append(interval.video_id)
+        else:
+            notes.append(f"{listed.place}: {what}; it is cut there")
+    if tails and notes is not None:
+        notes.append(
+            f"{len(tails)} interval(s) end in the frames after the last clip and are cut there: {_some(tails)}"
+        )
     return kept
 
 

@@ -2,7 +2,7 @@
 
 `script` and `street` plan and draw the fixture; `city.scripts` and the modules beside it plan and draw the twelve
 classes of configs/synthetic_city.yaml (docs/synthetic_city.md). Every event lies in the central part of the picture,
-which survives the centre crop.
+which survives the centre crop; of a wide fixture, at its sides, which the crop cuts off.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def generate(
     """
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     scripts = list(spec.scripts())
-    files = [Rendering(script, folder / _file(script), spec.size, spec.fps) for script in scripts]
+    files = [Rendering(script, folder / _file(script), spec.size, spec.fps, spec.width) for script in scripts]
     todo = [job for job in files if not job.path.exists()]
 
     def report(done: int) -> None:

@@ -37,14 +37,16 @@ class Rendering:
     Attributes:
         script: what it shows.
         path: the file.
-        size: side of the picture, pixels.
+        size: height of the picture, pixels.
         fps: frames per second.
+        width: of the picture, pixels; None for a square.
     """
 
     script: Script
     path: Path
     size: int
     fps: int
+    width: int | None = None
 
 
 def render(job: Rendering) -> None:
@@ -53,13 +55,13 @@ def render(job: Rendering) -> None:
     partial = job.path.with_name(f"{job.path.name}.partial")
     with av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=job.fps)
-        stream.width = stream.height = job.size
+        stream.width, stream.height = job.width or job.size, job.size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
         for image in job.script.pictures():
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(stream.encode(reformatter.reformat(frame, job.size, job.size, "yuv420p")))
+            container.mux(stream.encode(reformatter.reformat(frame, stream.width, stream.height, "yuv420p")))
         container.mux(stream.encode(None))
     os.replace(partial, job.path)
 

@@ -7,7 +7,7 @@ their frames anomalous.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,13 @@ from pipeline.data.synthetic.street import CLASSES, DISTRACTORS, SIDE, Event, pa
 from pipeline.errors import ConfigError
 
 __all__ = ["Script", "StreetScript", "SyntheticSpec", "street_scripts"]
+
+NEAREST, FARTHEST = 50, 105
+"""How far the middle of an event is from the edge of a square canvas, pixels."""
+CROP = 224
+"""Pixels of a canvas' width that the centre crop sees."""
+REACH = 50
+"""Pixels that an event reaches to either side of its middle, but for a rare piece of debris."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,10 @@ class SyntheticSpec:
         train_per_class: training videos of each class.
         test_normal, test_anomalous: test videos.
         train_frames, test_frames: (shortest, longest) length of a video, frames.
-        size: side of the picture, pixels.
+        size: height of the picture, pixels.
         fps: frames per second.
+        width: of the picture, pixels; None for a square. All events of a wide one happen at its sides, where the centre
+            crop does not see them.
     """
 
     seed: int = 0
@@ -43,6 +52,12 @@ class SyntheticSpec:
     test_frames: tuple[int, int] = (150, 250)
     size: int = 256
     fps: int = 12
+    width: int | None = None
+
+    @property
+    def canvas_width(self) -> int:
+        """Of the canvas on which the pictures are drawn, SIDE pixels high."""
+        return SIDE if self.width is None else round(self.width * SIDE / self.size)
 
     def __post_init__(self) -> None:
         check_classes(self.classes, CLASSES)
@@ -122,24 +137,30 @@ class Script:
         return tuple(sorted({e.name for e in self.events if e.anomalous}))
 
     def pictures(self) -> Iterator[np.ndarray]:
-        """Draw its frames, (SIDE, SIDE, 3) uint8 RGB each."""
+        """Draw its frames, (SIDE, width, 3) uint8 RGB each; the width is SIDE but for wide scenes."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class StreetScript(Script):
-    """A video of the fixture."""
+    """A video of the fixture.
+
+    Attributes:
+        width: of the canvas, pixels.
+    """
+
+    width: int = SIDE
 
     def pictures(self) -> Iterator[np.ndarray]:
         rng = np.random.default_rng([self.seed, 2])
-        background, walkers = street(rng), passers(rng)
+        background, walkers = street(rng, self.width), passers(rng, self.width)
         for index in range(self.n_frames):
             canvas = background.copy()
             for walker in walkers:
                 walker(canvas, index)
             for event in self.events:
                 event.draw(canvas, index)
-            canvas += rng.normal(0, 3, size=(SIDE, SIDE, 1)).astype(np.float32)
+            canvas += rng.normal(0, 3, size=(SIDE, self.width, 1)).astype(np.float32)
             yield np.clip(canvas, 0, 255).astype(np.uint8)
 
 
@@ -155,8 +176,11 @@ def street_scripts(spec: SyntheticSpec) -> Iterator[StreetScript]:
             if split == "train"
             else _untrimmed(rng, frames, name, spec.classes)
         )
+        width = spec.canvas_width
+        if width > SIDE:
+            events = tuple(_at_the_sides(event, width) for event in events)
         yield StreetScript(
-            f"{split}_{name or 'Normal'}_{i:03d}", split, frames, events, seed, f"camera-{seed % 1000:03d}"
+            f"{split}_{name or 'Normal'}_{i:03d}", split, frames, events, seed, f"camera-{seed % 1000:03d}", width
         )
 
 
@@ -188,6 +212,14 @@ def _untrimmed(rng: np.random.Generator, frames: int, name: str, classes: tuple[
 
 
 def _event(rng: np.random.Generator, name: str, start: int, end: int, left: bool) -> Event:
-    x = rng.uniform(50, 105) if left else rng.uniform(151, 206)
+    x = rng.uniform(NEAREST, FARTHEST) if left else rng.uniform(SIDE - FARTHEST, SIDE - NEAREST)
     y = rng.uniform(150, 200) if name in ("Accident", "Shunting") else rng.uniform(95, 190)
     return Event(name, start, end, float(x), float(y), int(rng.integers(1 << 31)))
+
+
+def _at_the_sides(event: Event, width: int) -> Event:
+    """The same event of a wide scene: in the half where it was, but beyond what the centre crop sees."""
+    left = event.x < SIDE / 2
+    share = ((event.x if left else SIDE - event.x) - NEAREST) / (FARTHEST - NEAREST)
+    x = REACH + share * ((width - CROP) / 2 - 2 * REACH)
+    return replace(event, x=x if left else width - x)

@@ -1,4 +1,4 @@
-"""The generated street scene: its background, who passes, and what happens; on a canvas of SIDE x SIDE pixels.
+"""The generated street scene: background, who passes, and what happens; on a canvas SIDE pixels high and wide or wider.
 
 Anomaly classes, three of the paper's twelve, drawn schematically:
 
@@ -73,18 +73,18 @@ class Event:
             DRAW[self.name](canvas, self, index - self.start)
 
 
-def street(rng: np.random.Generator) -> np.ndarray:
+def street(rng: np.random.Generator, width: int = SIDE) -> np.ndarray:
     """Draw the background: houses above, a pavement, a road below; different in every video."""
-    canvas = np.empty((SIDE, SIDE, 3), dtype=np.float32)
+    canvas = np.empty((SIDE, width, 3), dtype=np.float32)
     canvas[:] = rng.uniform(120, 170, size=3)
-    for _ in range(5):
+    for _ in range(5 * width // SIDE):
         tone = rgb(rng.uniform(80, 180) + rng.uniform(-15, 15, size=3))
-        stamp(canvas, "box", rng.uniform(0, SIDE), rng.uniform(10, 50), rng.uniform(20, 50), rng.uniform(20, 45), tone)
-    for x in range(10, SIDE, int(rng.integers(22, 34))):
+        stamp(canvas, "box", rng.uniform(0, width), rng.uniform(10, 50), rng.uniform(20, 50), rng.uniform(20, 45), tone)
+    for x in range(10, width, int(rng.integers(22, 34))):
         stamp(canvas, "box", x, rng.uniform(25, 55), 5, 7, rgb(rng.uniform(40, 110, size=3)))
     canvas[85:140] = rng.uniform(130, 165)
     canvas[140:] = rng.uniform(70, 105)
-    for x in range(0, SIDE, 48):
+    for x in range(0, width, 48):
         stamp(canvas, "box", x + 10, 225, 10, 1.5, (200, 200, 190))
     return canvas
 
@@ -106,28 +106,28 @@ def _vehicle(canvas: np.ndarray, x: float, y: float, colour: np.ndarray, angle: 
     stamp(canvas, "box", x, y, 9, 7, (60, 75, 90), angle)
 
 
-def passers(rng: np.random.Generator) -> list[Walker]:
+def passers(rng: np.random.Generator, width: int = SIDE) -> list[Walker]:
     """People on the pavement and vehicles on the far lane, moving straight at a constant speed."""
-    people = [_pedestrian(rng) for _ in range(rng.integers(1, 4))]
-    return people + [_car(rng) for _ in range(rng.integers(1, 3))]
+    people = [_pedestrian(rng, width) for _ in range(rng.integers(1, 4))]
+    return people + [_car(rng, width) for _ in range(rng.integers(1, 3))]
 
 
-def _pedestrian(rng: np.random.Generator) -> Walker:
-    x, y, speed = rng.uniform(0, SIDE), rng.uniform(92, 125), rng.choice([-1, 1]) * rng.uniform(0.8, 2.0)
+def _pedestrian(rng: np.random.Generator, width: int) -> Walker:
+    x, y, speed = rng.uniform(0, width), rng.uniform(92, 125), rng.choice([-1, 1]) * rng.uniform(0.8, 2.0)
     colour = CLOTHES[rng.integers(len(CLOTHES))]
 
     def draw(canvas: np.ndarray, t: int) -> None:
-        _person(canvas, (x + speed * t) % (SIDE + 40) - 20, y, colour)
+        _person(canvas, (x + speed * t) % (width + 40) - 20, y, colour)
 
     return draw
 
 
-def _car(rng: np.random.Generator) -> Walker:
-    x, y, speed = rng.uniform(0, SIDE), rng.uniform(215, 240), rng.choice([-1, 1]) * rng.uniform(2.0, 5.0)
+def _car(rng: np.random.Generator, width: int) -> Walker:
+    x, y, speed = rng.uniform(0, width), rng.uniform(215, 240), rng.choice([-1, 1]) * rng.uniform(2.0, 5.0)
     colour = PAINT[rng.integers(len(PAINT))]
 
     def draw(canvas: np.ndarray, t: int) -> None:
-        _vehicle(canvas, (x + speed * t) % (SIDE + 80) - 40, y, colour)
+        _vehicle(canvas, (x + speed * t) % (width + 80) - 40, y, colour)
 
     return draw
 

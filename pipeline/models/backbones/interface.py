@@ -60,8 +60,8 @@ class BackboneFacts:
             raise ConfigError(f"backbone.name: {self.name} takes pictures of {expected}; got {height} x {width}")
         return height // self.cell, width // self.cell
 
-    def check_clip(self, frames: int) -> None:
-        """Raise ConfigError if the backbone does not take clips of so many frames."""
+    def check_clip(self, frames: int, setting: str = "backbone.name") -> None:
+        """Raise ConfigError, which names the setting, if the backbone does not take clips of so many frames."""
         too_many = self.longest_clip is not None and frames > self.longest_clip
         if frames < self.shortest_clip or too_many or frames % self.clip_multiple:
             most = "or more" if self.longest_clip is None else f"to {self.longest_clip}"
@@ -69,7 +69,7 @@ class BackboneFacts:
                 str(self.shortest_clip) if self.shortest_clip == self.longest_clip else f"{self.shortest_clip} {most}"
             )
             multiple = f" (a multiple of {self.clip_multiple})" if self.clip_multiple > 1 else ""
-            raise ConfigError(f"backbone.name: {self.name} takes clips of {lengths} frames{multiple}; got {frames}")
+            raise ConfigError(f"{setting}: {self.name} takes clips of {lengths} frames{multiple}; got {frames}")
 
 
 class VideoBackbone(nn.Module, ABC):
@@ -79,7 +79,11 @@ class VideoBackbone(nn.Module, ABC):
         facts: of it; the same as are known without its weights.
         weights_sha256: SHA-256 of its weight file, or `random-<seed>`.
         notes: what a person should know of how it was loaded, a sentence each.
+        recordable: whether its steps launch the same kernels for all inputs of one shape and never wait for the device,
+            so that a GPU can run them as CUDA graphs.
     """
+
+    recordable = False
 
     def __init__(self, facts: BackboneFacts, weights_sha256: str) -> None:
         super().__init__()

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from pipeline.config.features import Backbone as Settings
-from pipeline.models.backbone import load_strictly, read_checkpoint
 from pipeline.models.backbones.interface import BackboneFacts, VideoBackbone
 from pipeline.models.backbones.mmaction_network import MapsOfClips, build_recognizer, drop_heads, initialise
 from pipeline.models.backbones.mmaction_zoo import recogniser
+from pipeline.models.checkpoints import load_strictly, read_checkpoint
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
 __all__ = ["ZooBackbone", "facts", "load", "restore", "tensors"]
@@ -41,16 +40,14 @@ class ZooBackbone(VideoBackbone):
         self.register_buffer("std", torch.tensor(facts.std).view(3, 1, 1, 1), persistent=False)
         self.dtype = torch.float32
         self.requires_grad_(False)
+        self.eval()
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Compute in float32, bfloat16 or float16. Pictures are standardised in float32 and maps are averaged in it."""
+        """Compute in float32, bfloat16 or float16, the latter two as mixed precision (torch.autocast).
+
+        Not all of mmaction2's networks can compute with weights of another type than float32.
+        """
         self.dtype = dtype
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
-                continue  # it takes any input, and its running statistics need the precision
-            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                if tensor.is_floating_point():
-                    tensor.data = tensor.data.to(dtype)
 
     def frames(self, images: torch.Tensor) -> torch.Tensor:
         """The maps of single frames for a recogniser that has them; for others the pictures themselves.
@@ -80,7 +77,8 @@ class ZooBackbone(VideoBackbone):
     def _maps(self, pictures: torch.Tensor) -> torch.Tensor:
         """(L, N, 3, H, W) uint8 -> (N, D, rows, columns)."""
         clips = pictures.permute(1, 2, 0, 3, 4).float().sub_(self.mean).div_(self.std)
-        maps = self.network(clips.to(self.dtype).contiguous())
+        with torch.autocast(clips.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            maps = self.network(clips.contiguous())
         return torch.cat([each.float().mean(2) for each in maps], dim=1)
 
 

@@ -57,18 +57,18 @@ def build_recognizer(name: str, seed: int = 0) -> nn.Module:
         seed: of those weights.
 
     Raises:
-        ConfigError: there is no such configuration, or the recogniser needs something that is not installed.
+        ConfigError: there is no such configuration, or its network is of another library.
     """
     model = shipped_config(name).model
+    library, dot, _ = str(model.backbone.type).partition(".")
+    if dot:
+        raise ConfigError(f"its network is not mmaction2's but of {library}")
     _without_starting_weights(model)
     if model.backbone.type == "UniFormerV2":
         model.backbone.clip_pretrained = False
     if model.backbone.type == "VisionTransformer":
         model.backbone.return_feat_map = True  # tokens in place of their mean; the same weights
-    try:
-        recognizer = build_quietly(model, seed)
-    except ImportError as error:
-        raise ConfigError(f"backbone.name: mmaction:{name} cannot be built here: {error}") from error
+    recognizer = build_quietly(model, seed)
     recognizer.requires_grad_(False)
     recognizer.eval()
     return recognizer
@@ -100,12 +100,15 @@ def drop_heads(recognizer: nn.Module) -> None:
 
 
 def initialise(recognizer: nn.Module, seed: int) -> None:
-    """Random weights (He) for convolutions, which keep the scale of activations; others stay as they are."""
+    """Random weights for convolutions, which keep the scale of activations; others stay as they are.
+
+    They are smaller than He's: most of these networks are sums over many blocks, which otherwise grow with the depth.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in recognizer.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -25,7 +25,7 @@ from pipeline.models.backbones.mmaction_zoo import ZOO_FILE
 
 __all__ = ["measure", "survey"]
 
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32)
 CELLS = (14, 16, 32)
 WITHOUT_RELU = ("SwinTransformer3D", "MViT", "UniFormer", "UniFormerV2", "VisionTransformer", "TimeSformer")
 SAMPLERS = ("SampleFrames", "DenseSampleFrames", "UniformSample")
@@ -109,7 +109,9 @@ def _maps(network: MapsOfClips, length: int, height: int, width: int) -> tuple[i
     with torch.no_grad():
         try:
             maps = network(torch.empty((2, 3, length, height, width), device="meta"))
-        except (RuntimeError, ValueError, AssertionError, ImportError) as error:
+        except ImportError as error:
+            return f"it needs mmcv's compiled operators: {error}".strip()
+        except (RuntimeError, ValueError) as error:
             return str(error).splitlines()[0]
     if any(each.ndim != 5 or each.shape[3:].numel() == 1 for each in maps):
         return f"it ends in a vector of {maps[0].shape[1]} numbers, not in a map"
@@ -141,17 +143,16 @@ def survey(names: Iterable[str]) -> dict[str, Any]:
     return {"recognisers": known, "without_maps": without}
 
 
-def main() -> None:
-    """Write the file, one line for each recogniser."""
-    found = survey(shipped_names())
+def as_text(found: dict[str, Any]) -> str:
+    """The survey as JSON, one line for each recogniser."""
     parts = [
         f"  {json.dumps(part)}: {{\n"
-        + ",\n".join(f"    {json.dumps(name)}: {json.dumps(value)}" for name, value in entries.items())
+        + ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
         + "\n  }"
         for part, entries in found.items()
     ]
-    ZOO_FILE.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 if __name__ == "__main__":
-    main()
+    ZOO_FILE.write_text(as_text(survey(shipped_names())), encoding="utf-8")

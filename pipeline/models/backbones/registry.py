@@ -97,6 +97,9 @@ def _family(settings: Settings) -> ModuleType:
     name = settings.family
     module = settings.model if name == "python" else FAMILIES[name] if name else TPN
     try:
-        return importlib.import_module(module)
+        family = importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(f"backbone.name: {settings.name} cannot be used here: {error}") from error
+    if missing := [function for function in ("facts", "load") if not hasattr(family, function)]:
+        raise ConfigError(f"backbone.name: {settings.name}: expected a module with {' and '.join(missing)}")
+    return family

@@ -7,6 +7,7 @@ Every frame is computed once, however many windows it lies in. Nothing is downlo
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,9 +19,9 @@ from torch import nn
 
 from pipeline.config.features import Backbone as Settings
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.models.backbone import mismatches, read_checkpoint
 from pipeline.models.backbones.interface import BackboneFacts, VideoBackbone
 from pipeline.models.backbones.timm_library import import_timm
+from pipeline.models.checkpoints import mismatches, read_checkpoint
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
 __all__ = ["TimmBackbone", "facts", "load", "restore", "tensors"]
@@ -75,13 +76,21 @@ def load(settings: Settings) -> TimmBackbone:
     path = weights_path(settings.weights, settings.name)
     sha256 = weights_sha256(settings.weights, settings.name)
     check_suffix(path, sha256)
-    state, network = read_checkpoint(path), _network(settings.model, 0)
-    own = network.state_dict()
-    left_out = [key for key in state if key not in own and _is_of(key, _model(settings.model).classifier)]
-    _load_strictly(network, {key: value for key, value in state.items() if key not in left_out}, settings.name, path)
-    backbone = TimmBackbone(settings, network, sha256)
+    found, network, notes = read_checkpoint(path), _network(settings.model, 0), []
+    state, left_out = _without_classifier(found, network, settings.model)
+    if mismatches(network.state_dict(), state) and (converted := _converted(found, network, settings.model)):
+        other, also_left_out = _without_classifier(converted, network, settings.model)
+        if not mismatches(network.state_dict(), other):
+            state, left_out = other, also_left_out
+            notes.append(
+                f"{path.name} has names of another project; timm made the {len(converted)} tensors of the model of its "
+                f"{len(found)}"
+            )
+    _load_strictly(network, state, settings.name, path)
     if left_out:
-        backbone.notes += (f"the classifier in {path.name} is not used: {', '.join(left_out)}",)
+        notes.append(f"the classifier in {path.name} is not used: {', '.join(left_out)}")
+    backbone = TimmBackbone(settings, network, sha256)
+    backbone.notes = tuple(notes)
     return backbone
 
 
@@ -100,7 +109,7 @@ def restore(settings: Settings, state: Mapping[str, torch.Tensor], weights_sha25
 def _load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], name: str, where: Path) -> None:
     if problems := mismatches(network.state_dict(), state):
         raise WeightsError(
-            f"{where}: no weights of {name} by the names of timm (files of other projects have other names): {problems}"
+            f"{where}: no weights of {name} by the names of timm, or by others that timm knows: {problems}"
         )
     network.load_state_dict(state, strict=True)
 
@@ -160,8 +169,33 @@ class TimmBackbone(VideoBackbone):
         return maps.permute(0, 2, 3, 1).contiguous()
 
 
-def _is_of(key: str, layers: tuple[str, ...]) -> bool:
-    return any(key.startswith(f"{layer}.") for layer in layers)
+def _without_classifier(
+    state: Mapping[str, torch.Tensor], network: nn.Module, name: str
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """What a state holds besides the classifier, and the names of the classifier's tensors."""
+    own, layers = network.state_dict(), tuple(f"{layer}." for layer in _model(name).classifier)
+    left_out = [key for key in state if key not in own and key.startswith(layers)]
+    return {key: value for key, value in state.items() if key not in left_out}, left_out
+
+
+def _converted(state: Mapping[str, torch.Tensor], network: nn.Module, name: str) -> dict[str, torch.Tensor] | None:
+    """The state of an original checkpoint by timm's names, if timm can convert it without changing a size.
+
+    timm's function would also make weights for other pictures or patches by interpolation, which no one has asked for.
+    """
+    convert = vars(sys.modules[type(network).__module__]).get("checkpoint_filter_fn")
+    if convert is None:
+        return None
+    try:
+        found: dict[str, torch.Tensor] = convert(dict(state), network)
+    except Exception:  # of a file that is none of those that it knows, any
+        return None
+    # The positions of class token and registers may come or go: they are added to the tokens, or left out.
+    allowed = int(getattr(network, "num_prefix_tokens", 0)) * _model(name).channels
+    resized = [
+        key for key, value in found.items() if key in state and abs(value.numel() - state[key].numel()) > allowed
+    ]
+    return None if resized else found
 
 
 def _network(name: str, seed: int) -> nn.Module:

@@ -48,6 +48,7 @@ class HeadOutput:
             None for a method that has no score besides those of the classes.
         parts: what the head's loss needs in addition.
         positions: (B, T, k), the cells chosen by a head that reduces the maps itself; None for other heads.
+        relations: (B, T, H x W), by which it chose them.
     """
 
     video_logits: torch.Tensor
@@ -55,6 +56,7 @@ class HeadOutput:
     anomaly_logits: torch.Tensor | None = None
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
     positions: torch.Tensor | None = None
+    relations: torch.Tensor | None = None
 
     @property
     def segment_scores(self) -> torch.Tensor:
@@ -117,7 +119,7 @@ class BinaryHead(HeadModule):
     """A head of a binary method; the module's docstring says what its class columns are.
 
     A subclass implements `method`, which gives its parts with the logit of its score, and `method_loss`. Batches hold
-    as many normal as anomalous bags.
+    as many normal as anomalous bags unless it says otherwise.
     """
 
     pairs = True

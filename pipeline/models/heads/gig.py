@@ -95,7 +95,7 @@ class GIGHead(HeadModule):
 
         With a channel attention `patterns` are maps (B, T, H, W, D), or maps pooled without eq. 2 (B, T, D).
         """
-        positions, scale = None, self.scale(cue)
+        positions, relations, scale = None, None, self.scale(cue)
         if scale is not None:
             maps = patterns if patterns.ndim == 5 else patterns[:, :, None, None]
             cue = scale * cue
@@ -108,8 +108,9 @@ class GIGHead(HeadModule):
                 enhancement=self.enhancement,
                 scale=scale,
             )
-            patterns, positions = found.vectors, found.positions
-        return HeadOutput(self.phi1(self.dropout(cue)), self.phi2(self.dropout(patterns)), positions=positions)
+            patterns, positions, relations = found.vectors, found.positions, found.relations
+        video, segments = self.phi1(self.dropout(cue)), self.phi2(self.dropout(patterns))
+        return HeadOutput(video, segments, positions=positions, relations=relations)
 
     def scale(self, cue: torch.Tensor) -> torch.Tensor | None:
         """The channel attention's scale (B, D); None without an attention."""

@@ -17,28 +17,28 @@ from cache import FeatureStore
 from pipeline.config import Experiment, GeneratedDataset, digest
 from pipeline.config.backbone_names import name_in_paths
 from pipeline.config.features import Backbone
-from pipeline.config.heads import MAPS
+from pipeline.config.head_base import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.quarantine import Quarantine
 
-__all__ = ["VERSIONS", "Digests", "weights_identity"]
+__all__ = ["VERSIONS", "Digests", "places_known", "weights_identity"]
 
 # Raise a number when the code changes what that stage writes for the same configuration.
 VERSIONS = {
     "manifest": 4,
     "features": 3,
-    "reduced": 1,
+    "reduced": 2,
     "head": 3,
     "finetune": 2,
     "scores": 3,
     "operating_point": 1,
     "events": 1,
-    "evaluation": 5,
-    "summary": 4,
-    "report": 2,
+    "evaluation": 6,
+    "summary": 5,
+    "report": 3,
     "proxies": 2,
-    "ablation": 2,
+    "ablation": 3,
 }
 
 
@@ -163,8 +163,7 @@ class Digests:
         resolved = self.experiment.run(run)
         features = self._usable_digest("train")
         selection = [resolved.selection] if resolved.selection.validation_share else []
-        training = resolved.training.deciding()
-        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, training, *selection)
+        return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
 
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split, which all runs with the same reduction share."""
@@ -178,7 +177,8 @@ class Digests:
     def scores_digest(self, run: str) -> str:
         """Of a run's score tables."""
         scoring = self.experiment.run(run).scoring
-        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring.deciding())
+        kept = ["relations"] if places_known(self.experiment) else []
+        return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring.deciding(), *kept)
 
     def evaluation_digest(self, run: str) -> str:
         """Of a run's metrics."""
@@ -206,6 +206,14 @@ class Digests:
         return digest(
             VERSIONS["finetune"], self.head_digest(settings.run), settings.model_dump(mode="json", exclude={"enabled"})
         )
+
+
+def places_known(experiment: Experiment) -> bool:
+    """Whether the data set says where in the picture its anomalies are, and where it is tells of extracted features.
+
+    Then the score tables have the relation map of every window, for the metrics of localisation.
+    """
+    return isinstance(experiment.dataset, GeneratedDataset) and not experiment.features.test
 
 
 def weights_identity(backbone: Backbone) -> str:

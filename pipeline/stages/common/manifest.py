@@ -116,7 +116,8 @@ def _checked(
         dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections
     )
     _check_keys(manifest)
-    unreadable = sum(entry.packets == 0 for entry in manifest.videos)
+    counted = getattr(dataset, "frame_counts", None)  # then a length may be unknown, which the warnings say
+    unreadable = 0 if counted else sum(entry.packets == 0 for entry in manifest.videos)
     if say and unreadable:
         say(f"warning: {unreadable} of {len(manifest.videos)} videos cannot be read")
     if say:

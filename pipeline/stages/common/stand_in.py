@@ -14,10 +14,12 @@ def stand_in_reasons(recipes: Recipes) -> list[str]:
     if isinstance(recipes, FinetunedRecipes):  # its weights are a file; the frozen stage says what they were made from
         return stand_in_reasons(recipes.frozen)
     backbone, dataset = recipes.experiment.backbone, recipes.experiment.dataset
+    features = recipes.experiment.features
+    used = not (features.train and features.test)  # the backbone has no part in imported features
     reasons = []
-    if backbone.weights == "random":
+    if used and backbone.weights == "random":
         reasons.append(f"The weights of the backbone {backbone.name} are random: it has learnt nothing.")
-    elif backbone.name in STAND_INS:
+    elif used and backbone.name in STAND_INS:
         reasons.append(f"The backbone {backbone.name} is a small stand-in, trained on generated moving shapes.")
     if isinstance(dataset, GeneratedDataset):
         reasons.append(

@@ -122,6 +122,8 @@ def _limits(document: Document) -> list[str]:
 
 
 def _picture(shape: Preprocess) -> str:
+    if shape.size is None:
+        return "centre crop at the backbone's own size"
     height, width = shape.size
     if shape.fit == "crop":
         return f"short side {shape.short_side}, centre crop {shape.crop}"
@@ -131,6 +133,11 @@ def _picture(shape: Preprocess) -> str:
 
 def _seen(shape: Preprocess) -> str:
     """What part of the picture the detector sees, in a sentence."""
+    if shape.size is None:
+        return (
+            "It sees a square from the middle of the picture, 7/8 of the shorter side; what happens outside leaves no "
+            "trace."
+        )
     height, width = shape.size
     if shape.fit == "crop":
         return (

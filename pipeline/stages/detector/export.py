@@ -100,7 +100,9 @@ def _write(detector: Detector, folder: Path) -> None:
     about = {"format": _format(document), "name": document.name, "seal": detector.seal}
     network = detector.backbone()
     assert isinstance(network, FastTPN)  # checked before
-    for graph in graphs_of(network, detector.head, document.preprocess.size, document.test_sampling.window_frames):
+    size = document.preprocess.size
+    assert size is not None  # as above
+    for graph in graphs_of(network, detector.head, size, document.test_sampling.window_frames):
         model = to_onnx(graph, about | {"graph": graph.name})
         (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString())
     write_facts(detector, folder)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+import numpy as np
+
 from pipeline.config import Evaluation
 from pipeline.data.manifest import Manifest
-from pipeline.metrics import DEFINITIONS, Estimate, estimate
+from pipeline.metrics import DEFINITIONS, Estimate, LocalisationMetrics, estimate
 from pipeline.metrics.bootstrap import LEVEL
 from pipeline.metrics.events import GENERAL, VideoEvents
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
+from pipeline.metrics.spatial import SeenWindows
 from pipeline.stages.evaluation.judged import Judged
 from pipeline.stages.scoring.tables import resolve_thresholds
 
-__all__ = ["as_json", "metrics_document"]
+__all__ = ["LOCALISATION", "as_json", "localisation_document", "metrics_document"]
 
 EVENTS = "events/"
+LOCALISATION = ("hit_rate", "hit_rate_chance", "relation_energy", "relation_energy_chance")
+"""Metrics of localisation that stand on their own in metrics.json, and in the summary."""
 
 
 def metrics_document(
@@ -97,6 +102,42 @@ def _events(judged: Judged, found: Mapping[str, Estimate]) -> dict[str, object]:
         "class_mean": {"metrics": metrics("class_mean")} if own.by_class else None,
         "classes": {name: target(f"class/{name}", videos) for name, videos in own.by_class.items()},
     }
+
+
+def localisation_document(
+    found: LocalisationMetrics | str, videos: int, evaluation: Evaluation, places: bool
+) -> dict[str, object]:
+    """The metrics of localisation with their intervals, or why there are none.
+
+    Args:
+        found: the metrics, or the reason.
+        videos: number of videos that are drawn for the intervals.
+        evaluation: settings.
+        places: whether the data set says where its anomalies are; then those of anomaly in general stand on their own
+            too, None where they are not defined.
+
+    Returns:
+        Plain data for JSON.
+    """
+    if isinstance(found, str):
+        nothing: dict[str, object] = dict.fromkeys(LOCALISATION)
+        return (nothing | {"hit_rate_windows": 0} if places else {}) | {"localisation": {"reason": found}}
+    seed = evaluation.bootstrap_seed
+    values = estimate([found], videos, resamples=evaluation.resamples, seed=seed, needs=found.needs)
+
+    def target(prefix: str, seen: Mapping[str, SeenWindows]) -> dict[str, object]:
+        energies = np.concatenate([windows.energies for windows in seen.values()])
+        return {
+            "hit_rate_windows": sum(len(windows.hits) for windows in seen.values()),
+            "relation_energy_windows": int(np.isfinite(energies).sum()),
+            "windows_without_energy": int(np.isnan(energies).sum()),
+            "metrics": {name: as_json(values[f"{prefix}{name}"]) for name in found.METRICS},
+        }
+
+    own = target("anomaly/", found.general)
+    classes = {label: target(f"class/{label}/", seen) for label, seen in found.by_class.items()}
+    alone = {name: values[f"anomaly/{name}"].value for name in LOCALISATION}
+    return {**alone, "hit_rate_windows": own["hit_rate_windows"], "localisation": {**own, "classes": classes}}
 
 
 def as_json(value: Estimate) -> dict[str, object]:

@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 from pipeline.config import Evaluation, Experiment, GeneratedDataset, Run, digest, to_yaml
 from pipeline.data.manifest import Manifest
 from pipeline.data.tables import safe_rows
-from pipeline.metrics import ClassScore, Estimate, difference, frame_auc
+from pipeline.metrics import ClassScore, Estimate, LocalisationMetrics, difference, frame_auc
 from pipeline.metrics.events import GENERAL
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.metrics.ranking import Ranking
 from pipeline.progress import Say
 from pipeline.stages.common.manifest import load_manifest
-from pipeline.stages.evaluation.document import as_json, metrics_document
+from pipeline.stages.evaluation.document import as_json, localisation_document, metrics_document
 from pipeline.stages.evaluation.judged import Judged, judge, judge_folder
 from pipeline.stages.evaluation.judged_events import EVENT_COLUMNS, TRUE_EVENT_COLUMNS, EventOptions
-from pipeline.stages.evaluation.localisation import localisation
+from pipeline.stages.evaluation.localisation import NoLocalisation, judge_localisation
 from pipeline.stages.events.events import sources_of
 from pipeline.stages.events.rules import make_rules
 from pipeline.stages.scoring.tables import ScoreForm, end_with_videos, read_tables
@@ -36,6 +36,7 @@ __all__ = ["Judged", "compare_tables", "evaluate_run", "evaluate_tables"]
 
 CLASS_COLUMNS = ("precision", "recall", "f1", "ap", "true_frames", "predicted_frames", "correct_frames")
 CURVE_COLUMNS = ("threshold", "true_positive_rate", "false_positive_rate", "precision")
+SAID = 10  # warnings; all are in metrics.json
 VIDEO_COLUMNS = ("video_id", "frames", "anomalous_frames", "alarm_frames", "max_score", "mean_score", "auc")
 
 
@@ -86,12 +87,19 @@ def evaluate_run(
     document = metrics_document(
         facts, judged, manifest, run.evaluation, config_digest=identity, code_version=_code_version()
     )
-    if isinstance(experiment.dataset, GeneratedDataset):
-        document |= localisation(experiment, manifest, scores_folder)
+    found: LocalisationMetrics | str
+    try:
+        found = judge_localisation(experiment, manifest, scores_folder)
+    except NoLocalisation as error:
+        found = str(error)
+    places = isinstance(experiment.dataset, GeneratedDataset)
+    document |= localisation_document(found, len(judged.truth), run.evaluation, places)
     _write(folder, document, judged, manifest, to_yaml(run))
     if say:
-        for warning in judged.warnings:
+        for warning in judged.warnings[:SAID]:
             say(f"warning: {warning}")
+        if (more := len(judged.warnings) - SAID) > 0:
+            say(f"warning: {more} more warnings on scores and ground truth are in metrics.json")
 
 
 def config_digest(experiment: Experiment, run: Run, stage: str) -> str:
@@ -142,6 +150,8 @@ def evaluate_tables(
         config_digest=digest(evaluation, form_facts, events.settings, *_thresholds(events)),
         code_version=_code_version(),
     )
+    reason = "score tables alone do not say where in the picture an anomaly is, or where a head looks"
+    document |= localisation_document(reason, len(judged.truth), evaluation, places=False)
     _write(folder, document, judged, manifest, to_yaml(evaluation))
     return judged.warnings
 

@@ -13,13 +13,13 @@ from pipeline.config.expected import Expected
 from pipeline.data.tables import read_cell, safe_row
 from pipeline.errors import PipelineError
 from pipeline.stages.common.mirror import place_of
+from pipeline.stages.evaluation.document import LOCALISATION
 from pipeline.stages.evaluation.expected import compare_metrics, comparisons_text
-from pipeline.stages.evaluation.text import HIT_RATE, WIDTH, aligned, said
+from pipeline.stages.evaluation.text import LOCALISED, WIDTH, aligned, said
 
 __all__ = ["Summary", "read_summary", "summary_table", "write_summary"]
 
 COLUMNS = ("run", "head", "backbone", "stage", "auc", "ap", "mf1", "videos", "frames")
-EXTRA = ("hit_rate", "hit_rate_chance")
 ESTIMATES = {
     "auc": ("figures", "frame_auc"),
     "ap": ("figures", "frame_ap"),
@@ -39,7 +39,8 @@ class Summary(TypedDict):
     Attributes:
         experiment: its name.
         runs: one line per run, by column. Those of `ESTIMATES` have `_low` and `_high` beside them, the 95 % interval
-            over videos; None is what is not defined. A column of `EXTRA` is missing where it was not computed.
+            over videos; None is what is not defined. A column of `LOCALISATION` is missing where
+            the data set does not say where anomalies are.
         quarantined: ids of the videos that could not be read, sorted.
     """
 
@@ -106,12 +107,13 @@ def summary_table(folder: Path, expected: Expected | None = None) -> str:
         table = _rows(runs, inline=False)
     lines = [*_shared(runs), "", *table, "", *said(LEGEND)]
     rates = [
-        f"hit rate of {_name(run)}: {_cell(run['hit_rate'])}, by chance {_cell(run['hit_rate_chance'])}"
+        f"hit rate of {_name(run)}: {_cell(run['hit_rate'])}, by chance {_cell(run['hit_rate_chance'])}; "
+        f"energy in the anomaly {_cell(run['relation_energy'])}, by chance {_cell(run['relation_energy_chance'])}"
         for run in runs
         if run.get("hit_rate") is not None
     ]
     if rates:
-        lines += ["", *rates, *said(HIT_RATE)]
+        lines += ["", *(line for rate in rates for line in said(rate)), *said(LOCALISED)]
     if left_out := summary["quarantined"]:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
     if expected and (compared := comparisons_text(compare_metrics(expected, runs))):
@@ -133,7 +135,7 @@ HEADER = (
 
 def _row(metrics: Mapping[str, Any]) -> Row:
     """One line of summary.json from a metrics.json."""
-    row: Row = {key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in EXTRA if key in metrics}
+    row: Row = {key: metrics[key] for key in COLUMNS} | {key: metrics[key] for key in LOCALISATION if key in metrics}
     groups = {"figures": metrics["figures"], "events": metrics["events"].get("anomaly", {}).get("metrics", {})}
     for column, (group, name) in ESTIMATES.items():
         found = groups[group].get(name, {})

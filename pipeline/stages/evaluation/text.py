@@ -8,12 +8,13 @@ from typing import Any
 
 from pipeline.metrics.temporal import IOUS
 
-__all__ = ["HIT_RATE", "WIDTH", "aligned", "differences_text", "interval", "metrics_text", "number", "said"]
+__all__ = ["LOCALISED", "WIDTH", "aligned", "differences_text", "interval", "metrics_text", "number", "said"]
 
 WIDTH = 100
-HIT_RATE = (
-    "The hit rate is of spatial reasoning: the share of windows with a visible anomaly in which the cell of the "
-    "picture that holds its middle is among the cells chosen; beside it what a random choice would reach."
+LOCALISED = (
+    "Of spatial reasoning, over windows with a visible anomaly. Hit rate: how often the cell of the picture that holds "
+    "its middle is among the cells chosen; by chance: of a random choice. Energy in the anomaly: the share of the "
+    "relation map that lies in its box; by chance: the share of the picture that the box takes."
 )
 TOTALS = ("run", "head", "backbone", "stage", "stride", "tail", "clip_frames", "equal_parts", "crops")
 
@@ -35,9 +36,8 @@ def metrics_text(document: Mapping[str, Any]) -> str:
         lines += ["", *_events(events)]
         figures |= {f"event {name}": value for name, value in events["anomaly"]["metrics"].items()}
     lines += _classes(document)
-    if "hit_rate" in document:
-        rates = (number({"value": document[name]}) for name in ("hit_rate", "hit_rate_chance"))
-        lines += ["", f"hit rate {next(rates)}, by chance {next(rates)}", *said(HIT_RATE)]
+    if "localisation" in document:
+        lines += _localisation(document["localisation"])
     return "\n".join([*lines, *_reasons(figures)])
 
 
@@ -91,6 +91,19 @@ def _classes(document: Mapping[str, Any]) -> list[str]:
             row += [*counts, *(number(target["metrics"][key]) for key in (least, "false_alarms_per_hour"))]
         rows.append(row + [""] * (len(rows[0]) - len(row)))
     return ["", *aligned(rows)]
+
+
+def _localisation(found: Mapping[str, Any]) -> list[str]:
+    """Lines of where spatial reasoning looks: of anomaly in general and of every class."""
+    if "reason" in found:
+        return ["", *said(f"no metrics of localisation: {found['reason']}")]
+    rows = [["localisation", "windows", "hit rate", "by chance", "energy", "by chance", "ratio", "95 % interval"]]
+    for name, target in {"anomaly": found, **found["classes"]}.items():
+        values = target["metrics"]
+        rates = (number(values[key]) for key in ("hit_rate", "hit_rate_chance", "relation_energy"))
+        chance, ratio = values["relation_energy_chance"], values["relation_energy_ratio"]
+        rows.append([name, str(target["hit_rate_windows"]), *rates, number(chance), number(ratio), interval(ratio)])
+    return ["", *aligned(rows), "", *said(LOCALISED)]
 
 
 def _reasons(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:

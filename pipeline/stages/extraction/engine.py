@@ -97,7 +97,7 @@ class Engine:
 
     def _step(self, step: Callable[[torch.Tensor], torch.Tensor]) -> Replayed:
         run = torch.compile(step, dynamic=False) if self.compiled else step
-        return Replayed(run, self.device, recording=not self.compiled)
+        return Replayed(run, self.device, recording=self.network.recordable and not self.compiled)
 
     def room(self, shape: Sequence[int]) -> torch.Tensor:
         """Uninitialised host memory for a batch of pictures, (n, *shape) uint8, pinned where the device is a GPU."""

@@ -66,7 +66,7 @@ def extract_split(
 
     Raises:
         ManifestError: a run asks for a validation split that the training videos do not allow.
-        NotCached: imported features lack a video.
+        NotCached: imported features lack videos, more than `machine.max_quarantined` lets go to quarantine.
         LengthMismatch: imported features belong to a video of another length.
         ConfigError: features are to be extracted and there are no videos.
         CacheError: the cache cannot be written. Videos finished before it stay there.
@@ -75,7 +75,7 @@ def extract_split(
     store = FeatureStore.open(experiment.paths.cache)
     present = store.video_ids(namespace)
     if getattr(experiment.features, split):
-        return find_imported(store, namespace, videos, present, quarantine.ids(split))
+        return find_imported(store, namespace, videos, present, quarantine, experiment.machine.max_quarantined, say)
     if getattr(experiment.dataset, "frame_counts", None):
         raise ConfigError(
             f"features.{split}: with dataset.frame_counts there are no videos to extract, so features must be imported"

@@ -25,7 +25,7 @@ from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.device import check_precision, choose_batch, choose_precision, pick_device
 from pipeline.stages.common.malloc import heap_kept
-from pipeline.stages.common.picture import fit_of, map_size
+from pipeline.stages.common.picture import check_backbone, fit_of, map_size
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.feeding import ViewFeed, WindowFeed
 from pipeline.stages.extraction.provenance import provenance
@@ -97,6 +97,8 @@ class Extractor:
         device = device or first
         self.precision = choose_precision(settings.precision, first)  # as in the name of the features' namespace
         check_precision(self.precision, device)
+        for note in check_backbone(experiment):
+            say(note)
         if network is None:
             network = load_backbone(settings)
             network.set_precision(getattr(torch, self.precision))

@@ -80,7 +80,7 @@ def provenance(
         "sampling": sampling.model_dump(),
         "split": split,
         "device": engine.device.type,
-        "versions": _versions(),
+        "versions": _versions(experiment.backbone.family),
     }
 
 
@@ -105,5 +105,6 @@ def lost_frames(provenance: Mapping[str, Any]) -> list[list[int]]:
 
 
 @cache
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+def _versions(family: str) -> dict[str, str]:
+    packages = (*PACKAGES, "timm") if family == "timm" else PACKAGES
+    return {name: importlib.metadata.version(name) for name in packages}

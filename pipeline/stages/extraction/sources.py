@@ -13,8 +13,10 @@ from pipeline.data.decoding.decode import VideoHeader, content_sha256
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.manifest import VideoEntry
 from pipeline.errors import DecodeError, LengthMismatch
+from pipeline.progress import Say
 from pipeline.remote import AnyPath, RemotePath
 from pipeline.stages.common.picture import fit_of
+from pipeline.stages.common.quarantine import Quarantine
 
 __all__ = ["ExtractReport", "check_damage", "experiment_workers", "find_imported", "is_current"]
 
@@ -81,28 +83,50 @@ def is_current(store: FeatureStore, namespace: str, video_id: str, path: AnyPath
 
 
 def find_imported(
-    store: FeatureStore, namespace: str, videos: Sequence[VideoEntry], present: set[str], quarantined: Sequence[str]
+    store: FeatureStore,
+    namespace: str,
+    videos: Sequence[VideoEntry],
+    present: set[str],
+    quarantine: Quarantine,
+    most: int,
+    say: Say,
 ) -> ExtractReport:
     """The report of a split whose features were imported.
+
+    Videos without features go to quarantine as long as that holds at most `most` videos; those whose features have been
+    imported since leave it.
 
     Args:
         store: the cache.
         namespace: the imported features.
         videos: those of the split.
         present: ids in the namespace.
-        quarantined: ids of videos that cannot be read; they are left out.
+        quarantine: of the experiment.
+        most: how many videos may be in quarantine.
+        say: told of every video that goes there or leaves it.
 
     Raises:
-        NotCached: naming the videos without features.
-        LengthMismatch: naming the videos that differ from their features by a clip or more, with both lengths.
+        NotCached: naming the videos without features, if they are too many.
+        LengthMismatch: naming the videos whose features do not fit their number of frames, with both lengths.
     """
-    entries = [video for video in videos if video.video_id not in quarantined]
+    quarantined = set(quarantine.ids())
+    if found := [video.video_id for video in videos if video.video_id in quarantined & present]:
+        quarantine.clear(found)
+        quarantined -= set(found)
+        say(f"{namespace}: features are there now, out of quarantine: {', '.join(found)}")
+    entries = [video for video in videos if video.video_id in present]
     ids = [entry.video_id for entry in entries]
-    if missing := [video_id for video_id in ids if video_id not in present]:
+    missing = [video for video in videos if video.video_id not in present | quarantined]
+    if missing and (not entries or len(quarantined) + len(missing) > most):
         raise NotCached(
-            f"{namespace}: expected imported features of {len(ids)} videos, {len(missing)} are not there: "
-            f"{_some(missing)}; the namespace holds {_some(sorted(present)) or 'none'}"
+            f"{namespace}: expected imported features of {len(videos)} videos, {len(missing)} are not there: "
+            f"{_some([video.video_id for video in missing])}; the namespace holds {_some(sorted(present)) or 'none'}. "
+            f"Import them, or go on without them: machine.max_quarantined: {len(quarantined) + len(missing)}"
         )
+    for video in missing:
+        record = quarantine.add(video.video_id, video.path, video.split, NotCached(f"no features in {namespace}"))
+        say(f"{video.video_id}: {record.reason}: left out, in quarantine")
+        quarantined.add(video.video_id)
     wrong = [
         problem
         for entry in entries
@@ -116,7 +140,7 @@ def find_imported(
             "import them with the layout and the frames per clip that they have, or as equal parts "
             "(gig cache import --help)"
         )
-    return ExtractReport((), tuple(ids), tuple(sorted(quarantined)))
+    return ExtractReport((), tuple(ids), tuple(sorted(quarantined & {video.video_id for video in videos})))
 
 
 def _length(record: CommitRecord, entry: VideoEntry) -> str | None:

@@ -43,6 +43,23 @@ OF_EVENTS = {
     ),
     "delay_mean_s": ("Delay, mean", "the same, on average"),
 }
+OF_LOCALISATION = {
+    "hit_rate": (
+        "Hit rate of spatial reasoning",
+        "share of the windows that show an anomaly in which the cell with its middle is among the cells chosen",
+    ),
+    "hit_rate_chance": ("Hit rate by chance", "the same of cells chosen at random"),
+    "relation_energy": (
+        "Energy in the anomaly",
+        "share of the relation map that lies in the anomaly's box, of the windows that show one",
+    ),
+    "relation_energy_chance": ("Energy in the anomaly by chance", "share of the picture that the box takes"),
+    "relation_energy_ratio": (
+        "Energy in the anomaly to chance",
+        "the one divided by the other; 1 is a map that is the same everywhere",
+    ),
+}
+"""Metrics of where spatial reasoning looks, which generated data sets have."""
 AT = (
     ("precision_", "Event precision at overlap {}"),
     ("recall_", "Event recall at overlap {}"),
@@ -61,8 +78,8 @@ HEADLINES = (
     "video_auc",
 )
 """The metrics that come first, largest, where a run has them."""
-GROUPS = ("figures", "events")
-OF_CLASS = ("class_ap/", "events/classes/")
+GROUPS = ("figures", "events", "localisation")
+OF_CLASS = ("class_ap/", "events/classes/", "localisation/classes/")
 
 
 @dataclass(frozen=True)
@@ -123,8 +140,9 @@ def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def _missing(key: str, document: Mapping[str, Any]) -> Cell:
-    """The cell of a metric that a run does not have; metrics.json says why it has none of events."""
-    reason = (document.get("events") or {}).get("reason") if key.startswith("events/") else None
+    """The cell of a metric that a run does not have; metrics.json says why it has none of events or localisation."""
+    group, _, name = key.partition("/")
+    reason = (document.get(group) or {}).get("reason") if name and group in GROUPS else None
     return Cell(reason=reason or "this run has no such metric")
 
 
@@ -153,6 +171,11 @@ def _words(key: str) -> tuple[str, str]:
     group, _, name = key.partition("/")
     if group == "class_ap":
         return f"AP of {name}", ""
+    if group == "localisation":
+        target, _, name = name.rpartition("metrics/")
+        title, meaning = OF_LOCALISATION.get(name, (_title(name), ""))
+        label = target.removeprefix("classes/").removesuffix("/")
+        return (f"{label}: {title}", "") if label else (title, meaning)
     if group != "events":
         return _title(key), ""
     target, _, name = key.removeprefix("events/").rpartition("/metrics/")

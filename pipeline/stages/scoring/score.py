@@ -20,6 +20,7 @@ from pipeline.hashing import file_sha256
 from pipeline.models.reduction import kept_cells
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cluster import on_cluster
+from pipeline.stages.common.digests import places_known
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.common.outputs import keep_if_made_from
 from pipeline.stages.extraction.provenance import lost_frames
@@ -106,7 +107,7 @@ def score_video(
         scores = smoothing(scores, scoring.smooth_sigma)
     frames = scores[:, 1:].astype(np.float32)
     anomaly = scores[:, 0].astype(np.float32) if found.binary else frames.max(axis=1)
-    return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], found.positions)
+    return VideoScores(frames, anomaly, times, window_scores, indices[:, [0, -1]], found.positions, found.relations)
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,14 @@ class _WindowScores:
         classes: (W, 1 + C) float32, the scores of Normal and of the classes.
         own: (W,) float64, those of any anomaly.
         positions: (W, k) int64, the cells chosen.
+        relations: (W, rows x columns) float32, by which they were chosen.
         binary: whether `own` is an output of the head.
     """
 
     classes: np.ndarray
     own: np.ndarray
     positions: np.ndarray
+    relations: np.ndarray
     binary: bool
 
 
@@ -136,19 +139,21 @@ def _window_scores(stream: Iterator[ReducedWindows], count: int, cells: int, hea
     # Filled in place: small results that stay between the large arrays of every step would fragment the heap, whose
     # memory is then never given back.
     classes = np.empty((count, 1 + len(head.classes)), dtype=np.float32)
-    kept = kept_cells(head.settings.k, cells) if head.settings.reduction == "spatial" else 0
-    positions = np.empty((count, kept), dtype=np.int64)
+    spatial = head.settings.reduction == "spatial"
+    positions = np.empty((count, kept_cells(head.settings.k, cells) if spatial else 0), dtype=np.int64)
+    relations = np.empty((count, cells if spatial else 0), dtype=np.float32)
     own = np.empty(count, dtype=np.float64)
     done, binary = 0, False
     with torch.inference_mode():
-        for cue, vectors, chosen in in_parts(stream, count, head.module.context):
+        for cue, vectors, chosen, related in in_parts(stream, count, head.module.context):
             step = slice(done, done := done + vectors.shape[0] * vectors.shape[1])
             output = head.module(cue, vectors)
             classes[step] = output.segment_scores.flatten(0, 1).numpy()
             positions[step] = (chosen if output.positions is None else output.positions).flatten(0, 1).numpy()
+            relations[step] = (related if output.relations is None else output.relations).flatten(0, 1).numpy()
             own[step] = output.anomaly_scores.flatten().numpy()
             binary = output.anomaly_logits is not None
-    return _WindowScores(classes, own, positions, binary)
+    return _WindowScores(classes, own, positions, relations, binary)
 
 
 def score_split(
@@ -212,7 +217,7 @@ def score_videos(
         if not path.exists():
             windows = reduced(entry.video_id) if reduced else None
             scores = score_video(store, namespace, entry.video_id, head, run.scoring, windows)
-            write_scores(folder, entry.video_id, scores, head.classes)
+            write_scores(folder, entry.video_id, scores, head.classes, relations=places_known(experiment))
         reader = store.reader(namespace, entry.video_id)
         index[entry.video_id] = {"file": path.name, "decoded_frames": len(reader.times()), "sha256": file_sha256(path)}
         if lost := lost_frames(reader.record.provenance):
@@ -243,6 +248,6 @@ def _score_on_cluster(
         return
     found = scores_on_cluster(experiment, scoring, missing, namespace, file, say)
     for number, (video_id, scores) in enumerate(found, 1):
-        write_scores(folder, video_id, scores, head.classes)
+        write_scores(folder, video_id, scores, head.classes, relations=places_known(experiment))
         if progress:
             progress(number, len(missing), f"scored {video_id}")

@@ -37,6 +37,8 @@ class VideoScores:
         spans: (W, 2) int64, first and last frame of a window.
         positions: (W, k) int64, the positions chosen by spatial reasoning, row x columns + column; k is 0 for pooled
             maps.
+        relations: (W, rows x columns) float32, of every cell to the cue, by which they were chosen; no cells where k
+            is 0.
     """
 
     frames: np.ndarray
@@ -45,6 +47,7 @@ class VideoScores:
     windows: np.ndarray
     spans: np.ndarray
     positions: np.ndarray
+    relations: np.ndarray
 
 
 def table_path(folder: Path, video_id: str) -> Path:
@@ -53,7 +56,12 @@ def table_path(folder: Path, video_id: str) -> Path:
 
 
 def write_scores(
-    folder: Path, video_id: str, scores: VideoScores, classes: Sequence[str], facts: Mapping[str, object] | None = None
+    folder: Path,
+    video_id: str,
+    scores: VideoScores,
+    classes: Sequence[str],
+    facts: Mapping[str, object] | None = None,
+    relations: bool = False,
 ) -> Path:
     """Write frames/<key>.parquet (frame, time_s, score, one column per class) and windows/<key>.parquet.
 
@@ -63,6 +71,7 @@ def write_scores(
         scores: its scores.
         classes: C names.
         facts: where the scores come from, as plain data; stored in the first table, `table_facts` reads them.
+        relations: keep the relation maps of the windows, which only evaluation with known places needs.
 
     Returns:
         The path of the first table.
@@ -80,6 +89,8 @@ def write_scores(
         "Normal": pa.array(scores.windows[:, 0]),
         "positions": pa.array(list(scores.positions), type=pa.list_(pa.int64())),
     }
+    if relations:
+        windows["relations"] = pa.array(list(scores.relations), type=pa.list_(pa.float32()))
     windows |= {label: pa.array(scores.windows[:, 1 + i]) for i, label in enumerate(classes)}
     final = table_path(folder, video_id)
     tables = {folder / "windows" / final.name: pa.table(windows), final: pa.table(columns)}

@@ -102,6 +102,7 @@ def write_test(
             "cue": pieces[0].cue.contiguous(),
             "vectors": torch.cat([piece.vectors for piece in pieces], dim=1).contiguous(),
             "positions": torch.cat([piece.positions for piece in pieces], dim=1).contiguous(),
+            "relations": torch.cat([piece.relations for piece in pieces], dim=1).contiguous(),
         }
         with whole_file(path) as partial:
             save_file(tensors, partial)
@@ -113,4 +114,4 @@ def read_windows(folder: Path, video_id: str) -> Iterator[ReducedWindows]:
     if not path.is_file():
         raise PipelineError(f"{video_id}: no reduced features in {folder}")
     tensors = load_file(path)
-    yield ReducedWindows(tensors["cue"], tensors["vectors"], tensors["positions"])
+    yield ReducedWindows(*(tensors[name] for name in ReducedWindows._fields))

@@ -49,11 +49,14 @@ class ReducedWindows(NamedTuple):
         vectors: (1, n, D) or (B, 1, D); maps, (1, n, H, W, D) or (B, 1, H, W, D), for a head that takes maps.
         positions: (1, n, k) or (B, 1, k) int64, the cells chosen; k is 0 for pooled maps and for a head that takes
             maps.
+        relations: (1, n, H x W) or (B, 1, H x W), of every cell to the cue, by which they were chosen; no cells where
+            k is 0.
     """
 
     cue: torch.Tensor
     vectors: torch.Tensor
     positions: torch.Tensor
+    relations: torch.Tensor
 
 
 class VideoBag(NamedTuple):
@@ -184,7 +187,7 @@ def video_bag(
     views, segments, _, _, channels = reader.shape
     cues = torch.empty(views, channels)
     patterns = None if head.kept() is None else torch.empty(views, segments, channels)
-    for view in range(reader.shape[0]):
+    for view in range(views):
         whole = video_overview(reader, view, standardizer, head)
         cues[view] = whole.cue[0]
         if patterns is None:
@@ -264,6 +267,7 @@ def _join(pieces: Sequence[ReducedWindows]) -> ReducedWindows:
         pieces[0].cue,
         torch.cat([piece.vectors for piece in pieces], dim=1),
         torch.cat([piece.positions for piece in pieces], dim=1),
+        torch.cat([piece.relations for piece in pieces], dim=1),
     )
 
 
@@ -285,7 +289,8 @@ def video_overview(reader: FeatureReader, view: int, standardizer: Standardizer 
 def reduce_maps(maps: torch.Tensor, whole: Overview, head: Head) -> SpatialPatterns:
     """What a head with these settings sees of maps (B, T, H, W, D) of B videos."""
     if (kept := head.kept()) is None:
-        return SpatialPatterns(maps, torch.empty(*maps.shape[:2], 0, dtype=torch.int64))
+        none = torch.empty(*maps.shape[:2], 0)
+        return SpatialPatterns(maps, none.long(), none)
     return pattern_vectors(maps, whole.cue, background=whole.background, **kept)
 
 
@@ -300,4 +305,4 @@ def _reduce(bags: Iterable[tuple[torch.Tensor, Overview]], head: Head) -> Iterat
     with torch.inference_mode():
         for maps, whole in bags:
             patterns = reduce_maps(maps, whole, head)
-            yield ReducedWindows(whole.cue, patterns.vectors, patterns.positions)
+            yield ReducedWindows(whole.cue, patterns.vectors, patterns.positions, patterns.relations)

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config import CsvDataset
 from pipeline.data.datasets import build
-from pipeline.data.decoding.decode import iter_frames
+from pipeline.data.decoding.decode import iter_frames, iter_raw_frames
 from pipeline.data.synthetic.generate import CLASSES, SyntheticSpec, generate
 from pipeline.data.synthetic.rendering import Rendering, render_all
 from pipeline.data.synthetic.script import StreetScript
@@ -219,3 +219,39 @@ def test_brightness_and_activity_do_not_tell_the_anomaly(tmp_path):
     assert 0.05 < anomalous.mean() < 1 / 3
     for scores in (brightness, activity):
         assert 0.35 < frame_auc(scores, truth) < 0.65
+
+
+class TestWideScene:
+    WIDE = dataclasses.replace(SMALL, size=128, width=224)
+
+    def test_all_events_lie_where_the_centre_crop_does_not_see_them(self):
+        """Of all videos of the fixture: the boxes of their anomalies, and the middle of everything that happens."""
+        spec = SyntheticSpec(width=448)
+        crop = (448 - 224) / 2, (448 + 224) / 2
+        middles = []
+        for script in spec.scripts():
+            for event in script.events:
+                assert not crop[0] - 40 < event.x < crop[1] + 40
+                middles.append(event.x < 224)
+                if event.anomalous:
+                    x0, _, x1, _ = event.box_at(event.start)
+                    assert 0 <= x0 < x1 <= 448
+                    assert x1 <= crop[0] or x0 >= crop[1]
+        assert 0.3 < np.mean(middles) < 0.7
+
+    def test_the_square_scene_is_as_it_was(self):
+        names = [script.video_id for script in SMALL.scripts()]
+        square, wide = ([s.events for s in spec.scripts()] for spec in (SMALL, self.WIDE))
+        assert names == [script.video_id for script in self.WIDE.scripts()]
+        for one, other in zip(square, wide, strict=True):
+            assert [(e.name, e.start, e.end, e.y) for e in one] == [(e.name, e.start, e.end, e.y) for e in other]
+
+    def test_its_videos_are_wide_and_their_boxes_lie_over_the_anomalies(self, tmp_path):
+        spec = dataclasses.replace(self.WIDE, train_normal=1, train_per_class=0, test_normal=0, test_anomalous=1)
+        generate(spec, tmp_path)
+        box = next(row for row in rows(tmp_path / "boxes.csv") if row["video_id"].startswith("test"))
+        frames = [f.image for f in iter_raw_frames(tmp_path / "videos" / f"{box['video_id']}.mp4")]
+        assert frames[0].shape == (128, 224, 3)
+        x0, y0, x1, y1 = (round(float(box[name])) for name in ("x0", "y0", "x1", "y1"))
+        change = np.abs(frames[int(box["frame"])].astype(int) - frames[int(box["frame"]) - 2]).sum(axis=2)
+        assert change[y0:y1, x0:x1].mean() > 3 * np.median(change)

@@ -9,7 +9,7 @@ import pytest
 from small_videos import first_click_s, write_video
 
 from pipeline.data.decoding.decode import iter_raw_frames
-from pipeline.data.decoding.geometry import centre_crop
+from pipeline.data.decoding.geometry import Fit, centre_crop
 from pipeline.data.events import Event
 from pipeline.stages.clips.heat import Heat, HeatMaps
 from pipeline.stages.clips.render import RenderJob, render, render_video
@@ -163,3 +163,30 @@ def test_the_nearest_window_s_map_lies_where_the_backbone_looks():
     assert second[56, 88].sum() > second[8, 40].sum() + 200
     np.testing.assert_array_equal(heat.over(image, 8), first)  # frame 8 is as near to the first
     assert (image == 50).all()
+
+
+@pytest.mark.parametrize("size", [(192, 108), (60, 120), (120, 60)])
+@pytest.mark.parametrize("kind", ["stretch", "letterbox"])
+def test_the_map_of_a_whole_picture_covers_it_and_nothing_of_the_padding_is_seen(kind, size):
+    width, height = size
+    fit = Fit(kind, 128, 192)
+    rows, columns = 4, 6
+    empty = fit.empty_cells(width, height, rows, columns)
+    left, right = np.full((2, rows, columns), 0.5, np.float32)
+    geometry = fit.geometry(width, height)
+    x, y = geometry.to_picture(0.25 * width, 0.5 * height)
+    left[int(y // 32), int(x // 32)] = 1
+    right[:, ::-1] = left
+    for relation in (left, right):
+        relation[empty] = 0  # as relation maps have it; drawn, it would stretch the scale of the colours
+    image = np.full((height, width, 3), 50, np.uint8)
+    first, second = (
+        Heat(HeatMaps(np.stack([left, right]), np.array([4, 12]), fit), width, height).over(image, index).astype(int)
+        for index in (0, 20)
+    )
+    assert (np.abs(first - 50).sum(axis=2) > 0).all()  # every pixel has its part of the map
+    np.testing.assert_allclose(first[:, ::-1], second, atol=12)
+    middle = height // 2
+    assert first[middle, width // 4].sum() > first[middle, 3 * width // 4].sum() + 100
+    away = first[:, 7 * width // 8 :]
+    assert away.max() < 60  # the lowest of the scale, for no zero of the padding is below it

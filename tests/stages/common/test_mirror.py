@@ -207,7 +207,7 @@ class TestLocks:
         assert said[0].endswith(f"which is making {URL}/nano/scores-1")
 
     def test_the_lease_of_a_killed_process_is_taken_over(self, s3, machine, monkeypatch):
-        monkeypatch.setenv("GIG_LEASE_S", "0.5")
+        monkeypatch.setenv("GIG_LEASE_S", "4")  # a shorter one can end before a busy machine has renewed it
         forget()
         dead = {"process": 1, "host": "gone", "nonce": "x", "lease_s": 0.5, "beat": 3}
         s3.client.put_object(Bucket="results", Key="prefix/nano/.locks/scores-1", Body=json.dumps(dead).encode())
@@ -217,7 +217,7 @@ class TestLocks:
         assert is_made(machine("two") / "scores-1")
 
     def test_a_lease_is_renewed_while_its_owner_works(self, s3, machine, monkeypatch):
-        monkeypatch.setenv("GIG_LEASE_S", "0.4")
+        monkeypatch.setenv("GIG_LEASE_S", "4")  # a shorter one can end before a busy machine has renewed it
         forget()
         renewed = threading.Event()
 

@@ -16,7 +16,7 @@ import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import NANO
+from conftest import NANO, SMALL_HEADS
 from packs import CLASSES, outputs_of
 from places import ROOT
 
@@ -106,6 +106,13 @@ def test_tpn_tiny_scores_the_same_in_another_process_without_torch(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_tpn_tiny_scores_wide_letterboxes_the_same(tmp_path):
+    head = {"name": "gig", "k": 0.16}
+    assert compare(pack(tmp_path, head, preprocess={"fit": "letterbox", "height": 128, "width": 224}), tmp_path) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_tpn_tiny_scores_the_same_with_a_running_cue(tmp_path):
     head = {"name": "gig", "standardize": True, "standardize_offset": 0.2}
     detector = pack(tmp_path, head, scoring={"cue": "running", "smooth_sigma": 1.0}, storage={"dtype": "float32"})
@@ -132,7 +139,9 @@ MORE_HEADS = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("settings", [*({"name": name} for name in HEADS), *MORE_HEADS], ids=str)
+@pytest.mark.parametrize(
+    "settings", [*({"name": name} | SMALL_HEADS.get(name, {}) for name in HEADS), *MORE_HEADS], ids=str
+)
 def test_every_head_is_exported_for_any_number_of_windows(settings):
     channels, parsed = 64, parse_head(settings)
     standardizer = Standardizer(torch.rand(channels), torch.rand(channels) + 0.1, 0.2) if parsed.standardize else None

@@ -24,6 +24,7 @@ from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.decoding.geometry import centre_crop
 from pipeline.data.windows import window_indices, windows_to_frames
+from pipeline.stages.common.picture import picture_fit
 from pipeline.stages.detector import gig_onnx
 from pipeline.stages.detector.detector import Detector
 from pipeline.stages.detector.document import Document
@@ -126,6 +127,55 @@ def test_scores_are_those_of_the_detector(night, tmp_path, monkeypatch, head, se
     np.testing.assert_allclose(found.anomaly, expected.anomaly, rtol=0, atol=2e-5)
     np.testing.assert_array_equal(found.times_s, expected.times_s)
     assert np.ptp(found.anomaly) > 1e-3  # a constant would fit anything
+
+
+WHOLE = [{"fit": "stretch", "height": 64, "width": 128}, {"fit": "letterbox", "height": 64, "width": 160}]
+
+
+def packed(folder: Path, preprocess: dict) -> Path:
+    data = copy.deepcopy(NANO) | {"head": {}, "runs": {"gig": {}}, "preprocess": preprocess}
+    data |= {"paths": {"output": str(folder / "var"), "cache": str(folder / "cache")}}
+    experiment = parse_experiment(data)
+    pack_detector(
+        outputs_of(experiment, folder / "run", head_settings={"name": "gig", "k": 0.3}), folder / "d.safetensors"
+    )
+    return folder / "d.safetensors"
+
+
+@pytest.mark.parametrize("preprocess", WHOLE, ids=["stretch", "letterbox"])
+def test_whole_pictures_are_scored_as_by_the_detector(tmp_path, monkeypatch, preprocess):
+    detector = changed(packed(tmp_path, preprocess))
+    assert detector.document.preprocess.model_dump() == preprocess | {"short_side": 256, "crop": 224}
+    write_noise(tmp_path / "v.mp4", 22)
+    expected = detector.score(tmp_path / "v.mp4")
+    (tmp_path / "made").mkdir()
+    runner = runner_of(detector, tmp_path / "made", monkeypatch)
+    found = runner.score_video(tmp_path / "v.mp4")
+    np.testing.assert_allclose(found.frames, expected.scores, rtol=0, atol=2e-5)
+    assert np.ptp(found.anomaly) > 1e-3
+    assert runner.facts["format"] == 2
+    if preprocess["fit"] == "letterbox":
+        pictures = [picture for picture, _ in runner.read_video(tmp_path / "v.mp4")]
+        with pytest.raises(ValueError, match="expected the size of the frames"):
+            runner.score(pictures)
+        again = runner.score(pictures, lambda: (130, 90))
+        np.testing.assert_array_equal(again.anomaly, found.anomaly)
+
+
+@pytest.mark.parametrize("preprocess", WHOLE, ids=["stretch", "letterbox"])
+@pytest.mark.parametrize("size", [(130, 90), (90, 130), (640, 36)])
+def test_whole_pictures_are_those_of_the_pipeline(tmp_path, monkeypatch, preprocess, size):
+    detector = changed(packed(tmp_path, preprocess))
+    write_noise(tmp_path / "v.mp4", 3, *size)
+    (tmp_path / "made").mkdir()
+    runner = runner_of(detector, tmp_path / "made", monkeypatch)
+    expected = [frame.image for frame in iter_frames(tmp_path / "v.mp4", picture_fit(detector.document.preprocess))]
+    np.testing.assert_array_equal([picture for picture, _ in runner.read_video(tmp_path / "v.mp4")], expected)
+    maps = np.ones((2, 2, 5, 3), np.float32)
+    if preprocess["fit"] == "letterbox":
+        runner._clear_padding(maps, *size)
+        empty = picture_fit(detector.document.preprocess).empty_cells(*size, 2, 5)
+        np.testing.assert_array_equal((maps == 0).all(axis=(0, 3)), empty)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 6, 7, 9, 11, 12, 13, 40])

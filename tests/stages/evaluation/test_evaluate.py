@@ -62,6 +62,20 @@ class TestEvaluation:
         assert (metrics["frames"], stop - start) == (23 + 24, 1)
         assert any(line.startswith(f"warning: t2: 1 of 24 frames could not be decoded ({start})") for line in said)
 
+    def test_many_warnings_are_counted_and_all_are_kept(self, scored, tmp_path):
+        experiment, manifest, scores = scored
+        cut = tuple(Interval("t1", interval.label, n, 1000) for n in range(12) for interval in manifest.intervals[:1])
+        origin = replace(manifest.origin, clip_past_end=True)
+        said = []
+        evaluate(experiment, replace(manifest, intervals=cut, origin=origin), scores, tmp_path, say=said.append)
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert sum("is cut to the 23 decoded frames" in line for line in metrics["warnings"]) == 12
+        assert (
+            said[-1]
+            == f"warning: {len(metrics['warnings']) - 10} more warnings on scores and ground truth are in metrics.json"
+        )
+        assert len(said) == 11
+
     def test_a_truth_without_anomaly_is_evaluated_as_far_as_it_goes(self, scored, tmp_path):
         experiment, manifest, scores = scored
         calm = [replace(v, labels=()) if v.split == "test" else v for v in manifest.videos]

@@ -268,7 +268,8 @@ def test_an_operating_point_that_does_not_fit_the_scores_is_an_error_or_said(tab
 @pytest.mark.parametrize("name", ["gig", "a_run_with_a_rather_long_name_of_its_own"])
 def test_the_summary_has_one_row_a_run_within_100_columns(tmp_path, name):
     run = {"run": name, "head": "gig", "backbone": "tpn_tiny", "stage": "finetuned", "mf1": None}
-    run |= {"videos": 9, "frames": 900, "hit_rate": 0.6, "hit_rate_chance": 0.2}
+    run |= {"videos": 9, "frames": 900, "hit_rate": 0.6, "hit_rate_chance": 0.2, "relation_energy": 0.3}
+    run["relation_energy_chance"] = 0.1
     for column in ("auc", "ap", "video_auc", "event_f1_0.5", "hit_at_least_once"):
         run |= {column: 0.87654, f"{column}_low": 0.81234, f"{column}_high": 0.9}
     run |= {"auc_low": None, "auc_high": None, "false_alarms_per_hour": 1234.5}
@@ -279,5 +280,6 @@ def test_the_summary_has_one_row_a_run_within_100_columns(tmp_path, name):
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
     values = "0.8765  0.8765 [0.812, 0.900]  0.8765       -  0.8765  1234.5  0.8765"
     assert sum(" ".join(values.split()) in " ".join(line.split()) for line in lines) == 2
-    assert f"hit rate of {name} (finetuned): 0.6000, by chance 0.2000" in text
-    assert "share of windows with a visible anomaly" in text
+    assert f"hit rate of {name} (finetuned): 0.6000, by chance 0.2000; energy in" in text.replace("\n", " ")
+    assert "0.3000, by chance 0.1000" in text.replace("\n", " ")
+    assert "windows with a visible anomaly" in text

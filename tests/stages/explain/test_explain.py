@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.cli.main import main
 from pipeline.config import load_experiment
-from pipeline.data.decoding.geometry import PAPER_CROP, centre_crop
+from pipeline.data.decoding.geometry import PAPER_CROP, Fit, centre_crop
 from pipeline.data.synthetic.city.events import place_event
 from pipeline.data.synthetic.city.scene import camera
 from pipeline.errors import PipelineError
@@ -124,6 +124,36 @@ def test_the_picture_shows_map_and_cell_where_they_belong(width, height, positio
     assert x0 <= middle[0] <= x1
     assert y0 <= middle[1] <= y1
     assert axes.get_aspect() == 1  # not squeezed
+
+
+@pytest.mark.parametrize(("size", "cell"), [((1920, 1080), (3, 9)), ((200, 400), (5, 4)), ((400, 100), (2, 0))])
+@pytest.mark.parametrize("kind", ["stretch", "letterbox"])
+def test_a_wide_map_lies_over_the_whole_picture_and_never_beside_it(kind, size, cell):
+    width, height = size
+    fit, (rows, columns) = Fit(kind, 224, 384), (7, 12)
+    empty = fit.empty_cells(width, height, rows, columns)
+    row, column = cell
+    assert not empty[cell]
+    relation = np.where(empty, 0, 0.5).astype(np.float32)
+    relation[cell] = 1
+    position = row * columns + column
+    boxes = cell_boxes(width, height, fit, rows, columns)
+    overlay = Overlay(relation, boxes, (position,), fit.seen_cells(width, height, rows, columns))
+    hull = overlay.hull
+    assert (hull[0] <= 0.01, hull[1] <= 0.01, hull[2] >= width - 0.01, hull[3] >= height - 0.01) == (True,) * 4
+    figure = window_figure(view(np.zeros((height, width, 3), np.uint8), overlay))
+    axes = figure.axes[1]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, width - 0.5), (height - 0.5, -0.5))
+    _, shown = axes.images
+    low, high = shown.get_clim()
+    assert (low, high) == (0.5, 1)  # the zeros of the padding do not stretch the scale
+    x0, x1, y1, y0 = shown.get_extent()
+    grid = shown.get_array()
+    down, across = (y1 - y0) / grid.shape[0], (x1 - x0) / grid.shape[1]
+    hot = np.unravel_index(np.argmax(grid), grid.shape)
+    middle = x0 + (hot[1] + 0.5) * across, y0 + (hot[0] + 0.5) * down
+    expected = boxes[position].reshape(2, 2).mean(axis=0) - 0.5
+    np.testing.assert_allclose(middle, expected, atol=1e-6 * max(size))
 
 
 def test_the_curve_shows_intervals_only_when_it_has_them():

@@ -12,12 +12,15 @@ from pipeline.errors import ConfigError
 from pipeline.models.backbone import build_backbone
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.stages.common.device import check_precision, choose_batch, pick_device
+from pipeline.stages.extraction import engine as engine_module
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.writing import WriteBehind
 
 
 class Network(torch.nn.Module):
     """Adds up what it gets, notes the size of every batch, and runs out of memory above `room`."""
+
+    recordable = False
 
     def __init__(self, room: int = 100) -> None:
         super().__init__()
@@ -50,6 +53,20 @@ def image(value: int) -> np.ndarray:
 
 def clip(engine: Engine, value: int, view: int = 0) -> Clip:
     return Clip(view, tuple(engine.frames([image(value)] * 2)), np.array([value, value]))
+
+
+@pytest.mark.parametrize(
+    ("recordable", "compiled", "recorded"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_only_a_network_that_says_so_is_recorded(monkeypatch, recordable, compiled, recorded):
+    asked = []
+    monkeypatch.setattr(engine_module, "Replayed", lambda step, device, *, recording: asked.append(recording))
+    monkeypatch.setattr(torch, "compile", lambda step, dynamic: step)
+    network = Network()
+    network.recordable = recordable
+    Engine(network, torch.device("cpu"), 4, compiled=compiled)
+    assert asked == [recorded, recorded]
+    assert FastTPN.recordable
 
 
 def test_batches_are_full_and_maps_find_their_video():

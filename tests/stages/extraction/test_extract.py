@@ -326,7 +326,7 @@ class TestExtraction:
 
     def test_values_that_are_not_finite_cost_their_video_only(self, experiment, manifest, make_video, tmp_path):
         class Broken(torch.nn.Module):
-            name, channels, weights_sha256 = "broken", 2048, "none"
+            name, channels, weights_sha256, recordable = "broken", 2048, "none", False
 
             def frames(self, images):
                 return images[:, :8, :8, :1].permute(0, 3, 1, 2).float()

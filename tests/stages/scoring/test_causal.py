@@ -211,7 +211,7 @@ def test_a_sigma_of_zero_changes_nothing():
     assert smooth_back(scores, 0) is scores
 
 
-@pytest.mark.parametrize("name", ["rtfm", "bn_wvad", "ur_dmu"])
+@pytest.mark.parametrize("name", ["rtfm", "mgfn", "bn_wvad", "ur_dmu", "pel4vad"])
 def test_heads_that_see_other_windows_are_refused_by_name(nano, name):
     with pytest.raises(ValueError, match=f"running is not for the head {name}, .* use video"):
         Run.model_validate({"head": {"name": name}, "scoring": {"cue": "running"}})

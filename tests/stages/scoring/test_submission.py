@@ -101,7 +101,13 @@ class TestNamesThatASpreadsheetWouldRun:
     def test_a_score_table_is_read_back(self, tmp_path):
         scores = np.random.default_rng(0).random((8, 2)).astype(np.float32)
         video = VideoScores(
-            scores, scores.max(axis=1), np.arange(8.0), np.zeros((1, 3)), np.zeros((1, 2)), np.zeros((1, 1), int)
+            scores,
+            scores.max(axis=1),
+            np.arange(8.0),
+            np.zeros((1, 3)),
+            np.zeros((1, 2)),
+            np.zeros((1, 1), int),
+            np.zeros((1, 4), np.float32),
         )
         table = write_scores(tmp_path, "a", video, self.CLASSES)
         write_csv(table)

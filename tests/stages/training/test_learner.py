@@ -34,7 +34,7 @@ class TestBatches:
 )
 def test_a_video_is_scored_in_parts_of_bounded_length(windows, context, expected):
     rows = torch.arange(float(windows))[None, :, None]
-    pieces = [ReducedWindows(rows[:, 0], rows[:, i : i + 3], rows[:, i : i + 3]) for i in range(0, windows, 3)]
+    pieces = [ReducedWindows(rows[:, 0], *[rows[:, i : i + 3]] * 3) for i in range(0, windows, 3)]
     parts = list(in_parts(iter(pieces), windows, context))
     assert [part.vectors.shape[1] for part in parts] == expected
     assert torch.equal(torch.cat([part.vectors for part in parts], dim=1), rows)

@@ -158,8 +158,10 @@ def test_only_the_evaluation_asks_for_the_ground_truth():
                 k.arg == "truth" and getattr(k.value, "value", None) is True for k in node.keywords
             ):
                 asking.add(path.relative_to(ROOT).as_posix())
+    # An ablation judges all settings on the same videos.
     # The page shows the ground truth; gig explain draws it and gig export writes it, both only with --truth.
     evaluation = {f"pipeline/stages/evaluation/{name}.py" for name in ("evaluate", "judged")}
+    evaluation.add("pipeline/ablation/judging.py")
     shown = {
         "pipeline/workflow/report.py",
         "pipeline/stages/report/from_tables.py",

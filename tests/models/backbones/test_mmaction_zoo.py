@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from mmaction.apis import init_recognizer
 from mmaction.structures import ActionDataSample
 from torch import nn
 
+from pipeline.config.features import Backbone
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.backbone import build_quietly
 from pipeline.models.backbones import mmaction_family as family
@@ -20,15 +20,19 @@ from pipeline.models.backbones.mmaction_network import (
     build_recognizer,
     initialise,
     shipped_config,
+    shipped_names,
 )
 from pipeline.models.backbones.mmaction_survey import survey
-from pipeline.models.backbones.mmaction_zoo import ZOO_FILE
+from pipeline.models.backbones.mmaction_zoo import ZOO_FILE, recognisers, without_maps
+from pipeline.models.backbones.registry import load_backbone
+from pipeline.models.backbones.testing import BackboneTests
 
 X3D = "x3d_s_13x6x1_facebook-kinetics400-rgb"
 SLOWFAST = "slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb"
 TSM = "tsm_imagenet-pretrained-mobilenetv2_8xb16-1x1x8-100e_kinetics400-rgb"
 TSN = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb"
 SWIN = "swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb"
+UNIFORMER = "uniformer-small_imagenet1k-pre_16x4x1_kinetics400-rgb"
 SLOW = [
     ("c2d_r50-in1k-pre_8xb32-8x8x1-100e_kinetics400-rgb", 8, 64),
     ("ircsn_ig65m-pretrained-r50-bnfrozen_8xb12-32x2x1-58e_kinetics400-rgb", 8, 64),
@@ -43,14 +47,14 @@ SLOW = [
     ("tpn-tsm_imagenet-pretrained-r50_8xb8-1x1x8-150e_sthv1-rgb", 8, 64),
     (TSN, 3, 64),
     ("trn_imagenet-pretrained-r50_8xb16-1x1x8-50e_sthv2-rgb", 3, 64),
-    ("uniformer-small_imagenet1k-pre_16x4x1_kinetics400-rgb", 16, 64),
+    (UNIFORMER, 16, 64),
     ("vit-small-p16_videomaev2-vit-g-dist-k710-pre_16x4x1_kinetics-400", 16, 64),
 ]
 FAMILIES = [(X3D, 4, 64), (TSM, 8, 64)] + [pytest.param(*each, marks=pytest.mark.slow) for each in SLOW]
 
 
-def settings(name: str, weights: object = "random") -> SimpleNamespace:
-    return SimpleNamespace(name=f"mmaction:{name}", model=name, weights=str(weights), seed=1)
+def settings(name: str, weights: object = "random") -> Backbone:
+    return Backbone(name=f"mmaction:{name}", weights=str(weights), seed=1)
 
 
 def clips_of(count: int, length: int, height: int, width: int) -> torch.Tensor:
@@ -73,8 +77,7 @@ def checkpoint(name: str, path: Path) -> Path:
 def mmactions_own(name: str, path: Path, clips: torch.Tensor) -> list[object]:
     """What mmaction2 extracts of each clip, with its own loading, standardising and test mode."""
     config = shipped_config(name)
-    for key in ("pretrained", "init_cfg"):
-        config.model.backbone.pop(key, None)
+    config.model.backbone.pop("init_cfg", None)
     if config.model.backbone.type == "VisionTransformer":
         config.model.backbone.return_feat_map = True
     theirs = init_recognizer(config, str(path), device="cpu")
@@ -128,6 +131,23 @@ def test_maps_of_frames_without_time_are_computed_once():
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
 
 
+class TestX3D(BackboneTests):
+    @pytest.fixture(scope="class")
+    def settings(self):
+        return Backbone(name=f"mmaction:{X3D}", weights="random")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [Backbone(name=f"mmaction:{name}", weights="random") for name in (SLOWFAST, SWIN, TSM, TSN, UNIFORMER)],
+    ids=lambda settings: settings.model.partition("_")[0],
+    scope="class",
+)
+class TestOthers(BackboneTests):
+    pass
+
+
 @pytest.fixture(scope="module")
 def x3d():
     return family.load(settings(X3D))
@@ -141,7 +161,7 @@ def test_pictures_pass_the_first_step_as_they_are(x3d):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_near_and_can_be_undone_in_type(dtype):
+def test_half_precision_is_near_and_can_be_undone(dtype):
     network, clips = family.load(settings(X3D)), clips_of(1, 4, 64, 64)
     with torch.inference_mode():
         exact = network(clips)
@@ -150,9 +170,9 @@ def test_half_precision_is_near_and_can_be_undone_in_type(dtype):
     assert maps.dtype == torch.float32
     assert not torch.equal(maps, exact)
     assert (maps - exact).norm() < 0.05 * exact.norm()
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
-    assert norms
-    assert all(norm.running_var.dtype == torch.float32 for norm in norms)
+    network.set_precision(torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(network(clips), exact)
 
 
 def test_slowfast_gives_both_pathways_one_behind_the_other():
@@ -255,13 +275,8 @@ def test_a_checkpoint_without_its_head_is_refused(tmp_path):
         family.load(settings(X3D, tmp_path / "headless.pth"))
 
 
-def test_what_a_detector_holds_makes_the_same_backbone(x3d):
-    clips = clips_of(1, 4, 64, 64)
-    state = {key: value.clone() for key, value in family.tensors(settings(X3D)).items()}
-    assert not any("cls_head" in key for key in state)
-    again = family.restore(settings(X3D), state, "random-1", Path("detector"))
-    with torch.inference_mode():
-        assert torch.equal(again(clips), x3d(clips))
+def test_a_detector_holds_no_recognition_head():
+    assert not any("head" in key for key in family.tensors(settings(X3D)))
 
 
 @pytest.mark.parametrize("name", [TSM, SWIN])
@@ -300,3 +315,17 @@ def test_lengths_of_clips_that_a_recogniser_does_not_take(name, frames, message)
 @pytest.mark.slow
 def test_the_list_is_what_is_measured():
     assert survey([X3D])["recognisers"][X3D] == json.loads(ZOO_FILE.read_text())["recognisers"][X3D]
+
+
+@pytest.mark.slow
+def test_tpn_in_both_forms_gives_the_same_features(tmp_path):
+    name = "tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb"
+    path, clips = checkpoint(name, tmp_path / "tpn.pth"), clips_of(1, 6, 64, 96)
+    with torch.inference_mode():
+        fast = load_backbone(Backbone(name="tpn_slowonly_r50", weights=str(path)))(clips)
+        own = load_backbone(settings(name, path))(clips)
+    torch.testing.assert_close(own, fast, rtol=1e-3, atol=1e-4 * float(fast.abs().max()))
+
+
+def test_the_whole_list_has_all_that_mmaction2_ships():
+    assert {*recognisers(), *without_maps()} == set(shipped_names())
