@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.results_file import command_line, machine, write_result
 from benchmarks.videos import make_video
 from pipeline.config import parse_experiment
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.manifest import Manifest
