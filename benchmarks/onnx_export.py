@@ -45,8 +45,8 @@ from pipeline.stages.detector.gig_onnx import ExportedDetector
 from pipeline.stages.detector.packing import RunOutputs, pack_detector
 from pipeline.stages.events.operating_point import configured, write_operating_point
 from pipeline.stages.extraction.engine import Engine
-from pipeline.stages.training.reduce import reduce_maps
 from pipeline.stages.training.saved_heads import make_head, save_head
+from pipeline.stages.training.windows import reduce_maps
 
 CLASSES = ("Fighting", "Accident")
 WEIGHTS = {"tpn_slowonly_r50": "random", "tpn_tiny": "bundled"}
