@@ -1,11 +1,14 @@
-"""What every section of a configuration is made of: the strict base, and the kinds of fields that several have."""
+"""What every section of a configuration is made of: the strict base, fields that several have, digests and YAML."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -15,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-__all__ = ["EVERY_FIELD", "NAME_PATTERN", "Section", "UserPath", "UserText"]
+__all__ = ["EVERY_FIELD", "NAME_PATTERN", "Section", "UserPath", "UserText", "digest", "inner_section", "to_yaml"]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 
@@ -49,3 +52,24 @@ class Section(BaseModel):
                 if name in data and getattr(self, name) == type(self).model_fields[name].default:
                     del data[name]
         return data
+
+
+def inner_section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field is, or of which it is a list; None for plain values."""
+    for kind in (annotation, *(get_args(annotation) if get_origin(annotation) is tuple else ())):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def digest(*parts: object) -> str:
+    """8 hex digits of SHA-256 over the canonical JSON of sections (models) and plain values."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def to_yaml(section: BaseModel) -> str:
+    """The resolved section as YAML, with all defaults."""
+    data = section.model_dump(mode="json", context=EVERY_FIELD)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
