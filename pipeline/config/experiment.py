@@ -86,11 +86,15 @@ class Experiment(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_picture(cls, data: Any) -> Any:
-        """`preprocess.crop: own` of a backbone other than TPN, where the section says nothing."""
+        """`preprocess.crop: own` of a backbone other than TPN, where the section says nothing; TPN's own in numbers."""
         backbone = data.get("backbone") if isinstance(data, dict) else None
-        name = backbone.get("name") if isinstance(backbone, dict) else None
-        if isinstance(name, str) and ":" in name and data.get("preprocess") in (None, {}):
+        if not isinstance(backbone, dict):
+            return data
+        name, preprocess = backbone.get("name", ""), data.get("preprocess")
+        if isinstance(name, str) and ":" in name and preprocess in (None, {}):
             return data | {"preprocess": {"crop": "own"}}
+        if isinstance(name, str) and ":" not in name and preprocess == {"crop": "own"}:
+            return data | {"preprocess": {}}  # one way to name these features
         return data
 
     @field_validator("runs", mode="before")
@@ -141,6 +145,8 @@ class Experiment(Section):
             ValueError: the picture does not have a whole number of each.
         """
         cell, size = self.backbone.cell, self.preprocess.size
+        if cell is not None and size is None:
+            raise ValueError(f"preprocess.crop: {self.backbone.name} takes a number, 224 where it is left out; got own")
         if cell is None or size is None:
             return None
         names = ("crop", "crop") if self.preprocess.fit == "crop" else ("height", "width")

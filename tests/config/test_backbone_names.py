@@ -70,3 +70,11 @@ def test_tpn_takes_eight_frames_and_is_the_only_one_that_can_be_tuned(nano):
     nano["finetune"] = {"enabled": True}
     with pytest.raises(ConfigError, match="finetune: only tpn_slowonly_r50, tpn_small, tpn_tiny can be fine-tuned"):
         parse_experiment(nano)
+
+
+def test_the_own_picture_of_tpn_is_the_default_by_another_name(nano):
+    own, plain = (parse_experiment(nano | {"preprocess": preprocess}) for preprocess in ({"crop": "own"}, {}))
+    assert own.preprocess == plain.preprocess
+    assert own.preprocess.size == (224, 224)
+    with pytest.raises(ConfigError, match="preprocess.crop: tpn_tiny takes a number, 224 where it is left out"):
+        parse_experiment(nano | {"preprocess": {"crop": "own", "fit": "crop"}})

@@ -92,8 +92,16 @@ def test_pictures_have_the_models_own_size_unless_it_is_named(with_vit):
     wide = parse_experiment(with_vit | {"preprocess": {"fit": "letterbox", "height": 96, "width": 160}})
     assert map_size(wide) == (6, 10)
     assert fit_of(wide).colour == (128, 128, 128)  # the mean that this model subtracts
-    (note,) = check_backbone(wide)
-    assert "was made for pictures of 160 x 160 pixels and sees 96 x 160" in note
+    size, padding = check_backbone(wide)
+    assert "was made for pictures of 160 x 160 pixels and sees 96 x 160" in size
+    assert "features of timm:test_vit can be negative, and the padding of a letterbox has features of 0" in padding
+    stretched = parse_experiment(with_vit | {"preprocess": {"fit": "stretch", "height": 96, "width": 160}})
+    assert check_backbone(stretched) == [size]
+
+
+def test_features_of_tpn_are_never_negative_so_nothing_is_said_of_padding(nano):
+    box = {"fit": "letterbox", "height": 96, "width": 160}
+    assert check_backbone(parse_experiment(nano | {"preprocess": box})) == []
 
 
 @pytest.mark.parametrize(

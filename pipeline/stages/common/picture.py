@@ -71,13 +71,19 @@ def check_backbone(experiment: Experiment) -> list[str]:
         head = experiment.run(name).head
         if head.reduction == "spatial" and head.k > rows * columns:
             raise ConfigError(f"runs.{name}: head.k is {head.k}, a feature map has {rows * columns} positions")
+    notes = []
     if experiment.backbone.family and (height, width) != facts.size:
         own = f"{facts.size[0]} x {facts.size[1]}"
-        return [
+        notes.append(
             f"{facts.name} was made for pictures of {own} pixels and sees {height} x {width}; what it has learnt of "
             "positions in the picture, if anything, is interpolated"
-        ]
-    return []
+        )
+    if experiment.preprocess.fit == "letterbox" and not facts.non_negative:
+        notes.append(
+            f"features of {facts.name} can be negative, and the padding of a letterbox has features of 0: it can be in "
+            "the cue and among the chosen cells; preprocess.fit: stretch has no padding"
+        )
+    return notes
 
 
 def _facts(experiment: Experiment) -> BackboneFacts:
