@@ -230,3 +230,15 @@ def nights(tmp_path, monkeypatch):
     found = Nights(tmp_path)
     monkeypatch.setattr(running, "score_sources", found.score)
     return found
+
+
+@pytest.fixture
+def write_ablation(nano, write_config, tmp_path):
+    """Write an ablation of the nano experiment; returns its path."""
+    nano["dataset"] |= {"train_normal": 4, "train_per_class": 2}
+    base = write_config(nano)
+
+    def put(**data: object) -> Path:
+        return write_config({"name": "parts", "base": str(base)} | data, "ablation.yaml")
+
+    return put

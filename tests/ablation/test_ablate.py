@@ -40,8 +40,8 @@ from pipeline.stages.training.joint import fit_jointly
 from pipeline.workflow import SILENT, Manifest, ensure, usable_manifest
 
 
-def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tmp_path):
-    plan = load_ablation(write(list={"a": {}, "b": {"head": {"k": 4}}}))
+def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write_ablation, tmp_path):
+    plan = load_ablation(write_ablation(list={"a": {}, "b": {"head": {"k": 4}}}))
     paths = []
     for name, validation, test in (("a", 0.9, 0.6), ("b", 0.7, 0.95)):
         value = {"mean": test, "std": 0.1, "values": [test], "low": test - 0.1, "high": test + 0.04, "reason": None}
@@ -68,8 +68,10 @@ def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tm
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_table_shows_how_features_were_made_what_they_cost_and_differences(write, tmp_path):
-    plan = load_ablation(write(list={"a": {}, "b": {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}}))
+def test_the_table_shows_how_features_were_made_what_they_cost_and_differences(write_ablation, tmp_path):
+    plan = load_ablation(
+        write_ablation(list={"a": {}, "b": {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}})
+    )
     paths = []
     for setting, side, size in zip(plan.settings, (7, 3), (1.25e9, None), strict=True):
         value = {"mean": 0.6, "std": None, "values": [0.6], "low": 0.5, "high": 0.7, "reason": None}
@@ -104,8 +106,8 @@ def test_the_table_shows_how_features_were_made_what_they_cost_and_differences(w
     ]
 
 
-def test_videos_that_some_settings_cannot_read_are_named(write):
-    plan = load_ablation(write(grid={"decoding.on_damage": ["keep", "quarantine"]}))
+def test_videos_that_some_settings_cannot_read_are_named(write_ablation):
+    plan = load_ablation(write_ablation(grid={"decoding.on_damage": ["keep", "quarantine"]}))
     assert left_out(plan) == LeftOut((), {})
     strict = Recipes(plan.settings[1].experiment).quarantine
     strict.add("t1", "t1.mp4", "test", DecodeError("damaged"))
@@ -124,8 +126,8 @@ class TestRun:
         "seeds": [0, 1],
     }
 
-    def test_a_run_equals_the_single_commands_and_resumes(self, write, tmp_path, monkeypatch):
-        path = write(**self.parts)
+    def test_a_run_equals_the_single_commands_and_resumes(self, write_ablation, tmp_path, monkeypatch):
+        path = write_ablation(**self.parts)
         plan = load_ablation(path)
         result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
         assert result.exit_code == 0, result.output
@@ -192,9 +194,9 @@ class TestRun:
 
 
 @pytest.mark.slow
-def test_other_sampling_is_extracted_and_kept_apart(nano, write, tmp_path):
+def test_other_sampling_is_extracted_and_kept_apart(nano, write_ablation, tmp_path):
     settings = {"base": {}, "segments": {"train_sampling": {"segments": 3}}, "views": {"train_sampling": {"views": 2}}}
-    path = write(list=settings | {"stride": {"test_sampling": {"stride_frames": 4}}})
+    path = write_ablation(list=settings | {"stride": {"test_sampling": {"stride_frames": 4}}})
     result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
     assert result.exit_code == 0, result.output
     store = FeatureStore.open(tmp_path / "cache")
@@ -251,9 +253,9 @@ def test_each_backbone_and_picture_is_extracted_once_and_judged_on_the_same_vide
 
 
 @pytest.mark.slow
-def test_causal_scores_are_made_from_the_maps(write, tmp_path):
+def test_causal_scores_are_made_from_the_maps(write_ablation, tmp_path):
     """Windows on disk are reduced with the cue of the whole video."""
-    plan = load_ablation(write(list={"video": {}, "running": {"scoring": {"cue": "running"}}}))
+    plan = load_ablation(write_ablation(list={"video": {}, "running": {"scoring": {"cue": "running"}}}))
     run_ablation(plan, 1)
     recipes = Recipes(plan.settings[0].experiment)
     for setting in plan.settings:

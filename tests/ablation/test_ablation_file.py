@@ -17,9 +17,11 @@ class TestFile:
         monkeypatch.chdir(ROOT)
         assert load_ablation(path).settings
 
-    def test_the_list_is_crossed_with_the_grid(self, write):
+    def test_the_list_is_crossed_with_the_grid(self, write_ablation):
         plan = load_ablation(
-            write(list={"a": {}, "b": {"head": {"lambda1": 0.0}}}, grid={"head.k": [4, 8], "head.p": [1]}, seeds=[0, 5])
+            write_ablation(
+                list={"a": {}, "b": {"head": {"lambda1": 0.0}}}, grid={"head.k": [4, 8], "head.p": [1]}, seeds=[0, 5]
+            )
         )
         assert [setting.name for setting in plan.settings] == ["a, k=4", "a, k=8", "b, k=4", "b, k=8"]
         (experiment,) = plan.experiments
@@ -29,9 +31,9 @@ class TestFile:
             (0.0, 4, 1, 5),
         ]
 
-    def test_a_setting_can_train_as_was_published_for_every_seed(self, write):
+    def test_a_setting_can_train_as_was_published_for_every_seed(self, write_ablation):
         settings = {"rtfm": {"head": {"name": "rtfm"}, "training": "paper"}}
-        plan = load_ablation(write(list=settings, grid={"training.epochs": [3], "head.p": [2]}, seeds=[4, 5]))
+        plan = load_ablation(write_ablation(list=settings, grid={"training.epochs": [3], "head.p": [2]}, seeds=[4, 5]))
         (experiment,) = plan.experiments
         found = [experiment.run(run).training for run in plan.settings[0].runs]
         assert [(t.optimizer, t.steps, t.epochs, t.seed) for t in found] == [
@@ -39,8 +41,8 @@ class TestFile:
             ("adam", 15_000, 3, 5),
         ]
 
-    def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write):
-        plan = load_ablation(write(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
+    def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write_ablation):
+        plan = load_ablation(write_ablation(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
         assert len(plan.experiments) == 2
         names = {Recipes(setting.experiment).namespace("train") for setting in plan.settings}
         assert len(names) == 2
@@ -65,16 +67,18 @@ class TestFile:
             ({"seeds": []}, "seeds"),
         ],
     )
-    def test_bad_files_are_named_before_anything_runs(self, write, data, expected):
+    def test_bad_files_are_named_before_anything_runs(self, write_ablation, data, expected):
         with pytest.raises(ConfigError) as error:
-            load_ablation(write(**data))
+            load_ablation(write_ablation(**data))
         assert expected in str(error.value)
 
-    def test_settings_can_change_backbone_and_pictures(self, write):
+    def test_settings_can_change_backbone_and_pictures(self, write_ablation):
         small = {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}
         random = {"backbone": {"weights": "random"}}
         same = {"preprocess": {"crop": 224}, "head": {"p": 1}}  # what the base has by default
-        plan = load_ablation(write(list={"base": {}, "small": small, "random": random, "same": same}, seeds=[0, 1]))
+        plan = load_ablation(
+            write_ablation(list={"base": {}, "small": small, "random": random, "same": same}, seeds=[0, 1])
+        )
         assert len(plan.experiments) == 3
         by_name = {setting.name: setting for setting in plan.settings}
         assert by_name["same"].experiment is by_name["base"].experiment
@@ -97,10 +101,10 @@ class TestFile:
         with pytest.raises(ConfigError, match="backbone: decides nothing where features.train, features.test names"):
             load_ablation(path)
 
-    def test_missing_weights_of_any_setting_are_known_before_features_are_made(self, write, tmp_path):
+    def test_missing_weights_of_any_setting_are_known_before_features_are_made(self, write_ablation, tmp_path):
         settings = {"base": {}, "other": {"backbone": {"weights": str(tmp_path / "not-there.pth")}}}
         with pytest.raises(WeightsError, match="not-there"):
-            run_ablation(load_ablation(write(list=settings)), 1)
+            run_ablation(load_ablation(write_ablation(list=settings)), 1)
         assert not (tmp_path / "cache").exists()
 
     def test_what_is_wrong_with_the_base_is_said_once(self, nano, write_config, tmp_path):
