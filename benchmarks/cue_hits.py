@@ -31,8 +31,8 @@ from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.evaluation.localisation import anomaly_cells
 from pipeline.stages.extraction.extract import extract_split
-from pipeline.stages.training.reduce import reduce_windows
 from pipeline.stages.training.training_set import held_out_videos, training_standardizer
+from pipeline.stages.training.windows import reduce_windows
 
 RESAMPLES = 2000
 

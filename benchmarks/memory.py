@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.videos import make_video
 from cache import FeatureStore
 from pipeline.config import Experiment, Scoring, load_experiment
-from pipeline.config.features import Paths, TestSampling
+from pipeline.config.features import TestSampling
+from pipeline.config.machine import Paths
 from pipeline.models.reduction import Standardizer
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.sources import experiment_workers

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.results_file import command_line, machine, write_result
 from benchmarks.videos import make_video
 from pipeline.config import parse_experiment
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.manifest import Manifest
@@ -45,8 +45,8 @@ from pipeline.stages.detector.gig_onnx import ExportedDetector
 from pipeline.stages.detector.packing import RunOutputs, pack_detector
 from pipeline.stages.events.operating_point import configured, write_operating_point
 from pipeline.stages.extraction.engine import Engine
-from pipeline.stages.training.reduce import reduce_maps
 from pipeline.stages.training.saved_heads import make_head, save_head
+from pipeline.stages.training.windows import reduce_maps
 
 CLASSES = ("Fighting", "Accident")
 WEIGHTS = {"tpn_slowonly_r50": "random", "tpn_tiny": "bundled"}

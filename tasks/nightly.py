@@ -9,7 +9,7 @@ from pathlib import Path
 import luigi
 from pydantic import ValidationError
 
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.errors import ConfigError
 from pipeline.stages.nightly.days import day_path
 from tasks.base import ReportingTask

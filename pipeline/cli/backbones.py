@@ -40,6 +40,8 @@ def backbones(part: str, without_maps: bool, markdown: bool, as_json: bool) -> N
         if part in f"mmaction:{name}" or part in entry.architecture
     }
     unusable = {name: reason for name, reason in zoo.without_maps().items() if part in f"mmaction:{name}"}
+    if part and not (as_json or unusable if without_maps else known or any(part in name for name in TPN_NAMES)):
+        click.echo(f"none has {part!r} in its name or architecture; `gig backbones` lists all", err=True)
     if as_json:
         entries = unusable if without_maps else {f"mmaction:{name}": asdict(entry) for name, entry in known.items()}
         click.echo(json.dumps(entries, indent=2))

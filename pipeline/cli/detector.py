@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.cli.paths import LocalPath
 from pipeline.cli.shared import check_quarantine, ensure, say, warn_of, with_config, with_run, with_stage
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.common.stand_in import stand_in_reasons

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from pipeline.cli.shared import say
-from pipeline.config.features import Paths, url_scheme
-from pipeline.config.mirrors import copy_of
+from pipeline.config.machine import Paths
+from pipeline.config.mirrors import copy_of, url_scheme
 from pipeline.stages.common.mirror import is_made
 from pipeline.stages.common.outputs import fetch_folder
 

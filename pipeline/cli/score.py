@@ -12,7 +12,7 @@ from pipeline.cli.detector import machine_of, with_machine
 from pipeline.cli.paths import FOLDER
 from pipeline.cli.shared import DEFAULT_CONFIG, bar, ensure, name_config, say, warn_of, warn_of_stand_in, with_run
 from pipeline.config import load_experiment
-from pipeline.config.features import url_scheme
+from pipeline.config.mirrors import url_scheme
 from pipeline.errors import PipelineError
 from pipeline.progress import counting_warnings
 from pipeline.stages.common.recipes import Recipes

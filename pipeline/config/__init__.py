@@ -11,11 +11,12 @@ from pipeline.config.datasets import (
     XdViolenceDataset,
 )
 from pipeline.config.events import Events
-from pipeline.config.experiment import Experiment, digest, field_table, load_experiment, parse_experiment, to_yaml
+from pipeline.config.experiment import Experiment, field_table, load_experiment, parse_experiment
 from pipeline.config.features import Decoding, Preprocess, TestSampling, TrainSampling
 from pipeline.config.finetune import Finetune
-from pipeline.config.heads import Head
+from pipeline.config.head_base import Head
 from pipeline.config.runs import Evaluation, Run, Scoring, Training
+from pipeline.config.section import digest, to_yaml
 
 __all__ = [
     "CitySceneDataset",

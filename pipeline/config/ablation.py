@@ -25,8 +25,8 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config import Experiment, Run, digest, parse_experiment
-from pipeline.config.datasets import NAME_PATTERN, Section, UserPath
 from pipeline.config.published import presets_spelled_out
+from pipeline.config.section import NAME_PATTERN, Section, UserPath
 from pipeline.config.text import read_yaml
 from pipeline.config.wording import key_of, wording
 from pipeline.errors import ConfigError

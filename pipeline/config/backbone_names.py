@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["FAMILIES", "TPN_LONGEST_CLIP", "TPN_NAMES", "check_backbone_name", "name_in_paths"]
+__all__ = ["FAMILIES", "STAND_INS", "TPN_LONGEST_CLIP", "TPN_NAMES", "check_backbone_name", "name_in_paths"]
 
-TPN_NAMES = ("tpn_slowonly_r50", "tpn_small", "tpn_tiny")
+STAND_INS = ("tpn_small", "tpn_tiny")
+"""Small ones whose weights come from generated material."""
+TPN_NAMES = ("tpn_slowonly_r50", *STAND_INS)
 TPN_LONGEST_CLIP = 8
 """Frames; of more, several steps are left after the neck."""
 FAMILIES = {

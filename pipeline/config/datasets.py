@@ -4,43 +4,33 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.config.section import NAME_PATTERN, Section
 from pipeline.remote import AnyPath, RemotePath, path_of, scheme_of
 
 __all__ = [
     "DATASETS",
-    "EVERY_FIELD",
     "CitySceneDataset",
     "CsvDataset",
     "Dataset",
     "GeneratedDataset",
-    "Section",
     "ShanghaiTechDataset",
     "SyntheticCityDataset",
     "SyntheticDataset",
     "UcfCrimeDataset",
-    "UserPath",
     "XdViolenceDataset",
 ]
-
-UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
-"""A path that may begin with `~`, as in a shell."""
 
 
 def _root(value: object) -> AnyPath:
@@ -65,7 +55,6 @@ def _not_a_url(path: Path) -> Path:
 ListPath = Annotated[Path, AfterValidator(_not_a_url)]
 """A path relative to the root of a data set; an absolute one is of this machine, also where the root is a URL."""
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
 FrameRange = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -99,32 +88,6 @@ CITYSCENE_CLASSES = (
     "Sweeping",
     "WalkingDog",
 )
-
-
-EVERY_FIELD = {"every_field": True}
-"""The context of a dump in which no field is left out."""
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused.
-
-    Attributes:
-        later: fields that came after outputs were made without them. At their defaults they are in no digest, record,
-            recipe or detector, so that what was made before is recognised.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        data = handler(self)
-        if info.context != EVERY_FIELD:
-            for name in self.later:
-                if name in data and getattr(self, name) == type(self).model_fields[name].default:
-                    del data[name]
-        return data
 
 
 FRAME_COUNTS = Field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.datasets import Section
+from pipeline.config.section import Section
 
 __all__ = ["EventChanges", "Events"]
 

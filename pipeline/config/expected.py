@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.datasets import Section
+from pipeline.config.section import Section
 
 __all__ = ["Expected", "ExpectedMetric", "ExpectedSplit"]
 

@@ -8,66 +8,36 @@ decide a result are part of its recipe digest (`digest`); `expected`, `machine` 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.config.backbone_names import TPN_LONGEST_CLIP, TPN_NAMES
 from pipeline.config.datasets import (
     DATASETS,
-    EVERY_FIELD,
-    NAME_PATTERN,
-    CitySceneDataset,
-    CsvDataset,
     Dataset,
-    Section,
-    ShanghaiTechDataset,
-    SyntheticCityDataset,
-    SyntheticDataset,
-    UcfCrimeDataset,
-    XdViolenceDataset,
 )
 from pipeline.config.events import Events
 from pipeline.config.expected import Expected
-from pipeline.config.features import (
-    Backbone,
-    Decoding,
-    Features,
-    Machine,
-    Paths,
-    Preprocess,
-    Storage,
-    TestSampling,
-    TrainSampling,
-)
+from pipeline.config.features import Backbone, Decoding, Features, Preprocess, Storage, TestSampling, TrainSampling
 from pipeline.config.finetune import Finetune
-from pipeline.config.heads import HEADS, AnyHead, GigHead, Head, switch_head
+from pipeline.config.head_base import switch_head
+from pipeline.config.heads import HEADS, AnyHead, GigHead
+from pipeline.config.machine import Machine, Paths
 from pipeline.config.published import presets_spelled_out, published_training
 from pipeline.config.runs import Evaluation, Run, Scoring, Selection, Training
+from pipeline.config.section import NAME_PATTERN, Section, inner_section
 from pipeline.config.text import read_yaml
 from pipeline.config.wording import key_of, wording
 from pipeline.errors import ConfigError
 
 __all__ = [
-    "CitySceneDataset",
-    "CsvDataset",
     "Experiment",
-    "Head",
-    "Run",
-    "ShanghaiTechDataset",
-    "SyntheticCityDataset",
-    "SyntheticDataset",
-    "UcfCrimeDataset",
-    "XdViolenceDataset",
-    "digest",
     "field_table",
     "load_experiment",
     "parse_experiment",
-    "to_yaml",
 ]
 
 TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for name in HEADS}
@@ -302,30 +272,11 @@ def _keys_of(location: tuple) -> list[str]:
     for part in location:
         if part in DATASETS or part in HEADS:
             model = (DATASETS | HEADS)[part]
-        elif part in getattr(model, "model_fields", {}) and (section := _section(model.model_fields[part].annotation)):
+        elif part in getattr(model, "model_fields", {}) and (
+            section := inner_section(model.model_fields[part].annotation)
+        ):
             model = section
     return list(getattr(model, "model_fields", {}))
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field is, or of which it is a list; None for plain values."""
-    for kind in (annotation, *(get_args(annotation) if get_origin(annotation) is tuple else ())):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
-
-
-def digest(*parts: object) -> str:
-    """8 hex digits of SHA-256 over the canonical JSON of sections (models) and plain values."""
-    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
-    text = json.dumps(plain, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def to_yaml(section: BaseModel) -> str:
-    """The resolved section as YAML, with all defaults."""
-    data = section.model_dump(mode="json", context=EVERY_FIELD)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str]]:
@@ -336,7 +287,7 @@ def field_table(model: type[BaseModel] = Experiment, prefix: str = "") -> list[t
         if name in ("dataset", "head"):
             for kind, section in (DATASETS if name == "dataset" else HEADS).items():
                 rows += field_table(section, f"{name}({kind}).")
-        elif inner := _section(field.annotation):
+        elif inner := inner_section(field.annotation):
             rows += field_table(inner, f"{key}." if inner is field.annotation else f"{key}[].")
         else:
             default = "required" if field.is_required() else json.dumps(field.default, default=str)

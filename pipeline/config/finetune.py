@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config.datasets import Section
+from pipeline.config.section import Section
 
 __all__ = ["Finetune"]
 

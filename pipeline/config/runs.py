@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.datasets import Section
 from pipeline.config.heads import AnyHead, GigHead
+from pipeline.config.section import Section
 
 __all__ = ["Cue", "Evaluation", "Run", "Scoring", "Selection", "Training"]
 

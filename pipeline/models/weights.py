@@ -38,11 +38,19 @@ def weights_path(weights: str, backbone: str) -> Path:
         return BUNDLED[backbone]
     path = Path(weights)
     if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weight file (looked from {Path.cwd()}). `gig weights fetch` downloads the Kinetics-400 "
-            "weights of tpn_slowonly_r50; `weights: random` asks for an untrained backbone"
-        )
+        raise WeightsError(f"{path}: no such weight file (looked from {Path.cwd()}). {_where_from(backbone)}")
     return path
+
+
+def _where_from(backbone: str) -> str:
+    """A sentence: how to get weights of this backbone."""
+    if ":" in backbone:
+        page = "docs/mmaction-zoo.md" if backbone.startswith("mmaction:") else "docs/backbones.md"
+        return f"Those of {backbone} are a file that you bring ({page}); `weights: random` asks for an untrained one"
+    return (
+        "`gig weights fetch` downloads the Kinetics-400 weights of tpn_slowonly_r50; `weights: random` asks for an "
+        "untrained backbone"
+    )
 
 
 def weights_sha256(weights: str, backbone: str) -> str:

@@ -1,4 +1,4 @@
-"""Ablations: what the file may contain, joint training against single training, and the table."""
+"""Ablations: the table, and runs against the single commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from click.testing import CliRunner
 from places import ROOT
@@ -29,214 +28,16 @@ from pipeline.ablation.jobs import train_and_score
 from pipeline.ablation.judging import METRICS
 from pipeline.ablation.table import write_table
 from pipeline.cli.main import main
-from pipeline.config import Run
-from pipeline.config.ablation import _run_name, load_ablation
+from pipeline.config.ablation import load_ablation
 from pipeline.data.decoding.following import deaf_to_interrupts
-from pipeline.errors import ConfigError, DecodeError, PipelineError, WeightsError
+from pipeline.errors import DecodeError
 from pipeline.metrics import LocalisationMetrics
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.scoring.score import score_split
-from pipeline.stages.training import joint, train
-from pipeline.stages.training.bags import Bags
-from pipeline.stages.training.joint import fit_jointly, joint_key
-from pipeline.stages.training.train import fit_head
-from pipeline.stages.training.validation import Validation
+from pipeline.stages.training import joint
+from pipeline.stages.training.joint import fit_jointly
 from pipeline.workflow import SILENT, Manifest, ensure, usable_manifest
-
-
-@pytest.fixture
-def write(nano, write_config, tmp_path):
-    """Write an ablation of the nano experiment; returns its path."""
-    nano["dataset"] |= {"train_normal": 4, "train_per_class": 2}
-    base = write_config(nano)
-
-    def put(**data: object) -> Path:
-        return write_config({"name": "parts", "base": str(base)} | data, "ablation.yaml")
-
-    return put
-
-
-class TestFile:
-    @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "ablations").glob("*.yaml")), ids=lambda p: p.stem)
-    def test_every_shipped_ablation_is_valid(self, path, monkeypatch):
-        monkeypatch.chdir(ROOT)
-        assert load_ablation(path).settings
-
-    def test_the_list_is_crossed_with_the_grid(self, write):
-        plan = load_ablation(
-            write(list={"a": {}, "b": {"head": {"lambda1": 0.0}}}, grid={"head.k": [4, 8], "head.p": [1]}, seeds=[0, 5])
-        )
-        assert [setting.name for setting in plan.settings] == ["a, k=4", "a, k=8", "b, k=4", "b, k=8"]
-        (experiment,) = plan.experiments
-        runs = [experiment.run(run) for run in plan.settings[2].runs]
-        assert [(run.head.lambda1, run.head.k, run.head.p, run.training.seed) for run in runs] == [
-            (0.0, 4, 1, 0),
-            (0.0, 4, 1, 5),
-        ]
-
-    def test_a_setting_can_train_as_was_published_for_every_seed(self, write):
-        settings = {"rtfm": {"head": {"name": "rtfm"}, "training": "paper"}}
-        plan = load_ablation(write(list=settings, grid={"training.epochs": [3], "head.p": [2]}, seeds=[4, 5]))
-        (experiment,) = plan.experiments
-        found = [experiment.run(run).training for run in plan.settings[0].runs]
-        assert [(t.optimizer, t.steps, t.epochs, t.seed) for t in found] == [
-            ("adam", 15_000, 3, 4),
-            ("adam", 15_000, 3, 5),
-        ]
-
-    def test_other_sampling_is_another_experiment_with_features_of_its_own(self, write):
-        plan = load_ablation(write(grid={"train_sampling.segments": [3, 4], "head.p": [1, 2]}))
-        assert len(plan.experiments) == 2
-        names = {Recipes(setting.experiment).namespace("train") for setting in plan.settings}
-        assert len(names) == 2
-        assert len({Recipes(setting.experiment).namespace("test") for setting in plan.settings}) == 1
-
-    @pytest.mark.parametrize(
-        ("data", "expected"),
-        [
-            ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
-            ({"grid": {"head.kk": [1]}}, "head.kk: unknown key; did you mean 'k'?"),
-            ({"grid": {"hed.k": [1]}}, "grid.hed.k: no section 'hed'; did you mean 'head'?"),
-            ({"grid": {"dataset.seed": [1]}}, "no section 'dataset'"),
-            ({"grid": {"backbone.sed": [1]}}, "backbone.sed: unknown key; did you mean 'seed'?"),
-            ({"grid": {"preprocess.crop": [224, 320]}}, "crop (320) is larger than short_side (256)"),
-            ({"grid": {"head": [1]}}, "grid.head: expected <section>.<field>"),
-            ({"grid": {"head.k": []}}, "grid.head.k: expected <section>.<field> and at least one value"),
-            ({"grid": {"training.seed": [1, 2]}}, "seeds are no settings"),
-            ({"list": {"a": {"training": {"seed": 1}}}}, "list.a: seeds are no settings"),
-            ({"grid": {"head.k": [8, 50]}}, "1 of 2 settings are not valid"),
-            ({"list": {"a": {"head": {"name": "rtfn"}}}}, "no head 'rtfn'; did you mean 'rtfm'?"),
-            ({"list": {"a": {"head": {"name": "mil_ranking", "p": 1}}}}, "head.p: unknown key"),
-            ({"seeds": []}, "seeds"),
-        ],
-    )
-    def test_bad_files_are_named_before_anything_runs(self, write, data, expected):
-        with pytest.raises(ConfigError) as error:
-            load_ablation(write(**data))
-        assert expected in str(error.value)
-
-    def test_settings_can_change_backbone_and_pictures(self, write):
-        small = {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}
-        random = {"backbone": {"weights": "random"}}
-        same = {"preprocess": {"crop": 224}, "head": {"p": 1}}  # what the base has by default
-        plan = load_ablation(write(list={"base": {}, "small": small, "random": random, "same": same}, seeds=[0, 1]))
-        assert len(plan.experiments) == 3
-        by_name = {setting.name: setting for setting in plan.settings}
-        assert by_name["same"].experiment is by_name["base"].experiment
-        assert len({Recipes(e).namespace(split) for e in plan.experiments for split in ("train", "test")}) == 6
-        assert plan.varied == ("backbone.weights", "preprocess.short_side", "preprocess.crop")
-        assert [tuple(plan.made_with(by_name[name]).values()) for name in ("base", "small", "random")] == [
-            ("bundled", 256, 224),
-            ("bundled", 112, 96),
-            ("random", 256, 224),
-        ]
-
-    def test_the_name_of_a_run_is_made_of_what_its_head_depends_on_besides_features(self):
-        head = {"head": {"k": 4}, "training": {"seed": 1}}
-        made = {"backbone": {"weights": "random"}, "preprocess": {"crop": 96}, "train_sampling": {"views": 1}}
-        assert _run_name(head) == _run_name(head | made) == "ablation-614b138a"
-
-    def test_how_imported_features_were_made_cannot_be_changed(self, nano, write_config):
-        base = write_config(nano | {"features": {"train": "clips", "test": "windows"}})
-        path = write_config({"name": "a", "base": str(base), "grid": {"backbone.seed": [0, 1]}}, "ablation.yaml")
-        with pytest.raises(ConfigError, match="backbone: decides nothing where features.train, features.test names"):
-            load_ablation(path)
-
-    def test_missing_weights_of_any_setting_are_known_before_features_are_made(self, write, tmp_path):
-        settings = {"base": {}, "other": {"backbone": {"weights": str(tmp_path / "not-there.pth")}}}
-        with pytest.raises(WeightsError, match="not-there"):
-            run_ablation(load_ablation(write(list=settings)), 1)
-        assert not (tmp_path / "cache").exists()
-
-    def test_what_is_wrong_with_the_base_is_said_once(self, nano, write_config, tmp_path):
-        base = write_config({key: value for key, value in nano.items() if key != "backbone"})
-        path = write_config({"name": "parts", "base": str(base), "grid": {"head.p": [1, 2]}}, "ablation.yaml")
-        with pytest.raises(ConfigError) as error:
-            load_ablation(path)
-        assert str(error.value) == f"{path}: no setting is valid; in {base}: backbone: is missing"
-
-
-def bags(videos: int = 24) -> tuple[Bags, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    patterns = torch.rand(videos, 2, 4, 12, generator=generator)
-    labels = torch.nn.functional.one_hot(torch.arange(videos) % 3, 3).float()
-    patterns[:, :, 1, :3] += 2 * labels[:, None]
-    return Bags(tuple(f"v{i:02d}" for i in range(videos)), patterns.amax(dim=2), patterns), labels
-
-
-class TestJointTraining:
-    runs = tuple(
-        Run.model_validate({"head": head, "training": {"epochs": 4, "seed": 3, "weight_decay": 0.01} | training})
-        for head, training in (
-            ({}, {}),
-            ({"p": 1, "lambda3": 0.0}, {}),
-            ({"p": 4, "lambda1": 0.3, "lambda2": 2.0}, {"learning_rate": 0.01}),
-            ({"lambda0": 0.0}, {}),
-        )
-    )
-
-    def test_a_stack_is_the_single_trainings_by_autograd(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(train, "joint_key", lambda run: None)
-        fitted, labels = bags()
-        held_out = fitted.subset(torch.arange(24) < 6), labels[:6]
-        assert len({joint_key(run) for run in self.runs}) == 1
-        judges = [Validation(*held_out, run.head.p) for run in self.runs]
-        for i, (head, history) in enumerate(fit_jointly(fitted, labels, self.runs, 2, judges)):
-            folder = tmp_path / str(i)
-            folder.mkdir()
-            judge = Validation(*held_out, self.runs[i].head.p)
-            single = fit_head(fitted, labels, self.runs[i], 2, folder, validation=judge)
-            for name, value in single.state_dict().items():
-                torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
-            assert judges[i].best_epoch == judge.best_epoch
-            with (folder / "losses.csv").open() as stream:
-                for row, means in zip(csv.DictReader(stream), history, strict=True):
-                    assert {name: float(row[name]) for name in means} == pytest.approx(means, abs=2e-6)
-
-    def test_one_run_trained_alone_is_a_stack_of_one(self, tmp_path):
-        fitted, labels = bags()
-        (head, _), single = (
-            fit_jointly(fitted, labels, self.runs[:1], 2)[0],
-            fit_head(fitted, labels, self.runs[0], 2, tmp_path),
-        )
-        for name, value in single.state_dict().items():
-            assert torch.equal(head.state_dict()[name], value)
-
-    def test_a_run_that_diverges_is_named_and_spoils_no_other(self):
-        fitted, labels = bags()
-        runs = [
-            self.runs[0],
-            self.runs[0].model_copy(
-                update={"training": self.runs[0].training.model_copy(update={"learning_rate": 1e38})}
-            ),
-        ]
-        judges = [Validation(fitted, labels, run.head.p) for run in runs]
-        (head, history), error = fit_jointly(fitted, labels, runs, 2, judges)
-        assert isinstance(error, PipelineError)
-        assert "learning rate 1e+38" in str(error)
-        alone = fit_jointly(fitted, labels, runs[:1], 2, [Validation(fitted, labels, runs[0].head.p)])[0]
-        assert history == [pytest.approx(means, rel=1e-5) for means in alone[1]]
-        for name, value in alone[0].state_dict().items():
-            torch.testing.assert_close(head.state_dict()[name], value, rtol=1e-5, atol=1e-6)
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"training": {"seed": 4}},
-            {"training": {"epochs": 5}},
-            {"training": {"batch_bags": 4}},
-            {"training": {"permute_labels_seed": 1}},
-            {"head": {"dropout": 0.1}},
-            {"selection": {"validation_share": 0.2}},
-        ],
-    )
-    def test_runs_of_another_course_are_not_trained_jointly(self, change):
-        assert joint_key(Run.model_validate(change)) != joint_key(Run())
-
-    def test_only_gig_with_adagrad_is_trained_jointly(self):
-        assert joint_key(Run.model_validate({"head": {"name": "rtfm"}})) is None
-        assert joint_key(Run.model_validate({"training": {"optimizer": "adam"}})) is None
 
 
 def test_the_table_marks_the_best_on_validation_whatever_the_test_says(write, tmp_path):

@@ -300,6 +300,8 @@ def test_a_stand_in_model_is_known(nano, tmp_path):
     paper = {"name": "tpn_slowonly_r50", "weights": "kinetics.pth"}
     assert len(reasons()) == len(reasons(finetune={"enabled": True})) == 2
     assert "stand-in" in reasons(dataset=own)[0]
+    small = {"name": "tpn_small", "weights": "small.safetensors"}
+    assert "tpn_small is a small stand-in" in reasons(dataset=own, backbone=small)[0]
     assert "random" in reasons(dataset=own, backbone=paper | {"weights": "random"})[0]
     assert "generated scenes" in reasons(backbone=paper)[0]
     assert reasons(dataset=own, backbone=paper) == []

@@ -35,3 +35,9 @@ def test_those_that_cannot_be_used_are_listed_with_the_reason():
 def test_json_has_all_facts():
     (entry,) = json.loads(gig("slowfast_r50_8xb8-4x16", "--json")).values()
     assert (entry["channels"], entry["clip"], entry["interval"], entry["multiple"]) == (2304, 32, 2, 8)
+
+
+def test_a_part_that_no_backbone_has_is_said():
+    result = CliRunner().invoke(main, ["backbones", "nosuch"])
+    assert "none has 'nosuch' in its name or architecture" in result.stderr
+    assert not CliRunner().invoke(main, ["backbones", "tpn_tiny"]).stderr

@@ -54,7 +54,7 @@ def test_the_workers_of_kubernetes_have_their_options():
 
 
 def test_the_same_resource_everywhere():
-    from pipeline.config.features import Machine
+    from pipeline.config.machine import Machine
 
     named = set(re.findall(r"(?:--resources\"?,? \"?|\"resources\": \{\")(\w+)", PAGE))
     assert named == {Machine().cluster_resource}

@@ -40,7 +40,11 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("name", "weights", "side"),
-    [("tpn_tiny", "bundled", 224), pytest.param("tpn_slowonly_r50", "random", 224, marks=pytest.mark.slow)],
+    [
+        ("tpn_tiny", "bundled", 224),
+        ("tpn_small", "random", 224),
+        pytest.param("tpn_slowonly_r50", "random", 224, marks=pytest.mark.slow),
+    ],
 )
 def test_it_equals_the_module_to_a_ten_thousandth(name, weights, side):
     network = unsettled(build_backbone(name, weights))

@@ -8,16 +8,17 @@ import torch
 from conftest import SMALL_HEADS
 
 from pipeline.config import Run
+from pipeline.config.head_base import MAPS
 from pipeline.config.heads import HEADS as SETTINGS
-from pipeline.config.heads import MAPS, parse_head
+from pipeline.config.heads import parse_head
 from pipeline.metrics import frame_auc
 from pipeline.models.cues import overview
 from pipeline.models.heads import HEADS, build_head
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.learner import draw_batches
-from pipeline.stages.training.reduce import reduce_maps
 from pipeline.stages.training.saved_heads import make_head
 from pipeline.stages.training.train import fit_head
+from pipeline.stages.training.windows import reduce_maps
 
 LEARNT = [name for name in SETTINGS if name != "pattern_norm"]
 BINARY = [name for name in LEARNT if name != "gig"]

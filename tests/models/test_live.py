@@ -12,7 +12,8 @@ from test_losses import literal as literal_loss
 from test_reduction import literal as literal_reduction
 
 from pipeline.config.heads import parse_head
-from pipeline.models.backbone import Backbone, build_backbone, full_state, read_checkpoint
+from pipeline.models.backbone import Backbone, build_backbone, full_state
+from pipeline.models.checkpoints import read_checkpoint
 from pipeline.models.cues import overview
 from pipeline.models.fast_tpn import FastTPN
 from pipeline.models.heads import build_head

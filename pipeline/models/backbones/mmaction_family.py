@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from pipeline.config.features import Backbone as Settings
-from pipeline.models.backbone import load_strictly, read_checkpoint
 from pipeline.models.backbones.interface import BackboneFacts, VideoBackbone
 from pipeline.models.backbones.mmaction_network import MapsOfClips, build_recognizer, drop_heads, initialise
 from pipeline.models.backbones.mmaction_zoo import recogniser
+from pipeline.models.checkpoints import load_strictly, read_checkpoint
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
 __all__ = ["ZooBackbone", "facts", "load", "restore", "tensors"]

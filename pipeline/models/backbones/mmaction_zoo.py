@@ -91,6 +91,6 @@ def recogniser(name: str) -> Recogniser:
         return known[name]
     if name in unusable:
         raise ConfigError(f"backbone.name: mmaction:{name} cannot be used: {unusable[name]}")
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    near = [full for full in known if name in full][:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     hint = f"; similar: {', '.join(near)}" if near else ""
     raise ConfigError(f"backbone.name: mmaction2 ships no recogniser {name!r}{hint}. `gig backbones` lists them all")

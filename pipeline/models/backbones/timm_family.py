@@ -19,9 +19,9 @@ from torch import nn
 
 from pipeline.config.features import Backbone as Settings
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.models.backbone import mismatches, read_checkpoint
 from pipeline.models.backbones.interface import BackboneFacts, VideoBackbone
 from pipeline.models.backbones.timm_library import import_timm
+from pipeline.models.checkpoints import mismatches, read_checkpoint
 from pipeline.models.weights import check_suffix, weights_path, weights_sha256
 
 __all__ = ["TimmBackbone", "facts", "load", "restore", "tensors"]

@@ -16,7 +16,7 @@ from cache import FeatureStore
 from cache.errors import CacheError
 from pipeline.cluster import Connection, LocalWorkers, Surroundings, Task, WorkerKilled, connected, run_tasks
 from pipeline.config import Experiment, digest, parse_experiment
-from pipeline.config.features import url_scheme
+from pipeline.config.mirrors import url_scheme
 from pipeline.errors import ClusterError, PipelineError
 from pipeline.progress import Say
 from pipeline.remote import path_of

@@ -17,7 +17,7 @@ from cache import FeatureStore
 from pipeline.config import Experiment, GeneratedDataset, digest
 from pipeline.config.backbone_names import name_in_paths
 from pipeline.config.features import Backbone
-from pipeline.config.heads import MAPS
+from pipeline.config.head_base import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.quarantine import Quarantine

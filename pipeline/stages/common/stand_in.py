@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config import GeneratedDataset
-from pipeline.models.weights import BUNDLED
+from pipeline.config.backbone_names import STAND_INS
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
 
 __all__ = ["stand_in_reasons"]
@@ -19,7 +19,7 @@ def stand_in_reasons(recipes: Recipes) -> list[str]:
     reasons = []
     if used and backbone.weights == "random":
         reasons.append(f"The weights of the backbone {backbone.name} are random: it has learnt nothing.")
-    elif used and backbone.name in BUNDLED:
+    elif used and backbone.name in STAND_INS:
         reasons.append(f"The backbone {backbone.name} is a small stand-in, trained on generated moving shapes.")
     if isinstance(dataset, GeneratedDataset):
         reasons.append(

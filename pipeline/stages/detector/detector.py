@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from cache import FeatureStore
-from pipeline.config.features import Machine
 from pipeline.config.heads import parse_head
+from pipeline.config.machine import Machine
 from pipeline.errors import DecodeError, DetectorError, PipelineError, WeightsError
 from pipeline.metrics.hysteresis import EventRule
 from pipeline.models.backbones import VideoBackbone, load_backbone

@@ -17,9 +17,10 @@ from pydantic import (
 
 from pipeline.config import Experiment, Scoring
 from pipeline.config.backbone_names import check_backbone_name
-from pipeline.config.datasets import Section
 from pipeline.config.events import Events
-from pipeline.config.features import Backbone, Decoding, Machine, Preprocess, Storage, TestSampling, TrainSampling
+from pipeline.config.features import Backbone, Decoding, Preprocess, Storage, TestSampling, TrainSampling
+from pipeline.config.machine import Machine
+from pipeline.config.section import Section
 from pipeline.errors import DetectorError
 from pipeline.stages.common.feature_recipe import FeatureRecipe
 

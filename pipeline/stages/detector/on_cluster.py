@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pipeline.cluster import Finished, Surroundings, Task, WorkerKilled, run_tasks
 from pipeline.config import digest
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.progress import Say
 from pipeline.stages.common.cluster import PACKAGES, REACHED, cluster_of, torch_threads

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.events import Event
-from pipeline.stages.extraction.loop import Outcome
+from pipeline.stages.extraction.outcomes import Outcome
 from pipeline.stages.scoring.video_scores import VideoScores
 
 __all__ = ["ScoredFile", "ScoredOutcome"]

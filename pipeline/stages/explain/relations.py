@@ -19,8 +19,8 @@ from pipeline.models.reduction import relation_map
 from pipeline.stages.common.feature_recipe import recipe_of
 from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.video_scores import VideoScores
-from pipeline.stages.training.reduce import video_overview, windows_with_overviews
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
+from pipeline.stages.training.windows import video_overview, windows_with_overviews
 
 __all__ = ["VideoMaps", "cell_boxes", "check_choice", "relation_maps", "video_maps", "why_no_overlay"]
 

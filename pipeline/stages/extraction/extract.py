@@ -22,8 +22,9 @@ from pipeline.stages.common.manifest import check_validation
 from pipeline.stages.common.progress import VideoProgress
 from pipeline.stages.common.quarantine import Quarantine
 from pipeline.stages.extraction.claims import Claims
-from pipeline.stages.extraction.loop import Extractor, Outcome
+from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.on_cluster import cluster_extraction, longest_first
+from pipeline.stages.extraction.outcomes import Outcome
 from pipeline.stages.extraction.processes import Fate, Job, Settled, extract_in_processes, how_many
 from pipeline.stages.extraction.sources import ExtractReport, experiment_workers, find_imported, is_current
 

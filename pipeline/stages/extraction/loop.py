@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
-from cache import FeatureStore, NonFiniteFeatures
+from cache import FeatureStore
 from pipeline.config import Experiment
 from pipeline.data.decoding.pool import DecodeWorkers, Job, VideoStream
 from pipeline.data.sampling import training_frames
@@ -28,40 +27,16 @@ from pipeline.stages.common.malloc import heap_kept
 from pipeline.stages.common.picture import check_backbone, fit_of, map_size
 from pipeline.stages.extraction.engine import Clip, ClipBatcher, Engine
 from pipeline.stages.extraction.feeding import ViewFeed, WindowFeed
+from pipeline.stages.extraction.outcomes import ActiveVideo, Outcome, finished, outcome_of
 from pipeline.stages.extraction.provenance import provenance
 from pipeline.stages.extraction.sources import check_damage
 from pipeline.stages.extraction.writing import VideoSink, WriteBehind
 
-__all__ = ["Extractor", "Outcome"]
+__all__ = ["Extractor", "Watch"]
 
 WRITERS = 4
 
 Watch = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one video.
-
-    Attributes:
-        video_id: which video.
-        frames: decoded frames.
-        error: why it could not be extracted; None when it was.
-        loss: what damage has cost it, in words; None for a whole video.
-    """
-
-    video_id: str
-    frames: int
-    error: DecodeError | NonFiniteFeatures | None
-    loss: str | None = None
-
-
-@dataclass(frozen=True)
-class _ActiveVideo:
-    """A video that is being extracted: where its frames go, and where its features go."""
-
-    sink: VideoSink
-    feed: WindowFeed | ViewFeed
 
 
 class Extractor:
@@ -187,24 +162,24 @@ class Extractor:
                 yield self.job(path, video_id, split)
 
         batcher = ClipBatcher(self.engine, self._map_dtype(split))
-        active: dict[int, _ActiveVideo] = {}
+        active: dict[int, ActiveVideo] = {}
         with ExitStack() as stack:
             stack.enter_context(heap_kept(self.engine.device))
             threads = [stack.enter_context(WriteBehind()) for _ in range(min(WRITERS, workers.count))]
             try:
                 for readable in workers.readable(jobs()):
                     if readable is None:
-                        yield from _finished(batcher, active)
+                        yield from finished(batcher, active)
                         continue
                     number, stream = readable
                     if number not in active:
                         thread = threads[number % len(threads)]
                         sink = self._sink(ids[number], split, store, namespace, thread, self._empty(stream))
-                        active[number] = _ActiveVideo(sink, self._feed(sink, split, batcher))
+                        active[number] = ActiveVideo(sink, self._feed(sink, split, batcher))
                     self._advance(active[number], stream, split, batcher, say, watch)
                     for settled in [n for n, video in active.items() if video.sink.settled.is_set()]:
-                        yield _outcome(active.pop(settled).sink)
-                yield from _finished(batcher, active)
+                        yield outcome_of(active.pop(settled).sink)
+                yield from finished(batcher, active)
             finally:
                 for video in active.values():
                     video.sink.give_up(GeneratorExit("the extraction was broken off"))
@@ -262,7 +237,7 @@ class Extractor:
         return WindowFeed(self.engine, self.experiment.test_sampling, queue)
 
     def _advance(
-        self, video: _ActiveVideo, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch
+        self, video: ActiveVideo, stream: VideoStream, split: str, batcher: ClipBatcher, say: Say, watch: Watch
     ) -> None:
         """Take what a video's decoder has sent and queue its clips; a video that cannot be decoded is given up."""
         sink, feed = video.sink, video.feed
@@ -281,7 +256,7 @@ class Extractor:
             batcher.drop(sink)
             sink.give_up(error)
 
-    def _finish(self, video: _ActiveVideo, stream: VideoStream, split: str, say: Say) -> None:
+    def _finish(self, video: ActiveVideo, stream: VideoStream, split: str, say: Say) -> None:
         """All clips of a video are queued. Raises DecodeError when it is more damaged than the settings accept."""
         header, frames = stream.header(), len(video.feed.times)
         if loss := check_damage(header, frames, stream.damage, self.experiment.decoding):
@@ -300,18 +275,3 @@ class Extractor:
             source=stream.source,
         )
         video.sink.finish(np.asarray(video.feed.times, dtype=np.float64), facts)
-
-
-def _finished(batcher: ClipBatcher, active: dict[int, _ActiveVideo]) -> Iterator[Outcome]:
-    """Run what waits for a full batch, and wait for what all videos still lack; they are decoded. Empties `active`."""
-    batcher.flush()
-    for number in sorted(active):
-        active[number].sink.settled.wait()
-        yield _outcome(active.pop(number).sink)
-
-
-def _outcome(sink: VideoSink) -> Outcome:
-    """What became of a settled video. Raises every error that is not the video's own fault."""
-    if sink.error is None or isinstance(sink.error, DecodeError | NonFiniteFeatures):
-        return Outcome(sink.video_id, sink.frames, sink.error, sink.loss)
-    raise sink.error

@@ -14,8 +14,9 @@ from pipeline.errors import DecodeError, DecoderKilled
 from pipeline.progress import Say
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cluster import REACHED, agreed, cluster_of, portable, reach_of
-from pipeline.stages.extraction.loop import Outcome, Watch
+from pipeline.stages.extraction.loop import Watch
 from pipeline.stages.extraction.on_worker import Extracted, Order
+from pipeline.stages.extraction.outcomes import Outcome
 
 __all__ = ["cluster_extraction", "longest_first", "some_videos"]
 

@@ -26,7 +26,8 @@ from pipeline.remote import AnyPath, path_of
 from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.cluster import Reach, agreed, torch_threads, unpacked
 from pipeline.stages.common.manifest import reached
-from pipeline.stages.extraction.loop import Extractor, Outcome
+from pipeline.stages.extraction.loop import Extractor
+from pipeline.stages.extraction.outcomes import Outcome
 from pipeline.stages.extraction.sources import experiment_workers
 
 __all__ = ["BackbonePlace", "Extracted", "ExtractionPlace", "Order"]

@@ -23,7 +23,7 @@ from typing import cast
 import torch
 
 from pipeline.config import Experiment
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.data.manifest import Manifest, VideoEntry
 from pipeline.errors import PipelineError
 from pipeline.progress import Say

@@ -19,7 +19,8 @@ from pipeline.progress import Say
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
 from pipeline.stages.common.feature_recipe import FeatureRecipe, experiment_recipe
-from pipeline.stages.extraction.loop import Extractor, Outcome
+from pipeline.stages.extraction.loop import Extractor
+from pipeline.stages.extraction.outcomes import Outcome
 from pipeline.stages.extraction.sources import experiment_workers
 
 __all__ = ["ScratchExtraction", "scratch_folder", "scratch_store"]

@@ -20,7 +20,7 @@ from typing import NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.cards import hold_cards, visible_cards

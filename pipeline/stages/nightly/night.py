@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config.features import url_scheme
+from pipeline.config.mirrors import url_scheme
 from pipeline.errors import OutputError, PipelineError, QuarantineExceeded
 from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import locked

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.features import url_scheme
+from pipeline.config.mirrors import url_scheme
 from pipeline.data.datasets.video_files import VIDEO_SUFFIXES, video_files
 from pipeline.data.decoding.image_folder import IMAGE_SUFFIXES
 from pipeline.data.problems import Problems

@@ -27,9 +27,9 @@ from pipeline.stages.extraction.provenance import lost_frames
 from pipeline.stages.scoring.causal import check_causal, smooth_back
 from pipeline.stages.scoring.on_cluster import scores_on_cluster
 from pipeline.stages.scoring.video_scores import VideoScores, table_path, write_scores
-from pipeline.stages.training.reduce import ReducedWindows, in_parts, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, check_features, load_head
 from pipeline.stages.training.validation import read_thresholds
+from pipeline.stages.training.windows import ReducedWindows, in_parts, reduce_windows
 
 __all__ = [
     "score_split",

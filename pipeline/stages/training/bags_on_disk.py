@@ -25,8 +25,9 @@ from pipeline.progress import Progress, Say, silent
 from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.on_cluster import reduction_of
-from pipeline.stages.training.reduce import ReducedWindows, reduce_bags, reduce_windows
+from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.training_set import held_out_videos, training_standardizer
+from pipeline.stages.training.windows import ReducedWindows, reduce_windows
 
 __all__ = ["read_training", "read_windows", "write_test", "write_training"]
 

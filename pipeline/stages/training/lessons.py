@@ -1,9 +1,11 @@
-"""Make the bundled weights of `tpn_small` from generated lessons (pipeline.data.synthetic.playground) alone.
+"""Make weights of `tpn_small` from generated lessons (pipeline.data.synthetic.playground) alone.
 
     python -m pipeline.stages.training.lessons --out tpn_small.safetensors
 
 Linear read-outs learn what every cell holds and how it moves, and what the whole clip holds, from the mean and from the
-maximum over cells. They are dropped at the end. No scene, anomaly class or label of a data set is used, and no video.
+maximum over cells. They are dropped at the end. In the last part of the training, cells that hold nothing are to be
+silent, so that features say what is there and not where the camera stands. No scene, anomaly class or label of a data
+set is used, and no video.
 
 The state of an interrupted run is kept beside the weights every 100 steps; the same command goes on from there.
 """
@@ -47,12 +49,13 @@ class Pretraining:
         batch: clips per step, even: half of them are the other half mirrored.
         learning_rate: the peak of a one-cycle schedule.
         cycle: the steps of that schedule, at least `steps`.
-        cooldown: the step from which the learning rate also falls, linearly, to 0 at the end.
+        cooldown: the step from which the learning rate also falls, linearly, to 0 at the end, and from which empty
+            cells are to be silent: they have to say nothing, and features of theirs cost.
         seed: of weights and lessons.
     """
 
     backbone: str = "tpn_small"
-    steps: int = 2000
+    steps: int = 1500
     batch: int = 8
     learning_rate: float = 3e-3
     cycle: int = 3600
@@ -116,23 +119,33 @@ class Schooling(nn.Module):
         share = attributes.flatten(0, 2).mean(dim=0).clamp(min=0.005)
         self.register_buffer("weight", (1 / share).sqrt())  # most cells hold nothing
 
-    def forward(self, images: torch.Tensor, attributes: torch.Tensor, values: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, images: torch.Tensor, attributes: torch.Tensor, values: torch.Tensor, silent: bool = False
+    ) -> dict[str, torch.Tensor]:
         """The terms of the loss: a scalar each.
 
         Args:
             images: (N, L, S, S, 3) uint8.
             attributes: (N, S / 32, S / 32, len(ATTRIBUTES)) float32, 0 to 1.
             values: (N, S / 32, S / 32, len(VALUES)) float32.
+            silent: whether the features of empty cells are to be small against those of all.
         """
         maps = self.network(images)
+        empty = (values[..., VALUES.index("number")] == 0).float()
+        errors = smooth_l1_loss(self.cell_values(maps), values * self.scale, reduction="none").mean(dim=-1)
         held = attributes.amax(dim=(1, 2))
         on_mean = bce(self.mean_attributes(maps.mean(dim=(1, 2))), held)
         on_most = bce(self.most_attributes(maps.amax(dim=(1, 2))), held)
-        return {
+        counted = 1 - empty if silent else torch.ones_like(empty)
+        terms = {
             "attributes": bce(self.cell_attributes(maps), attributes, pos_weight=self.weight),
-            "values": smooth_l1_loss(self.cell_values(maps), values * self.scale),
+            "values": (errors * counted).sum() / counted.sum().clamp(min=1),
             "clips": (on_mean + on_most) / 4,
         }
+        if silent:
+            strength = maps.mean(dim=-1)
+            terms["silence"] = (strength * empty).sum() / empty.sum().clamp(min=1) / strength.mean() / 2
+        return terms
 
 
 def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1) -> Backbone:
@@ -165,7 +178,7 @@ def pretrain(settings: Pretraining, state: Path | None = None, workers: int = 1)
     )
     means: dict[str, float] = {}
     for step, batch in enumerate(progress := tqdm(batches, unit="step", initial=done, total=settings.steps), done + 1):
-        terms = school(*batch)
+        terms = school(*batch, silent=step > settings.cooldown)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(float(loss.detach())):
             raise PipelineError(

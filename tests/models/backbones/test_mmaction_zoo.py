@@ -296,6 +296,8 @@ def test_nothing_is_loaded_that_a_configuration_names(name, monkeypatch):
 def test_unknown_and_unusable_names_say_why():
     with pytest.raises(ConfigError, match=f"similar: .*{X3D}"):
         family.facts(settings("x3d_s_facebook-kinetics400"))
+    with pytest.raises(ConfigError, match=f"similar: .*{X3D}"):
+        family.facts(settings(X3D[: len("x3d_s")]))
     with pytest.raises(ConfigError, match="cannot be used: it ends in a vector of 4096 numbers"):
         family.facts(settings("c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.errors import ConfigError
 from pipeline.stages.common import cards
 from pipeline.stages.common.cards import Card, hold_cards, use_device, visible_cards

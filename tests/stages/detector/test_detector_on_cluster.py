@@ -12,7 +12,7 @@ from conftest import NANO
 from packs import outputs_of
 
 from pipeline.config import parse_experiment
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.data.events import read_events
 from pipeline.errors import DetectorError, PipelineError
 from pipeline.stages.detector import on_cluster

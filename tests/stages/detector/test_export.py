@@ -21,8 +21,8 @@ from packs import CLASSES, outputs_of
 from places import ROOT
 
 from pipeline.config import parse_experiment
-from pipeline.config.features import Machine
 from pipeline.config.heads import HEADS, parse_head
+from pipeline.config.machine import Machine
 from pipeline.config.runs import Training
 from pipeline.errors import DetectorError, OutputError, PipelineError
 from pipeline.models.reduction import Standardizer

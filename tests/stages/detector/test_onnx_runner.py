@@ -18,8 +18,8 @@ from conftest import NANO
 from packs import CLASSES, outputs_of
 
 from pipeline.config import parse_experiment
-from pipeline.config.features import Machine
 from pipeline.config.heads import parse_head
+from pipeline.config.machine import Machine
 from pipeline.config.runs import Training
 from pipeline.data.decoding.decode import iter_frames
 from pipeline.data.decoding.geometry import centre_crop

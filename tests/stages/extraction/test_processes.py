@@ -17,7 +17,7 @@ from places import ROOT
 from small_dataset import extract
 
 from cache import FeatureStore
-from pipeline.config.features import Machine
+from pipeline.config.machine import Machine
 from pipeline.errors import PipelineError
 from pipeline.stages.extraction import processes
 from pipeline.stages.extraction.processes import (

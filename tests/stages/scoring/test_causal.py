@@ -23,8 +23,8 @@ from pipeline.stages.explain.relations import check_choice, relation_maps
 from pipeline.stages.scoring.causal import smooth_back
 from pipeline.stages.scoring.score import score_video
 from pipeline.stages.scoring.score_loose import score_files
-from pipeline.stages.training.reduce import WINDOWS_AT_ONCE, reduce_windows
 from pipeline.stages.training.saved_heads import TrainedHead, make_head, save_head
+from pipeline.stages.training.windows import WINDOWS_AT_ONCE, reduce_windows
 
 FRAMES, CUT, SPAN = 95, 81, 6
 HEADS = (

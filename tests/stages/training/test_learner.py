@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.stages.training.learner import draw_batches
-from pipeline.stages.training.reduce import ReducedWindows, in_parts
+from pipeline.stages.training.windows import ReducedWindows, in_parts
 
 
 class TestBatches:

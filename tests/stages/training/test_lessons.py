@@ -7,6 +7,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from pipeline.data.synthetic.playground.lesson import ATTRIBUTES, VALUES
 from pipeline.errors import PipelineError
 from pipeline.models.backbone import build_backbone
 from pipeline.stages.training import lessons as module
@@ -67,6 +68,39 @@ def test_the_loss_falls_when_the_same_lessons_are_learnt():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+class Plain(torch.nn.Module):
+    """Maps that are given, in place of a network."""
+
+    channels = 4
+
+    def __init__(self, maps: torch.Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.maps
+
+
+def test_in_silence_empty_cells_say_nothing_and_features_of_theirs_cost():
+    torch.manual_seed(0)
+    values = torch.rand(1, 1, 2, len(VALUES))
+    values[..., VALUES.index("number")] = torch.tensor([[[0.0, 1.0]]])
+    batch = (torch.zeros(1, 6, 32, 64, 3), torch.zeros(1, 1, 2, len(ATTRIBUTES)), values)
+    loud, quiet = torch.ones(1, 1, 2, 4), torch.tensor([[0.0], [1.0]]).expand(1, 1, 2, 4)
+    school = Schooling(Plain(loud), batch)
+    assert float(school(*batch, silent=True)["silence"].detach()) == pytest.approx(0.5)
+    school.network = Plain(quiet)
+    assert float(school(*batch, silent=True)["silence"].detach()) == 0
+    other = values.clone()
+    other[:, :, 0, : VALUES.index("number")] += 1
+    silent, spoken = (
+        [float(school(*batch[:2], told, silent=silent)["values"].detach()) for told in (values, other)]
+        for silent in (True, False)
+    )
+    assert silent[0] == silent[1]
+    assert spoken[0] != spoken[1]
 
 
 @pytest.mark.slow
