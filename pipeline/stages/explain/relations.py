@@ -145,8 +145,8 @@ def check_choice(relations: np.ndarray, positions: np.ndarray, video_id: str) ->
         video_id: for the message.
     """
     for relation, chosen in zip(relations.reshape(len(relations), -1), positions, strict=True):
-        others = np.delete(relation, chosen)
-        if len(others) and others.max() > relation[chosen].min() + 1e-4:
+        others, size = np.delete(relation, chosen), max(1.0, float(np.abs(relation).max()))
+        if len(others) and others.max() > relation[chosen].min() + 1e-4 * size:  # a product is no cosine
             raise PipelineError(
                 f"{video_id}: expected the chosen cells to have the largest relations, got another choice"
             )

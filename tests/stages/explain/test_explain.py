@@ -194,6 +194,13 @@ def test_a_map_that_scoring_did_not_choose_by_is_an_error():
         check_choice(relation, np.array([[8, 2]]), "v")
 
 
+def test_rounding_of_products_is_no_other_choice():
+    relation = np.array([[[136428.25, 136428.265625, 4.0]]], dtype=np.float32)  # neighbours in float32
+    check_choice(relation, np.array([[0]]), "v")
+    with pytest.raises(PipelineError, match="v: expected the chosen cells"):
+        check_choice(relation, np.array([[2]]), "v")
+
+
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory):
     """The nano experiment with its test features and heads; call it with arguments of `gig explain`."""
