@@ -134,10 +134,19 @@ def agreed(experiment: Experiment) -> dict[str, str]:
     Builds of one version of torch, for another GPU or none, count as equal.
     """
     versions = {name: importlib.metadata.version(name).split("+")[0] for name in PACKAGES}
+    if experiment.backbone.family == "timm":  # its version decides sizes and how positions are interpolated
+        versions["timm"] = _version("timm")
     own = f"{importlib.metadata.version('gig-vad')}, stages {digest(VERSIONS)}"
     imported = experiment.features.train and experiment.features.test
     weights = {} if imported else {"weights": weights_identity(experiment.backbone)}
     return {"gig-vad": own} | versions | weights | {"configuration": digest(experiment)}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 @dataclass(frozen=True)
