@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from luigi.task_register import Register
 from faulty_storage import URL, FaultyFileSystem
 from fsspec import register_implementation
 from hypothesis import settings
@@ -80,6 +81,12 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the generator of libraries that take none
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def tasks_forgotten() -> None:
+    """Luigi keeps tasks by their parameters, so those of another test, of a file of the same relative path, would run."""
+    Register.clear_instance_cache()
 
 
 @pytest.fixture

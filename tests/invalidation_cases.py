@@ -99,7 +99,7 @@ SYNTHETIC = {
     "training.clip_norm": Case(0.001, HEAD, "head"),
     "training.schedule": Case("cosine", HEAD, "head"),
     "training.schedule_epochs": Case(5, HEAD, "head", base={"training": {"schedule": "cosine"}}),
-    "training.warmup_steps": Case(1, HEAD, "head"),
+    "training.warmup_steps": Case(2, HEAD, "head"),
     "training.learning_rate": Case(0.01, HEAD, "head"),
     "training.seed": Case(1, HEAD, "head"),
     "training.permute_labels_seed": Case(1, HEAD, "head"),
