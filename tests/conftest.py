@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from luigi.task_register import Register
 from faulty_storage import URL, FaultyFileSystem
 from fsspec import register_implementation
 from hypothesis import settings
+from luigi.task_register import Register
 from mock_datasets import MOCKS
 from pydantic import TypeAdapter
 from small_dataset import entry, extract
@@ -31,6 +31,7 @@ from pipeline.config.datasets import Dataset
 from pipeline.data.manifest import Interval, Manifest
 from pipeline.remote import RemotePath, path_of
 from pipeline.remote import file as remote_file
+from tasks.base import plan_for, recipes_for
 
 pytest.register_assert_rewrite("cache.testing", "pipeline.models.backbones.testing")
 # The same examples in every run, and no limit of time: a busy machine must not make a test fail.
@@ -85,8 +86,10 @@ def seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def tasks_forgotten() -> None:
-    """Luigi keeps tasks by their parameters, so those of another test, of a file of the same relative path, would run."""
+    """Luigi keeps tasks by their parameters: those of another test with a file of the same relative path would run."""
     Register.clear_instance_cache()
+    recipes_for.cache_clear()
+    plan_for.cache_clear()
 
 
 @pytest.fixture
