@@ -218,6 +218,36 @@ def test_a_worker_that_pauses_for_ever_is_not_waited_for(monkeypatch):
         run._crew.check()
 
 
+class Asked:
+    """A client whose scheduler is too busy to answer the first questions."""
+
+    status = "running"
+
+    def __init__(self, unanswered: int) -> None:
+        self.unanswered, self.scheduler = unanswered, self
+
+    identity = None
+
+    def sync(self, question: object, **options: object) -> dict[str, object]:
+        self.unanswered -= 1
+        if self.unanswered >= 0:
+            raise TimeoutError
+        return {"workers": {"tcp://a": {}}}
+
+
+def test_a_busy_scheduler_is_asked_again_and_a_silent_one_is_lost(monkeypatch):
+    monkeypatch.setattr("pipeline.cluster.connection.ASK_AGAIN_S", 0.0)
+    patient = Connection(Asked(3), "tcp://busy", "video", 60.0, False, None)
+    assert patient.workers() == {"tcp://a": {}}
+    monkeypatch.setattr("pipeline.cluster.connection.ANSWER_S", 0.0)
+    with pytest.raises(ClusterError, match="tcp://silent: the connection .* is lost, or it has not answered for 0 s"):
+        Connection(Asked(10**9), "tcp://silent", "video", 0.0, False, None).workers()
+    gone = Asked(10**9)
+    gone.status = "closed"
+    with pytest.raises(ClusterError, match="tcp://gone: the connection to the dask scheduler is lost; what"):
+        Connection(gone, "tcp://gone", "video", 60.0, False, None).workers()
+
+
 @pytest.mark.slow
 def test_a_killer_is_found_among_its_neighbours():
     """Worker processes, one of whose tasks kills its process."""
