@@ -179,8 +179,11 @@ class TestFinetune:
         assert json.loads((folder / "facts.json").read_text())["processes"] == 2
 
     def test_a_process_that_dies_ends_the_run_with_an_error(self, bench):
+        killed: list[float] = []
+
         def kill(done: int, total: int, message: str) -> None:
             if done == 1:
+                killed.append(time.monotonic())
                 ours = f"finetuning.finetune {re.escape(str(bench.folder))}/dying"  # of no other run of this test
                 found = subprocess.run(["pgrep", "-f", ours], capture_output=True, text=True).stdout.split()
                 workers = [
@@ -190,10 +193,9 @@ class TestFinetune:
                 ]
                 os.kill(max(workers), signal.SIGKILL)
 
-        started = time.monotonic()
         with pytest.raises(PipelineError, match="2 processes on pipeline.stages.finetuning.finetune: .*"):
             bench.tune("dying", progress=kill, machine={"processes": 2}, finetune={"epochs": 50})
-        assert time.monotonic() - started < 300  # no hang
+        assert time.monotonic() - killed[0] < 900  # no hang: the others would wait for half an hour
         assert not (bench.folder / "dying" / "request.json").exists()
 
     def test_an_error_in_one_process_is_told(self, bench):
