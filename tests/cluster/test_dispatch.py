@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -26,9 +27,10 @@ def no_workers() -> None:
 
 
 @contextmanager
-def connection(address: str, wait_s: float = 30.0) -> Iterator[Connection]:
-    with connected(address, "video", wait_s, no_workers) as found:
-        yield found
+def connection(address: str, wait_s: float = 300.0) -> Iterator[Connection]:
+    """A connection that waits so long for workers, and for the scheduler as long as a busy machine needs."""
+    with connected(address, "video", 300.0, no_workers) as found:
+        yield replace(found, wait_s=wait_s)
 
 
 def test_tasks_are_done_and_wrong_workers_refused():
@@ -37,6 +39,8 @@ def test_tasks_are_done_and_wrong_workers_refused():
         asked = []
 
         def tasks() -> Iterator[Task]:
+            for number in range(2 * WINDOW + 1):  # more than one worker is given, and three of them wait for each other
+                yield Task(f"space/meet-{number}", ("meet", 3))
             for number in range(30):
                 asked.append(number)
                 yield Task(f"space/{number}", number)
