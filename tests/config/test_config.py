@@ -8,9 +8,10 @@ import pytest
 import yaml
 from places import ROOT
 
-from pipeline.config import Preprocess, Selection, digest, field_table, load_experiment, parse_experiment, to_yaml
+from pipeline.config import Preprocess, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.doubts import training_warnings
 from pipeline.config.published import PUBLISHED
+from pipeline.config.runs import Selection
 from pipeline.config.text import read_yaml
 from pipeline.errors import ConfigError
 
