@@ -20,11 +20,13 @@ from zarr.storage import FsspecStore, LocalStore
 
 from cache.errors import InvalidSetting, MissingExtra, ReadFailed, WriteFailed
 from cache.limits import LISTING, limit_s, within
+from cache.zarr_loop import end_loop_in_time
 from cache.zarr_stores import KnownStore, RemoteStore, as_os_errors
 
 __all__ = ["Objects", "reading", "writing"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+end_loop_in_time()
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")

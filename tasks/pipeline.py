@@ -136,10 +136,12 @@ class EvaluateAll(StepTask):
         return super().complete() and workflow.HtmlReport(self.recipes).complete()
 
     def run(self) -> None:
+        from pipeline.stages.common.stand_in import stand_in_reasons
         from pipeline.stages.evaluation.summary import summary_table
 
         super().run()
-        print(summary_table(self.step.fetch(self.say), self.step.recipes.experiment.expected))
+        recipes = self.step.recipes
+        print(summary_table(self.step.fetch(self.say), recipes.experiment.expected, stand_in_reasons(recipes)))
         page = workflow.HtmlReport(self.recipes).make(Listener(self.report, self.say))
         print(f"page: {place_of(page / 'index.html')}")
         self.recipes.quarantine.check(self.experiment.machine.max_quarantined)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["backbones"]
 
+CLIP = (6, 5)
+"""Frames and distance of the paper's clips."""
 HEADER = ("name", "architecture", "channels", "cell", "picture", "clip", "takes frames", "weights, millions")
 
 
@@ -26,7 +28,8 @@ HEADER = ("name", "architecture", "channels", "cell", "picture", "clip", "takes 
 @click.option("--markdown", is_flag=True, help="For documents: tables in Markdown.")
 @with_json
 def backbones(part: str, without_maps: bool, markdown: bool, as_json: bool) -> None:
-    """List the backbones that a configuration can name, those with PART in their name or architecture.
+    """List the backbones that a configuration can name, those with PART in their name or architecture (small letters
+    and capitals are the same).
 
     channels: D of the maps. cell: pixels per position of a map. picture: side in its own configuration; with a + it
     takes all multiples of the cell. clip: frames x distance in its own configuration, or spread over the whole video.
@@ -34,19 +37,24 @@ def backbones(part: str, without_maps: bool, markdown: bool, as_json: bool) -> N
     """
     from pipeline.models.backbones import mmaction_zoo as zoo
 
+    wanted = part.lower()
     known = {
         name: entry
         for name, entry in zoo.recognisers().items()
-        if part in f"mmaction:{name}" or part in entry.architecture
+        if wanted in f"mmaction:{name} {entry.architecture}".lower()
     }
-    unusable = {name: reason for name, reason in zoo.without_maps().items() if part in f"mmaction:{name}"}
-    if part and not (as_json or unusable if without_maps else known or any(part in name for name in TPN_NAMES)):
+    tpn = [name for name in TPN_NAMES if wanted in name or wanted in "tpn"]
+    unusable = {name: reason for name, reason in zoo.without_maps().items() if wanted in f"mmaction:{name}".lower()}
+    if part and not (unusable if without_maps else known or tpn):
         click.echo(f"none has {part!r} in its name or architecture; `gig backbones` lists all", err=True)
     if as_json:
-        entries = unusable if without_maps else {f"mmaction:{name}": asdict(entry) for name, entry in known.items()}
+        entries: Mapping[str, object] = unusable
+        if not without_maps:
+            entries = {name: _of_tpn(name) for name in tpn}
+            entries |= {f"mmaction:{name}": asdict(entry) for name, entry in known.items()}
         click.echo(json.dumps(entries, indent=2))
         return
-    rows = [("name", "reason"), *unusable.items()] if without_maps else _rows(known, part)
+    rows = [("name", "reason"), *unusable.items()] if without_maps else _rows(known, tpn)
     for line in _markdown(rows) if markdown else aligned(rows):
         click.echo(line)
     if not (without_maps or markdown):
@@ -56,16 +64,36 @@ def backbones(part: str, without_maps: bool, markdown: bool, as_json: bool) -> N
                 click.echo(f"    {family}:... {what}")
 
 
-def _rows(known: Mapping[str, Recogniser], part: str) -> list[tuple[str, ...]]:
+def _of_tpn(name: str) -> dict[str, object]:
+    """The facts of one of TPN, by the names of those of a recogniser; the clip is the paper's."""
     from pipeline.config.features import Backbone
     from pipeline.models.backbones import backbone_facts
 
+    facts = backbone_facts(Backbone(name=name, weights="random"))
+    return {
+        "architecture": "TPN",
+        "channels": facts.channels,
+        "cell": facts.cell,
+        "size": facts.size[0],
+        "any_size": facts.any_size,
+        "clip": CLIP[0],
+        "interval": CLIP[1],
+        "shortest": facts.shortest_clip,
+        "longest": facts.longest_clip,
+        "multiple": facts.clip_multiple,
+        "mean": facts.mean,
+        "std": facts.std,
+        "non_negative": facts.non_negative,
+    }
+
+
+def _rows(known: Mapping[str, Recogniser], tpn: Sequence[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [HEADER]
-    for name in TPN_NAMES:
-        if part in name:
-            facts = backbone_facts(Backbone(name=name, weights="random"))
-            takes = _lengths(facts.shortest_clip, facts.longest_clip, facts.clip_multiple)
-            rows.append((name, "TPN", str(facts.channels), str(facts.cell), f"{facts.size[0]}+", "6 x 5", takes, ""))
+    for name in tpn:
+        facts = _of_tpn(name)
+        takes = f"{facts['shortest']} to {facts['longest']}"
+        clip = " x ".join(map(str, CLIP))
+        rows.append((name, "TPN", str(facts["channels"]), str(facts["cell"]), f"{facts['size']}+", clip, takes, ""))
     for name, entry in known.items():
         interval = "spread" if entry.interval is None else str(entry.interval)
         rows.append(

@@ -17,6 +17,7 @@ from pipeline.config.expected import Expected
 from pipeline.errors import PipelineError
 from pipeline.stages.common.mirror import place_of
 from pipeline.stages.common.recipes import Recipes
+from pipeline.stages.common.stand_in import stand_in_reasons
 from pipeline.workflow import EvaluateAll, HtmlReport, Report
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def report(
     recipes = Recipes(load_experiment(config or DEFAULT_CONFIG))
     folder = EvaluateAll(recipes).fetch(say)
     if not html:
-        expected = recipes.experiment.expected
-        click.echo(_as_json(folder, expected) if as_json else summary_table(folder, expected))
+        expected, stand_in = recipes.experiment.expected, stand_in_reasons(recipes)
+        click.echo(_as_json(folder, expected) if as_json else summary_table(folder, expected, stand_in))
         return
     read_summary(folder)  # what has not been run is an error, and not run by the way
     step = HtmlReport(recipes)

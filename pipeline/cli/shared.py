@@ -230,12 +230,16 @@ def check_files(recipes: Recipes) -> list[str]:
         problems.append(str(error))
     if not (experiment.features.train and experiment.features.test):
         from pipeline.models.backbones import load_backbone
-        from pipeline.stages.common.picture import check_backbone
+        from pipeline.stages.common.picture import check_backbone, map_size, picture_size
 
         settings = experiment.backbone
         try:
-            found += [f"backbone: {note}" for note in check_backbone(experiment)]
+            notes = check_backbone(experiment)
+            (height, width), (rows, columns) = picture_size(experiment), map_size(experiment)
             loaded = load_backbone(settings)
+            shape = f"{rows} x {columns} x {loaded.channels}"
+            found.append(f"backbone: {settings.name} sees {height} x {width} pixels, and gives maps of {shape}")
+            found += [f"backbone: {note}" for note in notes]
             found += [f"weights: {note}" for note in loaded.notes]
             found.append(f"weights: {settings.weights}, sha256 {loaded.weights_sha256}")
         except PipelineError as error:

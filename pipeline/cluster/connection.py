@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "LocalWorkers", "briefly", "connected"]
 
 LOGGERS = ("distributed", "distributed.client", "distributed.worker", "distributed.nanny", "distributed.scheduler")
+ANSWER_S, ASK_AGAIN_S = 10.0, 0.2
+"""For so long one question to the scheduler may take, and the pause after one that was not answered."""
 SPAWNING = ("PYTHONHASHSEED",)
 """Variables that dask sets in this process for those that it starts."""
 
@@ -60,27 +63,39 @@ class Connection:
     dashboard: str | None
 
     def workers(self) -> dict[str, dict[str, Any]]:
-        """What the scheduler knows of its workers, by address. Raises ClusterError when it does not answer."""
-        try:
+        """What the scheduler knows of its workers, by address.
+
+        One that does not answer is asked again for `wait_s`, and for one question at least: the machine may have much
+        to do besides. A connection that is closed is lost at once.
+
+        Raises:
+            ClusterError: it is lost, or does not answer.
+        """
+        until = time.monotonic() + max(self.wait_s, ANSWER_S)
+        while True:
             self.check()
-            asked = self.client.scheduler
-            known = self.client.sync(asked.identity, n_workers=-1, callback_timeout=10) if asked else None
-        except (OSError, TimeoutError) as error:  # dask's own are OSError
-            raise ClusterError(self._lost()) from error
-        if known is None:
-            raise ClusterError(self._lost())
-        workers: dict[str, dict[str, Any]] = known["workers"]
-        return workers
+            try:
+                asked = self.client.scheduler
+                known = self.client.sync(asked.identity, n_workers=-1, callback_timeout=ANSWER_S) if asked else None
+            except (OSError, TimeoutError) as error:  # dask's own are OSError
+                if time.monotonic() >= until:
+                    raise ClusterError(self._lost(f", or it has not answered for {self.wait_s:g} s")) from error
+                time.sleep(ASK_AGAIN_S)
+                continue
+            if known is None:
+                raise ClusterError(self._lost())
+            workers: dict[str, dict[str, Any]] = known["workers"]
+            return workers
 
     def check(self) -> None:
         """Raise ClusterError when the connection is lost."""
         if self.client.status != "running":
             raise ClusterError(self._lost())
 
-    def _lost(self) -> str:
+    def _lost(self, silent: str = "") -> str:
         return (
-            f"{self.scheduler}: the connection to the dask scheduler is lost; what is finished is kept, and the same "
-            "command goes on with the rest once a scheduler is there"
+            f"{self.scheduler}: the connection to the dask scheduler is lost{silent}; what is finished is kept, and "
+            "the same command goes on with the rest once a scheduler is there"
         )
 
 

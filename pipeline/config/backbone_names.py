@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 __all__ = ["FAMILIES", "STAND_INS", "TPN_LONGEST_CLIP", "TPN_NAMES", "check_backbone_name", "name_in_paths"]
@@ -31,10 +32,21 @@ def check_backbone_name(name: str) -> str:
         return name
     if not colon or family not in FAMILIES:
         known = "; ".join(f"{key}:... ({what})" for key, what in FAMILIES.items())
-        raise ValueError(f"unknown backbone {name!r}; expected {', '.join(TPN_NAMES)}, or {known}")
+        raise ValueError(f"unknown backbone {name!r}{_meant(name)}; expected {', '.join(TPN_NAMES)}, or {known}")
     if len(name) > LONGEST or not re.fullmatch(MODEL[family], model):
         raise ValueError(f"{name!r} cannot be the name of a backbone; expected {FAMILIES[family]}")
     return name
+
+
+def _meant(name: str) -> str:
+    """Ask for the name that was probably meant: one of TPN's, or the same of the family whose names look so."""
+    family, colon, model = name.rpartition(":")
+    if name.startswith("tpn"):
+        near = difflib.get_close_matches(name, TPN_NAMES, n=1)
+    else:
+        families = difflib.get_close_matches(family, FAMILIES, n=1) if colon else ["timm", "mmaction"]
+        near = [f"{one}:{model}" for one in families if re.fullmatch(MODEL[one], model)]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def name_in_paths(name: str) -> str:

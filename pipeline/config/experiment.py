@@ -44,6 +44,13 @@ TAGGED = {(1, "dataset", name) for name in DATASETS} | {(1, "head", name) for na
 RESERVED = ("frame", "time_s", "score", "Normal", "first_frame", "last_frame", "positions", "relations")
 
 
+def _says_no_size(preprocess: object) -> bool:
+    """Whether a section `preprocess`, as it is in a file, leaves the size of the picture open."""
+    if not isinstance(preprocess, dict):
+        return preprocess is None
+    return {key: value for key, value in preprocess.items() if value is not None} in ({}, {"fit": "crop"})
+
+
 class Experiment(Section):
     """One experiment: data, features and any number of runs on them."""
 
@@ -86,12 +93,12 @@ class Experiment(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_picture(cls, data: Any) -> Any:
-        """`preprocess.crop: own` of a backbone other than TPN, where the section says nothing; TPN's own in numbers."""
+        """`preprocess.crop: own` of a backbone other than TPN, where no size is said; TPN's own in numbers."""
         backbone = data.get("backbone") if isinstance(data, dict) else None
         if not isinstance(backbone, dict):
             return data
         name, preprocess = backbone.get("name", ""), data.get("preprocess")
-        if isinstance(name, str) and ":" in name and preprocess in (None, {}):
+        if isinstance(name, str) and ":" in name and _says_no_size(preprocess):
             return data | {"preprocess": {"crop": "own"}}
         if isinstance(name, str) and ":" not in name and preprocess == {"crop": "own"}:
             return data | {"preprocess": {}}  # one way to name these features

@@ -115,7 +115,7 @@ class DetMetrics:
     @property
     def needs(self) -> dict[str, str]:
         """What each metric is not defined without."""
-        return {_name(rate): f"a true interval and at least {1 / rate:g} h of normal footage" for rate in HOURLY}
+        return {_name(rate): f"a true interval and at least {_time(3600 / rate)} of normal footage" for rate in HOURLY}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The lowest miss rate at each rate of `HOURLY`, of each of R resamples.
@@ -156,6 +156,11 @@ class DetMetrics:
 
 def _name(rate: float) -> str:
     return f"events/{GENERAL}/miss_rate_at_{rate:g}_per_hour"
+
+
+def _time(seconds: float) -> str:
+    """Hours, or minutes where they are less than one: 10 h, 6 min."""
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds / 60:g} min"
 
 
 def _choose(scores: np.ndarray, most: int) -> np.ndarray:

@@ -106,7 +106,8 @@ def test_a_writer_killed_at_any_moment_leaves_complete_videos_and_collectable_ga
     store, moments, interrupted = FeatureStore.open(tmp_path), random.Random(7), 0
     for turn in range(30):
         started = processes.Event()
-        writer = start(processes, write_many, str(tmp_path), [f"v{turn}-{i}" for i in range(100)], started)
+        names = [f"v{turn}-{i}" for i in range(1000)]  # more than are ever written
+        writer = start(processes, write_many, str(tmp_path), names, started)
         assert started.wait(300)
         time.sleep(moments.uniform(0, 0.08))
         os.kill(writer.pid, signal.SIGKILL)

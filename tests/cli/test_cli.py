@@ -90,6 +90,7 @@ def test_config_check_looks_at_data_set_annotations_and_weights(own_videos, writ
     assert result.exit_code == 0
     assert "data set: 2 train and 2 test videos, 1 interval(s)" in result.stdout
     assert "weights: bundled, sha256 " in result.stdout
+    assert "backbone: tpn_tiny sees 224 x 224 pixels, and gives maps of 7 x 7 x 2048" in result.stdout
     assert [path.name for path in (tmp_path / "var").rglob("*.*")] == [
         "headers.jsonl"
     ]  # what the manifest need not read again

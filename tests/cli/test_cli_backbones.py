@@ -41,3 +41,11 @@ def test_a_part_that_no_backbone_has_is_said():
     result = CliRunner().invoke(main, ["backbones", "nosuch"])
     assert "none has 'nosuch' in its name or architecture" in result.stderr
     assert not CliRunner().invoke(main, ["backbones", "tpn_tiny"]).stderr
+
+
+def test_capitals_are_small_letters_and_tpn_is_in_the_json():
+    assert gig("X3D_S") == gig("x3d_s")
+    assert gig("swintransformer3d") == gig("SwinTransformer3D")
+    entries = json.loads(gig("TPN", "--json"))
+    assert {"tpn_slowonly_r50", "tpn_small", "tpn_tiny"} < set(entries)
+    assert (entries["tpn_slowonly_r50"]["channels"], entries["tpn_slowonly_r50"]["longest"]) == (2048, 8)

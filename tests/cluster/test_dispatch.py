@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -26,9 +27,10 @@ def no_workers() -> None:
 
 
 @contextmanager
-def connection(address: str, wait_s: float = 30.0) -> Iterator[Connection]:
-    with connected(address, "video", wait_s, no_workers) as found:
-        yield found
+def connection(address: str, wait_s: float = 300.0) -> Iterator[Connection]:
+    """A connection that waits so long for workers, and for the scheduler as long as a busy machine needs."""
+    with connected(address, "video", 300.0, no_workers) as found:
+        yield replace(found, wait_s=wait_s)
 
 
 def test_tasks_are_done_and_wrong_workers_refused():
@@ -37,6 +39,8 @@ def test_tasks_are_done_and_wrong_workers_refused():
         asked = []
 
         def tasks() -> Iterator[Task]:
+            for number in range(2 * WINDOW + 1):  # more than one worker is given, and three of them wait for each other
+                yield Task(f"space/meet-{number}", ("meet", 3))
             for number in range(30):
                 asked.append(number)
                 yield Task(f"space/{number}", number)
@@ -216,6 +220,36 @@ def test_a_worker_that_pauses_for_ever_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(Submitted, "wait_s", 0.0)
     with pytest.raises(ClusterError, match="worker a on a: it does no new task"):
         run._crew.check()
+
+
+class Asked:
+    """A client whose scheduler is too busy to answer the first questions."""
+
+    status = "running"
+
+    def __init__(self, unanswered: int) -> None:
+        self.unanswered, self.scheduler = unanswered, self
+
+    identity = None
+
+    def sync(self, question: object, **options: object) -> dict[str, object]:
+        self.unanswered -= 1
+        if self.unanswered >= 0:
+            raise TimeoutError
+        return {"workers": {"tcp://a": {}}}
+
+
+def test_a_busy_scheduler_is_asked_again_and_a_silent_one_is_lost(monkeypatch):
+    monkeypatch.setattr("pipeline.cluster.connection.ASK_AGAIN_S", 0.0)
+    patient = Connection(Asked(3), "tcp://busy", "video", 60.0, False, None)
+    assert patient.workers() == {"tcp://a": {}}
+    monkeypatch.setattr("pipeline.cluster.connection.ANSWER_S", 0.0)
+    with pytest.raises(ClusterError, match="tcp://silent: the connection .* is lost, or it has not answered for 0 s"):
+        Connection(Asked(10**9), "tcp://silent", "video", 0.0, False, None).workers()
+    gone = Asked(10**9)
+    gone.status = "closed"
+    with pytest.raises(ClusterError, match="tcp://gone: the connection to the dask scheduler is lost; what"):
+        Connection(gone, "tcp://gone", "video", 60.0, False, None).workers()
 
 
 @pytest.mark.slow

@@ -36,12 +36,12 @@ def test_a_place_whose_command_ends_while_it_is_opened_is_closed():
 
     def slowly() -> Counted:
         begun.set()
-        assert may_end.wait(20)
+        assert may_end.wait(300)
         return place
 
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(opened.open, HERE, OURS, slowly)
-        assert begun.wait(20)
+        assert begun.wait(300)
         opened.close(HERE, OURS)
         may_end.set()
         with pytest.raises(PlaceGone, match="the command has ended while its place was opened"):
@@ -82,7 +82,7 @@ def test_a_place_of_a_killed_command_is_closed_in_time_although_no_other_one_com
     monkeypatch.setattr(places, "ABANDONED_S", -1.0)
     opened, left = _Places(), Counted()
     opened.open(HERE, OURS, lambda: left)
-    assert left.ended.wait(20)
+    assert left.ended.wait(300)
     monkeypatch.setattr(places, "IDLE_S", 3600.0)
     with pytest.raises(PlaceGone), opened.use(HERE, OURS):
         pass

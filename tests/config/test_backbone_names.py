@@ -43,6 +43,22 @@ def test_other_names_are_refused(name):
         check_backbone_name(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("resnet50", "timm:resnet50"),
+        ("vit_base_patch16_clip_224.openai", "timm:vit_base_patch16_clip_224.openai"),
+        ("tim:resnet50", "timm:resnet50"),
+        ("x3d_m_16x5x1_facebook-kinetics400-rgb", "mmaction:x3d_m_16x5x1_facebook-kinetics400-rgb"),
+        ("tpn_slowonly", "tpn_slowonly_r50"),
+    ],
+)
+def test_the_name_that_was_probably_meant_is_said(name, meant):
+    with pytest.raises(ValueError, match=re.escape(f"unknown backbone {name!r}; did you mean {meant}?")):
+        check_backbone_name(name)
+    assert check_backbone_name(meant) == meant
+
+
 def test_tpn_keeps_its_name_in_paths():
     assert name_in_paths("tpn_slowonly_r50") == "tpn_slowonly_r50"
 
@@ -78,3 +94,11 @@ def test_the_own_picture_of_tpn_is_the_default_by_another_name(nano):
     assert own.preprocess.size == (224, 224)
     with pytest.raises(ConfigError, match="preprocess.crop: tpn_tiny takes a number, 224 where it is left out"):
         parse_experiment(nano | {"preprocess": {"crop": "own", "fit": "crop"}})
+
+
+@pytest.mark.parametrize("preprocess", [None, {}, {"fit": "crop"}, {"fit": "crop", "height": None, "width": None}])
+def test_an_image_model_sees_its_own_size_unless_one_is_said(nano, preprocess):
+    nano["backbone"] = {"name": "timm:test_vit", "weights": "random"}
+    assert parse_experiment(nano | {"preprocess": preprocess}).preprocess.crop == "own"
+    said = parse_experiment(nano | {"preprocess": {"fit": "crop", "crop": 224}})
+    assert said.preprocess.size == (224, 224)

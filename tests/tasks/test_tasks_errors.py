@@ -299,7 +299,7 @@ def test_a_full_disk_that_is_enlarged_again_and_again(project, tmp_path, folder,
 def test_outside_the_project_the_command_says_what_it_misses(tmp_path):
     command = [sys.executable, "-m", "luigi", "--module", "tasks", "EvaluateAll"]
     process = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=1800, check=False
     )
     assert process.returncode != 0
     assert "configs/fixture.yaml: the configuration cannot be read" in process.stderr

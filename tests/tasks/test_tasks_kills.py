@@ -174,7 +174,7 @@ def test_no_process_of_luigi_outlives_it(unbroken, tmp_path, how):
         if epoch_of(line):
             process.send_signal(how)
             break
-    rest, _ = process.communicate(timeout=300)  # ends when nobody is left who could print
+    rest, _ = process.communicate(timeout=1800)  # ends when nobody is left who could print
     assert process.returncode == -how
     assert "Traceback" not in rest
     with try_lock(recipes.head_folder("gig")) as free:

@@ -40,7 +40,9 @@ def test_the_range_tools_see_which_days_are_missing_and_earlier_ones_come_first(
     path = day_path(tmp_path, DAYS[1])
     path.parent.mkdir()
     path.touch()
-    wanted = RangeDaily(of=ScoreNew, of_params=others, start=DAYS[0], days_forward=-1).requires()
+    noon = datetime.datetime.combine(TODAY, datetime.time(12), datetime.UTC)  # of today, although midnight may pass
+    span = {"start": DAYS[0], "days_forward": -1, "now": int(noon.timestamp())}
+    wanted = RangeDaily(of=ScoreNew, of_params=others, **span).requires()
     assert [task.date for task in wanted] == [DAYS[0], TODAY - datetime.timedelta(days=1)]
     assert wanted[0].priority > wanted[1].priority > 0
     assert wanted[0].process_resources() == wanted[1].process_resources()

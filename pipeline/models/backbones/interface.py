@@ -26,7 +26,8 @@ class BackboneFacts:
         channels: D of the maps.
         cell: pixels of the picture per position of a map, in each direction.
         longest_clip: most frames of a clip; None for any number.
-        size: (height, width) of the pictures for which the weights were made, pixels.
+        size: (height, width) of the pictures for which the weights were made, pixels; multiples of `cell`, so that the
+            map covers the picture.
         any_size: whether it takes pictures of other sizes than `size`: all whose sides are multiples of `cell`.
         mean, std: by channel (RGB) of pictures with values 0 to 255; the backbone itself standardises its input.
         non_negative: whether all features are at least 0.
@@ -45,6 +46,13 @@ class BackboneFacts:
     non_negative: bool
     shortest_clip: int = 1
     clip_multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size[0] % self.cell or self.size[1] % self.cell:
+            raise ConfigError(
+                f"backbone.name: {self.name}: its facts say pictures of {self.size[0]} x {self.size[1]} pixels; "
+                f"expected multiples of the {self.cell} pixels of a cell"
+            )
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of the maps of pictures of a size in pixels.

@@ -34,7 +34,8 @@ class _Model:
     Attributes:
         channels: of its features.
         cell: pixels per patch or position.
-        size: (height, width) of its own pictures; of a convolutional network rounded up to whole positions.
+        size: (height, width) of its own pictures, in whole cells: 384 pixels are 378 for patches of 14, since its own
+            network drops the rest too; of a convolutional network, which sees the rest, rounded up.
         any_size: whether it computes pictures of other sizes.
         layout: of what it returns: `tokens` (n, prefix + h w, D), `channels first` or `channels last`.
         prefix: tokens before those of the patches: class tokens and registers.
@@ -150,8 +151,6 @@ class TimmBackbone(VideoBackbone):
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"expected images (n, H, W, 3), got {tuple(images.shape)}")
         rows, columns = self.facts.map_size(images.shape[1], images.shape[2])
-        # A model's own size need not be whole patches: 384 pixels are 27 of 14, and its own network drops the rest too.
-        images = images[:, : rows * self.facts.cell, : columns * self.facts.cell]
         inputs = images.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std).to(self._dtype)
         features: torch.Tensor = self.network.forward_features(inputs)  # type: ignore[operator]
         if self._model.layout == "tokens":
@@ -235,7 +234,6 @@ def _model(name: str) -> _Model:
         layout, prefix = _layout(network, name, cell, rows, columns, channels)
         if layout != "tokens":  # of a network with strides, not of patches, which leave a part of the picture out
             rows, columns = -(-height // cell), -(-width // cell)
-            height, width = rows * cell, columns * cell
         try:
             any_size = _layout(network, name, cell, rows + 2, columns + 1, channels) == (layout, prefix)
         except ConfigError:
@@ -247,7 +245,7 @@ def _model(name: str) -> _Model:
     return _Model(
         channels=channels,
         cell=cell,
-        size=(height, width),
+        size=(rows * cell, columns * cell),
         any_size=any_size,
         layout=layout,
         prefix=prefix,

@@ -18,6 +18,7 @@ from pipeline.cluster import Connection, LocalWorkers, Surroundings, Task, Worke
 from pipeline.config import Experiment, digest, parse_experiment
 from pipeline.config.mirrors import url_scheme
 from pipeline.errors import ClusterError, PipelineError
+from pipeline.models.source_code import code_sha256
 from pipeline.progress import Say
 from pipeline.remote import path_of
 from pipeline.stages.common.digests import VERSIONS, weights_identity
@@ -138,8 +139,10 @@ def agreed(experiment: Experiment) -> dict[str, str]:
         versions["timm"] = _version("timm")
     own = f"{importlib.metadata.version('gig-vad')}, stages {digest(VERSIONS)}"
     imported = experiment.features.train and experiment.features.test
-    weights = {} if imported else {"weights": weights_identity(experiment.backbone)}
-    return {"gig-vad": own} | versions | weights | {"configuration": digest(experiment)}
+    backbone = {} if imported else {"weights": weights_identity(experiment.backbone)}
+    if not imported and (code := code_sha256(experiment.backbone)):
+        backbone["code of the backbone"] = code
+    return {"gig-vad": own} | versions | backbone | {"configuration": digest(experiment)}
 
 
 def _version(package: str) -> str:

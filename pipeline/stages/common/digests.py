@@ -19,6 +19,7 @@ from pipeline.config.backbone_names import name_in_paths
 from pipeline.config.features import Backbone
 from pipeline.config.head_base import MAPS
 from pipeline.data.datasets import annotation_hashes, listing, training_labels
+from pipeline.models.source_code import code_sha256
 from pipeline.models.weights import weights_sha256
 from pipeline.stages.common.quarantine import Quarantine
 
@@ -123,7 +124,7 @@ class Digests:
             experiment.preprocess,
             experiment.storage,
             sampling,
-            *filter(None, [experiment.backbone.kept_temporal()]),
+            *filter(None, [experiment.backbone.kept_temporal(), code_sha256(experiment.backbone)]),
         )
         kind = {"train": "views", "test": "windows", "validation": "validation-windows"}[split]
         return f"{name}-{name_in_paths(experiment.backbone.name)}-{self._called(kind)}-{tag}"

@@ -14,12 +14,15 @@ from cache import CommitRecord, FeatureStore
 from pipeline.config import Experiment
 from pipeline.errors import FeatureMismatch
 from pipeline.models.backbones import VideoBackbone
+from pipeline.models.source_code import code_sha256
 from pipeline.stages.common.picture import map_size
 
 __all__ = ["FeatureRecipe", "differences", "experiment_recipe", "recipe_of", "rounding_differences", "training_recipe"]
 
 SAMPLING = ("clip_frames", "interval_frames", "clips_per_segment")
 """What makes up a training feature. The other settings of the section say which clips there are, and how many."""
+LATER = ("temporal", "code_sha256")
+"""Attributes that are not recorded where they are None, so that older recipes are the same."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class FeatureRecipe:
         dtype: number format of the stored maps.
         map_shape: (H, W, D).
         temporal: how an image model makes one map of a clip's frames, unless it is their mean; else None.
+        code_sha256: SHA-256 of the source of a backbone that is a module of the user's own; else None.
     """
 
     backbone: str | None
@@ -47,11 +51,12 @@ class FeatureRecipe:
     dtype: str
     map_shape: tuple[int, int, int]
     temporal: str | None = None
+    code_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data for JSON, without `temporal` where it is None."""
+        """As plain data for JSON, without `temporal` and `code_sha256` where they are None."""
         data = asdict(self) | {"map_shape": list(self.map_shape)}
-        return {key: value for key, value in data.items() if key != "temporal" or value}
+        return {key: value for key, value in data.items() if key not in LATER or value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FeatureRecipe:
@@ -74,6 +79,7 @@ def recipe_of(record: CommitRecord) -> FeatureRecipe:
         dtype=record.dtype,
         map_shape=(rows, columns, channels),
         temporal=backbone.get("temporal"),
+        code_sha256=backbone.get("code_sha256"),
     )
 
 
@@ -112,6 +118,7 @@ def experiment_recipe(experiment: Experiment, network: VideoBackbone, precision:
         dtype=experiment.storage.dtype,
         map_shape=(*map_size(experiment), network.channels),
         temporal=experiment.backbone.kept_temporal(),
+        code_sha256=code_sha256(experiment.backbone),
     )
 
 
@@ -153,6 +160,7 @@ def _made(recipe: FeatureRecipe) -> dict[str, object]:
 def _decisive(recipe: FeatureRecipe) -> dict[str, object]:
     facts: dict[str, object] = {"backbone.name": recipe.backbone, "backbone.weights (SHA-256)": recipe.weights_sha256}
     facts["backbone.temporal"] = recipe.temporal or "mean"
+    facts["code of the backbone (SHA-256)"] = recipe.code_sha256
     if recipe.preprocess:  # what came later is not recorded where it has its default
         facts |= {f"preprocess.{key}": value for key, value in {"fit": "crop", **recipe.preprocess}.items()}
     return facts | {"shape of a map": recipe.map_shape}

@@ -90,12 +90,13 @@ def read_summary(folder: Path) -> Summary:
     return summary
 
 
-def summary_table(folder: Path, expected: Expected | None = None) -> str:
+def summary_table(folder: Path, expected: Expected | None = None, stand_in: Sequence[str] = ()) -> str:
     """summary.json for people, at most 100 columns wide, and where the results lie.
 
     Args:
         folder: of the summary.
         expected: with which its metrics are compared.
+        stand_in: why the model has learnt nothing about real videos, a sentence each.
 
     Raises:
         PipelineError: there is no summary.
@@ -118,6 +119,8 @@ def summary_table(folder: Path, expected: Expected | None = None) -> str:
         lines += ["", f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}"]
     if expected and (compared := comparisons_text(compare_metrics(expected, runs))):
         lines += ["", *compared]
+    if stand_in:
+        lines += ["", *(line for reason in stand_in for line in said(f"stand-in model: {reason}"))]
     return "\n".join([*lines, "", f"results: {place_of(folder)}"])
 
 

@@ -12,6 +12,7 @@ from pipeline.config import Experiment
 from pipeline.data.decoding.damage import Damage
 from pipeline.data.decoding.decode import VideoHeader, content_sha256
 from pipeline.data.decoding.messages import Source
+from pipeline.models.source_code import code_sha256
 from pipeline.remote import AnyPath, RemotePath
 from pipeline.stages.extraction.engine import Engine
 
@@ -49,7 +50,7 @@ def provenance(
         OSError: the video cannot be read any more.
     """
     sampling = experiment.train_sampling if split == "train" else experiment.test_sampling
-    temporal = experiment.backbone.kept_temporal()
+    temporal, code = experiment.backbone.kept_temporal(), code_sha256(experiment.backbone)
     return {
         "source": {
             "path": path.name,
@@ -74,6 +75,7 @@ def provenance(
             "batch_clips": engine.batch_clips,
             "batch_frames": engine.batch_frames,
             **({"temporal": temporal} if temporal else {}),
+            **({"code_sha256": code} if code else {}),
         },
         "decoding": experiment.decoding.model_dump(),
         "preprocess": experiment.preprocess.model_dump(),

@@ -22,7 +22,7 @@ from pipeline.stages.report.playing import Media, link
 from pipeline.stages.report.results import Results
 from pipeline.stages.report.timelines import encode, envelope
 from pipeline.stages.report.videos import Judged, telling_frames
-from pipeline.stages.report.wording import Wording
+from pipeline.stages.report.wording import Wording, file_size
 
 __all__ = ["page_name", "write_video_page"]
 
@@ -227,7 +227,7 @@ def _facts(results: Results, judged: Judged, media: Media) -> list[tuple[str, st
         length += f", {entry.fps:.4g} frames per second by the file" if entry.fps else ""
     damage = ", ".join(f"{a} to {b - 1}" if b - a > 1 else str(a) for a, b in judged.lost)
     size = [f"{entry.width} x {entry.height} pixels"] if entry.width else []
-    size += [f"{entry.bytes / 2**20:.1f} MiB"] if entry.bytes else []
+    size += [file_size(entry.bytes)] if entry.bytes else []
     facts = [
         ("File", str(results.video_path(entry.video_id) or "not known")),
         ("Format", media.codec or "not known"),

@@ -1,10 +1,10 @@
-"""Times in words."""
+"""Times and sizes in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Wording", "clock"]
+__all__ = ["Wording", "clock", "file_size"]
 
 
 def clock(seconds: float, digits: int = 0) -> str:
@@ -18,6 +18,19 @@ def clock(seconds: float, digits: int = 0) -> str:
         else f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     )
     return f"{told}.{part:0{digits}d}" if digits else told
+
+
+def file_size(size_bytes: int) -> str:
+    """Bytes in the unit in which they are 0.1 or more.
+
+    Examples:
+        >>> file_size(2_400_000), file_size(30_500), file_size(80)
+        ('2.3 MiB', '29.8 KiB', '80 bytes')
+    """
+    for unit, scale in (("MiB", 2**20), ("KiB", 2**10)):
+        if size_bytes >= scale / 10:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} bytes"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Experiment, Scoring
 from pipeline.hashing import file_sha256
 from pipeline.models.backbones import VideoBackbone
+from pipeline.models.source_code import code_sha256
 from pipeline.progress import Say
 from pipeline.stages.common.device import choose_precision, pick_device
 from pipeline.stages.common.digests import VERSIONS, weights_identity
@@ -117,6 +118,8 @@ def _made_with(experiment: Experiment, run_name: str) -> dict[str, dict[str, obj
     }
     if temporal := backbone.kept_temporal():
         facts["temporal"] = temporal
+    if code := code_sha256(backbone):
+        facts["code_sha256"] = code
     return {"backbone": facts, **settings_of(experiment, experiment.run(run_name).scoring)}
 
 

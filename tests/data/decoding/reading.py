@@ -10,7 +10,7 @@ from pipeline.data.decoding.stream import VideoStream
 from pipeline.errors import DecodeError
 
 
-def small_workers(decoder: str, count: int = 1, timeout_s: float = 60.0) -> DecodeWorkers:
+def small_workers(decoder: str, count: int = 1, timeout_s: float = 300.0) -> DecodeWorkers:
     """Workers with one of the decoders in the folder `decoders`; pictures are 8 x 8."""
     return DecodeWorkers(count, timeout_s, fit=centre_crop(8, 8), decoder=f"decoders.{decoder}")
 

@@ -47,8 +47,8 @@ def test_a_slow_decoder_is_not_taken_for_one_that_hangs():
     """Its frames are sent early, before there are as many as are usually sent at once."""
     with small_workers("slow") as workers:
         assert read_together(workers, [Job(Path("1.mp4"))]) == [[0]]  # its process has started
-        workers.timeout_s = 2.5
-        assert read_together(workers, [Job(Path("9.mp4"))]) == [list(range(9))]
+        workers.timeout_s = 5  # of which a busy machine may miss all but one second
+        assert read_together(workers, [Job(Path("11.mp4"))]) == [list(range(11))]
 
 
 @pytest.fixture

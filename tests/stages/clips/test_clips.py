@@ -291,7 +291,7 @@ class TestProcess:
         monkeypatch.syspath_prepend(tmp_path)
         seen = []
         jobs = [(Path(name), CutJob(Path(name), (), 10**6)) for name in "abc"]
-        found = dict(in_processes("meet:work", jobs, 3, lambda *step: seen.append(step), print, timeout_s=60))
+        found = dict(in_processes("meet:work", jobs, 3, lambda *step: seen.append(step), print, timeout_s=300))
         assert sorted(seen) == [(0, 7), (1, 7), (2, 7)]
         assert (found[0], str(found[1]), found[2]) == ("a", "b is bad", "c")
 
@@ -313,5 +313,5 @@ class TestProcess:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            list(in_processes("one:work", jobs, 2, lambda *step: None, note, timeout_s=60))
+            list(in_processes("one:work", jobs, 2, lambda *step: None, note, timeout_s=300))
         assert not Path(f"/proc/{pids[0]}").exists()

@@ -61,7 +61,7 @@ def holding():
         held = fork.Event()
         processes.append(fork.Process(target=hold, args=(list(names), held), daemon=True))
         processes[-1].start()
-        assert held.wait(60)
+        assert held.wait(300)
         return processes[-1]
 
     yield start

@@ -189,7 +189,7 @@ def test_an_owner_cut_off_from_the_store_loses_it_and_one_that_comes_back_in_tim
 
 def test_many_leases_are_renewed_at_the_same_time(store, process, time, monkeypatch):
     """A slow store would else end those that come last."""
-    one, both = process(), threading.Barrier(2, timeout=20)
+    one, both = process(), threading.Barrier(2, timeout=300)
     replace = store.replace
     monkeypatch.setattr(store, "replace", lambda *arguments: both.wait() and None or replace(*arguments))
     with one.hold("a", "output a"), one.hold("b", "output b"):

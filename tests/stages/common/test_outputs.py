@@ -108,9 +108,9 @@ class TestLocks:
         with locked(tmp_path / "head"):
             thread = threading.Thread(target=second)
             thread.start()
-            assert told.wait(60)
+            assert told.wait(300)
             order.append("first")
-        thread.join(60)
+        thread.join(300)
         assert order == ["first", "second"]
         assert said[0].startswith(f"waiting for process {os.getpid()} on ")
         assert said[0].endswith("which is making the head")

@@ -87,6 +87,8 @@ class TestEvaluation:
         assert pq.read_table(tmp_path / "out" / "curves.parquet").num_rows == 0
         write_summary(experiment, [tmp_path / "out"], tmp_path / "summary")
         assert " -  " in summary_table(tmp_path / "summary")
+        said = summary_table(tmp_path / "summary", stand_in=["The weights are random."])
+        assert "\nstand-in model: The weights are random.\n" in said
         assert "NaN" not in (tmp_path / "summary" / "summary.json").read_text()
 
     def test_a_table_of_another_length_is_an_error_that_names_the_video(self, scored, tmp_path):

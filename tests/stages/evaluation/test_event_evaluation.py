@@ -97,7 +97,7 @@ def test_events_are_in_the_metrics_with_rule_counts_and_reasons(tables, truth, t
     assert {name: value["value"] for name, value in miss.items()} == {
         f"miss_rate_at_{rate}_per_hour": None for rate in ("0.1", "1", "10", "60")
     }
-    assert "0.0166667 h of normal footage" in miss["miss_rate_at_60_per_hour"]["reason"]
+    assert "at least 1 min of normal footage" in miss["miss_rate_at_60_per_hour"]["reason"]
 
 
 def test_tables_of_events_say_what_was_matched_and_what_missed(tables, truth, tmp_path):

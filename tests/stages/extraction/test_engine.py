@@ -220,7 +220,7 @@ def test_writing_behind_keeps_order_and_holds_the_model_back():
     done, gate = [], threading.Event()
 
     def work(number: int) -> None:
-        gate.wait(30)
+        gate.wait(300)
         done.append(number)
 
     with WriteBehind(waiting=2) as behind:
@@ -231,6 +231,6 @@ def test_writing_behind_keeps_order_and_holds_the_model_back():
         third.join(0.2)
         assert third.is_alive()  # two calls are waiting already
         gate.set()
-        third.join(30)
+        third.join(300)
         assert not third.is_alive()
     assert done == [0, 1, 2]

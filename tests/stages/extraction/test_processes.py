@@ -127,7 +127,7 @@ class TestTogether:
             assert len([child for child in children if "extraction.child" in child[1]]) == 2
             process.send_signal(how)
             process.communicate()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while any(os.path.exists(f"/proc/{pid}/exe") for pid, _ in children):
             assert time.monotonic() < deadline
             time.sleep(0.1)

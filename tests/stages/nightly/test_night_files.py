@@ -88,6 +88,7 @@ def test_moved_and_copied_files_are_recognised_by_content(nights):
     ]
     assert Ledger.load(nights.out, "9999").scored[rows[0]["sha256"]].path == str(nights.inbox / "b.mp4")
     shutil.copy(nights.inbox / "b.mp4", nights.inbox / "c.mp4")
+    os.utime(nights.inbox / "c.mp4", (NOON + nights.today * DAY_S,) * 2)
     day = nights.run(nights.today - 1)
     assert (day.scored, day.moved, day.copies) == (0, 0, 0)  # it came later
     day = nights.run(nights.today)
