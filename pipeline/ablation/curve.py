@@ -77,6 +77,6 @@ def draw_curves(lines: Mapping[str, Sequence[Point]], path: Path) -> None:
     axes.set_xticklabels([str(count) for count in counts])
     axes.set_xlabel("labelled training videos")
     kind = "video" if any(point.whole_videos for points in lines.values() for point in points) else "frame"
-    axes.set_ylabel(f"{kind} AUC on test videos, 95 % interval over videos")
+    axes.set_ylabel(f"{kind} AUC on test videos, 95 % interval over videos", fontsize=8)
     axes.legend(fontsize=8)
     FigureCanvasAgg(figure).print_png(str(path))
