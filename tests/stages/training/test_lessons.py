@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
 from pipeline.models.backbone import build_backbone
+from pipeline.models.weights import BUNDLED
 from pipeline.stages.training import lessons as module
 from pipeline.stages.training.lessons import Lessons, Pretraining, Schooling, pretrain
 
@@ -105,3 +108,11 @@ def test_the_command_writes_weights_that_load(tmp_path):
     assert build_backbone("tpn_tiny", str(out)).weights_sha256 != "random-0"
     assert {tensor.dtype for tensor in load_file(out).values()} <= {torch.float16, torch.int64}
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_the_bundled_weights_are_those_of_the_defaults():
+    with safe_open(BUNDLED["tpn_small"], "pt") as file:
+        recipe = json.loads(file.metadata()["recipe"])
+    assert {key: recipe[key] for key in asdict(Pretraining())} == asdict(Pretraining())
+    assert BUNDLED["tpn_small"].stat().st_size < 8_000_000
+    assert build_backbone("tpn_small", "bundled").weights_sha256 != "random-0"
