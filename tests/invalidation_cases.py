@@ -118,6 +118,7 @@ SYNTHETIC = {
     "evaluation.resamples": Case(50, EVALUATION, "evaluation"),
     "evaluation.bootstrap_seed": Case(1, EVALUATION, "evaluation"),
     "selection.validation_share": Case(0.5, HEAD, "head", base=MORE_VIDEOS),
+    "selection.train_videos": Case(4, HEAD, "head", base=MORE_VIDEOS),
     "selection.seed": Case(1, HEAD, "selection", base=MORE_VIDEOS | {"selection": {"validation_share": 0.5}}),
     "runs": Case({"gig": {"head": {"lambda1": 0.3}}}, HEAD, "head"),
     "finetune.enabled": Case(True, FINETUNE, also={"finetune": {"epochs": 1}}),
