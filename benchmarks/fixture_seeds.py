@@ -7,6 +7,7 @@ per seed and writes all as JSON.
 
     python benchmarks/fixture_seeds.py --seeds 101 102 103 --permutations 10
     python benchmarks/fixture_seeds.py --config configs/fixture_finetune.yaml --permutations 0 --out <file>
+    python benchmarks/fixture_seeds.py --backbone tpn_small --out <file>
 """
 
 from __future__ import annotations
@@ -53,12 +54,15 @@ def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/fixture.yaml")
+    parser.add_argument("--backbone", help="Another one with bundled weights.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--permutations", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("var/fixture_seeds"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fixture_seeds.json"))
     options = parser.parse_args()
     base = yaml.safe_load(Path(options.config).read_text(encoding="utf-8"))
+    if options.backbone:
+        base["backbone"] = {"name": options.backbone, "weights": "bundled"}
     lines = []
     for seed in options.seeds:
         start = time.monotonic()
@@ -83,6 +87,7 @@ def main() -> None:
         print(json.dumps(lines[-1]), flush=True)
     result = {
         "config": options.config,
+        "backbone": base["backbone"]["name"],
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "auc_mean": statistics.mean(line["auc"] for line in lines),
         "auc_min": min(line["auc"] for line in lines),

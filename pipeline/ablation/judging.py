@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.ablation.features import feature_cost
-from pipeline.config import Evaluation
+from pipeline.config import Evaluation, Experiment
 from pipeline.config.ablation import Plan, Setting
 from pipeline.metrics import Estimate, LocalisationMetrics, difference, estimate
 from pipeline.metrics.bootstrap import MetricFunction
@@ -28,6 +28,8 @@ __all__ = ["METRICS", "write_setting"]
 
 METRICS = {"auc": "frame_auc", "ap": "frame_ap", "mf1": "mf1"}
 """Columns of the table, and the metrics that they show."""
+WHOLE_VIDEOS = {"video_auc": "video_auc"}
+"""The same of whole videos, for data sets of which the truth is known of whole videos only."""
 PLACES = {name: f"anomaly/{name}" for name in LocalisationMetrics.METRICS}
 """The same of where spatial reasoning looks, for data sets that say where anomalies are."""
 
@@ -36,7 +38,8 @@ def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) 
     """Write the metrics of a setting as JSON, on the validation split and on the test videos, unless they are there.
 
     Where settings differ in how maps are made, what is written has the setting's backbone and pictures too, and the
-    cost of its features; where the data set says where anomalies are, also where spatial reasoning looks.
+    cost of its features; where the data set says where anomalies are, also where spatial reasoning looks; and where
+    test videos without intervals are anomalous as a whole, the AUC of whole videos.
 
     Args:
         plan: the ablation.
@@ -58,6 +61,8 @@ def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) 
             "bytes_per_hour": cost.bytes_per_hour,
         }
     row |= {"validation_auc": _validation_auc(setting), "test": _metrics(judged, METRICS, evaluation)}
+    if judges_whole_videos(setting.experiment):
+        row["whole_videos"] = _metrics(judged, WHOLE_VIDEOS, evaluation)
     if places_known(setting.experiment):
         row["localisation"] = _metrics(judged, PLACES, evaluation)
     first = _judged(plan.settings[0], evaluation, left_out) if number else judged
@@ -65,6 +70,11 @@ def write_setting(plan: Plan, number: int, left_out: Sequence[str], path: Path) 
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+
+
+def judges_whole_videos(experiment: Experiment) -> bool:
+    """Whether anomalous test videos without intervals count as anomalous from end to end."""
+    return bool(getattr(experiment.dataset, "whole_video_anomalous", False))
 
 
 def _evaluation(setting: Setting) -> Evaluation:
@@ -170,7 +180,7 @@ def _differences(
         needs=judged[0].needs,
     )
     columns: dict[str, dict[str, Any] | None] = {}
-    for column, name in (METRICS | PLACES).items():
+    for column, name in (METRICS | WHOLE_VIDEOS | PLACES).items():
         value = found.get(name)
         defined = value is not None and value.value is not None
         columns[column] = {"mean": value.value, **_interval(value)} if value is not None and defined else None

@@ -1,4 +1,4 @@
-"""The table of an ablation as JSON, CSV, markdown and a plot. The test columns come last; nothing is chosen on them."""
+"""The table of an ablation as JSON, CSV, markdown and plots. The test columns come last; nothing is chosen on them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.ablation.curve import curves, draw_curves
 from pipeline.ablation.features import LeftOut
 from pipeline.ablation.judging import METRICS
 from pipeline.config import to_yaml
@@ -27,6 +28,7 @@ FIRST = "auc"
 def write_table(plan: Plan, settings: Sequence[Path], folder: Path, without: LeftOut = ALL_READ) -> None:
     """Write results.json, results.csv, results.md, results.png and ablation.yaml.
 
+    Where settings differ in the number of training videos, curve.png too: the AUC against that number.
     Where settings differ in how maps are made, there are columns for what differs, and for the cost of the features;
     where the data set says where anomalies are, for where spatial reasoning looks.
 
@@ -51,6 +53,8 @@ def write_table(plan: Plan, settings: Sequence[Path], folder: Path, without: Lef
     (folder / "results.md").write_text(_markdown(rows, best, without), encoding="utf-8")
     (folder / "ablation.yaml").write_text(to_yaml(plan.ablation), encoding="utf-8")
     _draw(rows, best, folder / "results.png")
+    if lines_drawn := curves(plan, rows):
+        draw_curves(lines_drawn, folder / "curve.png")
 
 
 def _line(row: dict[str, Any], best: str | None) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def _line(row: dict[str, Any], best: str | None) -> dict[str, Any]:
     line |= {f"validation_auc_{part}": (row["validation_auc"] or {}).get(part) for part in PARTS[:2]}
     for short in METRICS:
         line |= {f"test_{short}_{part}": (row["test"][short] or {}).get(part) for part in PARTS}
-    for name, value in row.get("localisation", {}).items():
+    for name, value in (row.get("whole_videos", {}) | row.get("localisation", {})).items():
         line |= {f"test_{name}_{part}": (value or {}).get(part) for part in PARTS}
     if "minus_first" in row:
         value = _minus_first(row) or {}
@@ -104,6 +108,9 @@ def _cells(row: dict[str, Any], best: str | None) -> list[tuple[str, str]]:
     for short in METRICS:
         value = row["test"][short]
         cells += [(f"test {short.upper()}", _cell(value)), (interval, _interval(value))]
+    if "whole_videos" in row:
+        value = row["whole_videos"]["video_auc"]
+        cells += [("video AUC", _cell(value)), (interval, _interval(value))]
     if "localisation" in row:
         for name, title in PLACES_SHOWN.items():
             value = row["localisation"][name]

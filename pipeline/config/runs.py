@@ -77,8 +77,17 @@ class Training(Section):
 
 
 class Selection(Section):
-    """A validation split taken from the training videos, on which the epoch and the class thresholds are chosen."""
+    """Which training videos are used, and the validation split of them that chooses epoch and class thresholds."""
 
+    later: ClassVar[tuple[str, ...]] = ("train_videos",)
+
+    train_videos: int | None = Field(
+        default=None,
+        ge=2,
+        description="Number of training videos that are used, those of the validation split included, as if no others "
+        "were labelled; drawn with training.seed, in the same shares of normal videos and classes, and a smaller "
+        "number is a part of a larger one. null: all.",
+    )
     validation_share: float = Field(
         default=0.0,
         ge=0,

@@ -21,12 +21,12 @@ from pipeline.data.label_checks import (
     with_meant_labels,
 )
 from pipeline.data.manifest import SPLITS, Manifest, VideoEntry, check_splits
-from pipeline.data.partition import carve_validation
+from pipeline.data.partition import Division
 from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
 from pipeline.remote import AnyPath
 
-__all__ = ["check_selections", "escapes", "validate"]
+__all__ = ["check_divisions", "escapes", "validate"]
 
 
 def escapes(path: str) -> bool:
@@ -43,7 +43,7 @@ def validate(
     video_places: Sequence[str] = (),
     interval_places: Sequence[str] = (),
     notes: list[str] | None = None,
-    selections: Collection[tuple[float, int]] = (),
+    divisions: Collection[Division] = (),
 ) -> None:
     """Check what every data set must satisfy, whichever adapter read it.
 
@@ -59,7 +59,7 @@ def validate(
         video_places: where each video is listed ("videos.csv, row 3"), parallel to manifest.videos.
         interval_places: the same for manifest.intervals.
         notes: a list that receives what is only reported.
-        selections: (validation_share, seed) of the validation splits that the training videos must allow.
+        divisions: of the training videos, which these must allow.
 
     Raises:
         ManifestError: with every problem found.
@@ -87,24 +87,22 @@ def validate(
     check_overlaps(annotations, rules)
     check_annotated(videos.values(), annotations, rules)
     _check_sources(videos.values(), rules)
-    _check_training(videos.values(), splits, selections, rules)
+    _check_training(videos.values(), splits, divisions, rules)
     problems.raise_any()
 
 
-def check_selections(
-    videos: Sequence[VideoEntry], selections: Collection[tuple[float, int]], problems: Problems
-) -> None:
-    """Add a problem for every validation split that cannot be carved from the training videos.
+def check_divisions(videos: Sequence[VideoEntry], divisions: Collection[Division], problems: Problems) -> None:
+    """Add a problem for every way in which the training videos cannot be divided.
 
     Args:
         videos: of both splits.
-        selections: (validation_share, seed) of every validation split that is asked for.
+        divisions: those that are asked for.
         problems: receives them.
     """
     train = [entry for entry in videos if entry.split == "train"]
-    for share, seed in dict.fromkeys(selections):
+    for division in dict.fromkeys(divisions):
         try:
-            carve_validation(train, share, seed)
+            division.held_out(train)
         except ManifestError as error:
             problems.lines.append(str(error))
 
@@ -167,13 +165,13 @@ def _check_sources(videos: Iterable[PlacedVideo], rules: Rules) -> None:
 
 
 def _check_training(
-    videos: Iterable[PlacedVideo], splits: Sequence[str], selections: Collection[tuple[float, int]], rules: Rules
+    videos: Iterable[PlacedVideo], splits: Sequence[str], divisions: Collection[Division], rules: Rules
 ) -> None:
-    """The splits have videos, and those for training show every class and allow the validation splits."""
+    """The splits have videos, and those for training show every class and can be divided."""
     entries = [video.entry for video in videos]
     if "train" in splits:
         check_classes(entries, rules)
     before = len(rules.problems.lines)
     check_splits(entries, rules.problems, splits)
     if len(rules.problems.lines) == before and "train" in splits:
-        check_selections(entries, selections, rules.problems)
+        check_divisions(entries, divisions, rules.problems)

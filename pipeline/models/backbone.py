@@ -34,11 +34,18 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
-def _small(base: int, stage_blocks: tuple[int, int, int, int]) -> dict[str, dict]:
-    """The settings of a TPN with few channels."""
-    width, levels = 64, (16 * base, 32 * base)
+def _small(base: int, stage_blocks: tuple[int, int, int, int], inflate: tuple[int, int, int, int], width: int) -> dict:
+    """The settings of a TPN with few channels.
+
+    Args:
+        base: channels of the stem.
+        stage_blocks: of layer1 to layer4.
+        inflate: for each of these, 1 where it looks at time.
+        width: channels of a level in the neck.
+    """
+    levels = (16 * base, 32 * base)
     return {
-        "backbone": {"depth": 50, "stage_blocks": stage_blocks, "base_channels": base},
+        "backbone": {"depth": 50, "stage_blocks": stage_blocks, "base_channels": base, "inflate": inflate},
         "neck": {
             "in_channels": levels,
             "out_channels": width,
@@ -53,8 +60,12 @@ def _small(base: int, stage_blocks: tuple[int, int, int, int]) -> dict[str, dict
     }
 
 
-SMALL = {"tpn_tiny": _small(4, (1, 1, 1, 1)), "tpn_small": _small(6, (1, 1, 3, 2))}
-"""What the small networks change in mmaction2's configuration."""
+SMALL = {
+    "tpn_tiny": _small(4, (1, 1, 1, 1), (0, 0, 1, 1), 64),
+    "tpn_small": _small(5, (1, 1, 2, 2), (0, 1, 1, 1), 96),
+}
+"""What the small networks change in mmaction2's configuration. `tpn_small` looks at time from layer2 on, where a point
+is 4 pixels wide: movements of a few pixels are lost on the coarser maps of layer3."""
 
 
 class Backbone(nn.Module):

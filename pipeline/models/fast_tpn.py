@@ -5,8 +5,9 @@
   time step and one column per position.
 - On a CUDA device the neck's grouped convolutions are matrix products; in bfloat16, where nothing is trained, bias, sum
   with the block's input and ReLU are part of the convolution's kernel.
-- Stem, layer1 and layer2 look at one frame at a time (SlowOnly inflates layer3 and layer4 only), so `frames` computes
-  them once per frame, however many windows the frame lies in, and `clips` does the rest.
+- What comes before the first temporal kernel looks at one frame at a time, so `frames` computes it once per frame,
+  however many windows the frame lies in, and `clips` does the rest. SlowOnly inflates layer3 and layer4 only; the small
+  network `tpn_small` looks at time from layer2 on.
 
 Clips are time-major, (L, N, C, h, w): a shift in time is then a slice.
 """
@@ -72,12 +73,10 @@ class FastTPN(VideoBackbone):
         )
         self.stem = fast_convolution(part(network.backbone, "conv1", nn.Module))
         self.pool = _pool_of_frames(part(network.backbone, "maxpool", nn.MaxPool3d))
-        self.early = nn.ModuleList(layer1 + layer2)
+        fine = layer1 + layer2
+        of_frames = next((i for i, block in enumerate(fine) if _is_temporal(block)), len(fine))
+        self.early, self.middle = nn.ModuleList(fine[:of_frames]), nn.ModuleList(fine[of_frames:])
         self.layer3, self.layer4 = nn.ModuleList(layer3), nn.ModuleList(layer4)
-        if any(isinstance(module, TemporalConvolution) for module in (*self.early.modules(), self.stem)):
-            raise ValueError(
-                "expected stem, layer1 and layer2 without a temporal kernel: they are computed frame by frame"
-            )
         self.neck = _Neck(network.neck)
         self.eval()
 
@@ -88,13 +87,14 @@ class FastTPN(VideoBackbone):
                 module.to(dtype)
 
     def frames(self, images: torch.Tensor) -> torch.Tensor:
-        """Stem, layer1 and layer2 of single frames.
+        """Stem and the first blocks of single frames.
 
         Args:
             images: (n, S, S, 3) uint8 RGB, S a multiple of 32.
 
         Returns:
-            (n, C, S / 8, S / 8), channels last in memory, in the type of the weights.
+            (n, C, S / 8, S / 8), or (n, C, S / 4, S / 4) where layer2 looks at time; channels last in memory, in the
+            type of the weights.
         """
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"expected images (n, S, S, 3), got {tuple(images.shape)}")
@@ -103,7 +103,7 @@ class FastTPN(VideoBackbone):
         return self._through(self.early, self.pool(maps)[None])[0]
 
     def clips(self, frames: torch.Tensor) -> torch.Tensor:
-        """Layer3, layer4 and the neck.
+        """The other blocks and the neck.
 
         Args:
             frames: (L, N, C, h, w), outputs of `frames`, L at most 8.
@@ -113,7 +113,7 @@ class FastTPN(VideoBackbone):
         """
         if not 1 <= len(frames) <= TPN_LONGEST_CLIP:
             raise ValueError(f"a clip of {len(frames)} frames is not one step after the neck; use at most 8")
-        fine = self._through(self.layer3, frames)
+        fine = self._through(self.layer3, self._through(self.middle, frames))
         coarse = self._through(self.layer4, fine)
         return self.neck([fine, coarse]).permute(0, 2, 3, 1).float().contiguous()
 
@@ -139,6 +139,10 @@ class _Block(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.last(self.path(maps), plus=self.shortcut(maps))
+
+
+def _is_temporal(block: nn.Module) -> bool:
+    return any(isinstance(module, TemporalConvolution) for module in block.modules())
 
 
 class _Neck(nn.Module):

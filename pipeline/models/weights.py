@@ -25,7 +25,7 @@ __all__ = [
 KINETICS_NAME = "tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb"
 KINETICS_FILE = f"{KINETICS_NAME}_20220913-fed3f4c1.pth"
 KINETICS_URL = f"https://download.openmmlab.com/mmaction/v1.0/recognition/tpn/{KINETICS_NAME}/{KINETICS_FILE}"
-BUNDLED = {"tpn_tiny": Path(__file__).parent / "weights_data" / "tpn_tiny.safetensors"}
+BUNDLED = {name: Path(__file__).parent / "weights_data" / f"{name}.safetensors" for name in ("tpn_small", "tpn_tiny")}
 
 
 def weights_path(weights: str, backbone: str) -> Path:

@@ -11,6 +11,7 @@ from places import ROOT
 from pipeline.config import Preprocess, digest, field_table, load_experiment, parse_experiment, to_yaml
 from pipeline.config.doubts import training_warnings
 from pipeline.config.published import PUBLISHED
+from pipeline.config.runs import Selection
 from pipeline.config.text import read_yaml
 from pipeline.errors import ConfigError
 
@@ -232,6 +233,8 @@ def test_a_field_that_came_later_is_in_no_digest_unless_it_is_used():
     wide = Preprocess(fit="stretch", height=224, width=384)
     assert wide.model_dump() == {"fit": "stretch", "height": 224, "width": 384, **before}
     assert "fit: crop\n" in to_yaml(Preprocess())
+    assert "train_videos" not in Selection().model_dump()
+    assert Selection(train_videos=25).model_dump()["train_videos"] == 25
 
 
 def test_k_is_a_number_of_cells_or_a_share_of_them(nano):

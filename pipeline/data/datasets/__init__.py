@@ -19,6 +19,7 @@ from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.frame_counts import read_frame_counts
 from pipeline.data.headers import files_facts
 from pipeline.data.manifest import SPLITS, Manifest, Origin
+from pipeline.data.partition import Division
 from pipeline.data.problems import Problems
 
 __all__ = ["Dataset", "annotation_hashes", "build", "listing", "training_labels"]
@@ -40,7 +41,7 @@ def build(
     workers: DecodeWorkers | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    selections: Collection[tuple[float, int]] = (),
+    divisions: Collection[Division] = (),
 ) -> Manifest:
     """Read and check a data set's files and the headers of all its videos.
 
@@ -50,7 +51,7 @@ def build(
         workers: what reads the headers.
         journal: where headers are kept, see `pipeline.data.headers.read_headers`.
         progress: called as progress(done, total).
-        selections: (validation_share, seed) of the validation splits that the training videos must allow.
+        divisions: of the training videos, which these must allow.
 
     Raises:
         ManifestError: with every problem found, by file and row.
@@ -85,7 +86,7 @@ def build(
         workers=workers,
         journal=journal,
         progress=progress,
-        selections=selections,
+        divisions=divisions,
     )
 
 

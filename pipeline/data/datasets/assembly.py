@@ -19,6 +19,7 @@ from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.duplicates import same_content
 from pipeline.data.frame_counts import CountedVideo
 from pipeline.data.manifest import SPLITS, Manifest, Origin, VideoEntry
+from pipeline.data.partition import Division
 from pipeline.data.problems import Problems
 from pipeline.remote import AnyPath
 
@@ -40,7 +41,7 @@ def assemble(
     workers: DecodeWorkers | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    selections: Collection[tuple[float, int]] = (),
+    divisions: Collection[Division] = (),
 ) -> Manifest:
     """Check everything and make the manifest.
 
@@ -62,7 +63,7 @@ def assemble(
         workers: what reads the videos; None makes some.
         journal: where headers are kept, see `pipeline.data.headers.read_headers`.
         progress: called as progress(done, total) while headers are read.
-        selections: (validation_share, seed) of the validation splits that the training videos must allow.
+        divisions: of the training videos, which these must allow.
 
     Raises:
         ManifestError: with every problem found, by file and row.
@@ -90,7 +91,7 @@ def assemble(
         video_places=[video.place for video in videos],
         interval_places=[listed.place for listed in intervals],
         notes=notes,
-        selections=selections,
+        divisions=divisions,
     )
     return replace(manifest, origin=replace(origin, warnings=tuple(notes)))
 

@@ -39,7 +39,7 @@ VERSIONS = {
     "summary": 5,
     "report": 3,
     "proxies": 2,
-    "ablation": 3,
+    "ablation": 4,
 }
 
 
@@ -163,14 +163,17 @@ class Digests:
         """Of a run's trained head."""
         resolved = self.experiment.run(run)
         features = self._usable_digest("train")
-        selection = [resolved.selection] if resolved.selection.validation_share else []
+        asked = resolved.selection
+        selection = [asked] if asked.validation_share or asked.train_videos else []
         return digest(VERSIONS["head"], self.labels_digest, features, resolved.head, resolved.training, *selection)
 
     def reduced_digest(self, run: str, split: str) -> str:
         """Of the reduced features of a split, which all runs with the same reduction share."""
         resolved = self.experiment.run(run)
         parts: list[object] = [resolved.head.model_dump(include=set(MAPS)) | (resolved.head.kept() or {})]
-        if resolved.head.standardize and resolved.selection.validation_share:
+        if resolved.selection.train_videos:
+            parts += [resolved.selection, resolved.training.seed, self.labels_digest]
+        elif resolved.head.standardize and resolved.selection.validation_share:
             parts += [resolved.selection, self.labels_digest]  # the statistics leave the validation videos out
         features = [self._usable_digest("train")] + ([self._usable_digest("test")] if split == "test" else [])
         return digest(VERSIONS["reduced"], *features, *parts)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache.names import escape
-from pipeline.config import CsvDataset, Experiment, GeneratedDataset, SyntheticCityDataset, to_yaml
-from pipeline.data.checks import check_selections
+from pipeline.config import CsvDataset, Experiment, GeneratedDataset, Run, SyntheticCityDataset, to_yaml
+from pipeline.data.checks import check_divisions
 from pipeline.data.datasets import Dataset, build
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.expected_counts import compared_counts, unexpected_counts
 from pipeline.data.manifest import Manifest, VideoEntry, load, save
+from pipeline.data.partition import Division
 from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
 from pipeline.progress import Progress, Say
@@ -22,6 +23,7 @@ __all__ = [
     "build_manifest",
     "check_data_set",
     "check_validation",
+    "division_of",
     "journal_of",
     "load_manifest",
     "reached",
@@ -93,9 +95,9 @@ def check_data_set(
 
 
 def check_validation(experiment: Experiment, videos: Sequence[VideoEntry]) -> None:
-    """Raise ManifestError if a run asks for a validation split that its training videos do not allow."""
+    """Raise ManifestError if the training videos cannot be divided as a run asks."""
     problems = Problems()
-    check_selections(videos, _selections(experiment), problems)
+    check_divisions(videos, _divisions(experiment), problems)
     problems.raise_any()
 
 
@@ -111,10 +113,8 @@ def _checked(
     if isinstance(dataset.root, RemotePath):
         dataset = dataset.model_copy(update={"root": reached(dataset.root, experiment)})
     workers = DecodeWorkers(machine.decode_workers, machine.decode_timeout_s, max_pixels=experiment.decoding.max_pixels)
-    told, selections = _counted(progress, "reading headers"), _selections(experiment)
-    manifest = build(
-        dataset, test_only=test_only, workers=workers, journal=journal, progress=told, selections=selections
-    )
+    told, divisions = _counted(progress, "reading headers"), _divisions(experiment)
+    manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, divisions=divisions)
     _check_keys(manifest)
     counted = getattr(dataset, "frame_counts", None)  # then a length may be unknown, which the warnings say
     unreadable = 0 if counted else sum(entry.packets == 0 for entry in manifest.videos)
@@ -144,10 +144,15 @@ def _counted(progress: Progress | None, message: str) -> Callable[[int, int], No
     return (lambda done, total: progress(done, total, message)) if progress else None
 
 
-def _selections(experiment: Experiment) -> list[tuple[float, int]]:
-    """(validation_share, seed) of the runs that have a validation split."""
-    selections = [experiment.run(name).selection for name in experiment.runs]
-    return [(selection.validation_share, selection.seed) for selection in selections if selection.validation_share]
+def division_of(run: Run) -> Division:
+    """How a run divides the training videos."""
+    selection = run.selection
+    return Division(selection.validation_share, selection.seed, selection.train_videos, run.training.seed)
+
+
+def _divisions(experiment: Experiment) -> list[Division]:
+    """How the runs divide the training videos."""
+    return [division_of(experiment.run(name)) for name in experiment.runs]
 
 
 def _check_keys(manifest: Manifest) -> None:

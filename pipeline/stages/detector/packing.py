@@ -21,6 +21,7 @@ from pipeline.stages.detector.file import read_header, seal_of, write_file
 from pipeline.stages.detector.probe import probe_scores
 from pipeline.stages.events.operating_point import read_chosen, read_thresholds
 from pipeline.stages.training.saved_heads import read_head
+from pipeline.stages.training.training_set import used_videos
 from pipeline.stages.training.validation import read_thresholds as read_class_thresholds
 
 __all__ = ["RunOutputs", "check_packable", "pack_detector"]
@@ -150,9 +151,9 @@ def _operating_point(folder: Path) -> dict[str, Any]:
 
 
 def _trained_on(outputs: RunOutputs) -> dict[str, Any]:
-    dataset, train = outputs.experiment.dataset, outputs.manifest.split("train")
+    dataset, run = outputs.experiment.dataset, outputs.experiment.run(outputs.run)
+    train = used_videos(run, outputs.manifest.split("train"))
     labels = Counter(label for video in train for label in (video.known_labels or ("Normal",)))
-    run = outputs.experiment.run(outputs.run)
     settings = {"training": run.training.model_dump(), "selection": run.selection.model_dump()}
     if outputs.stage == "finetuned":
         settings["finetune"] = outputs.experiment.finetune.model_dump()

@@ -38,7 +38,7 @@ from pipeline.stages.finetuning.loop import CHECKPOINTS, FineTuning, LabelledVid
 from pipeline.stages.finetuning.team import ALONE, Team, launch, leave, own_cards, team, tell
 from pipeline.stages.training.saved_heads import TrainedHead, load_head, save_head
 from pipeline.stages.training.train import write_losses
-from pipeline.stages.training.training_set import held_out_videos, training_labels
+from pipeline.stages.training.training_set import held_out_videos, training_labels, used_videos
 
 __all__ = ["finetune"]
 
@@ -181,10 +181,10 @@ def _model(experiment: Experiment, run: Run, start: TrainedHead) -> LiveModel:
 
 def _divided(manifest: Manifest, run: Run) -> LabelledVideos:
     """The training videos as the frozen stage divides and labels them."""
-    entries = sorted(manifest.split("train"), key=lambda entry: entry.video_id)
+    entries = sorted(used_videos(run, manifest.split("train")), key=lambda entry: entry.video_id)
     ids = [entry.video_id for entry in entries]
     labels = training_labels(manifest, ids, run.training)
-    held_out = held_out_videos(run, entries)
+    held_out = held_out_videos(run, manifest.split("train"))
     training = tuple(video_id for video_id in ids if video_id not in held_out)
     return LabelledVideos(training, tuple(sorted(held_out)), dict(zip(ids, labels, strict=True)))
 

@@ -1,7 +1,8 @@
 """Reduced features on disk, for runs that share a reduction: the maps are read once, not once per run.
 
-`train.safetensors` holds the bags of all training videos with the channel statistics, `<key>.safetensors` the vectors
-of a test video's windows. Both are float32, so that heads and scores are the same as those made from the maps.
+`train.safetensors` holds the bags of the training videos that are used with the channel statistics,
+`<key>.safetensors` the vectors of a test video's windows. Both are float32, so that heads and scores are the same as
+those made from the maps.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.stages.common.outputs import keep_if_made_from, whole_file
 from pipeline.stages.training.bags import Bags
 from pipeline.stages.training.on_cluster import reduction_of
 from pipeline.stages.training.reduce import reduce_bags
-from pipeline.stages.training.training_set import held_out_videos, training_standardizer
+from pipeline.stages.training.training_set import held_out_videos, training_standardizer, used_videos
 from pipeline.stages.training.windows import ReducedWindows, reduce_windows
 
 __all__ = ["read_training", "read_windows", "write_test", "write_training"]
@@ -48,8 +49,8 @@ def write_training(
     Not for a run whose head takes maps: it has no reduction to share.
     """
     run, store = experiment.run(run_name), FeatureStore.open(experiment.paths.cache)
-    entries = manifest.split("train")
-    reduction, held_out = reduction_of(experiment, store, namespace, say), held_out_videos(run, entries)
+    entries = used_videos(run, manifest.split("train"))
+    reduction, held_out = reduction_of(experiment, store, namespace, say), held_out_videos(run, manifest.split("train"))
     standardizer = training_standardizer(run, store, namespace, entries, held_out, progress, reduction)
     ids = [entry.video_id for entry in entries]
     bags = reduce_bags(store, namespace, ids, run.head, standardizer, progress, reduction)

@@ -30,7 +30,14 @@ from pipeline.stages.training.learner import Learner, ModuleLearner, diverged, e
 from pipeline.stages.training.on_cluster import reduction_of
 from pipeline.stages.training.reduce import reduce_bags
 from pipeline.stages.training.saved_heads import make_head, save_head
-from pipeline.stages.training.training_set import Material, check_shape, gather, held_out_videos, training_standardizer
+from pipeline.stages.training.training_set import (
+    Material,
+    check_shape,
+    gather,
+    held_out_videos,
+    training_standardizer,
+    used_videos,
+)
 from pipeline.stages.training.validation import Validation
 
 __all__ = ["TERMS", "fit_head", "train_head", "train_on", "write_head", "write_losses"]
@@ -55,10 +62,10 @@ def train_head(
     """
     run = experiment.run(run_name)
     store = FeatureStore.open(experiment.paths.cache)
-    entries = manifest.split("train")
+    entries = used_videos(run, manifest.split("train"))
     _, segments, rows, columns, _ = store.reader(namespace, min(entry.video_id for entry in entries)).shape
     check_shape(run_name, run.head, namespace, rows * columns, segments)
-    reduction, held_out = reduction_of(experiment, store, namespace, say), held_out_videos(run, entries)
+    reduction, held_out = reduction_of(experiment, store, namespace, say), held_out_videos(run, manifest.split("train"))
     standardizer = training_standardizer(run, store, namespace, entries, held_out, progress, reduction)
     ids = [entry.video_id for entry in entries]
     features = training_recipe(store, namespace, ids)

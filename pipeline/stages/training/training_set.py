@@ -11,11 +11,11 @@ import torch
 from cache import FeatureStore
 from pipeline.config import Head, Run, Training
 from pipeline.data.manifest import Manifest, VideoEntry
-from pipeline.data.partition import carve_validation
 from pipeline.errors import ConfigError
 from pipeline.models.reduction import Standardizer
 from pipeline.progress import Progress
 from pipeline.stages.common.feature_recipe import FeatureRecipe
+from pipeline.stages.common.manifest import division_of
 from pipeline.stages.training.bags import Bags, CachedBags
 from pipeline.stages.training.reduce import Reduction, fit_standardizer
 from pipeline.stages.training.validation import Validation
@@ -28,6 +28,7 @@ __all__ = [
     "held_out_videos",
     "training_labels",
     "training_standardizer",
+    "used_videos",
 ]
 
 
@@ -69,10 +70,14 @@ class Material:
         return Validation(self.held_out.bags, self.held_out.labels, head.least_segments)
 
 
+def used_videos(run: Run, entries: Sequence[VideoEntry]) -> tuple[VideoEntry, ...]:
+    """The training videos that a run uses, among all: for fitting, and for its validation split."""
+    return division_of(run).used(entries)
+
+
 def held_out_videos(run: Run, entries: Sequence[VideoEntry]) -> frozenset[str]:
-    """Ids of the validation split; empty without one."""
-    share = run.selection.validation_share
-    return frozenset(carve_validation(list(entries), share, run.selection.seed)) if share else frozenset()
+    """Ids of the validation split of all training videos; empty without one."""
+    return frozenset(division_of(run).held_out(entries))
 
 
 def training_standardizer(
@@ -90,7 +95,7 @@ def training_standardizer(
         run: settings.
         store: the cache.
         namespace: of the training maps.
-        entries: all training videos.
+        entries: the training videos that are used.
         held_out: ids of the validation split, which is left out.
         progress: called once per video.
         reduction: where single videos are read; by default in this process.
@@ -104,12 +109,12 @@ def training_standardizer(
 def gather(
     run: Run, manifest: Manifest, bags: Bags | CachedBags, standardizer: Standardizer | None, features: FeatureRecipe
 ) -> Material:
-    """Give all training bags their labels, and separate the validation split.
+    """Give the training bags their labels, and separate the validation split.
 
     Args:
         run: settings.
         manifest: the videos and their labels.
-        bags: of all training videos.
+        bags: of the training videos that are used.
         standardizer: of the maps, or None.
         features: how the maps were made.
     """

@@ -13,6 +13,7 @@ from pipeline.data.datasets import build, lengths, listing
 from pipeline.data.datasets.video_files import video_files
 from pipeline.data.decoding.decode import read_header
 from pipeline.data.duplicates import same_content
+from pipeline.data.partition import Division
 from pipeline.data.problems import Problems
 from pipeline.errors import ManifestError
 
@@ -48,9 +49,9 @@ def section(root: Path, **settings) -> CsvDataset:
 
 
 def problems(root: Path, **settings) -> list[str]:
-    selections = settings.pop("selections", ())
+    divisions = settings.pop("divisions", ())
     with pytest.raises(ManifestError) as caught:
-        build(section(root, **settings), selections=selections)
+        build(section(root, **settings), divisions=divisions)
     return [line.strip().replace(f"{root}/", "") for line in str(caught.value).splitlines()[1:]]
 
 
@@ -174,12 +175,12 @@ class TestSplits:
         ]
 
     def test_a_validation_split_that_cannot_be_made_is_listed_with_the_rest(self, root):
-        (line,) = problems(root, selections=[(0.2, 0), (0.2, 0)])
+        (line,) = problems(root, divisions=[Division(0.2), Division(0.2)])
         assert line.startswith(
             "selection: no anomalous video would be left for validation: 2 training videos of 2 source(s)"
         )
         change(root, "n1,n1.mp4", "n1,gone.mp4")
-        assert len(problems(root, selections=[(0.2, 0)])) == 2
+        assert len(problems(root, divisions=[Division(0.2)])) == 2
 
 
 class TestSameContent:

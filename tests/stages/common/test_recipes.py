@@ -65,6 +65,7 @@ DOWNSTREAM = {
         ("head", "standardize", False, "head"),
         ("training", "epochs", 4, "head"),
         ("training", "permute_labels_seed", 1, "head"),
+        ("selection", "train_videos", 4, "head"),
         ("scoring", "smooth_sigma", 1.0, "scores"),
         ("scoring", "cue", "running", "scores"),
         ("evaluation", "threshold", 0.4, "evaluation"),
@@ -79,6 +80,18 @@ def test_a_setting_moves_exactly_what_depends_on_it(nano, section, key, value, d
     changed.setdefault(section, {})[key] = value
     before, after = digests(nano), digests(changed)
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[depends]
+
+
+def test_reductions_of_some_training_videos_are_told_apart_by_number_and_draw(nano):
+    def found(**settings: object) -> list[str]:
+        recipes = Recipes(parse_experiment(nano | settings))
+        return [recipes.reduced_digest("gig", split) for split in ("train", "test")]
+
+    every, few = {"train_videos": None}, {"train_videos": 4}
+    assert found() == found(selection=every) == found(training={"seed": 1})
+    others = [found(), found(selection=few), found(selection={"train_videos": 5})]
+    others.append(found(selection=few, training={"seed": 1}))
+    assert all(len({one[split] for one in others}) == 4 for split in (0, 1))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

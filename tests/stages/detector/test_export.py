@@ -73,7 +73,7 @@ def compare(detector: Detector, folder: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_tpn_tiny_scores_the_same_in_another_process_without_torch(tmp_path):
     detector = pack(tmp_path)
     assert compare(detector, tmp_path) < 1e-4
@@ -105,14 +105,14 @@ def test_tpn_tiny_scores_the_same_in_another_process_without_torch(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_tpn_tiny_scores_wide_letterboxes_the_same(tmp_path):
     head = {"name": "gig", "k": 0.16}
     assert compare(pack(tmp_path, head, preprocess={"fit": "letterbox", "height": 128, "width": 224}), tmp_path) < 1e-4
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_tpn_tiny_scores_the_same_with_a_running_cue(tmp_path):
     head = {"name": "gig", "standardize": True, "standardize_offset": 0.2}
     detector = pack(tmp_path, head, scoring={"cue": "running", "smooth_sigma": 1.0}, storage={"dtype": "float32"})
@@ -138,7 +138,7 @@ MORE_HEADS = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
     "settings", [*({"name": name} | SMALL_HEADS.get(name, {}) for name in HEADS), *MORE_HEADS], ids=str
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -9,9 +11,10 @@ from safetensors.torch import load, save
 
 from cache import FeatureStore
 from pipeline.config.heads import parse_head
+from pipeline.data.partition import draw_videos
 from pipeline.models.cues import overview
 from pipeline.models.reduction import pattern_vectors
-from pipeline.stages.training.bags_on_disk import read_windows, write_test, write_training
+from pipeline.stages.training.bags_on_disk import read_training, read_windows, write_test, write_training
 from pipeline.stages.training.reduce import reduce_bags
 
 
@@ -58,3 +61,23 @@ def test_views_are_reduced_as_the_head_says_each_by_itself(cached, options):
             expected = pattern_vectors(maps, whole.cue, background=whole.background, **head.kept())
             assert torch.equal(bags.cues[number, view], whole.cue[0])
             torch.testing.assert_close(bags.patterns[number, view], expected.vectors[0])
+
+
+def test_some_training_videos_are_reduced_as_if_there_were_no_others(cached, tmp_path):
+    experiment, manifest = cached
+    standardized = experiment.head.model_copy(update={"standardize": True})
+    selection = experiment.selection.model_copy(update={"train_videos": 2})
+    some = experiment.model_copy(update={"head": standardized, "selection": selection})
+    every = experiment.model_copy(update={"head": standardized})
+    drawn = draw_videos(manifest.split("train"), 2, some.training.seed)
+    alone = changed(manifest, videos=(*drawn, *manifest.split("test")))
+    found = {}
+    for name, settings, videos in (("some", some, manifest), ("alone", every, alone), ("all", every, manifest)):
+        (tmp_path / name).mkdir()
+        write_training(settings, "gig", videos, "train", tmp_path / name)
+        found[name] = read_training(tmp_path / name, 0.0)
+    bags, standardizer = found["some"]
+    assert bags.video_ids == found["alone"][0].video_ids
+    assert torch.equal(bags.patterns, found["alone"][0].patterns)
+    assert torch.equal(standardizer.mean, found["alone"][1].mean)
+    assert not torch.equal(standardizer.mean, found["all"][1].mean)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from pipeline.data.synthetic.playground.lesson import ATTRIBUTES, VALUES
 from pipeline.errors import PipelineError
 from pipeline.models.backbone import build_backbone
+from pipeline.models.weights import BUNDLED
 from pipeline.stages.training import lessons as module
 from pipeline.stages.training.lessons import Lessons, Pretraining, Schooling, pretrain
 
@@ -56,13 +60,11 @@ def test_the_loss_falls_when_the_same_lessons_are_learnt():
     torch.manual_seed(0)
     network = build_backbone("tpn_tiny", "random")
     network.requires_grad_(True)
-    school = Schooling(network, batch)
+    school = Schooling(network, Lessons(replace(SHORT, batch=16))[2], seed=0)
     optimizer = torch.optim.AdamW(school.parameters(), lr=1e-2)
     losses = []
     for _ in range(6):
-        terms = school(*batch)
-        assert set(terms) == {"attributes", "values", "clips"}
-        loss = torch.stack(list(terms.values())).sum()
+        loss = school(*batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -73,7 +75,7 @@ def test_the_loss_falls_when_the_same_lessons_are_learnt():
 class Plain(torch.nn.Module):
     """Maps that are given, in place of a network."""
 
-    channels = 4
+    channels = 2048
 
     def __init__(self, maps: torch.Tensor) -> None:
         super().__init__()
@@ -83,24 +85,18 @@ class Plain(torch.nn.Module):
         return self.maps
 
 
-def test_in_silence_empty_cells_say_nothing_and_features_of_theirs_cost():
-    torch.manual_seed(0)
-    values = torch.rand(1, 1, 2, len(VALUES))
-    values[..., VALUES.index("number")] = torch.tensor([[[0.0, 1.0]]])
-    batch = (torch.zeros(1, 6, 32, 64, 3), torch.zeros(1, 1, 2, len(ATTRIBUTES)), values)
-    loud, quiet = torch.ones(1, 1, 2, 4), torch.tensor([[0.0], [1.0]]).expand(1, 1, 2, 4)
-    school = Schooling(Plain(loud), batch)
-    assert float(school(*batch, silent=True)["silence"].detach()) == pytest.approx(0.5)
-    school.network = Plain(quiet)
-    assert float(school(*batch, silent=True)["silence"].detach()) == 0
-    other = values.clone()
-    other[:, :, 0, : VALUES.index("number")] += 1
-    silent, spoken = (
-        [float(school(*batch[:2], told, silent=silent)["values"].detach()) for told in (values, other)]
-        for silent in (True, False)
-    )
-    assert silent[0] == silent[1]
-    assert spoken[0] != spoken[1]
+def test_channels_may_be_anything_below_zero_only_where_they_should_say_nothing():
+    examples = Lessons(replace(SHORT, batch=16))[2]
+    images, attributes, values = (part[:1] for part in examples)
+    school = Schooling(Plain(torch.zeros(1)), examples, seed=0)
+    wanted = school.codes(attributes, values)
+    losses = []
+    for said in (wanted, torch.where(wanted > 0, wanted, -1), torch.where(wanted > 0, -1, wanted), wanted + 1):
+        school.network = Plain(said)
+        losses.append(float(school(images, attributes, values)))
+    assert losses[:2] == [0, 0]
+    assert losses[2] > 0
+    assert losses[3] == pytest.approx(1, rel=0.02)  # bfloat16
 
 
 @pytest.mark.slow
@@ -112,3 +108,11 @@ def test_the_command_writes_weights_that_load(tmp_path):
     assert build_backbone("tpn_tiny", str(out)).weights_sha256 != "random-0"
     assert {tensor.dtype for tensor in load_file(out).values()} <= {torch.float16, torch.int64}
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_the_bundled_weights_are_those_of_the_defaults():
+    with safe_open(BUNDLED["tpn_small"], "pt") as file:
+        recipe = json.loads(file.metadata()["recipe"])
+    assert {key: recipe[key] for key in asdict(Pretraining())} == asdict(Pretraining())
+    assert BUNDLED["tpn_small"].stat().st_size < 8_000_000
+    assert build_backbone("tpn_small", "bundled").weights_sha256 != "random-0"
