@@ -51,7 +51,8 @@ class FastTPN(VideoBackbone):
         checkpointing: compute the blocks' activations a second time in the backward pass instead of keeping them.
 
     Raises:
-        ValueError: the network has a convolution that is neither (1, k, k) nor (3, 1, 1), or norms in training mode.
+        ValueError: the network has a convolution that is neither (1, k, k) nor (3, 1, 1), a stem that looks at time, or
+            norms in training mode.
     """
 
     recordable = True
@@ -72,6 +73,8 @@ class FastTPN(VideoBackbone):
             for name in ("layer1", "layer2", "layer3", "layer4")
         )
         self.stem = fast_convolution(part(network.backbone, "conv1", nn.Module))
+        if isinstance(self.stem, TemporalConvolution):
+            raise ValueError("expected a stem without a temporal kernel: it is computed frame by frame")
         self.pool = _pool_of_frames(part(network.backbone, "maxpool", nn.MaxPool3d))
         fine = layer1 + layer2
         of_frames = next((i for i, block in enumerate(fine) if _is_temporal(block)), len(fine))
