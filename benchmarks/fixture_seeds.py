@@ -1,9 +1,10 @@
 """Does the GIG + SR head find anomalies on data seeds not used during development, and does fine-tuning help?
 
-For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks. There are two
-controls: the head trained on permuted video labels (chance is 0.5), and the score of nothing trained, the length of the
-pattern vector. Where the configuration fine-tunes, there are also the metrics of the fine-tuned stage. Prints one line
-per seed and writes all as JSON.
+For every data seed: render the fixture, extract, train, score and evaluate with the Luigi tasks, with several seeds of
+the training, also with the head's own p and lambda3 in place of the configuration's. There are two controls: the head
+trained on permuted video labels (chance is 0.5), and the score of nothing trained, the length of the pattern vector.
+Where the configuration fine-tunes, there are also the metrics of the fine-tuned stage. Prints one line per seed and
+writes all as JSON.
 
     python benchmarks/fixture_seeds.py --seeds 101 102 103 --permutations 10
     python benchmarks/fixture_seeds.py --config configs/fixture_finetune.yaml --permutations 0 --out <file>
@@ -25,19 +26,27 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import command_line, write_result
 from pipeline.config import load_experiment
+from pipeline.config.heads import GigHead
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.evaluation.summary import read_summary
 from tasks import EvaluateAll
 
+TRAINING_SEEDS = (0, 1, 2)
+DEFAULT_LOSSES = {"head": {name: GigHead.model_fields[name].default for name in ("p", "lambda3")}}
+
 
 def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str, dict]:
     """All runs of one data seed: run -> its line of the summary."""
+    trainings = {f"gig-{i}": {"training": {"seed": i}} for i in TRAINING_SEEDS[1:]}
+    defaults = {f"defaults-{i}": DEFAULT_LOSSES | {"training": {"seed": i}} for i in TRAINING_SEEDS}
     data = base | {
         "experiment": f"{base['experiment']}-seed-{seed}",
         "dataset": base["dataset"] | {"seed": seed},
         "runs": {"gig": {}, "untrained": {"head": {"name": "pattern_norm"}}}
+        | trainings
+        | defaults
         | {f"permuted-{i}": {"training": {"permute_labels_seed": i}} for i in range(permutations)},
         "paths": {"output": str(folder), "cache": str(folder / "cache")},
     }
@@ -74,6 +83,8 @@ def main() -> None:
                 "auc": runs["gig"]["auc"],
                 "ap": runs["gig"]["ap"],
                 "mf1": runs["gig"]["mf1"],
+                "auc_by_training_seed": [runs[name]["auc"] for name in ("gig", *(f"gig-{i}" for i in TRAINING_SEEDS[1:]))],
+                "auc_by_training_seed_defaults": [runs[f"defaults-{i}"]["auc"] for i in TRAINING_SEEDS],
                 "auc_untrained": runs["untrained"]["auc"],
                 "auc_permuted": permuted,
                 "auc_permuted_mean": statistics.mean(permuted) if permuted else None,
@@ -85,12 +96,17 @@ def main() -> None:
         if tuned := runs.get("gig finetuned"):
             lines[-1] |= {f"{key}_finetuned": tuned[key] for key in ("auc", "ap", "mf1", "hit_rate")}
         print(json.dumps(lines[-1]), flush=True)
+    trained = [auc for line in lines for auc in line["auc_by_training_seed"]]
+    defaults = [auc for line in lines for auc in line["auc_by_training_seed_defaults"]]
     result = {
+        "command": command_line(),
         "config": options.config,
         "backbone": base["backbone"]["name"],
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "auc_mean": statistics.mean(line["auc"] for line in lines),
         "auc_min": min(line["auc"] for line in lines),
+        "auc_of_all_trainings": {"mean": statistics.mean(trained), "min": min(trained), "max": max(trained)},
+        "auc_of_all_trainings_defaults": {"mean": statistics.mean(defaults), "min": min(defaults), "max": max(defaults)},
         "seeds": lines,
     }
     if all("auc_finetuned" in line for line in lines):
