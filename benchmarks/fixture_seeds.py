@@ -41,13 +41,15 @@ def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str
     """All runs of one data seed: run -> its line of the summary."""
     trainings = {f"gig-{i}": {"training": {"seed": i}} for i in TRAINING_SEEDS[1:]}
     defaults = {f"defaults-{i}": DEFAULT_LOSSES | {"training": {"seed": i}} for i in TRAINING_SEEDS}
+    controls = [{"training": {"permute_labels_seed": i}} for i in range(permutations)]
     data = base | {
         "experiment": f"{base['experiment']}-seed-{seed}",
         "dataset": base["dataset"] | {"seed": seed},
         "runs": {"gig": {}, "untrained": {"head": {"name": "pattern_norm"}}}
         | trainings
         | defaults
-        | {f"permuted-{i}": {"training": {"permute_labels_seed": i}} for i in range(permutations)},
+        | {f"permuted-{i}": control for i, control in enumerate(controls)}
+        | {f"defaults-permuted-{i}": DEFAULT_LOSSES | control for i, control in enumerate(controls)},
         "paths": {"output": str(folder), "cache": str(folder / "cache")},
     }
     config = folder / f"seed-{seed}.yaml"
@@ -57,6 +59,35 @@ def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str
         raise SystemExit(f"seed {seed}: the pipeline failed, see the messages above")
     rows = read_summary(Recipes(load_experiment(config)).summary_folder)["runs"]
     return {row["run"] if row["stage"] == "frozen" else f"{row['run']} finetuned": row for row in rows}
+
+
+def metrics_of(runs: dict[str, dict]) -> dict:
+    """What the result says of one data seed, from the lines of its runs."""
+
+    def aucs(*names: str) -> list[float]:
+        return [runs[name]["auc"] for name in names]
+
+    permuted, defaults = ([name for name in runs if name.startswith(f"{kind}permuted")] for kind in ("", "defaults-"))
+    gig = runs["gig"]
+    return {
+        "auc": gig["auc"],
+        "ap": gig["ap"],
+        "mf1": gig["mf1"],
+        "auc_by_training_seed": aucs("gig", *(f"gig-{i}" for i in TRAINING_SEEDS[1:])),
+        "auc_by_training_seed_defaults": aucs(*(f"defaults-{i}" for i in TRAINING_SEEDS)),
+        "auc_untrained": runs["untrained"]["auc"],
+        "auc_permuted": aucs(*permuted),
+        "auc_permuted_mean": statistics.mean(aucs(*permuted)) if permuted else None,
+        "auc_permuted_mean_defaults": statistics.mean(aucs(*defaults)) if defaults else None,
+        "hit_rate": gig["hit_rate"],
+        "hit_rate_chance": gig["hit_rate_chance"],
+    }
+
+
+def spread(lines: list[dict], key: str) -> dict[str, float]:
+    """Mean and range of lists of values over all data seeds."""
+    values = [value for line in lines for value in line[key]]
+    return {"mean": statistics.mean(values), "min": min(values), "max": max(values)}
 
 
 def main() -> None:
@@ -76,28 +107,10 @@ def main() -> None:
     for seed in options.seeds:
         start = time.monotonic()
         runs = run_seed(base, seed, options.permutations, options.folder)
-        permuted = [row["auc"] for name, row in runs.items() if name.startswith("permuted")]
-        lines.append(
-            {
-                "data_seed": seed,
-                "auc": runs["gig"]["auc"],
-                "ap": runs["gig"]["ap"],
-                "mf1": runs["gig"]["mf1"],
-                "auc_by_training_seed": [runs[name]["auc"] for name in ("gig", *(f"gig-{i}" for i in TRAINING_SEEDS[1:]))],
-                "auc_by_training_seed_defaults": [runs[f"defaults-{i}"]["auc"] for i in TRAINING_SEEDS],
-                "auc_untrained": runs["untrained"]["auc"],
-                "auc_permuted": permuted,
-                "auc_permuted_mean": statistics.mean(permuted) if permuted else None,
-                "hit_rate": runs["gig"]["hit_rate"],
-                "hit_rate_chance": runs["gig"]["hit_rate_chance"],
-                "seconds": round(time.monotonic() - start, 1),
-            }
-        )
+        lines.append({"data_seed": seed, **metrics_of(runs), "seconds": round(time.monotonic() - start, 1)})
         if tuned := runs.get("gig finetuned"):
             lines[-1] |= {f"{key}_finetuned": tuned[key] for key in ("auc", "ap", "mf1", "hit_rate")}
         print(json.dumps(lines[-1]), flush=True)
-    trained = [auc for line in lines for auc in line["auc_by_training_seed"]]
-    defaults = [auc for line in lines for auc in line["auc_by_training_seed_defaults"]]
     result = {
         "command": command_line(),
         "config": options.config,
@@ -105,8 +118,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "auc_mean": statistics.mean(line["auc"] for line in lines),
         "auc_min": min(line["auc"] for line in lines),
-        "auc_of_all_trainings": {"mean": statistics.mean(trained), "min": min(trained), "max": max(trained)},
-        "auc_of_all_trainings_defaults": {"mean": statistics.mean(defaults), "min": min(defaults), "max": max(defaults)},
+        "auc_of_all_trainings": spread(lines, "auc_by_training_seed"),
+        "auc_of_all_trainings_defaults": spread(lines, "auc_by_training_seed_defaults"),
         "seeds": lines,
     }
     if all("auc_finetuned" in line for line in lines):
