@@ -50,6 +50,7 @@ def run_seed(base: dict, seed: int, permutations: int, folder: Path) -> dict[str
         | defaults
         | {f"permuted-{i}": control for i, control in enumerate(controls)}
         | {f"defaults-permuted-{i}": DEFAULT_LOSSES | control for i, control in enumerate(controls)},
+        "evaluation": base.get("evaluation", {}) | {"resamples": 0},  # no intervals are read
         "paths": {"output": str(folder), "cache": str(folder / "cache")},
     }
     config = folder / f"seed-{seed}.yaml"
