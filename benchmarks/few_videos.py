@@ -4,9 +4,9 @@ CONFIG is a file of `gig ablate` whose base is of the csv adapter, with labels o
 settings are heads; each is trained with every sampling. A sampling is written SEGMENTS:TRAIN:TEST, the last two being
 the distances between frames of training clips and of test windows.
 
-First, inside the training part: for every seed the videos are divided into folds by source, and each fold is scored, as
-test windows, by heads that were trained on the other folds. The scores of all folds are judged together, beside those
-of the forest on the same folds. Then, once, on the test part: the first setting with the first sampling, the setting
+First, inside the training part: the videos are divided into folds by source, and each fold is scored, as test windows,
+by heads that were trained on the other folds. The scores of all folds are judged together, beside those of the forest
+on the same folds. Then, once, on the test part: the first setting with the first sampling, the setting
 that is best inside the training part, and the best one that learns nothing.
 
     python benchmarks/few_videos.py --config fights_heads.yaml --samplings 8:5:1 4:2:2 2:5:5
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,18 +29,18 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.forest import anomalous, folds_by_source, forest_scores
+from benchmarks.in_memory import HeldStore, fit_and_score
 from benchmarks.results_file import command_line, machine, write_result
-from pipeline.ablation.ablate import run_ablation
 from pipeline.config import Experiment
 from pipeline.config.ablation import Plan, Setting, load_ablation
+from pipeline.data.manifest import Manifest as VideoManifest
 from pipeline.data.manifest import VideoEntry
 from pipeline.metrics import difference, estimate
 from pipeline.metrics.bootstrap import MetricFunction
 from pipeline.metrics.ranking import Ranking
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
-from pipeline.stages.scoring.tables import read_tables
-from pipeline.workflow import SILENT, Manifest, ensure
+from pipeline.workflow import SILENT, ExtractFeatures, Manifest, ensure
 
 FOREST = "forest on the files"
 RESAMPLES = 2000
@@ -52,61 +52,48 @@ class Judged:
 
     Attributes:
         videos: the V videos.
-        scores: system -> (S, V), nan for a video that cannot be decoded.
-        folds: (S, V), the fold in which a video was held out; all 0 on the test part.
+        scores: system -> (S, V).
+        fold_of: (V,), the fold in which a video was held out; all 0 on the test part.
     """
 
     videos: Sequence[VideoEntry]
     scores: Mapping[str, np.ndarray]
-    folds: np.ndarray
+    fold_of: np.ndarray
 
-    def aucs(self, system: str) -> list[float]:
-        """The AUC of each seed."""
-        return [float(one(np.ones((len(self.videos), 1)))["auc"][0]) for one in self._by_seed(system)]
-
-    def within_folds(self, system: str) -> float:
-        """Mean over seeds and folds of the AUC of one fold's videos, of the folds that have both kinds."""
-        found = []
-        for row, folds in zip(self._by_seed(system), self.folds, strict=True):
-            inside = (folds[:, None] == np.unique(folds)).astype(float)
-            found.append(np.nanmean(row(inside)["auc"]))
-        return float(np.mean(found))
-
-    def mean(self, system: str) -> MetricFunction:
-        """The mean AUC of the seeds, as a function of the weights of the videos."""
-        rows = self._by_seed(system)
-        return lambda weights: {"auc": np.mean([row(weights)["auc"] for row in rows], axis=0)}
+    def auc(self, system: str) -> MetricFunction:
+        """The AUC, mean over seeds, as a function of the weights of the videos."""
+        rankings = self._rankings(system)
+        return lambda weights: {"auc": np.mean([ranking.areas(weights).auc for ranking in rankings], axis=0)}
 
     def row(self, system: str) -> dict[str, Any]:
         """The AUC of a system with its interval, and its difference to the forest, over videos and over sources."""
-        sources = sorted({entry.source or entry.video_id for entry in self.videos})
-        member = np.array([sources.index(entry.source or entry.video_id) for entry in self.videos])
+        names = [entry.source or entry.video_id for entry in self.videos]
+        sources, member = np.unique(names, return_inverse=True)
 
         def by_source(metric: MetricFunction) -> MetricFunction:
             return lambda weights: metric(weights[member])
 
-        ours, forest, options = self.mean(system), self.mean(FOREST), {"resamples": RESAMPLES, "seed": 0, "needs": {}}
-        alone = estimate([ours], len(self.videos), **options)["auc"]
-        minus = difference([ours], [forest], len(self.videos), **options)["auc"]
-        grouped = difference([by_source(ours)], [by_source(forest)], len(sources), **options)["auc"]
+        ours, forest, videos = self.auc(system), self.auc(FOREST), len(self.videos)
+        alone = estimate([ours], videos, resamples=RESAMPLES, seed=0, needs={})["auc"]
+        minus = difference([ours], [forest], videos, resamples=RESAMPLES, seed=0, needs={})["auc"]
+        pair = [by_source(ours)], [by_source(forest)]
+        grouped = difference(*pair, len(sources), resamples=RESAMPLES, seed=0, needs={})["auc"]
+        once = np.ones((videos, 1))
+        inside = (self.fold_of[:, None] == np.unique(self.fold_of)).astype(float)
         return {
             "setting": system,
             "auc": alone.value,
             "interval": [alone.low, alone.high],
-            "seeds": self.aucs(system),
-            "within_folds": self.within_folds(system),
+            "seeds": [float(ranking.areas(once).auc[0]) for ranking in self._rankings(system)],
+            "within_folds": float(np.nanmean(ours(inside)["auc"])),
             "minus_forest": minus.value,
             "minus_forest_interval": [minus.low, minus.high],
             "minus_forest_interval_over_sources": [grouped.low, grouped.high],
         }
 
-    def _by_seed(self, system: str) -> list[Callable[[np.ndarray], dict[str, np.ndarray]]]:
+    def _rankings(self, system: str) -> list[Ranking]:
         truth, count = anomalous(self.videos), len(self.videos)
-        rankings = []
-        for row in self.scores[system]:
-            there = np.flatnonzero(np.isfinite(row))
-            rankings.append(Ranking.of(row[there], truth[there], there, count))
-        return [lambda weights, ranking=ranking: {"auc": ranking.areas(weights).auc} for ranking in rankings]
+        return [Ranking.of(row, truth, np.arange(count), count) for row in self.scores[system]]
 
 
 def read_plan(config: Path, samplings: Sequence[str], folder: Path) -> Plan:
@@ -132,76 +119,61 @@ def read_plan(config: Path, samplings: Sequence[str], folder: Path) -> Plan:
     return replace(plan, settings=tuple(settings))
 
 
-def on_list(plan: Plan, name: str, videos: Path, seeds: Sequence[int]) -> Plan:
-    """The same settings on another list of videos and with some of the seeds; features in the cache are shared."""
-    copies = {}
+def windows_of_training_part(plan: Plan, manifest: VideoManifest, folder: Path) -> list[Experiment]:
+    """The experiments on the same videos with both parts exchanged, so that the training part is read as windows."""
+    file = folder / "exchanged.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["video_id", "path", "split", "label", "source"])
+        for one in manifest.videos:
+            label = ";".join(one.known_labels) or plan.experiments[0].dataset.normal_label
+            split = "test" if one.split == "train" else "train"
+            rows.writerow([one.video_id, one.path, split, label, one.source or ""])
+    exchanged = []
     for experiment in plan.experiments:
-        dataset = experiment.dataset.model_copy(update={"videos": videos.resolve(), "whole_video_anomalous": True})
-        update = {"dataset": dataset, "experiment": f"{experiment.experiment}-{name}"}
-        copies[id(experiment)] = experiment.model_copy(update=update)
-    return replace(
-        plan,
-        settings=tuple(
-            replace(one, experiment=copies[id(one.experiment)], runs=tuple(one.runs[i] for i in seeds))
-            for one in plan.settings
-        ),
-    )
+        dataset = experiment.dataset.model_copy(update={"videos": file.resolve()})
+        update = {"dataset": dataset, "experiment": f"{experiment.experiment}-exchanged"}
+        exchanged.append(experiment.model_copy(update=update))
+    return exchanged
 
 
-def write_list(path: Path, train: Sequence[VideoEntry], test: Sequence[VideoEntry], normal: str) -> None:
-    """Write a video list with these splits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["video_id", "path", "split", "label", "source"])
-        for split, entries in (("train", train), ("test", test)):
-            for one in entries:
-                label = ";".join(one.known_labels) or normal
-                table.writerow([one.video_id, one.path, split, label, one.source or ""])
+def extract(experiments: Sequence[Experiment], split: str) -> None:
+    """Make the features of a split that are missing. Raises SystemExit for a video that cannot be read."""
+    for experiment in experiments:
+        recipes = Recipes(experiment)
+        ensure(ExtractFeatures(recipes, split), lambda step: nullcontext(SILENT))
+        if lost := recipes.quarantine.ids():
+            raise SystemExit(f"expected videos that can all be read; in quarantine: {', '.join(sorted(lost))}")
 
 
-def video_scores(experiment: Experiment, run: str, videos: Sequence[VideoEntry]) -> np.ndarray:
-    """The highest frame score of each video by one run, (V,); nan for a video that cannot be decoded."""
-    lengths = {entry.video_id: entry.packets for entry in videos}
-    tables = read_tables(Recipes(experiment).scores_folder(run), experiment.dataset.classes, lengths).general
-    return np.array([tables[v].max() if v in tables else np.nan for v in lengths])
-
-
-def cross_validate(plan: Plan, entries: Sequence[VideoEntry], folds: int, options: argparse.Namespace) -> Judged:
-    """Every setting on every fold of the training part; each seed has its own folds."""
-    normal = plan.experiments[0].dataset.normal_label
+def cross_validate(plan: Plan, manifest: VideoManifest, folds: int, store: HeldStore) -> Judged:
+    """Every setting on every fold of the training part; the folds are the same for all seeds."""
+    entries = manifest.split("train")
     seeds = plan.ablation.seeds
-    scores = {name: np.full((len(seeds), len(entries)), np.nan) for name in [FOREST, *(s.name for s in plan.settings)]}
-    number_of = np.zeros((len(seeds), len(entries)), dtype=int)
-    for row, seed in enumerate(seeds):
-        for number, held_out in enumerate(folds_by_source(entries, folds, seed)):
-            number_of[row, held_out] = number
-            test = [entries[i] for i in held_out]
-            train = [entries[i] for i in np.setdiff1d(np.arange(len(entries)), held_out)]
-            name = f"seed-{seed}-fold-{number + 1}-of-{folds}"
-            write_list(options.folder / f"{name}.csv", train, test, normal)
-            here = on_list(plan, name, options.folder / f"{name}.csv", [row])
-            run_ablation(here, options.workers)
-            for one in here.settings:
-                scores[one.name][row, held_out] = video_scores(one.experiment, one.runs[0], test)
-            scores[FOREST][row, held_out] = forest_scores(train, test, seed)
-            print(f"seed {seed}, fold {number + 1} of {folds} is done", flush=True)
-    return Judged(entries, scores, number_of)
+    scores = {name: np.empty((len(seeds), len(entries))) for name in [FOREST, *(one.name for one in plan.settings)]}
+    fold_of = np.empty(len(entries), dtype=int)
+    groups: dict[str, list[Setting]] = {}
+    for one in plan.settings:
+        groups.setdefault(Recipes(one.experiment).namespace("train"), []).append(one)
+    for number, held_out in enumerate(folds_by_source(entries, folds, seed=0)):
+        fold_of[held_out] = number
+        test = [entries[i] for i in held_out]
+        train = [entries[i] for i in np.setdiff1d(np.arange(len(entries)), held_out)]
+        for settings in groups.values():
+            for name, found in fit_and_score(settings, manifest, train, test, store).items():
+                scores[name][:, held_out] = found
+        scores[FOREST][:, held_out] = [forest_scores(train, test, seed) for seed in seeds]
+        print(f"fold {number + 1} of {folds} is done", flush=True)
+    return Judged(entries, scores, fold_of)
 
 
-def judge_once(
-    plan: Plan, train: Sequence[VideoEntry], test: Sequence[VideoEntry], options: argparse.Namespace
-) -> Judged:
-    """The settings trained on the whole training part, on the test part."""
-    seeds = plan.ablation.seeds
-    write_list(options.folder / "own-split.csv", train, test, plan.experiments[0].dataset.normal_label)
-    here = on_list(plan, "own-split", options.folder / "own-split.csv", range(len(seeds)))
-    run_ablation(here, options.workers)
-    scores = {
-        one.name: np.array([video_scores(one.experiment, run, test) for run in one.runs]) for one in here.settings
-    }
-    scores[FOREST] = np.array([forest_scores(train, test, seed) for seed in seeds])
-    return Judged(test, scores, np.zeros((len(seeds), len(test)), dtype=int))
+def judge_once(settings: Sequence[Setting], manifest: VideoManifest, seeds: Sequence[int], store: HeldStore) -> Judged:
+    """Settings trained on the whole training part, on the test part."""
+    train, test = manifest.split("train"), manifest.split("test")
+    scores = {FOREST: np.array([forest_scores(train, test, seed) for seed in seeds])}
+    for one in settings:
+        scores |= fit_and_score([one], manifest, train, test, store)
+    return Judged(test, scores, np.zeros(len(test), dtype=int))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -223,7 +195,6 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--samplings", nargs="+", required=True, metavar="SEGMENTS:TRAIN:TEST")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("var/few_videos"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -231,17 +202,20 @@ def main() -> None:
     recipes = Recipes(plan.experiments[0])
     ensure(Manifest(recipes), lambda step: nullcontext(SILENT))
     manifest = load_manifest(recipes.experiment, recipes.manifest_folder, truth=True)
-    train, test = manifest.split("train"), manifest.split("test")
+    extract(plan.experiments, "train")
+    extract(windows_of_training_part(plan, manifest, options.folder), "test")
+    store = HeldStore(str(recipes.experiment.paths.cache))
 
-    inside = cross_validate(plan, train, options.folds, options)
+    inside = cross_validate(plan, manifest, options.folds, store)
     rows = sorted((inside.row(name) for name in inside.scores), key=lambda row: -row["auc"])
     print(table(rows), flush=True)
     learns = {one.name: one.experiment.run(one.runs[0]).head.name != "pattern_norm" for one in plan.settings}
     best = [
         next((row["setting"] for row in rows if learns.get(row["setting"]) is kind), None) for kind in (True, False)
     ]
-    chosen = replace(plan, settings=tuple(s for s in plan.settings if s.name in {plan.settings[0].name, *best}))
-    own = judge_once(chosen, train, test, options)
+    chosen = [one for one in plan.settings if one.name in {plan.settings[0].name, *best}]
+    extract([one.experiment for one in chosen], "test")
+    own = judge_once(chosen, manifest, plan.ablation.seeds, store)
     own_rows = [own.row(name) for name in own.scores]
     print(table(own_rows))
     write_result(
@@ -256,7 +230,7 @@ def main() -> None:
             "videos": {
                 part: {"normal": int((~anomalous(entries)).sum()), "anomalous": int(anomalous(entries).sum())}
                 | {"sources": len({entry.source or entry.video_id for entry in entries})}
-                for part, entries in (("train", train), ("test", test))
+                for part, entries in ((part, manifest.split(part)) for part in ("train", "test"))
             },
             "folds_of_the_training_part": rows,
             "chosen": {"learns": best[0], "learns_nothing": best[1]},
