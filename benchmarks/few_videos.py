@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.forest import anomalous, folds_by_source, forest_scores
 from benchmarks.in_memory import HeldStore, fit_and_score
 from benchmarks.results_file import command_line, machine, write_result
-from pipeline.config import Experiment
+from pipeline.config import Experiment, digest
 from pipeline.config.ablation import Plan, Setting, load_ablation
 from pipeline.data.manifest import Manifest as VideoManifest
 from pipeline.data.manifest import VideoEntry
@@ -146,7 +146,28 @@ def extract(experiments: Sequence[Experiment], split: str) -> None:
             raise SystemExit(f"expected videos that can all be read; in quarantine: {', '.join(sorted(lost))}")
 
 
-def cross_validate(plan: Plan, manifest: VideoManifest, folds: int, store: HeldStore) -> Judged:
+def kept_scores(
+    settings: Sequence[Setting],
+    manifest: VideoManifest,
+    train: Sequence[VideoEntry],
+    test: Sequence[VideoEntry],
+    store: HeldStore,
+    folder: Path,
+) -> dict[str, np.ndarray]:
+    """As `fit_and_score`; what is found is kept in a folder, so that an interrupted run goes on."""
+    ids = [[entry.video_id for entry in entries] for entries in (train, test)]
+    files = {}
+    for one in settings:
+        recipes, runs = Recipes(one.experiment), [one.experiment.run(name) for name in one.runs]
+        files[one.name] = folder / f"{digest(ids, *map(recipes.namespace, ('train', 'test')), *runs)}.npy"
+    missing = [one for one in settings if not files[one.name].exists()]
+    if missing:
+        for name, found in fit_and_score(missing, manifest, train, test, store).items():
+            np.save(files[name], found)
+    return {name: np.load(file) for name, file in files.items()}
+
+
+def cross_validate(plan: Plan, manifest: VideoManifest, folds: int, store: HeldStore, folder: Path) -> Judged:
     """Every setting on every fold of the training part; the folds are the same for all seeds."""
     entries = manifest.split("train")
     seeds = plan.ablation.seeds
@@ -160,19 +181,21 @@ def cross_validate(plan: Plan, manifest: VideoManifest, folds: int, store: HeldS
         test = [entries[i] for i in held_out]
         train = [entries[i] for i in np.setdiff1d(np.arange(len(entries)), held_out)]
         for settings in groups.values():
-            for name, found in fit_and_score(settings, manifest, train, test, store).items():
+            for name, found in kept_scores(settings, manifest, train, test, store, folder).items():
                 scores[name][:, held_out] = found
         scores[FOREST][:, held_out] = [forest_scores(train, test, seed) for seed in seeds]
         print(f"fold {number + 1} of {folds} is done", flush=True)
     return Judged(entries, scores, fold_of)
 
 
-def judge_once(settings: Sequence[Setting], manifest: VideoManifest, seeds: Sequence[int], store: HeldStore) -> Judged:
+def judge_once(
+    settings: Sequence[Setting], manifest: VideoManifest, seeds: Sequence[int], store: HeldStore, folder: Path
+) -> Judged:
     """Settings trained on the whole training part, on the test part."""
     train, test = manifest.split("train"), manifest.split("test")
     scores = {FOREST: np.array([forest_scores(train, test, seed) for seed in seeds])}
     for one in settings:
-        scores |= fit_and_score([one], manifest, train, test, store)
+        scores |= kept_scores([one], manifest, train, test, store, folder)
     return Judged(test, scores, np.zeros(len(test), dtype=int))
 
 
@@ -206,7 +229,7 @@ def main() -> None:
     extract(windows_of_training_part(plan, manifest, options.folder), "test")
     store = HeldStore(str(recipes.experiment.paths.cache))
 
-    inside = cross_validate(plan, manifest, options.folds, store)
+    inside = cross_validate(plan, manifest, options.folds, store, options.folder)
     rows = sorted((inside.row(name) for name in inside.scores), key=lambda row: -row["auc"])
     print(table(rows), flush=True)
     learns = {one.name: one.experiment.run(one.runs[0]).head.name != "pattern_norm" for one in plan.settings}
@@ -215,7 +238,7 @@ def main() -> None:
     ]
     chosen = [one for one in plan.settings if one.name in {plan.settings[0].name, *best}]
     extract([one.experiment for one in chosen], "test")
-    own = judge_once(chosen, manifest, plan.ablation.seeds, store)
+    own = judge_once(chosen, manifest, plan.ablation.seeds, store, options.folder)
     own_rows = [own.row(name) for name in own.scores]
     print(table(own_rows))
     write_result(
