@@ -7,13 +7,12 @@ is decoded or written. The cost of a frame of video is that of its own step, and
 window of 6 frames begins every 3 frames, as in the paper; a backbone that takes no clips of 6 frames gets the nearest
 length it takes. Backbones run one after the other in each round, in one thread; a ratio is of two CPU times of the same
 round, its median over rounds. Weights are random unless a backbone has bundled ones: speed and sizes do not depend on
-them. Quality does, so only bundled weights are judged, by the result of benchmarks/fixture_seeds.py if it is of them.
+them. What bundled ones see, benchmarks/fixture_seeds.py measures.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -25,7 +24,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.results_file import command_line, machine, write_result
-from pipeline.config import load_experiment
 from pipeline.config.features import Backbone as Settings
 from pipeline.models.backbones import BackboneFacts, VideoBackbone, backbone_facts, load_backbone
 from pipeline.models.weights import BUNDLED
@@ -103,21 +101,12 @@ def line(subject: Subject, own: list[float], reference: list[float]) -> dict[str
     }
 
 
-def quality(settings: Settings, judged: Path) -> dict[str, object] | None:
-    """The frame AUC of the fixture on seeds that played no part in its making; None where it is of other weights."""
-    found = json.loads(judged.read_text(encoding="utf-8"))
-    if load_experiment(found["config"]).backbone != settings:
-        return None
-    values = [seed["auc"] for seed in found["seeds"]]
-    return {"frame_auc": found["auc_mean"], "range": [min(values), max(values)], "seeds": len(values)}
-
-
 def markdown(lines: list[dict]) -> str:
     """The table of the docs."""
-    header = ("backbone", "picture", "map", "frames/s", "time : TPN R50", "GB per hour", "frame AUC, fixture")
+    header = ("backbone", "picture", "map", "frames/s", "time : TPN R50", "GB per hour")
     rows = [header, ("---",) * len(header)]
     for one in lines:
-        (low, high), judged = one["time_to_reference_range"], one["quality"]
+        low, high = one["time_to_reference_range"]
         rows.append(
             (
                 f"`{one['backbone']}`",
@@ -126,7 +115,6 @@ def markdown(lines: list[dict]) -> str:
                 f"{one['frames_per_s']:g}",
                 f"{one['time_to_reference']:.3g} ({low:.3g} to {high:.3g})",
                 f"{one['gb_per_hour']:g}",
-                f"{judged['frame_auc']:.3f} ({judged['range'][0]:.3f} to {judged['range'][1]:.3f})" if judged else "",
             )
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -137,7 +125,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", nargs="+", default=list(NAMES), help=f"Backbones besides {REFERENCE}.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--judged", type=Path, default=Path("benchmarks/results/fixture_seeds.json"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backbones.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -146,13 +133,10 @@ def main() -> None:
         subject.cpu_seconds()  # the first call is slower
     rounds = [[subject.cpu_seconds() for subject in subjects] for _ in range(options.rounds)]
     times = [list(column) for column in zip(*rounds, strict=True)]
-    lines = [
-        line(subject, own, times[0]) | {"quality": quality(subject.settings, options.judged)}
-        for subject, own in zip(subjects, times, strict=True)
-    ]
+    lines = [line(subject, own, times[0]) for subject, own in zip(subjects, times, strict=True)]
     facts = {"clip_frames": CLIP, "stride_frames": STRIDE, "fps": FPS, "threads": 1, "rounds": options.rounds}
     document = {"command": command_line(), "machine": machine(), "torch": torch.__version__, **facts}
-    write_result(options.out, document | {"judged": str(options.judged), "backbones": lines})
+    write_result(options.out, document | {"backbones": lines})
     print(markdown(lines))
     print(f"\nwritten to {options.out}")
 

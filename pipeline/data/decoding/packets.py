@@ -13,6 +13,7 @@ import av.logging
 from av.stream import Stream
 
 from pipeline.data.decoding.endings import Ending, ending
+from pipeline.data.decoding.hearing import Ear, Said
 from pipeline.data.decoding.opening import opened, reason
 from pipeline.data.decoding.pictures import ShownPackets
 from pipeline.remote import AnyPath
@@ -47,7 +48,7 @@ class Demuxed:
 def open_packets(path: AnyPath) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Packets]]:
     """An open container, its best video stream, and the packets. Raises DecodeError."""
     with ExitStack() as stack:
-        with _Ear() as said:  # opening reads the first packets already
+        with Ear() as said:  # opening reads the first packets already
             container, stream = stack.enter_context(opened(path))
         yield container, stream, Packets(path, container, stream, said)
 
@@ -67,7 +68,7 @@ class Packets:
         path: AnyPath,
         container: av.container.InputContainer,
         stream: av.VideoStream,
-        said: list[tuple[int, str, str]],
+        said: list[Said],
     ) -> None:
         self.shown = 0
         self._path, self._container, self._stream = path, container, stream
@@ -84,7 +85,7 @@ class Packets:
 
     def __iter__(self) -> Iterator[Demuxed]:
         packets = self._container.demux()
-        own, ear = self._stream.index, _Ear()
+        own, ear = self._stream.index, Ear()
         if self.complaint:
             yield Demuxed(None, complaint=self.complaint)
         while True:
@@ -117,7 +118,7 @@ class Packets:
             elif complaint:
                 yield Demuxed(None, complaint=complaint)
 
-    def _about_the_file(self, said: list[tuple[int, str, str]]) -> str | None:
+    def _about_the_file(self, said: list[Said]) -> str | None:
         """The first error that the format's reader reported."""
         name = self._container.format.name
         return next(
@@ -221,22 +222,3 @@ class Packets:
 
 def _is_of(packet: av.Packet[Stream], stream: av.VideoStream) -> TypeGuard[av.Packet[av.VideoStream]]:
     return packet.stream.index == stream.index
-
-
-class _Ear:
-    """Hears what FFmpeg warns of within its `with` block: a list of (level, source, text). Can be used again."""
-
-    def __init__(self) -> None:
-        self._capture = av.logging.Capture()
-
-    def __enter__(self) -> list[tuple[int, str, str]]:
-        self._before = av.logging.get_level(), av.logging.get_skip_repeated()
-        av.logging.set_level(av.logging.WARNING)
-        av.logging.set_skip_repeated(False)  # else messages repeated from another file would not come
-        return self._capture.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._capture.__exit__(None, None, None)
-        level, skip = self._before
-        av.logging.set_level(level)
-        av.logging.set_skip_repeated(skip)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import av
 
 from pipeline.data.decoding.damage import Damage
+from pipeline.data.decoding.hearing import HeardDecoder
 from pipeline.data.decoding.image_folder import decoded_images
-from pipeline.data.decoding.opening import reason
 from pipeline.data.decoding.packets import open_packets
 from pipeline.data.decoding.positions import Positions
 from pipeline.data.decoding.times import Pace
@@ -84,7 +84,7 @@ def _from_file(path: AnyPath, damage: Damage | None) -> Iterator[tuple[av.VideoF
         stream.thread_type = "NONE"
         fps = mean_rate(stream)
         pace = Pace.of(container, fps)
-        positions = Positions(stream, fps, timed=not pace.by_order)
+        positions, decoder = Positions(stream, fps, timed=not pace.by_order), HeardDecoder(stream)
         for demuxed in packets:
             if damage is not None and demuxed.complaint:
                 damage.note(count, demuxed.complaint)
@@ -97,14 +97,14 @@ def _from_file(path: AnyPath, damage: Damage | None) -> Iterator[tuple[av.VideoF
             if demuxed.packet is None:
                 continue
             positions.sent(demuxed.packet, demuxed.shown)
-            try:
-                frames = demuxed.packet.decode()
-            except (av.error.FFmpegError, ValueError) as error:
+            frames = decoder.decode(demuxed.packet)
+            if decoder.complaint:
                 if damage is None:
-                    raise DecodeError(f"{path}: decoding failed at frame {count}: {reason(error)}", count) from error
-                damage.note(count, reason(error))
+                    raise DecodeError(
+                        f"{path}: decoding failed at frame {count}: {decoder.complaint}", count
+                    ) from decoder.error
+                damage.note(count, decoder.complaint)
                 positions.failed()
-                frames = []
             for frame in frames:
                 lost = positions.lost_before(frame) if damage is not None else ()
                 yield from ((None, pace.seconds(pts, stream.time_base), pace) for pts in lost)

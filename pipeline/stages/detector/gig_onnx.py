@@ -348,12 +348,22 @@ def _inside(width: int, height: int, most_width: int, most_height: int) -> tuple
     return fitted[0], fitted[1]
 
 
+def _unnamed(cls: Any, value: int) -> Any:
+    """A kind of side data that PyAV has no name for, such as EXIF, or the view of a stereo picture.
+
+    Without this, one such kind beside a picture raises a ValueError, and the display matrix cannot be read.
+    """
+    kind = object.__new__(cls)
+    kind._value_, kind._name_ = value, f"UNNAMED_{value}"
+    return kind
+
+
 def _turn(frame: Any) -> tuple[int, bool, bool]:
     """(transposed, left_right, upside_down) by the frame's display matrix; angles between are rounded."""
-    try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV has no name for another kind of side data
-        matrix = None
+    from av.sidedata.sidedata import Type
+
+    Type._missing_ = classmethod(_unnamed)  # type: ignore[assignment,method-assign]  # the hook of Enum, from outside
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

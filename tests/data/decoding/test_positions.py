@@ -22,6 +22,7 @@ from pipeline.stages.extraction.sources import check_damage
 FRAMES = 60
 LEVELS = 30 + 3 * np.arange(FRAMES)  # every frame has its own brightness
 INTRA = {"g": "1", "bf": "0"}
+HEVC = "log-level=none:keyint=20:min-keyint=20:scenecut=0:bframes=0"
 
 
 def write(path: Path, codec: str = "libx264", stream: dict | None = None, container: dict | None = None) -> Path:
@@ -103,6 +104,34 @@ class TestLostFrames:
         seen, _, damage = watch(path)
         assert damage.lost == [(place, place + 1)]
         np.testing.assert_allclose(seen[others([place])], LEVELS[others([place])], atol=3)
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_slices_that_a_decoder_leaves_out_without_an_error_are_lost(self, tmp_path, name):
+        path = write(tmp_path / name, "libx265", {"preset": "ultrafast", "x265-params": HEVC})
+        data = bytearray(path.read_bytes())
+        for packet in packets(path)[25:27]:
+            start = data.index(bytes(packet), packet.pos)
+            data[start + 6 : start + 12] = b"\xff" * 6  # the head of the slice
+        path.write_bytes(data)
+        seen, times, damage = watch(path)
+        assert damage.lost == [(25, 40)]  # up to the next key frame all refer to them
+        np.testing.assert_allclose(seen[others(range(25, 40))], LEVELS[others(range(25, 40))], atol=6)
+        np.testing.assert_array_equal(seen[25:40], seen[24])
+        np.testing.assert_allclose(times, np.arange(FRAMES) / 25, atol=2e-3)
+        with pytest.raises(DecodeError, match="decoding failed at frame 25: "):
+            list(iter_raw_frames(path))
+
+    @pytest.mark.parametrize("open_gop", [0, 1])
+    def test_a_recording_that_begins_between_two_key_frames_begins_with_the_second(self, tmp_path, open_gop):
+        params = f"{HEVC}:bframes=2:b-adapt=0:open-gop={open_gop}"
+        path = write(tmp_path / "a.ts", "libx265", {"preset": "ultrafast", "x265-params": params})
+        data, found = path.read_bytes(), packets(path)
+        path.write_bytes(data[: 3 * 188] + data[found[30].pos :])  # its tables, and from the 31st picture on
+        seen, _, damage = watch(path)
+        assert not damage
+        first = FRAMES - len(seen)
+        assert first in (39, 40)
+        np.testing.assert_allclose(seen, LEVELS[first:], atol=6)
 
     @pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
     def test_packets_that_are_not_there_are_told_by_their_time(self, tmp_path, name):

@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import stereo
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.data.decoding.damage import Damage
@@ -206,6 +208,37 @@ def test_of_several_video_streams_the_default_one_is_taken_and_stays_the_same(tm
     header = read_header(path)
     assert (header.width, header.height, header.packets) == (176, 144, 2)
     np.testing.assert_allclose(brightness(path), [50, 200], atol=9)
+
+
+class TestStereo:
+    def test_the_base_view_is_seen_and_its_frames_are_counted(self, tmp_path):
+        path, damage = stereo.write_stereo(tmp_path / "a.mov"), Damage()
+        header, frames = read_header(path), list(iter_raw_frames(path, damage=damage))
+        assert (header.width, header.height, header.fps) == (stereo.WIDTH, stereo.HEIGHT, 25)
+        assert (header.packets, header.declared, header.fault) == (stereo.FRAMES, stereo.FRAMES, None)
+        assert not damage
+        grey = (stereo.LEVELS - 16) * 255 / 219
+        np.testing.assert_allclose([frame.image[20:, 20:].mean() for frame in frames], grey, atol=3)
+        np.testing.assert_allclose([frame.image[:12, :12].mean() for frame in frames], 0, atol=6)
+        np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(stereo.FRAMES) / 25, atol=1e-9)
+
+    def test_the_file_holds_two_views(self, tmp_path):
+        with av.open(str(stereo.write_stereo(tmp_path / "a.mov"))) as container:
+            video = container.streams.video[0]
+            video.codec_context.options = {"view_ids": "-1"}  # all of them
+            assert sum(1 for _ in container.decode(video)) == 2 * stereo.FRAMES
+
+    def test_it_is_turned_though_pyav_has_no_name_for_other_side_data(self, tmp_path):
+        path = stereo.write_stereo(tmp_path / "a.mov", turned=True)
+        with av.open(str(path)) as container:
+            kinds = {found.type.name for found in next(container.decode(video=0)).side_data}
+        assert "DISPLAYMATRIX" in kinds
+        assert [kind for kind in kinds if kind not in Type.__members__]  # else the file no longer shows the difference
+        header = read_header(path)
+        assert (header.width, header.height) == (stereo.HEIGHT, stereo.WIDTH)
+        image = next(iter_raw_frames(path)).image
+        assert image[:12, -12:].mean() < 6
+        assert image[:12, :12].mean() > 20
 
 
 def test_an_encrypted_file_is_an_error_or_damage(tmp_path):

@@ -14,8 +14,10 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.sidedata.sidedata import Type
 from conftest import NANO
 from packs import CLASSES, outputs_of
+from stereo import write_stereo
 
 from pipeline.config import parse_experiment
 from pipeline.config.heads import parse_head
@@ -207,6 +209,14 @@ def test_pictures_are_those_of_the_pipeline(night, tmp_path, monkeypatch, size):
     found = list(runner.read_video(path))
     np.testing.assert_array_equal([picture for picture, _ in found], [frame.image for frame in expected])
     assert [time_s for _, time_s in found] == [frame.time_s for frame in expected]
+
+
+def test_a_turned_picture_is_upright_though_pyav_has_no_name_for_other_side_data(night, tmp_path, monkeypatch):
+    path = write_stereo(tmp_path / "stereo.mov", turned=True)
+    expected = [frame.image for frame in iter_frames(path, centre_crop(96, 104))]
+    monkeypatch.delattr(Type, "_missing_")  # the shipped program has not what the pipeline does about it
+    found = [picture for picture, _ in runner_of(changed(night), tmp_path, monkeypatch).read_video(path)]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_frames_of_any_size_become_pictures_as_images_do(night, tmp_path, monkeypatch):
