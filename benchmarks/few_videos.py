@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -65,30 +66,36 @@ class Judged:
         rankings = self._rankings(system)
         return lambda weights: {"auc": np.mean([ranking.areas(weights).auc for ranking in rankings], axis=0)}
 
-    def row(self, system: str) -> dict[str, Any]:
-        """The AUC of a system with its interval, and its difference to the forest, over videos and over sources."""
+    def minus(self, one: str, other: str) -> dict[str, Any]:
+        """The AUC of one system minus that of another, with paired intervals: over videos, and over sources."""
         names = [entry.source or entry.video_id for entry in self.videos]
         sources, member = np.unique(names, return_inverse=True)
 
         def by_source(metric: MetricFunction) -> MetricFunction:
             return lambda weights: metric(weights[member])
 
-        ours, forest, videos = self.auc(system), self.auc(FOREST), len(self.videos)
-        alone = estimate([ours], videos, resamples=RESAMPLES, seed=0, needs={})["auc"]
-        minus = difference([ours], [forest], videos, resamples=RESAMPLES, seed=0, needs={})["auc"]
-        pair = [by_source(ours)], [by_source(forest)]
-        grouped = difference(*pair, len(sources), resamples=RESAMPLES, seed=0, needs={})["auc"]
-        once = np.ones((videos, 1))
+        pair = self.auc(one), self.auc(other)
+        found = {}
+        for key, count, (left, right) in (
+            ("interval", len(self.videos), pair),
+            ("interval_over_sources", len(sources), (by_source(pair[0]), by_source(pair[1]))),
+        ):
+            found[key] = difference([left], [right], count, resamples=RESAMPLES, seed=0, needs={})["auc"]
+        return {"value": found["interval"].value} | {key: [one.low, one.high] for key, one in found.items()}
+
+    def row(self, system: str) -> dict[str, Any]:
+        """The AUC of a system with its interval over videos, and its difference to the forest."""
+        once = np.ones((len(self.videos), 1))
         inside = (self.fold_of[:, None] == np.unique(self.fold_of)).astype(float)
+        auc = self.auc(system)
+        alone = estimate([auc], len(self.videos), resamples=RESAMPLES, seed=0, needs={})["auc"]
         return {
             "setting": system,
             "auc": alone.value,
             "interval": [alone.low, alone.high],
             "seeds": [float(ranking.areas(once).auc[0]) for ranking in self._rankings(system)],
-            "within_folds": float(np.nanmean(ours(inside)["auc"])),
-            "minus_forest": minus.value,
-            "minus_forest_interval": [minus.low, minus.high],
-            "minus_forest_interval_over_sources": [grouped.low, grouped.high],
+            "within_folds": float(np.nanmean(auc(inside)["auc"])),
+            "minus_forest": self.minus(system, FOREST),
         }
 
     def _rankings(self, system: str) -> list[Ranking]:
@@ -201,13 +208,13 @@ def judge_once(
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a markdown table."""
-    lines = ["| setting | AUC | within folds | minus the forest | the same over sources |", "|---" * 5 + "|"]
+    lines = ["| setting | AUC | within folds | minus the forest | its interval over sources |", "|---" * 5 + "|"]
     for row in rows:
-        spans = [row[key] for key in ("interval", "minus_forest_interval", "minus_forest_interval_over_sources")]
-        alone, minus, grouped = (f"({low:.3f} to {high:.3f})" for low, high in spans)
+        minus = row["minus_forest"]
+        spans = [f"({low:.3f} to {high:.3f})" for low, high in (row["interval"], *list(minus.values())[1:])]
         lines.append(
-            f"| {row['setting']} | {row['auc']:.3f} {alone} | {row['within_folds']:.3f} | "
-            f"{row['minus_forest']:+.3f} {minus} | {grouped} |"
+            f"| {row['setting']} | {row['auc']:.3f} {spans[0]} | {row['within_folds']:.3f} | "
+            f"{minus['value']:+.3f} {spans[1]} | {spans[2]} |"
         )
     return "\n".join(lines)
 
@@ -217,6 +224,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--samplings", nargs="+", required=True, metavar="SEGMENTS:TRAIN:TEST")
+    parser.add_argument(
+        "--compare", nargs=2, action="append", default=[], metavar="SETTING", help="Its difference too."
+    )
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("var/few_videos"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
@@ -232,6 +242,9 @@ def main() -> None:
     inside = cross_validate(plan, manifest, options.folds, store, options.folder)
     rows = sorted((inside.row(name) for name in inside.scores), key=lambda row: -row["auc"])
     print(table(rows), flush=True)
+    differences = [{"of": one, "minus": other, **inside.minus(one, other)} for one, other in options.compare]
+    for found in differences:
+        print(json.dumps(found))
     learns = {one.name: one.experiment.run(one.runs[0]).head.name != "pattern_norm" for one in plan.settings}
     best = [
         next((row["setting"] for row in rows if learns.get(row["setting"]) is kind), None) for kind in (True, False)
@@ -256,6 +269,7 @@ def main() -> None:
                 for part, entries in ((part, manifest.split(part)) for part in ("train", "test"))
             },
             "folds_of_the_training_part": rows,
+            "differences_in_the_folds": differences,
             "chosen": {"learns": best[0], "learns_nothing": best[1]},
             "test_part": own_rows,
         },
