@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ def machine() -> str:
 def command_line() -> str:
     """The command that was run, to run it again."""
     script = Path(sys.argv[0]).name
-    return f"python benchmarks/{script} {' '.join(sys.argv[1:])}".strip()
+    return f"python benchmarks/{script} {shlex.join(sys.argv[1:])}".strip()
 
 
 def write_result(path: Path, document: Mapping[str, object]) -> None:

@@ -18,21 +18,19 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import luigi
 import numpy as np
 import yaml
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.forest import anomalous, folds_by_source, forest_scores
 from benchmarks.results_file import write_result
 from pipeline.config import load_experiment
-from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.data.manifest import Manifest
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
 from tasks import EvaluateAll
@@ -44,27 +42,16 @@ def forest_aucs(manifest: Manifest, draws: int = 10) -> tuple[list[float], list[
     Returns:
         The AUCs on the test split, and those over five folds of all videos, split by source.
     """
-
-    def table(entries: Sequence[VideoEntry]) -> tuple[np.ndarray, np.ndarray]:
-        properties = np.array([[v.width, v.height, v.fps, v.bytes] for v in entries])
-        return properties, np.array([bool(v.labels) for v in entries])
-
-    features, labels = table(manifest.split("train"))
-    unseen, truth = table(manifest.split("test"))
-    everything, anomalous = table(manifest.videos)
-    sources = np.array([v.source or v.video_id for v in manifest.videos])
+    train, test, everything = manifest.split("train"), manifest.split("test"), manifest.videos
+    truth = anomalous(everything)
     on_test, on_folds = [], []
     for seed in range(draws):
-        forest = RandomForestClassifier(300, random_state=seed)
-        on_test.append(roc_auc_score(truth, forest.fit(features, labels).predict_proba(unseen)[:, 1]))
-        scores = np.empty(len(anomalous))
-        for fitting, held_out in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(
-            everything, anomalous, sources
-        ):
-            scores[held_out] = forest.fit(everything[fitting], anomalous[fitting]).predict_proba(everything[held_out])[
-                :, 1
-            ]
-        on_folds.append(roc_auc_score(anomalous, scores))
+        on_test.append(roc_auc_score(anomalous(test), forest_scores(train, test, seed)))
+        scores = np.empty(len(everything))
+        for held_out in folds_by_source(everything, 5, seed):
+            fitting = np.setdiff1d(np.arange(len(everything)), held_out)
+            scores[held_out] = forest_scores([everything[i] for i in fitting], [everything[i] for i in held_out], seed)
+        on_folds.append(roc_auc_score(truth, scores))
     return on_test, on_folds
 
 

@@ -173,7 +173,11 @@ class TrainSampling(Section):
 
     segments: int = Field(default=8, ge=1, description="Number of equal parts of a video, T. Paper: 8.")
     clip_frames: int = Field(default=6, ge=1, le=64, description="Frames of a clip; TPN takes up to 8. Paper: 6.")
-    interval_frames: int = Field(default=5, ge=1, description="Distance between a clip's frames. Paper: 5.")
+    interval_frames: int = Field(
+        default=5,
+        ge=1,
+        description="Distance between a clip's frames; it shrinks in segments that are too short. Paper: 5.",
+    )
     clips_per_segment: int = Field(
         default=1, ge=1, description="Clips per segment; their maps are averaged. Paper: 1 or 6 (docs/method.md)."
     )
