@@ -200,7 +200,8 @@ def _start(workers: int) -> None:
     import torch
 
     threading.Thread(target=_follow, daemon=True).start()
-    torch.set_num_threads(max(1, multiprocessing.cpu_count() // workers))
+    share = max(1, len(os.sched_getaffinity(0)) // workers)
+    torch.set_num_threads(min(share, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
 
 
 def _follow() -> None:
