@@ -79,7 +79,7 @@ class Subject:
 
 
 def line(subject: Subject, own: list[float], reference: list[float]) -> dict[str, object]:
-    """One line of the table, without quality.
+    """One line of the table.
 
     Args:
         subject: the backbone.
