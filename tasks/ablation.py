@@ -43,8 +43,10 @@ class Ablate(ExperimentTask):
         return OutputTarget(folder, lambda: is_made(folder))
 
     def run(self) -> None:
-        from pipeline.ablation.ablate import run_ablation
+        from pipeline.ablation.ablate import check_quarantines, run_ablation
 
-        folder = run_ablation(plan_for(self.config), self.processes, Report(self.report, self.say))
+        plan = plan_for(self.config)
+        folder = run_ablation(plan, self.processes, Report(self.report, self.say))
         print((folder / "results.md").read_text(encoding="utf-8"))
         print(f"results: {place_of(folder)}")
+        check_quarantines(plan, self.say)

@@ -26,6 +26,7 @@ from pipeline.config.ablation import Plan
 from pipeline.data.decoding.following import deaf_to_interrupts
 from pipeline.errors import PipelineError
 from pipeline.hashing import file_sha256
+from pipeline.progress import Say
 from pipeline.stages.common.digests import VERSIONS
 from pipeline.stages.common.mirror import is_made
 from pipeline.stages.common.outputs import fetch_folder, keep_if_made_from, make_folder
@@ -42,7 +43,7 @@ from pipeline.workflow import (
     ensure,
 )
 
-__all__ = ["ablation_folder", "run_ablation"]
+__all__ = ["ablation_folder", "check_quarantines", "run_ablation"]
 
 JOINT_HEADS = 32  # heads trained as one; with more of them a step is not cheaper per head
 Job = Callable[[], object]
@@ -115,6 +116,23 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
     return final
 
 
+def check_quarantines(plan: Plan, say: Say) -> None:
+    """Name the videos that no setting could read, once everything else is done.
+
+    Args:
+        plan: an ablation that has been run.
+        say: told of those that the configuration accepts.
+
+    Raises:
+        QuarantineExceeded: a setting has more of them than its configuration accepts.
+    """
+    own = {recipes.quarantine.folder: recipes for recipes in map(Recipes, plan.experiments)}
+    for recipes in own.values():
+        recipes.quarantine.check(recipes.experiment.machine.max_quarantined)
+        if ids := recipes.quarantine.ids():
+            say(f"without {len(ids)} unreadable video(s): {', '.join(ids)}")
+
+
 def _fetch_results(plan: Plan, recipes: Mapping[int, Recipes], report: Report) -> None:
     """Bring to this machine what the metrics are made from, if other machines have made some of it."""
     for own in recipes.values():
@@ -140,7 +158,6 @@ def _features(experiment: Experiment, report: Report) -> Recipes:
     recipes = Recipes(experiment)
     for split in ("train", "test"):
         ensure(ExtractFeatures(recipes, split), lambda step: nullcontext(report))
-    recipes.quarantine.check(experiment.machine.max_quarantined)
     return Recipes(experiment)
 
 

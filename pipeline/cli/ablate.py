@@ -36,9 +36,10 @@ def ablate(config: Path, workers: int, check: bool) -> None:
             f"{len(plan.experiments)} way(s)" + (f" ({', '.join(plan.varied)})" if plan.varied else "")
         )
         return
-    from pipeline.ablation.ablate import run_ablation
+    from pipeline.ablation.ablate import check_quarantines, run_ablation
 
     with bar("ablate") as progress:
         folder = run_ablation(plan, workers, Report(progress, say))
     click.echo((folder / "results.md").read_text(encoding="utf-8"))
     click.echo(f"results: {folder}")
+    check_quarantines(plan, say)

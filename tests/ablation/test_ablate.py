@@ -118,6 +118,23 @@ def test_videos_that_some_settings_cannot_read_are_named(write_ablation):
     assert left_out(plan).test == ()  # all settings lack it, so nothing has to be left out of any
 
 
+def test_what_no_setting_can_read_is_named_after_the_table(write_ablation, write_config, nano, monkeypatch, tmp_path):
+    (tmp_path / "results.md").write_text("the table")
+    monkeypatch.setattr("pipeline.ablation.ablate.run_ablation", lambda *arguments: tmp_path)
+    path = write_ablation(list={"gig": {}, "small": {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}})
+    plan = load_ablation(path)
+    Recipes(plan.experiments[0]).quarantine.add("t1", "t1.mp4", "test", DecodeError("the file is empty"))
+    result = CliRunner().invoke(main, ["ablate", "--config", str(path)])
+    assert result.exit_code == 1
+    assert "the table" in result.stdout
+    assert result.stderr.count("t1 (test): the file is empty") == 1
+    nano["machine"]["max_quarantined"] = 1
+    write_config(nano)
+    accepted = CliRunner().invoke(main, ["ablate", "--config", str(write_ablation(list={"gig": {}}))])
+    assert accepted.exit_code == 0
+    assert "without 1 unreadable video(s): t1" in accepted.stderr
+
+
 @pytest.mark.slow
 class TestRun:
     parts = {
@@ -211,7 +228,6 @@ def test_other_sampling_is_extracted_and_kept_apart(nano, write_ablation, tmp_pa
 
 @pytest.mark.slow
 def test_each_backbone_and_picture_is_extracted_once_and_judged_on_the_same_videos(nano, write_config, tmp_path):
-    nano["machine"]["max_quarantined"] = 1
     small = {"preprocess": {"short_side": 112, "crop": 96}, "head": {"k": 4}}
     settings = {
         "base": {},
@@ -229,7 +245,8 @@ def test_each_backbone_and_picture_is_extracted_once_and_judged_on_the_same_vide
     lost = max(interval.video_id for interval in manifest.intervals)
     strict.quarantine.add(lost, "lost.mp4", "test", DecodeError("damaged"))
     result = CliRunner().invoke(main, ["ablate", "--config", str(path), "--workers", "1"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1  # only after the table
+    assert f"{lost} (test): damaged" in result.stderr
     store = FeatureStore.open(tmp_path / "cache")
     assert len(store.namespaces()) == 8  # two splits of bundled, random, small, strict
     (table,) = (tmp_path / "var" / "nano").glob("ablation-*/results.json")
