@@ -73,7 +73,7 @@ def pack(recipes: Recipes, run: str, out: Path, without_backbone: bool, without_
         operating_point=point,
         evaluation=evaluation,
         manifest=usable_manifest(origin),
-        left_out=len(recipes.quarantine.ids()),
+        left_out=len(recipes.quarantine.ids("train")),
         digests={"files": origin.files_digest, "labels": origin.labels_digest, "head": recipes.head_digest(run)},
         warnings=tuple(warn_of(stand_in_reasons(recipes))),
     )

@@ -11,6 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli.main import main
+from pipeline.config import load_experiment
+from pipeline.errors import DecodeError
+from pipeline.stages.common.recipes import Recipes
 
 
 def gig(*arguments: object):
@@ -83,7 +86,10 @@ def scored(folder: Path) -> list:
 @pytest.mark.parametrize("stage", [(), ("--finetuned",)], ids=["frozen", "finetuned"])
 def test_a_packed_run_scores_as_the_run_when_all_else_is_gone(nano, write_config, tmp_path, monkeypatch, stage):
     nano["finetune"] = {"enabled": bool(stage), "epochs": 1, "batch_bags": 2, "unfreeze": "all"}
+    nano["machine"]["max_quarantined"] = 1
     config, file = write_config(nano), tmp_path / "night.safetensors"
+    recipes = Recipes(load_experiment(config))
+    recipes.quarantine.add("test_Normal_000", "videos/test_Normal_000.mp4", "test", DecodeError("damaged"))
     packed = gig("detector", "pack", "--config", config, *stage, "--out", file)
     assert packed.exit_code == 0, packed.output
     assert packed.stdout.splitlines() == [str(file)]
@@ -114,6 +120,7 @@ def test_a_packed_run_scores_as_the_run_when_all_else_is_gone(nano, write_config
     shown = json.loads(gig("detector", "show", "--json", file).stdout)
     assert shown["stage"] == ("finetuned" if stage else "frozen")
     assert shown["trained_on"]["videos"] == {"Accident": 1, "Explosion": 1, "Fighting": 1, "Normal": 2}
+    assert (shown["trained_on"]["training_videos"], shown["trained_on"]["left_out"]) == (5, 0)
     assert shown["metrics"]["figures"]["frame_auc"]["low"] is not None
     assert str(tmp_path) not in json.dumps(shown)
     assert gig("detector", "show", file).stdout.startswith("night: gig head of run gig, ")

@@ -106,7 +106,7 @@ class TrainedOn(Section):
     Attributes:
         videos: number of training videos by label; one of several labels counts for each.
         training_videos: how many there are.
-        left_out: videos that could not be read.
+        left_out: training videos that could not be read.
         digests: 8 hex digits each, of the state of the files, the labels and the trained head.
         settings: the sections training and selection, and finetune for a tuned model.
     """

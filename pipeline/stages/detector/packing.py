@@ -43,7 +43,7 @@ class RunOutputs:
         operating_point: folder of the operating point.
         evaluation: folder of the metrics; None for a detector without.
         manifest: of the videos that can be read.
-        left_out: number of videos that could not be read.
+        left_out: number of training videos that could not be read.
         digests: what identifies files, labels and head.
         warnings: why scores mean nothing for real videos.
     """
