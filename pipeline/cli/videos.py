@@ -69,7 +69,8 @@ def known_videos(
     if config:
         found, where = _of_manifest(config, wanted, quiet), f"the manifest of {config}"
     elif folder:
-        found, where = _of_folder(folder, wanted, quiet), f"the videos in {folder}"
+        sources = {event.video_id: event.source for event in events if event.source}
+        found, where = _of_folder(folder, wanted, quiet, sources), f"the videos in {folder}"
     elif table:
         found, where = _of_table(table), str(table)
         if not quiet:
@@ -141,7 +142,9 @@ def _of_manifest(config: Path, wanted: Sequence[str], quiet: bool) -> dict[str, 
     }
 
 
-def _of_folder(folder: Path, wanted: Sequence[str], quiet: bool) -> dict[str, VideoFacts]:
+def _of_folder(
+    folder: Path, wanted: Sequence[str], quiet: bool, sources: Mapping[str, str] | None = None
+) -> dict[str, VideoFacts]:
     named: dict[str, list[Path]] = {}
     problems = Problems()
     files = video_files(folder, problems)
@@ -150,9 +153,7 @@ def _of_folder(folder: Path, wanted: Sequence[str], quiet: bool) -> dict[str, Vi
         below = file.relative_to(folder)
         for name in {file.name, file.stem, str(below), str(below.with_suffix(""))}:
             named.setdefault(name, []).append(file)
-    if twice := [name for name in wanted if len(named.get(name, ())) > 1]:
-        raise PipelineError(f"{twice[0]}: several files have that name: {', '.join(map(str, named[twice[0]]))}")
-    found = {name: named[name][0] for name in wanted if name in named}
+    found = {name: _meant(name, named[name], folder, (sources or {}).get(name, "")) for name in wanted if name in named}
     if quiet:
         ends = bool(found) and all(name == file.name for name, file in found.items())
         taken = set(found.values())
@@ -161,6 +162,17 @@ def _of_folder(folder: Path, wanted: Sequence[str], quiet: bool) -> dict[str, Vi
                 found[_name(file, folder, named, ends)] = file
     paths: Iterable[tuple[str, Path]] = found.items()
     return {name: VideoFacts(str(path)) for name, path in paths}
+
+
+def _meant(name: str, files: Sequence[Path], folder: Path, source: str) -> Path:
+    """The one of several files that a name stands for: the events' own source, else the one with it as whole path."""
+    for meant in ([Path(source)] if source else []) + [folder / name]:
+        for file in files:
+            if file.resolve() == meant.resolve():
+                return file
+    if len(files) > 1:
+        raise PipelineError(f"{name}: several files have that name: {', '.join(map(str, files))}")
+    return files[0]
 
 
 def _name(file: Path, folder: Path, named: Mapping[str, Sequence[Path]], ends: bool) -> str:

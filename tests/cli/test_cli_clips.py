@@ -14,8 +14,10 @@ from click.testing import CliRunner
 
 from cache.names import escape
 from pipeline.cli.main import main
+from pipeline.cli.videos import known_videos
 from pipeline.data.decoding.decode import iter_raw_frames
 from pipeline.data.events import Event, write_events
+from pipeline.errors import PipelineError
 
 
 def gig(*arguments: object):
@@ -65,6 +67,21 @@ def test_from_the_folder_of_gig_score_to_clips_and_a_rendered_video_without_a_co
     assert result.exit_code == 0, result.output
     assert "20 frames" in result.stdout
     assert "no event" not in result.stderr
+
+
+def test_of_several_files_of_one_name_the_events_own_source_is_taken_else_the_whole_path(make_video, tmp_path):
+    folder = tmp_path / "videos"
+    for name, frames in {"v.mp4": 12, "a/v.mp4": 14, "b/v.mp4": 16, "b/w.mp4": 18, "c/w.mp4": 20}.items():
+        make_video(f"videos/{name}", frames=frames)
+
+    def chosen(video_id: str, source: str = "") -> str:
+        events = [Event(video_id, source, "Fighting", 0.3, 1.0, 3, 10, 0.5, 0.9, 0.6)]
+        return known_videos(events, None, folder)[video_id].path
+
+    assert chosen("v.mp4", str(folder / "b" / "v.mp4")) == str(folder / "b" / "v.mp4")
+    assert chosen("v.mp4", "/elsewhere/v.mp4") == chosen("v.mp4") == str(folder / "v.mp4")
+    with pytest.raises(PipelineError, match=r"w\.mp4: several files have that name: .*b/w\.mp4, .*c/w\.mp4"):
+        chosen("w.mp4", "/elsewhere/w.mp4")
 
 
 def test_what_a_killed_command_left_is_not_among_the_clips(events, tmp_path):
