@@ -126,7 +126,8 @@ def carve_validation(entries: Sequence[VideoEntry], share: float, seed: int) -> 
             missing = "anomalous" if True not in kinds else "normal"
             raise ManifestError(
                 f"selection: no {missing} video would be left for {name}: {len(entries)} training videos of "
-                f"{len(groups)} source(s) cannot be divided with validation_share {share}. A label is divided where "
-                "two sources have it: list more of them, or leave selection.validation_share out"
+                f"{len(groups)} source(s), any in quarantine not counted, cannot be divided with validation_share "
+                f"{share}. A label is divided where two sources have it: list more of them, or leave "
+                "selection.validation_share out"
             )
     return tuple(sorted(chosen))

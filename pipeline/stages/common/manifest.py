@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipeline.data.checks import check_divisions
 from pipeline.data.datasets import Dataset, build
 from pipeline.data.decoding.pool import DecodeWorkers
 from pipeline.data.expected_counts import compared_counts, unexpected_counts
-from pipeline.data.manifest import Manifest, VideoEntry, load, save
+from pipeline.data.manifest import SPLITS, Manifest, VideoEntry, check_splits, load, save
 from pipeline.data.partition import Division
 from pipeline.data.problems import Problems
 from pipeline.data.synthetic import generate as synthetic
@@ -29,6 +29,8 @@ __all__ = [
     "reached",
     "synthetic_spec",
 ]
+
+NAMED = 10  # unreadable videos that a warning names
 
 
 def synthetic_spec(dataset: GeneratedDataset) -> synthetic.SyntheticSpec:
@@ -116,16 +118,30 @@ def _checked(
     told, divisions = _counted(progress, "reading headers"), _divisions(experiment)
     manifest = build(dataset, test_only=test_only, workers=workers, journal=journal, progress=told, divisions=divisions)
     _check_keys(manifest)
-    counted = getattr(dataset, "frame_counts", None)  # then a length may be unknown, which the warnings say
-    unreadable = 0 if counted else sum(entry.packets == 0 for entry in manifest.videos)
-    if say and unreadable:
-        say(f"warning: {unreadable} of {len(manifest.videos)} videos cannot be read")
     if say:
+        if not getattr(dataset, "frame_counts", None):  # then a length may be unknown, which the warnings say
+            _warn_of_unreadable(manifest, ("test",) if test_only else SPLITS, divisions, say)
         for warning in manifest.origin.warnings:
             say(f"warning: {warning}")
         if unexpected_counts(experiment.expected, manifest):
             say(f"warning: {compared_counts(experiment.expected, manifest)}")
     return manifest
+
+
+def _warn_of_unreadable(manifest: Manifest, splits: Sequence[str], divisions: Collection[Division], say: Say) -> None:
+    """Name the videos that will go to quarantine, and what cannot be done without them."""
+    lost = [entry for entry in manifest.videos if entry.packets == 0]
+    if not lost:
+        return
+    names = [f"{entry.video_id} ({manifest.root / entry.path})" for entry in lost[:NAMED]]
+    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    say(f"warning: {len(lost)} of {len(manifest.videos)} videos cannot be read: {', '.join(names)}{more}")
+    problems, rest = Problems(), [entry for entry in manifest.videos if entry.packets > 0]
+    check_splits(rest, problems, splits)
+    if not problems.lines and "train" in splits:
+        check_divisions(rest, divisions, problems)
+    for line in problems.lines:
+        say(f"warning: without the videos that cannot be read: {line}")
 
 
 def _rendered(dataset: GeneratedDataset, folder: Path) -> CsvDataset:
