@@ -13,7 +13,7 @@ from pipeline.cli.shared import bar, ensure, make, say, warn_of_stand_in, with_c
 from pipeline.config import GeneratedDataset
 from pipeline.errors import PipelineError
 from pipeline.stages.common.recipes import Recipes
-from pipeline.workflow import ExtractFeatures, Manifest, frozen, model, usable_manifest
+from pipeline.workflow import ExtractFeatures, Manifest, check_readable, frozen, model, usable_manifest
 
 __all__ = ["explain"]
 
@@ -49,6 +49,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
     ids = [entry.video_id for entry in manifest.split("test")]
     known, file = video in ids, Path(video)
     if not known and not file.exists():
+        check_readable(recipes, video)
         near = difflib.get_close_matches(video, ids, n=3, cutoff=0.3)
         raise PipelineError(
             f"{video}: expected the id of a test video of {recipes.experiment.experiment}, or a video file"
@@ -70,6 +71,7 @@ def explain(recipes: Recipes, run: str, windows: int, out: Path, truth: bool, vi
         raise PipelineError(f"{final} is there already: remove it or give another --out")
     if known:
         ensure(ExtractFeatures(recipes, "test"))
+        check_readable(recipes, video)
     request = Request(recipes.experiment, run, ensure(model(recipes, run)), windows)
     if not known:
         with bar("explain") as progress:

@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.remote import AnyPath
 from pipeline.stages.common.outputs import whole_file
 from pipeline.stages.common.recipes import Recipes
-from pipeline.workflow import ExtractFeatures, Manifest, ScoreVideos, frozen, model, usable_manifest
+from pipeline.workflow import ExtractFeatures, Manifest, ScoreVideos, check_readable, frozen, model, usable_manifest
 
 if TYPE_CHECKING:
     from pipeline.stages.clips.heat import HeatMaps
@@ -130,13 +130,16 @@ def _of_run(video: str, recipes: Recipes | None, run: str) -> _Source:
     ensure(Manifest(frozen(recipes)))
     manifest = usable_manifest(recipes)
     if video not in {entry.video_id for entry in manifest.split("test")}:
+        check_readable(recipes, video)
         raise PipelineError(
             f"{video}: expected the id of a test video of {recipes.experiment.experiment}; score other videos with "
             "`gig score` and give its folder as --scores"
         )
     if not isinstance(recipes.experiment.dataset, GeneratedDataset):
         warn_of_stand_in(recipes)
-    return _Source(video, manifest.video_path(video), table_path(ensure(ScoreVideos(recipes, run)), video))
+    scores = ensure(ScoreVideos(recipes, run))
+    check_readable(recipes, video)
+    return _Source(video, manifest.video_path(video), table_path(scores, video))
 
 
 def _events_of(table: Path, source: _Source) -> tuple[Event, ...]:

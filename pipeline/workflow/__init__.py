@@ -10,7 +10,7 @@ Stages are imported when a step is made, so that asking for outputs loads neithe
 
 from pipeline.steps import SILENT, Report, Step, ensure
 from pipeline.workflow.features_and_heads import ExtractFeatures, ExtractShard, FineTune, TrainHead, model
-from pipeline.workflow.manifest import Manifest, frozen, usable_manifest
+from pipeline.workflow.manifest import Manifest, check_readable, frozen, usable_manifest
 from pipeline.workflow.reductions import ReduceTest, ReduceTraining
 from pipeline.workflow.report import HtmlReport
 from pipeline.workflow.results import Evaluate, EvaluateAll, Events, OperatingPoint, ScoreVideos
@@ -32,6 +32,7 @@ __all__ = [
     "ScoreVideos",
     "Step",
     "TrainHead",
+    "check_readable",
     "ensure",
     "frozen",
     "model",

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.manifest import Manifest as VideoManifest
+from pipeline.errors import DecodeError
 from pipeline.stages.common.recipes import FinetunedRecipes, Recipes
 from pipeline.stages.common.shared_files import shared_journal
 from pipeline.steps import Report, Step
 
-__all__ = ["Manifest", "frozen", "usable_manifest"]
+__all__ = ["Manifest", "check_readable", "frozen", "usable_manifest"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ def usable_manifest(recipes: Recipes) -> VideoManifest:
 
     manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
     return manifest.without(recipes.quarantine.ids())
+
+
+def check_readable(recipes: Recipes, video_id: str) -> None:
+    """Raise DecodeError, with the reason, if a video is in quarantine."""
+    for record in recipes.quarantine.records():
+        if record.video_id == video_id:
+            raise DecodeError(
+                f"{video_id} ({record.split}) could not be read and is in quarantine: {record.reason}. Repair the "
+                "file, or have it tried again with `gig quarantine clear`"
+            )
 
 
 def frozen(recipes: Recipes) -> Recipes:

@@ -225,5 +225,17 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def _same_videos(folder: Path, scores: Collection[str], wanted: Collection[str]) -> None:
     missing, surplus = sorted(set(wanted) - set(scores)), sorted(set(scores) - set(wanted))
-    if missing or surplus:
-        raise PipelineError(f"{folder}: no scores for {missing}, scores for {surplus} not in the test split")
+    lines = []
+    if missing:
+        lines.append(
+            f"{len(missing)} test video(s) of the manifest have no scores: {_first(missing)}. A video in quarantine "
+            "has none: evaluate with a manifest without it (take it out of the list, then `gig manifest --out FOLDER`)"
+        )
+    if surplus:
+        lines.append(f"{len(surplus)} video(s) with scores are not in the test split: {_first(surplus)}")
+    if lines:
+        raise PipelineError(f"{folder}: " + "; ".join(lines))
+
+
+def _first(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -23,7 +23,7 @@ from pipeline.config import load_experiment
 from pipeline.data.decoding.geometry import PAPER_CROP, Fit, centre_crop
 from pipeline.data.synthetic.city.events import place_event
 from pipeline.data.synthetic.city.scene import camera
-from pipeline.errors import PipelineError
+from pipeline.errors import DecodeError, PipelineError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.explain import explain
 from pipeline.stages.explain.explain import _runs
@@ -288,6 +288,21 @@ def test_an_unknown_video_is_an_error_with_the_nearest_ids(explained):
     result, _ = explained("test_Fightin_001")
     assert result.exit_code == 1
     assert "the nearest ids: test_Fighting_001" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["explain", "render"])
+def test_of_a_video_in_quarantine_the_reason_is_said(explained, command):
+    assert explained("none")[0].exit_code == 1  # the manifest is made
+    quarantine = explained.recipes.quarantine
+    quarantine.add("test_Fighting_001", "test_Fighting_001.mp4", "test", DecodeError("the file is empty"))
+    try:
+        config = explained.recipes.experiment.paths.output.parent / "nano.yaml"
+        result = CliRunner().invoke(main, [command, "test_Fighting_001", "--config", str(config)])
+    finally:
+        quarantine.clear()
+    assert result.exit_code == 1
+    assert "test_Fighting_001 (test) could not be read and is in quarantine: the file is empty. Repair" in result.output
 
 
 @pytest.mark.slow

@@ -348,3 +348,17 @@ def test_evaluation_from_tables_needs_neither_torch_nor_features(tmp_path, truth
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "out" / "metrics.json").is_file()
+
+
+def test_an_index_without_some_test_videos_or_with_others_is_an_error_that_names_them(tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "index.json").write_text('{"classes": ["Fire"], "videos": {}}')
+    with pytest.raises(
+        PipelineError, match=r"2 test video\(s\) of the manifest have no scores: a, b\. A video in quar"
+    ):
+        read_tables(tmp_path, ["Fire"], {"b": 3, "a": 3})
+    pq.write_table(pa.table({"frame": [0], "time_s": [0.0], "score": [0.5], "Fire": [0.5]}), tmp_path / "frames" / "c")
+    videos = {"c": {"file": "c", "decoded_frames": 1}}
+    (tmp_path / "index.json").write_text(json.dumps({"classes": ["Fire"], "videos": videos}))
+    with pytest.raises(PipelineError, match=r"1 video\(s\) with scores are not in the test split: c$"):
+        read_tables(tmp_path, ["Fire"], {})
