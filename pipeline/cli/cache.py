@@ -102,9 +102,10 @@ def verify(store: FeatureStore, namespaces: tuple[str, ...], repair: bool, as_js
 @json_option
 def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: bool, as_json: bool) -> None:
     """Remove what interrupted writers left and what was replaced or withdrawn, but nothing that is being written."""
+    every = chosen(store, namespaces)
     removed = [
         (namespace, item.payload, mib(item.bytes))
-        for namespace in chosen(store, namespaces)
+        for namespace in every
         for item in store.gc(namespace, hours * 3600, dry_run)
     ]
     print_rows(
@@ -113,6 +114,9 @@ def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: 
     if not as_json:
         total = sum(size for _, _, size in removed)
         click.echo(f"{len(removed)} payload(s) {'would be ' if dry_run else ''}removed, {total:.1f} MiB")
+        all_ages = sum(len(store.gc(namespace, 0.0, dry_run=True)) for namespace in every)
+        if younger := all_ages - (len(removed) if dry_run else 0):
+            click.echo(f"{younger} younger than {hours:g} h kept (--older-than)")
 
 
 @cache.command()

@@ -98,11 +98,15 @@ def test_verify_names_video_and_array_and_repair_withdraws(gig, store):
 
 def test_gc_says_what_it_removes(gig, store):
     store.withdraw("b-ns", "v1")
-    assert "0 payload(s) removed" in gig("gc").stdout
+    for kept in (gig("gc").stdout, gig("gc", "--dry-run").stdout):
+        assert "0 payload(s)" in kept
+        assert "1 younger than 24 h kept (--older-than)" in kept
     (row,) = lines(gig("gc", "--older-than", 0, "--dry-run", "--json"))
     assert row["namespace"] == "b-ns"
     assert "1 payload(s) would be removed" in gig("gc", "--older-than", 0, "--dry-run").stdout
-    assert "1 payload(s) removed" in gig("gc", "--older-than", 0).stdout
+    removed = gig("gc", "--older-than", 0).stdout
+    assert "1 payload(s) removed" in removed
+    assert "younger" not in removed
     assert "0 payload(s) removed" in gig("gc", "--older-than", 0).stdout
 
 
