@@ -107,7 +107,11 @@ def clip_counts(source: Path, layout: PlainLayout) -> ClipCounts:
             return _counted(read_layout(arrays, source, layout), notes)
     files = npy_files(source)
     if not files.arrays:
-        raise InvalidImport(f"{source}: expected arrays of features, found none")
+        aside = f"those of {len(files.exported)} videos are of `gig cache export`, and say themselves how long they are"
+        raise InvalidImport(
+            f"{source}: expected arrays of features of another program, found none"
+            + (f"; {aside}: import them" if files.exported else "")
+        )
     return _counted(read_layout(files.arrays, source, layout), files.notes)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.shared import aligned, ensure, say, with_config
+from pipeline.errors import ManifestError
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Manifest
 
@@ -69,6 +70,14 @@ def plan(recipes: Recipes, probe_s: float, workers: tuple[int, ...], as_json: bo
         if probe_s and plans[split].frames:
             say(f"timing the extraction of {split} videos for {probe_s / len(SPLITS):g} s")
             rates[split] = probe_split(experiment, manifest, plans[split], namespace, probe_s / len(SPLITS), say)
+    if len(plans) == len(SPLITS) and any(experiment.run(name).selection.validation_share for name in experiment.runs):
+        namespace, unreadable = recipes.namespace("validation"), recipes.quarantine.ids("train")
+        try:
+            plans["validation"] = count_split(experiment, manifest, "validation", namespace, unreadable)
+        except ManifestError as error:
+            say(f"warning: no validation videos are planned: {error}")
+        else:
+            rates["validation"] = rates["test"]  # they are extracted in the same way
     hours = {split: _hours(plans[split].frames, rate) for split, rate in rates.items()}
     if as_json:
         document = {
@@ -133,6 +142,11 @@ def _notes(plans: Mapping[str, SplitPlan], rates: Mapping[str, Rate | None], cac
     notes = []
     for split, counted in plans.items():
         rate = rates[split]
+        if split == "validation":
+            notes.append(
+                "validation: training videos that are held out, extracted once more as windows as test videos are"
+            )
+            continue
         if rate:
             compressed = (
                 f"features take {rate.share_of_raw:.2f} of their raw size" if rate.share_of_raw else "sizes are raw"

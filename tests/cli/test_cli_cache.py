@@ -120,6 +120,14 @@ def test_export_and_import_bring_everything_back(gig, store, tmp_path, kind):
     assert set(again) == store.video_ids("d-ns") == store.video_ids("a-ns")
 
 
+def test_of_exported_features_no_frame_counts_are_made_and_it_is_said_why(gig, store, tmp_path):
+    gig("export", "a-ns", tmp_path / "out", "--format", "npy")
+    command = ["cache", "frame-counts", str(tmp_path / "out"), "--out", str(tmp_path / "counts.csv")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "those of 2 videos are of `gig cache export`, and say themselves how long they are: import" in result.stderr
+
+
 def test_import_of_published_features_takes_the_layout_from_options(gig, store, tmp_path):
     (tmp_path / "npy").mkdir()
     np.save(tmp_path / "npy" / "v9_i3d.npy", np.ones((6, 10, 8), np.float64))

@@ -16,12 +16,13 @@ from pipeline.models.backbones import backbone_facts
 from pipeline.progress import Say, silent
 from pipeline.remote import AnyPath
 from pipeline.stages.common.cards import use_device
+from pipeline.stages.common.manifest import division_of
 from pipeline.stages.common.picture import map_size
 from pipeline.stages.extraction.loop import Extractor
 from pipeline.stages.extraction.scratch import scratch_store
 from pipeline.stages.extraction.sources import experiment_workers
 
-__all__ = ["Rate", "SplitPlan", "count_split", "probe", "probe_split"]
+__all__ = ["Rate", "SplitPlan", "count_split", "probe", "probe_split", "validation_videos"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class SplitPlan:
     """What is left to extract of one split.
 
     Attributes:
-        split: `train` or `test`.
+        split: `train`, `test`, or `validation`: training videos that are extracted once more, as windows.
         videos: of the split.
         cached: how many of them need nothing more: they are in the cache.
         quarantined: how many are left out, since they could not be read before.
         unknown: how many of the others have a header that cannot be read; they are in no other number.
         seconds: length of the videos to extract.
         frames: of the videos to extract.
-        clips: windows of test videos, or clips of training videos, to extract.
+        clips: windows of test and validation videos, or clips of training videos, to extract.
         feature_bytes: of their maps before compression.
         score_bytes: of the score tables of the whole split before compression; 0 for training videos.
     """
@@ -79,11 +80,13 @@ def count_split(
     Args:
         experiment: settings.
         manifest: the data set.
-        split: `train` or `test`.
+        split: `train`, `test` or `validation`.
         namespace: the part of the cache with the split's features.
         quarantined: ids of videos in quarantine.
     """
-    store, everything = FeatureStore.open(experiment.paths.cache), manifest.split(split)
+    store = FeatureStore.open(experiment.paths.cache)
+    validation = split == "validation"
+    everything = validation_videos(experiment, manifest, quarantined) if validation else manifest.split(split)
     cached = store.video_ids(namespace) & {video.video_id for video in everything}
     left = [video for video in everything if video.video_id not in cached and video.video_id not in quarantined]
     known = [video for video in left if video.packets]
@@ -92,7 +95,7 @@ def count_split(
     channels = backbone_facts(experiment.backbone).channels
     clip_bytes = rows * columns * channels * np.dtype(experiment.storage.dtype).itemsize
     row_bytes = 8 + 8 + 4 + 4 * len(manifest.classes)  # frame, time, score, and one score per class
-    scored = sum(video.packets for video in everything) if split == "test" else 0
+    scored = sum(video.packets for video in everything) if split != "train" else 0
     return SplitPlan(
         split=split,
         videos=len(everything),
@@ -107,8 +110,27 @@ def count_split(
     )
 
 
+def validation_videos(experiment: Experiment, manifest: Manifest, quarantined: Sequence[str]) -> tuple[VideoEntry, ...]:
+    """The training videos that some run holds out, which its operating point has extracted once more as windows.
+
+    Args:
+        experiment: settings.
+        manifest: the data set.
+        quarantined: ids of training videos in quarantine.
+
+    Raises:
+        ManifestError: the others cannot be divided as a run asks.
+    """
+    if experiment.features.train or experiment.features.test:
+        return ()
+    train = [video for video in manifest.split("train") if video.packets and video.video_id not in quarantined]
+    runs = [experiment.run(name) for name in experiment.runs]
+    held_out = {video_id for run in runs for video_id in division_of(run).held_out(train)}
+    return tuple(video for video in train if video.video_id in held_out)
+
+
 def _clips(experiment: Experiment, split: str, video: VideoEntry) -> int:
-    if split == "test":
+    if split != "train":
         return len(window_indices(video.packets, **experiment.test_sampling.model_dump()))
     return experiment.train_sampling.segments * experiment.train_sampling.views
 

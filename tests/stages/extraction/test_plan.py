@@ -13,6 +13,7 @@ from conftest import NANO
 from cache import FeatureStore
 from pipeline.cli.main import main
 from pipeline.config import parse_experiment
+from pipeline.data.partition import Division
 from pipeline.stages.common.manifest import build_manifest, load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.extraction import plan
@@ -57,6 +58,31 @@ def test_videos_in_quarantine_or_without_a_header_are_named_apart(recipes):
     assert plan.seconds == pytest.approx(sum(video.packets / video.fps for video in others))
 
 
+def test_validation_videos_are_counted_once_more_as_windows(recipes):
+    document = recipes.experiment.model_dump(mode="json")
+    document["selection"]["validation_share"] = 0.4
+    document["runs"] = {
+        "one": {},
+        "other": {"selection": {"seed": 1}},
+        "without": {"selection": {"validation_share": 0}},
+    }
+    own = Recipes(parse_experiment(document))
+    manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
+    train = [replace(v, video_id=f"{v.video_id}-{n}", source=None) for v in manifest.split("train") for n in range(3)]
+    manifest = replace(manifest, videos=tuple(train))
+    held_out = {video_id for seed in (0, 1) for video_id in Division(0.4, seed).held_out(train)}
+    counted = count_split(own.experiment, manifest, "validation", own.namespace("validation"), [])
+    videos = [video for video in train if video.video_id in held_out]
+    assert (counted.videos, counted.frames) == (len(videos), sum(video.packets for video in videos))
+    as_tests = replace(manifest, videos=tuple(replace(video, split="test") for video in videos))
+    alike = count_split(own.experiment, as_tests, "test", "not-there", [])
+    assert (counted.clips, counted.feature_bytes, counted.score_bytes) == (
+        alike.clips,
+        alike.feature_bytes,
+        alike.score_bytes,
+    )
+
+
 @pytest.mark.slow
 def test_the_probe_times_the_experiments_own_videos_and_keeps_nothing(recipes):
     manifest = load_manifest(recipes.experiment, recipes.manifest_folder)
@@ -69,7 +95,7 @@ def test_the_probe_times_the_experiments_own_videos_and_keeps_nothing(recipes):
     assert not FeatureStore.open(recipes.experiment.paths.cache).video_ids("not-there")
 
 
-def test_the_command_tells_it_as_a_table_and_for_machines(recipes, tmp_path):
+def test_the_command_tells_it_as_a_table_and_for_machines(recipes, tmp_path, monkeypatch):
     config = tmp_path / "nano.yaml"
     config.write_text(json.dumps(recipes.experiment.model_dump(mode="json")))
     table = CliRunner().invoke(main, ["plan", "--config", str(config), "--probe", "0"])
@@ -79,6 +105,15 @@ def test_the_command_tells_it_as_a_table_and_for_machines(recipes, tmp_path):
     document = json.loads(CliRunner().invoke(main, ["plan", "--config", str(config), "--probe", "0", "--json"]).stdout)
     assert document["test"]["videos"] == 4
     assert document["test"]["rate"] is None
+    assert "validation" not in document
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"selection": {"validation_share": 0.4}}))
+    table = CliRunner().invoke(main, ["plan", "--config", str(config), "--probe", "0"])
+    assert "no validation videos are planned: selection: no anomalous video" in table.output
+    monkeypatch.setattr(plan, "validation_videos", lambda experiment, manifest, unreadable: manifest.split("train")[:2])
+    table = CliRunner().invoke(main, ["plan", "--config", str(config), "--probe", "0"])
+    assert "validation: training videos that are held out, extracted once more as windows" in table.output
+    (row,) = (line.split() for line in table.output.splitlines() if line.startswith("validation  "))
+    assert row[1:3] == ["2", "2"]
 
 
 def test_several_processes_are_named_beside_the_hours_of_one(recipes, tmp_path, monkeypatch):
