@@ -99,6 +99,12 @@ def test_the_whole_of_an_anomalous_video_when_asked_for(root):
     assert (alone.videos, alone.intervals) == (manifest.videos, manifest.intervals)
 
 
+def test_a_normal_label_in_other_capitals_is_one_problem_where_whole_videos_are_asked_for(root):
+    (root / "videos.csv").write_text(VIDEOS.replace("test,Normal", "test,normal"))
+    expected = ["videos.csv, row 4: unknown label 'normal'; did you mean 'Normal'?"]
+    assert problems(root, annotations=None, whole_video_anomalous=True) == expected
+
+
 def test_an_annotated_video_keeps_its_intervals_when_whole_videos_are_asked_for(root):
     assert read(root, whole_video_anomalous=True) == read(root)
 
