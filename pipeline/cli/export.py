@@ -15,7 +15,7 @@ from pipeline import workflow
 from pipeline.cli.paths import FOLDER, STORED_FOLDER
 from pipeline.cli.shared import ensure, make, say
 from pipeline.cli.videos import EVENTS, class_names, decoded, known_videos, with_videos
-from pipeline.config import load_experiment
+from pipeline.config import GeneratedDataset, load_experiment
 from pipeline.data.events import Event, read_events
 from pipeline.data.formats.facts import VideoFacts, by_video, of_classes
 from pipeline.errors import PipelineError
@@ -151,12 +151,16 @@ def import_labels(form: str, export_file: Path, config: Path | None, truth: Path
         raise PipelineError("expected one of --config and --truth, which say what data set is corrected")
     if out.exists():
         raise PipelineError(f"{out} is there already: remove it or give another --out")
-    normal_label, folder = "Normal", truth
+    name, normal_label, folder = "corrected", "Normal", truth
     if config:
         recipes = Recipes(load_experiment(config))
         ensure(workflow.Manifest(frozen(recipes)))
         folder = recipes.manifest_folder
         normal_label = getattr(recipes.experiment.dataset, "normal_label", normal_label)
+        if not isinstance(recipes.experiment.dataset, GeneratedDataset):
+            name = (
+                recipes.experiment.dataset.name
+            )  # features are cached under it: those of the same files are used again
     assert folder is not None
     manifest = load(folder, truth=True)
     problems, notes = Problems(), []  # type: ignore[var-annotated]
@@ -173,7 +177,7 @@ def import_labels(form: str, export_file: Path, config: Path | None, truth: Path
     say(f"{len(corrected.reviewed)} video(s) annotated, {len(corrected.changed)} of them changed")
     for path in sorted(out.iterdir()):
         click.echo(path)
-    section = {"adapter": "csv", "name": "corrected", "root": str(manifest.root.resolve())}
+    section = {"adapter": "csv", "name": name, "root": str(manifest.root.resolve())}
     section |= {"videos": str((out / "videos.csv").resolve()), "annotations": str((out / "annotations.csv").resolve())}
     section |= {"classes": list(manifest.classes), "normal_label": normal_label}  # type: ignore[dict-item]
     click.echo(

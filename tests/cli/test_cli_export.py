@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from mock_datasets import write_video
 
 from pipeline.cli.main import main
+from pipeline.config import load_experiment
 from pipeline.data.events import Event, write_events
 from pipeline.data.manifest import load
+from pipeline.stages.common.recipes import Recipes
 
 
 def gig(*arguments: object):
@@ -105,8 +107,10 @@ def test_corrections_come_back_as_a_data_set_that_is_accepted(events, config, tm
     result = gig("labels", "import", "label-studio", tmp_path / "export.json", "--config", config, "--out", out)
     assert result.exit_code == 0, result.output
     assert "2 video(s) annotated, 1 of them changed" in result.stderr
+    before = Recipes(load_experiment(config)).namespace("test")
     experiment = yaml.safe_load(config.read_text()) | yaml.safe_load(result.stdout[result.stdout.index("dataset:") :])
     config.write_text(yaml.safe_dump(experiment))
+    assert Recipes(load_experiment(config)).namespace("test") == before  # the cached features are used again
     result = gig("manifest", "--config", config, "--out", tmp_path / "manifest")
     assert result.exit_code == 0, result.output
     truth = load(tmp_path / "manifest", truth=True)
