@@ -211,7 +211,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| setting | AUC | within folds | minus the forest | its interval over sources |", "|---" * 5 + "|"]
     for row in rows:
         minus = row["minus_forest"]
-        spans = [f"({low:.3f} to {high:.3f})" for low, high in (row["interval"], *list(minus.values())[1:])]
+        spans = [
+            "(not defined)" if low is None else f"({low:.3f} to {high:.3f})"
+            for low, high in (row["interval"], *list(minus.values())[1:])
+        ]
         lines.append(
             f"| {row['setting']} | {row['auc']:.3f} {spans[0]} | {row['within_folds']:.3f} | "
             f"{minus['value']:+.3f} {spans[1]} | {spans[2]} |"
