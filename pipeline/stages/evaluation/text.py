@@ -17,8 +17,8 @@ LOCALISED = (
     "relation map that lies in its box; by chance: the share of the picture that the box takes."
 )
 INTERVALS = (
-    "Intervals are over videos. Where no video differs, they are exact, for so many hours of footage or videos, or not "
-    "defined."
+    "Intervals are over videos. Where no video differs, they are exact, by the hours of footage or the number of "
+    "videos, or not defined."
 )
 TOTALS = ("run", "head", "backbone", "stage", "stride", "tail", "clip_frames", "equal_parts", "crops")
 

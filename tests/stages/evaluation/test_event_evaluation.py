@@ -107,7 +107,7 @@ def test_no_false_alarm_in_some_seconds_is_not_a_rate_of_surely_0(truth, tmp_pat
     assert (found["value"], found["low"]) == (0, 0)
     assert found["high"] == pytest.approx(-np.log(0.025) / (26 / 3600))
     assert "0.000 to 510.7" in shown.stdout
-    assert "for so many hours of footage or videos" in " ".join(shown.stdout.split())
+    assert "exact, by the hours of footage" in " ".join(shown.stdout.split())
 
 
 def test_tables_of_events_say_what_was_matched_and_what_missed(tables, truth, tmp_path):
