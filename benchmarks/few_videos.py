@@ -7,7 +7,7 @@ the distances between frames of training clips and of test windows.
 First, inside the training part: the videos are divided into folds by source, and each fold is scored, as test windows,
 by heads that were trained on the other folds. The scores of all folds are judged together, beside those of the forest
 on the same folds. Then, once, on the test part: the first setting with the first sampling, the setting
-that is best inside the training part, and the best one that learns nothing.
+that is best inside the training part, the best one that learns nothing, and those of --also.
 
     python benchmarks/few_videos.py --config fights_heads.yaml --samplings 8:5:1 4:2:2 2:5:5
 """
@@ -120,7 +120,7 @@ def read_plan(config: Path, samplings: Sequence[str], folder: Path) -> Plan:
         grid |= {"test_sampling.interval_frames": [test]}
         file = folder / f"sampling-{sampling.replace(':', '-')}.yaml"
         document = data | {"list": changed, "grid": data.get("grid", {}) | grid}
-        file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")  # the first setting stays so
         plan = load_ablation(file)
         settings += [replace(setting, name=f"{setting.name} {sampling}") for setting in plan.settings]
     return replace(plan, settings=tuple(settings))
@@ -211,7 +211,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| setting | AUC | within folds | minus the forest | its interval over sources |", "|---" * 5 + "|"]
     for row in rows:
         minus = row["minus_forest"]
-        spans = [f"({low:.3f} to {high:.3f})" for low, high in (row["interval"], *list(minus.values())[1:])]
+        spans = [
+            "(not defined)" if low is None else f"({low:.3f} to {high:.3f})"
+            for low, high in (row["interval"], *list(minus.values())[1:])
+        ]
         lines.append(
             f"| {row['setting']} | {row['auc']:.3f} {spans[0]} | {row['within_folds']:.3f} | "
             f"{minus['value']:+.3f} {spans[1]} | {spans[2]} |"
@@ -227,6 +230,7 @@ def main() -> None:
     parser.add_argument(
         "--compare", nargs=2, action="append", default=[], metavar="SETTING", help="Its difference too."
     )
+    parser.add_argument("--also", action="append", default=[], metavar="SETTING", help="Judged on the test part too.")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("var/few_videos"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
@@ -249,7 +253,7 @@ def main() -> None:
     best = [
         next((row["setting"] for row in rows if learns.get(row["setting"]) is kind), None) for kind in (True, False)
     ]
-    chosen = [one for one in plan.settings if one.name in {plan.settings[0].name, *best}]
+    chosen = [one for one in plan.settings if one.name in {plan.settings[0].name, *best, *options.also}]
     extract([one.experiment for one in chosen], "test")
     own = judge_once(chosen, manifest, plan.ablation.seeds, store, options.folder)
     own_rows = [own.row(name) for name in own.scores]

@@ -16,6 +16,7 @@ from pipeline.config import Evaluation, Experiment
 from pipeline.config.ablation import Plan, Setting
 from pipeline.metrics import Estimate, LocalisationMetrics, difference, estimate
 from pipeline.metrics.bootstrap import MetricFunction
+from pipeline.metrics.exact import Edge
 from pipeline.stages.common.digests import places_known
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.outputs import whole_file
@@ -89,11 +90,14 @@ class _Seed:
         videos: number of videos.
         groups: of metrics, by name.
         needs: metric -> the data without which it is not defined.
+        edges: metric -> what it counts, of those that have an exact interval where all resamples are alike. Without
+            event metrics this depends on the truth alone, and is the same for all seeds.
     """
 
     videos: int
     groups: dict[str, MetricFunction]
     needs: dict[str, str]
+    edges: dict[str, Edge]
 
 
 def _judged(setting: Setting, evaluation: Evaluation, left_out: Sequence[str]) -> list[_Seed]:
@@ -108,13 +112,13 @@ def _judged(setting: Setting, evaluation: Evaluation, left_out: Sequence[str]) -
         tables = read_tables(folder, manifest.classes, lengths)
         tables = end_with_videos(tables, lengths) if setting.experiment.features.test else tables
         found = judge(folder, tables.without(left_out), manifest, evaluation)
-        groups, needs = dict(found.groups), dict(found.needs)
+        groups, needs, edges = dict(found.groups), dict(found.needs), found.edges
         try:
             places = judge_localisation(setting.experiment, manifest, folder, left_out)
-            groups, needs = groups | {"localisation": places}, needs | places.needs
+            groups, needs, edges = groups | {"localisation": places}, needs | places.needs, edges | places.edges
         except NoLocalisation:
             pass  # then there is no such group; metrics.json of an evaluation says why
-        judged.append(_Seed(len(found.truth), groups, needs))
+        judged.append(_Seed(len(found.truth), groups, needs, edges))
     return judged
 
 
@@ -153,6 +157,7 @@ def _metrics(
         resamples=evaluation.resamples,
         seed=evaluation.bootstrap_seed,
         needs=judged[0].needs,
+        edges=judged[0].edges,
     )
     once = np.ones((videos, 1))
     seeds = [{name: float(v[0]) for group in one.groups.values() for name, v in group(once).items()} for one in judged]

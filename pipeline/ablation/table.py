@@ -84,7 +84,7 @@ def _markdown(rows: Sequence[dict[str, Any]], best: str | None, without: LeftOut
     )
     text = (
         "Mean over seeds, with their standard deviation; "
-        "intervals are the bootstrap's over test videos, of the mean over seeds."
+        "intervals are the bootstrap's over test videos, of the mean over seeds; not defined where no video differs."
     )
     sentences = [chosen, text]
     if "minus_first" in rows[0]:

@@ -2,6 +2,9 @@
 
 Frames of one video depend on each other, so whole videos are drawn with replacement, as many as there are. A resample
 is a column of weights: how often each video was drawn. Metrics are computed from such weights, so no data is copied.
+
+Where all resamples are alike because no video differs, they cannot say how sure the figure is. Then the interval is
+exact if the metric counts something (`pipeline.metrics.exact`), and else it is not defined.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.metrics.exact import LEVEL, Edge
+
 __all__ = ["LEVEL", "Estimate", "MetricFunction", "difference", "draw_weights", "estimate"]
 
-LEVEL = 0.95
 MetricFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """From the weights (V, R) of R resamples to (R,) values of each metric by name, nan where it is not defined."""
+
+ON_ONE_VIDEO = "the interval is not defined: the figure rests on one video"
+ALIKE = "the interval is not defined: the figure is the same whichever videos are drawn"
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Estimate:
 
     Attributes:
         value: the metric on every video once; None if it is not defined, and `reason` says why.
-        low, high: 95 % interval over the resamples; None without resamples, or if the interval is not defined.
+        low, high: 95 % interval over the resamples, or the exact one where they are all alike; None without resamples,
+            or if the interval is not defined.
         resamples: number of resamples in which the metric is defined; only these count.
         reason: why there is no value, or no interval although there are resamples.
     """
@@ -49,7 +57,13 @@ def draw_weights(videos: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def estimate(
-    groups: Iterable[MetricFunction], videos: int, *, resamples: int, seed: int, needs: Mapping[str, str]
+    groups: Iterable[MetricFunction],
+    videos: int,
+    *,
+    resamples: int,
+    seed: int,
+    needs: Mapping[str, str],
+    edges: Mapping[str, Edge] | None = None,
 ) -> dict[str, Estimate]:
     """Every metric of some groups with its interval.
 
@@ -59,15 +73,19 @@ def estimate(
         resamples: R; 0 for no intervals.
         seed: seed of the draws.
         needs: by metric, the data without which it is not defined.
+        edges: by metric, what it counts, if it has an exact interval where all resamples are alike.
     """
-    once, drawn = np.ones((videos, 1)), draw_weights(videos, resamples, seed)
+    once, drawn, edges = np.ones((videos, 1)), draw_weights(videos, resamples, seed), edges or {}
     found = {}
     for metrics in groups:
         values, spread = metrics(once), metrics(drawn) if resamples else {}
-        alone = _resting_on_one(metrics, spread, videos)
+        alike = {name for name, figures in spread.items() if _alike(figures)}
+        exact = {name: edges[name].interval(float(values[name][0])) for name in alike if name in edges}
+        unsure = _not_defined(metrics, {name for name in alike if not exact.get(name)}, videos)
         for name, value in values.items():
+            lacking = needs.get(name, "other videos")
             found[name] = _interval(
-                float(value[0]), spread.get(name, np.zeros(0)), needs.get(name, "other videos"), name in alone
+                float(value[0]), spread.get(name, np.zeros(0)), lacking, unsure.get(name), exact.get(name)
             )
     return found
 
@@ -102,26 +120,36 @@ def difference(
     return estimate(pairs, videos, resamples=resamples, seed=seed, needs=needs)
 
 
-def _resting_on_one(metrics: MetricFunction, spread: Mapping[str, np.ndarray], videos: int) -> set[str]:
-    """Names of the metrics that are the same in every resample because one video alone decides them.
+def _alike(figures: np.ndarray) -> bool:
+    """Whether figures (n,), nan where not defined, are all the same; not if none is defined."""
+    defined = figures[~np.isnan(figures)]
+    return bool(len(defined)) and bool(np.ptp(defined) < 1e-12 * max(1.0, np.abs(defined).max()))
 
-    Without that video they are not defined. Other metrics can be the same in every resample too, such as the AUC of a
-    system that makes no mistake.
+
+def _not_defined(metrics: MetricFunction, names: set[str], videos: int) -> dict[str, str]:
+    """Why the intervals of metrics that are the same in every resample are not defined, by name.
+
+    They rest on one video, without which they are not defined; or no video differs from the others, so that drawing
+    others tells nothing, such as the AUC of a system that makes no mistake. Where single videos differ, the interval is
+    defined: the median delay can be 0 in every resample because it is 0 in most videos.
     """
-    alike = {
-        name
-        for name, values in spread.items()
-        if np.nanmax(values, initial=-np.inf) - np.nanmin(values, initial=np.inf) < 1e-12
-    }
-    if not alike:
-        return set()
+    if not names:
+        return {}
     if videos == 1:
-        return alike
-    without = metrics(1 - np.eye(videos))
-    return {name for name in alike if np.isnan(without[name]).any()}
+        return dict.fromkeys(names, ON_ONE_VIDEO)
+    each, without = metrics(np.eye(videos)), metrics(1 - np.eye(videos))
+    found = {}
+    for name in names:
+        if np.isnan(without[name]).any():
+            found[name] = ON_ONE_VIDEO
+        elif np.isnan(each[name]).all() or _alike(each[name]):
+            found[name] = ALIKE
+    return found
 
 
-def _interval(value: float, spread: np.ndarray, needs: str, alone: bool) -> Estimate:
+def _interval(
+    value: float, spread: np.ndarray, needs: str, unsure: str | None, exact: tuple[float, float] | None
+) -> Estimate:
     if np.isnan(value):
         return Estimate(None, reason=f"not defined without {needs}")
     defined = spread[~np.isnan(spread)]
@@ -129,7 +157,7 @@ def _interval(value: float, spread: np.ndarray, needs: str, alone: bool) -> Esti
         return Estimate(
             value, reason="the interval is not defined: no resample has the figure" if len(spread) else None
         )
-    if alone:
-        return Estimate(value, None, None, len(defined), "the interval is not defined: the figure rests on one video")
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if unsure:
+        return Estimate(value, None, None, len(defined), unsure)
+    low, high = exact or np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), len(defined))

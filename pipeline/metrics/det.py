@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.metrics.events import GENERAL, ROUNDING, SECONDS_PER_HOUR, check_times
+from pipeline.metrics.exact import Edge, share_of
 from pipeline.metrics.frame import Tables, join
 from pipeline.metrics.hysteresis import EventRule, frame_ends
 from pipeline.metrics.temporal import runs
@@ -116,6 +117,11 @@ class DetMetrics:
     def needs(self) -> dict[str, str]:
         """What each metric is not defined without."""
         return {_name(rate): f"a true interval and at least {_time(3600 / rate)} of normal footage" for rate in HOURLY}
+
+    @property
+    def edges(self) -> dict[str, Edge]:
+        """What metrics with an exact interval count."""
+        return {_name(rate): share_of(self.true) for rate in HOURLY}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The lowest miss rate at each rate of `HOURLY`, of each of R resamples.

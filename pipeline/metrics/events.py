@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import LengthMismatch, PipelineError
+from pipeline.metrics.exact import Edge, Rate, share_of
 from pipeline.metrics.frame import Tables, join
 from pipeline.metrics.hysteresis import EventRule, find_spans, frame_ends
 from pipeline.metrics.temporal import IOUS, iou, runs
@@ -148,7 +149,7 @@ class EventMetrics:
             for i, name in enumerate(self.classes):
                 one, truth = ({v: table[v][:, i] for v in self.video_ids} for table in (classwise, labels))
                 self.by_class[name] = beside_truth(one, truth, rules[name])
-        self._counts = {GENERAL: _Counts.of(list(self.general.values()))}
+        self._counts = _Counts.of(list(self.general.values()))
         self._class_counts = {name: _Counts.of(list(videos.values())) for name, videos in self.by_class.items()}
 
     @property
@@ -163,6 +164,16 @@ class EventMetrics:
             found |= {f"events/{prefix}/{name}": need for name, need in known.items()}
         return found | {f"events/class_mean/{name}": "a true interval" for name in _of_truth()}
 
+    @property
+    def edges(self) -> dict[str, Edge]:
+        """What metrics with an exact interval count."""
+        prefixed = {GENERAL: self._counts} | {f"class/{name}": c for name, c in self._class_counts.items()}
+        return {
+            f"events/{prefix}/{name}": edge
+            for prefix, counts in prefixed.items()
+            for name, edge in counts.edges(self.normal_s).items()
+        }
+
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Every metric of each of R resamples, (R,), nan where it is not defined; `weights` as in `FrameMetrics`.
 
@@ -171,7 +182,7 @@ class EventMetrics:
         """
         metrics = {}
         normal_s = self.normal_s @ weights
-        for name, value in self._counts[GENERAL].metrics(weights, normal_s).items():
+        for name, value in self._counts.metrics(weights, normal_s).items():
             metrics[f"events/{GENERAL}/{name}"] = value
         classes = [counts.metrics(weights, normal_s) for counts in self._class_counts.values()]
         for label, found in zip(self._class_counts, classes, strict=True):
@@ -236,6 +247,13 @@ class _Counts:
         metrics["false_alarms_per_hour"] = _ratio(self.false @ weights * SECONDS_PER_HOUR, normal_s)
         metrics["false_alarm_time_rate"] = _ratio(self.alarm_s @ weights, normal_s)
         return metrics
+
+    def edges(self, normal_s: np.ndarray) -> dict[str, Edge]:
+        """What metrics with an exact interval count, from the seconds of normal footage (V,)."""
+        units = {"precision": self.found, "recall": self.true, "f1": self.true}
+        edges: dict[str, Edge] = {f"{k}_{least}": share_of(u) for k, u in units.items() for least in IOUS}
+        edges |= {"hit_at_least_once": share_of(self.true), "false_alarm_time_rate": share_of(normal_s)}
+        return edges | {"false_alarms_per_hour": Rate(float(normal_s.sum()) / SECONDS_PER_HOUR)}
 
 
 def check_times(times_s: Tables, frames: Mapping[str, int]) -> None:

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.errors import DegenerateTruth, LengthMismatch, PipelineError
+from pipeline.metrics.exact import Edge, share_of
 from pipeline.metrics.ranking import Ranking
 
 __all__ = [
@@ -79,6 +80,12 @@ class FrameMetrics:
         np.maximum.at(highest, self.video, self.values)
         filled = np.flatnonzero(np.isfinite(highest))  # a video without a frame has no score
         return Ranking.of(highest[filled], self.video_truth[filled], filled, count)
+
+    @property
+    def edges(self) -> dict[str, Edge]:
+        """What metrics with an exact interval count."""
+        normal = ~self.video_truth[self.video]
+        return {"false_alarm_rate": share_of(np.bincount(self.video[normal], minlength=len(self.video_ids)))}
 
     def false_alarms(self, weights: np.ndarray) -> np.ndarray:
         """Share of the frames of normal videos with a score of at least 0.5, (R,); nan without a normal video."""

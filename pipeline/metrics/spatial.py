@@ -9,6 +9,7 @@ from math import comb
 import numpy as np
 
 from pipeline.errors import DegenerateTruth
+from pipeline.metrics.exact import Edge, share_of
 
 __all__ = ["HitRate", "LocalisationMetrics", "SeenWindows", "box_coverage", "energy_shares", "hit_rate", "hits"]
 
@@ -147,6 +148,11 @@ class LocalisationMetrics:
     def needs(self) -> dict[str, str]:
         """Metric -> the data without which it is not defined."""
         return {f"{prefix}{name}": self.NEEDS for prefix in self._sums for name in self.METRICS}
+
+    @property
+    def edges(self) -> dict[str, Edge]:
+        """What metrics with an exact interval count."""
+        return {f"{prefix}hit_rate": share_of(sums[0]) for prefix, sums in self._sums.items()}
 
     def _sums_of(self, videos: Mapping[str, SeenWindows]) -> np.ndarray:
         """(6, V): number of windows, hits, chances; number of windows with energy, energies, areas."""

@@ -35,11 +35,11 @@ VERSIONS = {
     "scores": 3,
     "operating_point": 1,
     "events": 1,
-    "evaluation": 6,
+    "evaluation": 7,
     "summary": 5,
-    "report": 3,
+    "report": 4,
     "proxies": 2,
-    "ablation": 4,
+    "ablation": 5,
 }
 
 

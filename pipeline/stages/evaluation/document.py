@@ -47,7 +47,14 @@ def metrics_document(
         Plain data for JSON.
     """
     seed, videos = evaluation.bootstrap_seed, len(judged.truth)
-    found = estimate(judged.groups.values(), videos, resamples=evaluation.resamples, seed=seed, needs=judged.needs)
+    found = estimate(
+        judged.groups.values(),
+        videos,
+        resamples=evaluation.resamples,
+        seed=seed,
+        needs=judged.needs,
+        edges=judged.edges,
+    )
     found |= {name: Estimate(None, reason=reason) for name, reason in judged.left_out.items() if name != "events"}
     thresholds = judged.tables.thresholds
     return {
@@ -123,7 +130,7 @@ def localisation_document(
         nothing: dict[str, object] = dict.fromkeys(LOCALISATION)
         return (nothing | {"hit_rate_windows": 0} if places else {}) | {"localisation": {"reason": found}}
     seed = evaluation.bootstrap_seed
-    values = estimate([found], videos, resamples=evaluation.resamples, seed=seed, needs=found.needs)
+    values = estimate([found], videos, resamples=evaluation.resamples, seed=seed, needs=found.needs, edges=found.edges)
 
     def target(prefix: str, seen: Mapping[str, SeenWindows]) -> dict[str, object]:
         energies = np.concatenate([windows.energies for windows in seen.values()])

@@ -13,6 +13,7 @@ from pipeline.config import Evaluation
 from pipeline.data.manifest import Manifest, load
 from pipeline.metrics import ClassMetrics, ClasswiseReport, DetectionMetrics, FrameMetrics
 from pipeline.metrics.bootstrap import MetricFunction
+from pipeline.metrics.exact import Edge
 from pipeline.stages.evaluation.judged_events import EventOptions, JudgedEvents, NoEventMetrics, judge_events
 from pipeline.stages.scoring.tables import ScoreForm, ScoreTables, end_with_videos, read_tables, resolve_thresholds
 
@@ -68,6 +69,12 @@ class Judged:
         if self.events is not None:
             needs |= self.events.metrics.needs | self.events.det.needs
         return needs
+
+    @property
+    def edges(self) -> dict[str, Edge]:
+        """Metric -> what it counts, of those that have an exact interval where all resamples are alike."""
+        own = self.events
+        return self.frame.edges | (own.metrics.edges | own.det.edges if own is not None else {})
 
     @cached_property
     def anomalous(self) -> dict[str, np.ndarray]:

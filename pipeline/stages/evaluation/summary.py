@@ -125,9 +125,10 @@ def summary_table(folder: Path, expected: Expected | None = None, stand_in: Sequ
 
 
 LEGEND = (
-    "In brackets: 95 % intervals over videos. Of the events found of anomaly in general: F1 at a temporal IoU of 0.5, "
-    "false alarms per hour of normal footage, and the share of true intervals that are hit at least once. "
-    "-: not defined; metrics.json says why, and has all intervals."
+    "In brackets: 95 % intervals over videos, where they are defined. Of the events found of anomaly in general: F1 at "
+    "a temporal IoU of 0.5, false alarms per hour of normal footage, and the share of true intervals that are hit at "
+    "least once. Of few hours or videos 0 and 1 are far from sure: metrics.json has all intervals, and says why "
+    "something is not defined (-)."
 )
 HEADER = (
     ("", "", "", "", "", "", "false", "hit at"),

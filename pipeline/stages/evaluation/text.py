@@ -16,6 +16,10 @@ LOCALISED = (
     "its middle is among the cells chosen; by chance: of a random choice. Energy in the anomaly: the share of the "
     "relation map that lies in its box; by chance: the share of the picture that the box takes."
 )
+INTERVALS = (
+    "Intervals are over videos. Where no video differs, they are exact, by the hours of footage or the number of "
+    "videos, or not defined."
+)
 TOTALS = ("run", "head", "backbone", "stage", "stride", "tail", "clip_frames", "equal_parts", "crops")
 
 
@@ -38,7 +42,7 @@ def metrics_text(document: Mapping[str, Any]) -> str:
     lines += _classes(document)
     if "localisation" in document:
         lines += _localisation(document["localisation"])
-    return "\n".join([*lines, *_reasons(figures)])
+    return "\n".join([*lines, "", *said(INTERVALS), *_reasons(figures)])
 
 
 def differences_text(found: Mapping[str, Mapping[str, Any]]) -> str:

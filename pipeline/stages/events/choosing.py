@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import chi2
 
 from pipeline.config.events import Events
 from pipeline.data.events import ANOMALY
 from pipeline.errors import PipelineError
+from pipeline.metrics.exact import rate_interval
 from pipeline.metrics.hysteresis import find_spans, frame_ends
 from pipeline.progress import Progress
 from pipeline.stages.events.detect import check_scores, score_columns
@@ -30,7 +30,6 @@ TRIED = 60
 """Most peaks of normal footage that are tried for a class: all of the highest, and ever fewer further down."""
 PEAKS = 400
 """Most peaks that are kept of a video and class, chosen in the same way."""
-LEVEL = 0.95
 LARGE_SHARE = 0.1
 """Share of the time of normal footage in events from which on a note says so."""
 
@@ -154,7 +153,7 @@ class _Counts:
             best = min(most, good.index(False) - 1 if False in good else most)
             point = curve[max(0, best)]
             reason = "" if best >= 0 else "more false alarms than accepted at the highest threshold that can be set"
-        low, high = _interval(point.events, hours)
+        low, high = rate_interval(point.events, hours)
         return Choice(
             threshold=point.threshold,
             chosen_on="configuration" if fixed else "validation",
@@ -185,13 +184,6 @@ def _seconds(times_s: np.ndarray) -> float:
     return float(frame_ends(times_s)[-1] - times_s[0]) if len(times_s) else 0.0
 
 
-def _interval(events: int, hours: float) -> tuple[float, float]:
-    """The exact 95 % interval of a rate per hour of which so many events were counted (Poisson)."""
-    tail = (1 - LEVEL) / 2
-    low = chi2.ppf(tail, 2 * events) / 2 if events else 0.0
-    return float(low / hours), float(chi2.ppf(1 - tail, 2 * events + 2) / 2 / hours)
-
-
 def _notes(choices: Mapping[str, Choice], hours: float) -> tuple[str, ...]:
     notes = [
         f"false alarms were counted on {hours:.3f} h of normal validation footage; a single one there is already "
@@ -201,7 +193,7 @@ def _notes(choices: Mapping[str, Choice], hours: float) -> tuple[str, ...]:
     if below:
         notes.append(
             f"{', '.join(below)}: the accepted rate is below that, so the threshold is the lowest without any false "
-            f"alarm in this footage; the true rate can be as high as {_interval(0, hours)[1]:,.4g} per hour (95 %)"
+            f"alarm in this footage; the true rate can be as high as {rate_interval(0, hours)[1]:,.4g} per hour (95 %)"
         )
     for name, choice in choices.items():
         if choice.point and choice.point.alarm_share > LARGE_SHARE:

@@ -100,6 +100,16 @@ def test_events_are_in_the_metrics_with_rule_counts_and_reasons(tables, truth, t
     assert "at least 1 min of normal footage" in miss["miss_rate_at_60_per_hour"]["reason"]
 
 
+def test_no_false_alarm_in_some_seconds_is_not_a_rate_of_surely_0(truth, tmp_path):
+    quiet = write(tmp_path / "quiet", {"a": (30, 60), "n": (0, 0)})
+    shown = gig("evaluate", "--scores", quiet, "--truth", truth, "--out", tmp_path / "out")
+    found = metrics(tmp_path / "out")["events"]["anomaly"]["metrics"]["false_alarms_per_hour"]
+    assert (found["value"], found["low"]) == (0, 0)
+    assert found["high"] == pytest.approx(-np.log(0.025) / (26 / 3600))
+    assert "0.000 to 510.7" in shown.stdout
+    assert "exact, by the hours of footage" in " ".join(shown.stdout.split())
+
+
 def test_tables_of_events_say_what_was_matched_and_what_missed(tables, truth, tmp_path):
     evaluate_tables(tables, truth, tmp_path / "out", EVALUATION, events=EVENTS)
     found = rows(tmp_path / "out" / "per_event.csv")

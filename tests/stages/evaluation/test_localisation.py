@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_dataset import entry
 
-from pipeline.config import parse_experiment
+from pipeline.config import Evaluation, parse_experiment
 from pipeline.data.manifest import Manifest, VideoEntry
+from pipeline.metrics import LocalisationMetrics
+from pipeline.metrics.spatial import SeenWindows
 from pipeline.stages.evaluation.document import localisation_document
 from pipeline.stages.evaluation.localisation import NoLocalisation, anomaly_cells, judge_localisation
 
@@ -98,6 +101,13 @@ CSV = {
     "dataset": {"adapter": "csv", "name": "mine", "root": "mine", "classes": ["Fighting"]},
     "backbone": {"name": "tpn_tiny", "weights": "bundled"},
 }
+
+
+def test_a_hit_in_every_window_is_not_a_rate_of_surely_1():
+    window = SeenWindows(*(np.array([value]) for value in (1.0, 0.25, 0.5, 0.1)))
+    metrics = LocalisationMetrics(dict.fromkeys("abc", window))
+    found = localisation_document(metrics, 3, Evaluation(resamples=50), places=True)["localisation"]["metrics"]
+    assert (found["hit_rate"]["low"], found["hit_rate"]["high"]) == (pytest.approx(0.2924, abs=1e-4), 1)
 
 
 def test_features_from_elsewhere_have_no_places(nano):
