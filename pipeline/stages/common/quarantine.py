@@ -112,6 +112,10 @@ class Quarantine:
             remove_shared(self._path(video_id))
         return chosen
 
+    def within(self, most: int) -> bool:
+        """Whether no more than `most` videos are in quarantine."""
+        return len(self.ids()) <= most
+
     def check(self, most: int) -> None:
         """Raise QuarantineExceeded, which lists all records, if more than `most` videos are in quarantine."""
         records = self.records()
