@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.paths import FOLDER, STORED_FOLDER
-from pipeline.cli.shared import with_json
+from pipeline.cli.shared import say, with_json
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError
@@ -128,7 +128,7 @@ def compare(
 
     evaluation, events = settings(config, run)
     options, notes = _event_options(events, point, first, second)
-    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=options)
+    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=options, say=say)
     for note in notes:
         click.echo(f"warning: {note}", err=True)
     click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else differences_text(found))

@@ -42,6 +42,7 @@ class ScoreVideos(Step):
             folder,
             report.progress,
             say=report.say,
+            quarantined=recipes.quarantine.reasons("test"),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,7 @@ def judge_folder(
     lengths: Mapping[str, int] | None = None,
     imported: bool = False,
     events: EventOptions | None = None,
+    left_out: Collection[str] = (),
 ) -> tuple[Manifest, Judged]:
     """The manifest of a folder with its ground truth, and a folder's scores beside it.
 
@@ -106,16 +107,19 @@ def judge_folder(
         lengths: video id -> decoded frames, where they are known better than by the manifest's planned numbers.
         imported: the scores come from features of whole clips, which need not end where the video ends.
         events: by which rules events are found; None for no event metrics.
+        left_out: ids of test videos that are not judged, whether they have scores or not, as those that another system
+            could not read.
 
     Raises:
         LengthMismatch: scores and ground truth of a video differ in length.
-        PipelineError: a test video has no scores, or there are scores of a video that is not in the test split.
+        PipelineError: a test video has no scores and is not named as quarantined beside them, or there are scores of a
+            video that is not in the test split.
     """
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)
     tables = end_with_videos(tables, frames) if imported else tables
-    return manifest, judge(scores_folder, tables, manifest, evaluation, events, form)
+    return manifest, judge(scores_folder, tables.without(left_out), manifest, evaluation, events, form)
 
 
 def judge(

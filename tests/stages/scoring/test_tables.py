@@ -122,6 +122,50 @@ def test_frames_that_were_lost_are_told(tmp_path, truth):
     assert line in metrics["warnings"]
 
 
+REASON = "b=2.mp4: the file is empty"
+WITHOUT = f"without 1 video(s) that were in quarantine when these scores were made: b=2 ({REASON})"
+
+
+def test_videos_that_the_index_names_as_quarantined_are_left_out_and_said(tmp_path, truth):
+    some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
+    folder = own(tmp_path / "s", some, quarantined={"b=2": REASON, "a training video": "gone"})
+    result = gig("evaluate", "--scores", folder, "--truth", truth, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert f"warning: {WITHOUT}\n" in result.stderr
+    assert "without 1 unreadable video(s): b=2\n" in result.stdout
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["videos"], metrics["frames"], metrics["quarantined"]) == (2, 36, ["b=2"])
+    assert WITHOUT in metrics["warnings"]
+
+    own(tmp_path / "whole", scores())
+    evaluate_tables(tmp_path / "whole", truth, tmp_path / "all", Evaluation(resamples=0))
+    assert "quarantined" not in json.loads((tmp_path / "all" / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("quarantined", [{}, {"n": REASON}, {"b=2 ": REASON}])
+def test_a_video_without_scores_that_the_index_does_not_name_stays_an_error(tmp_path, truth, quarantined):
+    some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
+    folder = own(tmp_path / "s", some, quarantined=quarantined)
+    with pytest.raises(PipelineError, match=r"1 test video\(s\) of the manifest have no scores: b=2\."):
+        evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=0))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_comparison_leaves_what_one_system_could_not_read_out_of_both(tmp_path, truth, swapped):
+    some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
+    pair = [own(tmp_path / "some", some, quarantined={"b=2": REASON}), write(tmp_path / "theirs", scores(1), "npy")]
+    labels = np.zeros(36, bool)
+    labels[4:9] = True
+    expected = [roc_auc_score(labels, np.concatenate([t[v].max(axis=1) for v in some])) for t in (scores(), scores(1))]
+    if swapped:
+        pair.reverse()
+        expected.reverse()
+    result = gig("compare", *pair, "--truth", truth, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["frame_auc"]["value"] == pytest.approx(expected[0] - expected[1])
+    assert result.stderr.count(f"warning: {tmp_path / 'some'}: {WITHOUT}") == 1
+
+
 def test_what_an_evaluation_leaves(tmp_path, truth):
     evaluate_tables(write(tmp_path / "s", scores(), "npy"), truth, tmp_path / "out", Evaluation(resamples=200))
     text = (tmp_path / "out" / "metrics.json").read_text()
