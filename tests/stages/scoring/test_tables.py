@@ -142,6 +142,26 @@ def test_videos_that_the_index_names_as_quarantined_are_left_out_and_said(tmp_pa
     assert "quarantined" not in json.loads((tmp_path / "all" / "metrics.json").read_text())
 
 
+def test_scores_of_a_run_evaluated_without_its_thresholds_of_events_say_where_these_are(tmp_path, truth):
+    run, loose = own(tmp_path / "scores-my-run-1a2b", scores()), own(tmp_path / "loose", scores(), made_with={})
+    theirs = write(tmp_path / "theirs", scores(), "npy")
+    point = tmp_path / "operating-point-my-run-3c4d"
+    point.mkdir()
+    (point / "operating_point.json").write_text('{"thresholds": {"anomaly": 0.9, "Fight": 0.9, "Fire": 0.9}}')
+    said = {}
+    for name, options in {
+        "run": (run,),
+        "point": (run, "--operating-point", point),
+        "loose": (loose,),
+        "theirs": (theirs,),
+    }.items():
+        result = gig("evaluate", "--truth", truth, "--out", tmp_path / f"{name}-out", "--scores", *options)
+        assert result.exit_code == 0, result.output
+        said[name] = [line for line in result.stderr.splitlines() if "thresholds of events" in line]
+    note = f"note: the run's own thresholds of events come with --operating-point {tmp_path}/operating-point-my-run-*, "
+    assert said == {"run": [note + "its gaps and lengths with --config"], "point": [], "loose": [], "theirs": []}
+
+
 @pytest.mark.parametrize("quarantined", [{}, {"n": REASON}, {"b=2 ": REASON}])
 def test_a_video_without_scores_that_the_index_does_not_name_stays_an_error(tmp_path, truth, quarantined):
     some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
