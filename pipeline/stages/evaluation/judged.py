@@ -119,7 +119,7 @@ def judge_folder(
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)
     tables = end_with_videos(tables, frames) if imported else tables
-    return manifest, judge(scores_folder, tables.without(left_out), manifest, evaluation, events, form)
+    return manifest, judge(scores_folder, tables, manifest, evaluation, events, form, left_out)
 
 
 def judge(
@@ -129,6 +129,7 @@ def judge(
     evaluation: Evaluation,
     events: EventOptions | None = None,
     form: ScoreForm | None = None,
+    without: Collection[str] = (),
 ) -> Judged:
     """Put the ground truth of `manifest` beside the scores and set up every group of metrics that they allow.
 
@@ -139,11 +140,14 @@ def judge(
         evaluation: settings.
         events: by which rules events are found; None for no event metrics.
         form: how the tables were read.
+        without: ids of videos that are not judged.
 
     Raises:
         LengthMismatch, PipelineError: as `judge_folder`.
     """
-    counts = {video_id: len(scores) for video_id, scores in tables.general.items()}
+    held = {video_id: len(scores) for video_id, scores in tables.general.items()}
+    tables = tables.without(without)
+    counts = {video_id: held[video_id] for video_id in tables.general}
     frames = counts | dict(tables.video_frames or {})
     truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
     warnings = list(tables.notes)
@@ -166,7 +170,7 @@ def judge(
     found = None
     if events is not None:
         try:
-            found = judge_events(source, tables, truth, manifest, events, form)
+            found = judge_events(source, tables, truth, manifest, events, form, held)
         except NoEventMetrics as error:
             left_out["events"] = str(error)
             warnings.append(f"no event metrics: {error}")

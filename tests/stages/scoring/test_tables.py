@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,10 +171,18 @@ def test_a_video_without_scores_that_the_index_does_not_name_stays_an_error(tmp_
         evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=0))
 
 
+@pytest.mark.parametrize("other", ["npy", "own", "one table"])
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_comparison_leaves_what_one_system_could_not_read_out_of_both(tmp_path, truth, swapped):
+def test_a_comparison_leaves_what_one_system_could_not_read_out_of_both(tmp_path, truth, other, swapped):
     some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
-    pair = [own(tmp_path / "some", some, quarantined={"b=2": REASON}), write(tmp_path / "theirs", scores(1), "npy")]
+    if other == "one table":
+        theirs = tmp_path / "theirs.parquet"
+        ids = np.repeat(list(LENGTHS), list(LENGTHS.values()))
+        rows = np.concatenate(list(scores(1).values()))
+        pq.write_table(pa.table({"video_id": ids, "Fight": rows[:, 0], "Fire": rows[:, 1]}), theirs)
+    else:
+        theirs = (own if other == "own" else partial(write, kind="npy"))(tmp_path / "theirs", scores(1))
+    pair = [own(tmp_path / "some", some, quarantined={"b=2": REASON}), theirs]
     labels = np.zeros(36, bool)
     labels[4:9] = True
     expected = [roc_auc_score(labels, np.concatenate([t[v].max(axis=1) for v in some])) for t in (scores(), scores(1))]
@@ -182,7 +191,9 @@ def test_a_comparison_leaves_what_one_system_could_not_read_out_of_both(tmp_path
         expected.reverse()
     result = gig("compare", *pair, "--truth", truth, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["frame_auc"]["value"] == pytest.approx(expected[0] - expected[1])
+    found = json.loads(result.stdout)
+    assert found["frame_auc"]["value"] == pytest.approx(expected[0] - expected[1])
+    assert found["events/anomaly/hit_at_least_once"]["value"] is not None
     assert result.stderr.count(f"warning: {tmp_path / 'some'}: {WITHOUT}") == 1
 
 
