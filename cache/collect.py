@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from cache.catalog import Catalog
 from cache.errors import CacheError, NotCached
-from cache.names import check_namespace
+from cache.names import check_namespace, escape
 
-__all__ = ["Garbage", "collect", "unreferenced"]
+__all__ = ["Garbage", "being_written", "collect", "unreferenced"]
 
 NAME = re.compile(r"([0-9a-f]{11}-[0-9a-f]{16})(\.lock|\.json)?$")
 
@@ -82,6 +82,17 @@ def unreferenced(catalog: Catalog, namespace: str) -> list[str]:
     Payloads of a video whose record cannot be read are not among them.
     """
     return [payload for payload, _ in _listed(catalog, namespace) if not _referred(catalog, namespace, payload)]
+
+
+def being_written(catalog: Catalog, namespace: str, video_id: str) -> bool:
+    """Whether a living process writes a video; False where there are no locks, as on an object store."""
+    base = f"{check_namespace(namespace)}/payloads/{escape(video_id)}"
+    for name in catalog.objects.names(base):
+        if name.endswith(".lock"):
+            with catalog.objects.unheld(f"{base}/{name}") as free:
+                if not free:
+                    return True
+    return False
 
 
 def _listed(catalog: Catalog, namespace: str) -> Iterator[tuple[str, set[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Progress", "Say", "counting_warnings", "silent"]
+__all__ = ["WARNING", "Progress", "Say", "counting_warnings", "silent"]
 
 Progress = Callable[[int, int, str], None]
 """Called often, as progress(done, total, message)."""

@@ -6,7 +6,7 @@ import os
 
 import luigi
 
-from pipeline.ablation.ablate import ablation_folder
+from pipeline.ablation.ablate import ablation_folder, quarantines_accepted
 from pipeline.stages.common.mirror import is_made, place_of
 from pipeline.stages.common.recipes import Recipes
 from pipeline.workflow import Report
@@ -41,6 +41,10 @@ class Ablate(ExperimentTask):
     def output(self) -> luigi.Target:
         folder = ablation_folder(plan_for(self.config))
         return OutputTarget(folder, lambda: is_made(folder))
+
+    def complete(self) -> bool:
+        """Whether the table is there and no more videos are in quarantine than the configurations accept."""
+        return super().complete() and quarantines_accepted(plan_for(self.config))
 
     def run(self) -> None:
         from pipeline.ablation.ablate import check_quarantines, run_ablation

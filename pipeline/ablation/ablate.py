@@ -43,7 +43,7 @@ from pipeline.workflow import (
     ensure,
 )
 
-__all__ = ["ablation_folder", "check_quarantines", "run_ablation"]
+__all__ = ["ablation_folder", "check_quarantines", "quarantines_accepted", "run_ablation"]
 
 JOINT_HEADS = 32  # heads trained as one; with more of them a step is not cheaper per head
 Job = Callable[[], object]
@@ -114,6 +114,11 @@ def run_ablation(plan: Plan, workers: int, report: Report = SILENT) -> Path:
         make_folder(final, build, report.say)
     fetch_folder(final, report.say)
     return final
+
+
+def quarantines_accepted(plan: Plan) -> bool:
+    """Whether no experiment of a plan has more videos in quarantine than its configuration accepts."""
+    return all(Recipes(one).quarantine.within(one.machine.max_quarantined) for one in plan.experiments)
 
 
 def check_quarantines(plan: Plan, say: Say) -> None:

@@ -168,4 +168,14 @@ def _score_reduced(recipes: Recipes, name: str, folder: Path, report: Report) ->
 
     namespace, head = recipes.namespace("test"), recipes.head_folder(name)
     windows = partial(read_windows, ReduceTest(recipes, name).fetch())
-    score_split(recipes.experiment, name, usable_manifest(recipes), namespace, head, folder, report.progress, windows)
+    score_split(
+        recipes.experiment,
+        name,
+        usable_manifest(recipes),
+        namespace,
+        head,
+        folder,
+        report.progress,
+        windows,
+        quarantined=recipes.quarantine.reasons("test"),
+    )

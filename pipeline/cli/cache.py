@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import click
 
-from cache import FeatureStore, Finding, NamespaceStats
+from cache import FeatureStore, Finding, NamespaceStats, NotCached
 from pipeline.cli.cache_files import export_features, frame_counts, import_features
 from pipeline.cli.cache_shared import bar, chosen, json_option, mib, namespaces_argument, print_rows, with_store
+from pipeline.errors import OutputError
 
 __all__ = ["cache"]
 
@@ -117,6 +118,36 @@ def gc(store: FeatureStore, namespaces: tuple[str, ...], hours: float, dry_run: 
         all_ages = sum(len(store.gc(namespace, 0.0, dry_run=True)) for namespace in every)
         if younger := all_ages - (len(removed) if dry_run else 0):
             click.echo(f"{younger} younger than {hours:g} h kept (--older-than)")
+
+
+@cache.command("rm")
+@with_store
+@click.argument("namespace")
+@click.argument("video_ids", metavar="VIDEO...", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Only say what would be withdrawn.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(store: FeatureStore, namespace: str, video_ids: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+    """Withdraw videos from NAMESPACE, such as those that a data set no longer lists; `gig cache gc` frees their space.
+
+    A run whose data set lists such a video extracts it again.
+    """
+    from cache.collect import being_written
+
+    chosen(store, [namespace])
+    videos = list(dict.fromkeys(video_ids))
+    if missing := [video_id for video_id in videos if not store.has(namespace, video_id)]:
+        raise NotCached(f"{namespace}: not in the cache {store.url}: {', '.join(missing)}; nothing was withdrawn")
+    if held := [video_id for video_id in videos if being_written(store, namespace, video_id)]:
+        raise OutputError(f"{namespace}: a process is writing {', '.join(held)}; nothing was withdrawn")
+    what = f"{len(videos)} video(s) of {store.url}/{namespace}: {', '.join(videos)}"
+    if dry_run:
+        click.echo(f"would withdraw {what}")
+        return
+    if not yes:
+        click.confirm(f"withdraw {what}?", abort=True)
+    for video_id in videos:
+        store.withdraw(namespace, video_id)
+    click.echo(f"withdrew {what}; `gig cache gc` frees the space")
 
 
 @cache.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.paths import FOLDER, STORED_FOLDER
-from pipeline.cli.shared import with_json
+from pipeline.cli.shared import say, with_json
 from pipeline.cli.tables import SCORES, settings, with_tables
 from pipeline.config import Evaluation, Events
 from pipeline.errors import PipelineError
@@ -80,7 +80,22 @@ def evaluate_folder(
     make_folder(final, evaluate)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+    if point is None and (own := _own_points(scores)):
+        say(f"note: the run's own thresholds of events come with {own}, its gaps and lengths with --config")
     print_metrics(final, as_json)
+
+
+def _own_points(scores: Path) -> str:
+    """The option that gives events the thresholds that the run of these scores uses; "" for scores of no run.
+
+    Score tables do not say which operating point belongs to them, and one head can have several.
+    """
+    from pipeline.stages.scoring.tables import read_index
+
+    if not (scores / "index.json").is_file() or "made_with" in read_index(scores):  # which `gig score` writes
+        return ""
+    run = scores.name.removeprefix("scores-").rpartition("-")[0] or "RUN"
+    return f"--operating-point {scores.parent / f'operating-point-{run}-*'}"
 
 
 def _event_options(events: Events, point: Path | None, *scores: Path) -> tuple[EventOptions, list[str]]:
@@ -128,7 +143,7 @@ def compare(
 
     evaluation, events = settings(config, run)
     options, notes = _event_options(events, point, first, second)
-    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=options)
+    found = compare_tables(first, second, truth, evaluation, form=form, lengths=lengths, events=options, say=say)
     for note in notes:
         click.echo(f"warning: {note}", err=True)
     click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else differences_text(found))

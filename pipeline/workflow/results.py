@@ -42,6 +42,7 @@ class ScoreVideos(Step):
             folder,
             report.progress,
             say=report.say,
+            quarantined=recipes.quarantine.reasons("test"),
         )
 
 
@@ -143,9 +144,7 @@ class EvaluateAll(Step):
 
     def complete(self) -> bool:
         """Whether the summary is there and no more videos are in quarantine than the configuration accepts."""
-        return (
-            super().complete() and len(self.recipes.quarantine.ids()) <= self.recipes.experiment.machine.max_quarantined
-        )
+        return super().complete() and self.recipes.quarantine.within(self.recipes.experiment.machine.max_quarantined)
 
     def build(self, folder: Path, report: Report) -> None:
         from pipeline.stages.evaluation.summary import write_summary

@@ -110,6 +110,21 @@ def test_gc_says_what_it_removes(gig, store):
     assert "0 payload(s) removed" in gig("gc", "--older-than", 0).stdout
 
 
+def test_rm_withdraws_the_named_videos_and_only_if_all_can_be(gig, store):
+    before = store.video_ids("a-ns")
+    assert "a-ns: not in the cache" in gig("rm", "a-ns", "v1", "v3", "--yes", code=1).stderr
+    assert "would withdraw 1 video(s)" in gig("rm", "a-ns", "v1", "--dry-run").stdout
+    assert "Aborted" in gig("rm", "a-ns", "v1", code=1).stderr  # nobody said yes
+    with store.writer("a-ns", "v1", views=1, rows=2, columns=3, channels=4, frames_per_clip=1):
+        refused = gig("rm", "a-ns", "Ärger b", "v1", "--yes", code=1).stderr
+        assert "a process is writing v1; nothing was withdrawn" in refused
+    assert store.video_ids("a-ns") == before
+    assert "withdrew 1 video(s)" in gig("rm", "a-ns", "v1", "v1", "--yes").stdout
+    assert store.video_ids("a-ns") == before - {"v1"}
+    assert store.video_ids("b-ns") == {"v1"}
+    assert "1 payload(s) removed" in gig("gc", "--older-than", 0).stdout
+
+
 @pytest.mark.parametrize("kind", ["h5", "npy"])
 def test_export_and_import_bring_everything_back(gig, store, tmp_path, kind):
     out = tmp_path / "out" / ("a.h5" if kind == "h5" else "a")

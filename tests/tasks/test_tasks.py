@@ -17,9 +17,12 @@ from luigi.configuration import LuigiConfigParser
 from places import ROOT
 
 import tasks
+from pipeline.ablation.ablate import ablation_folder
 from pipeline.config import load_experiment
+from pipeline.config.ablation import load_ablation
 from pipeline.data.events import read_events
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DecodeError
+from pipeline.stages.common.outputs import make_folder
 from pipeline.stages.common.recipes import Recipes
 from tasks.base import _choose_scheduler
 
@@ -272,6 +275,21 @@ def test_an_ablation_requires_the_features_of_every_backbone_and_picture(nano, w
     assert all(Path(need.output().path).parent.parent.name == "nano" for task in required for need in task.requires())
     with pytest.raises(ConfigError, match="has 2 way"):
         _ = tasks.ExtractFeatures(config=f"{path}#2", split="test").experiment
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_an_ablation_is_complete_only_if_all_quarantines_are_accepted(nano, write_config, most):
+    nano["machine"]["max_quarantined"] = most
+    settings = {"a": {}, "strict": {"decoding": {"on_damage": "quarantine"}}}
+    path = write_config({"name": "a", "base": str(write_config(nano)), "list": settings}, "ablation.yaml")
+    plan = load_ablation(path)
+    task = tasks.Ablate(config=str(path))
+    assert not task.complete()  # there is no table
+    Recipes(plan.experiments[1]).quarantine.add("t1", "t1.mp4", "test", DecodeError("damaged"))
+    folder = ablation_folder(plan)
+    make_folder(folder, lambda partial: (partial / "results.md").write_text("the table"))
+    assert task.output().exists()
+    assert task.complete() == (most == 1)
 
 
 def test_only_progress_is_limited_to_one_line_a_second(nano, write_config, caplog):

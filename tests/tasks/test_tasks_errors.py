@@ -18,6 +18,9 @@ import yaml
 from luigi.retcodes import run_with_retcodes
 from places import ROOT
 
+from pipeline.config import Evaluation
+from pipeline.stages.evaluation.evaluate import evaluate_tables
+
 VIDEOS = ("n1,train,Normal", "n2,train,Normal", "f1,train,Fighting", "t1,test,Fighting", "t2,test,Normal")
 
 
@@ -179,6 +182,15 @@ def test_unreadable_videos_are_listed_when_all_else_is_done(project, tmp_path, m
     figures = json.loads(summary.read_text())
     assert figures["quarantined"] == ["n2", "t2"]
     assert figures["runs"][0]["videos"] == 1
+    outputs = tmp_path / "var/nano"
+    (scores,), (manifest,) = outputs.glob("scores-gig-*"), outputs.glob("manifest-*")
+    alone = evaluate_tables(scores, manifest, tmp_path / "alone", Evaluation())
+    own, again = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (*outputs.glob("ev*"), tmp_path / "alone")
+    )
+    assert own["quarantined"] == again["quarantined"] == ["t2"]
+    assert own["figures"] == again["figures"]
+    assert "t2.mp4: the file is empty" in alone[0]
 
     assert evaluate_all_here(tmp_path, project)[0] != 0  # not forgotten
     project["machine"]["max_quarantined"] = 2

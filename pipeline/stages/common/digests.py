@@ -182,6 +182,7 @@ class Digests:
         """Of a run's score tables."""
         scoring = self.experiment.run(run).scoring
         kept = ["relations"] if places_known(self.experiment) else []
+        kept += ["quarantined"] if self.quarantine.ids("test") else []  # which index.json names
         return digest(VERSIONS["scores"], self.head_digest(run), self._usable_digest("test"), scoring.deciding(), *kept)
 
     def evaluation_digest(self, run: str) -> str:

@@ -94,6 +94,10 @@ class Quarantine:
         """Ids of the videos in quarantine, of one split or of all, sorted."""
         return [record.video_id for record in self.records(split, again=False)]
 
+    def reasons(self, split: str) -> dict[str, str]:
+        """Video id -> what went wrong, of the videos of a split in quarantine, sorted."""
+        return {record.video_id: record.reason for record in self.records(split, again=False)}
+
     def clear(self, video_ids: Iterable[str] | None = None) -> list[str]:
         """Remove the records of some videos, or of all, so that they are tried again.
 
@@ -111,6 +115,10 @@ class Quarantine:
         for video_id in chosen:
             remove_shared(self._path(video_id))
         return chosen
+
+    def within(self, most: int) -> bool:
+        """Whether no more than `most` videos are in quarantine."""
+        return len(self.ids()) <= most
 
     def check(self, most: int) -> None:
         """Raise QuarantineExceeded, which lists all records, if more than `most` videos are in quarantine."""

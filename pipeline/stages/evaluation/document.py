@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -32,6 +32,7 @@ def metrics_document(
     *,
     config_digest: str,
     code_version: str,
+    quarantined: Collection[str] = (),
 ) -> dict[str, object]:
     """Every metric with its interval, and what was evaluated how.
 
@@ -42,6 +43,7 @@ def metrics_document(
         evaluation: settings.
         config_digest: identity of the settings.
         code_version: of this program.
+        quarantined: ids of test videos that could not be read; they are in no metric.
 
     Returns:
         Plain data for JSON.
@@ -81,6 +83,7 @@ def metrics_document(
         "code_version": code_version,
         "truth": {key: value for key, value in asdict(manifest.origin).items() if key != "warnings"},
         "lost_frames": dict(sorted(judged.tables.lost.items())),
+        **({"quarantined": sorted(quarantined)} if quarantined else {}),
         "warnings": [*manifest.origin.warnings, *judged.warnings],
     }
 

@@ -22,7 +22,7 @@ from pipeline.metrics import ClassScore, Estimate, LocalisationMetrics, differen
 from pipeline.metrics.events import GENERAL
 from pipeline.metrics.frame import FALSE_ALARM_THRESHOLD
 from pipeline.metrics.ranking import Ranking
-from pipeline.progress import Say
+from pipeline.progress import WARNING, Say, silent
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.evaluation.document import as_json, localisation_document, metrics_document
 from pipeline.stages.evaluation.judged import Judged, judge, judge_folder
@@ -30,7 +30,7 @@ from pipeline.stages.evaluation.judged_events import EVENT_COLUMNS, TRUE_EVENT_C
 from pipeline.stages.evaluation.localisation import NoLocalisation, judge_localisation
 from pipeline.stages.events.events import sources_of
 from pipeline.stages.events.rules import make_rules
-from pipeline.stages.scoring.tables import ScoreForm, end_with_videos, read_tables
+from pipeline.stages.scoring.tables import ScoreForm, end_with_videos, quarantine_note, read_quarantined, read_tables
 
 __all__ = ["Judged", "compare_tables", "evaluate_run", "evaluate_tables"]
 
@@ -71,7 +71,8 @@ def evaluate_run(
         PipelineError: a test video has no scores, or there are scores of a video that is not in the test split.
     """
     run = experiment.run(run_name)
-    manifest = load_manifest(experiment, manifest_folder, truth=True).without(quarantined)
+    whole = load_manifest(experiment, manifest_folder, truth=True)
+    manifest = whole.without(quarantined)
     lengths = {entry.video_id: entry.packets for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, lengths)
     tables = end_with_videos(tables, lengths) if experiment.features.test else tables
@@ -85,7 +86,13 @@ def evaluate_run(
     }
     identity = config_digest(experiment, run, stage)
     document = metrics_document(
-        facts, judged, manifest, run.evaluation, config_digest=identity, code_version=_code_version()
+        facts,
+        judged,
+        manifest,
+        run.evaluation,
+        config_digest=identity,
+        code_version=_code_version(),
+        quarantined=[entry.video_id for entry in whole.split("test") if entry.video_id in quarantined],
     )
     found: LocalisationMetrics | str
     try:
@@ -122,6 +129,8 @@ def evaluate_tables(
 ) -> list[str]:
     """Write the metrics of score tables of any system; the same files as `evaluate_run`.
 
+    Test videos that our own tables name as quarantined are left out, with a warning.
+
     Args:
         scores_folder: the score tables.
         manifest_folder: the manifest; its ground truth is read here.
@@ -149,6 +158,7 @@ def evaluate_tables(
         evaluation,
         config_digest=digest(evaluation, form_facts, events.settings, *_thresholds(events)),
         code_version=_code_version(),
+        quarantined=judged.tables.quarantined,
     )
     reason = "score tables alone do not say where in the picture an anomaly is, or where a head looks"
     document |= localisation_document(reason, len(judged.truth), evaluation, places=False)
@@ -170,8 +180,11 @@ def compare_tables(
     form: ScoreForm | None = None,
     lengths: Mapping[str, int] | None = None,
     events: EventOptions | None = None,
+    say: Say = silent,
 ) -> dict[str, dict[str, object]]:
     """First minus second of every metric that both have, with its paired interval.
+
+    Test videos that one of them names as quarantined are left out of both.
 
     Args:
         first: score tables.
@@ -181,6 +194,7 @@ def compare_tables(
         form: how the tables without an index are read.
         lengths: as of `evaluate_tables`.
         events: as of `evaluate_tables`.
+        say: told, as a warning, which videos are left out.
 
     Returns:
         Metric -> its value and interval, or why they are not defined.
@@ -188,10 +202,15 @@ def compare_tables(
     Raises:
         LengthMismatch, PipelineError: as `evaluate_tables`.
     """
+    left_out = read_quarantined(first).keys() | read_quarantined(second).keys()
 
     def judged(folder: Path) -> Judged:
         own = ScoreForm(clip_frames=form.clip_frames) if form and (folder / "index.json").is_file() else form
-        return judge_folder(folder, manifest_folder, evaluation, own, lengths, events=events or EventOptions())[1]
+        options = events or EventOptions()
+        found = judge_folder(folder, manifest_folder, evaluation, own, lengths, events=options, left_out=left_out)[1]
+        if found.tables.quarantined:
+            say(f"{WARNING}{folder}: {quarantine_note(found.tables.quarantined)}")
+        return found
 
     one, other = judged(first), judged(second)
     shared = [name for name in one.groups if name in other.groups]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,7 @@ def judge_folder(
     lengths: Mapping[str, int] | None = None,
     imported: bool = False,
     events: EventOptions | None = None,
+    left_out: Collection[str] = (),
 ) -> tuple[Manifest, Judged]:
     """The manifest of a folder with its ground truth, and a folder's scores beside it.
 
@@ -106,16 +107,19 @@ def judge_folder(
         lengths: video id -> decoded frames, where they are known better than by the manifest's planned numbers.
         imported: the scores come from features of whole clips, which need not end where the video ends.
         events: by which rules events are found; None for no event metrics.
+        left_out: ids of test videos that are not judged, whether they have scores or not, as those that another system
+            could not read.
 
     Raises:
         LengthMismatch: scores and ground truth of a video differ in length.
-        PipelineError: a test video has no scores, or there are scores of a video that is not in the test split.
+        PipelineError: a test video has no scores and is not named as quarantined beside them, or there are scores of a
+            video that is not in the test split.
     """
     manifest = load(manifest_folder, truth=True)
     frames = {entry.video_id: (lengths or {}).get(entry.video_id, entry.packets) for entry in manifest.split("test")}
     tables = read_tables(scores_folder, manifest.classes, frames, form)
     tables = end_with_videos(tables, frames) if imported else tables
-    return manifest, judge(scores_folder, tables, manifest, evaluation, events, form)
+    return manifest, judge(scores_folder, tables, manifest, evaluation, events, form, left_out)
 
 
 def judge(
@@ -125,6 +129,7 @@ def judge(
     evaluation: Evaluation,
     events: EventOptions | None = None,
     form: ScoreForm | None = None,
+    without: Collection[str] = (),
 ) -> Judged:
     """Put the ground truth of `manifest` beside the scores and set up every group of metrics that they allow.
 
@@ -135,11 +140,14 @@ def judge(
         evaluation: settings.
         events: by which rules events are found; None for no event metrics.
         form: how the tables were read.
+        without: ids of videos that are not judged.
 
     Raises:
         LengthMismatch, PipelineError: as `judge_folder`.
     """
-    counts = {video_id: len(scores) for video_id, scores in tables.general.items()}
+    held = {video_id: len(scores) for video_id, scores in tables.general.items()}
+    tables = tables.without(without)
+    counts = {video_id: held[video_id] for video_id in tables.general}
     frames = counts | dict(tables.video_frames or {})
     truth = {video_id: manifest.frame_labels(video_id, frames[video_id])[:count] for video_id, count in counts.items()}
     warnings = list(tables.notes)
@@ -162,7 +170,7 @@ def judge(
     found = None
     if events is not None:
         try:
-            found = judge_events(source, tables, truth, manifest, events, form)
+            found = judge_events(source, tables, truth, manifest, events, form, held)
         except NoEventMetrics as error:
             left_out["events"] = str(error)
             warnings.append(f"no event metrics: {error}")

@@ -125,6 +125,7 @@ def judge_events(
     manifest: Manifest,
     options: EventOptions,
     form: ScoreForm | None = None,
+    held: Mapping[str, int] | None = None,
 ) -> JudgedEvents:
     """Find the events of score tables and put them beside the ground truth.
 
@@ -135,6 +136,7 @@ def judge_events(
         manifest: its frame rates stand in where the tables hold no times.
         options: the rules.
         form: how files of other systems are read.
+        held: video id -> number of scores, of all videos that the source has scores of; default: those of `tables`.
 
     Raises:
         PipelineError: a class has no rule among those of the options.
@@ -147,8 +149,10 @@ def judge_events(
         names = manifest.classes if classwise else ()
         wanted = event_names(names)
         rules = options.rules or make_rules(options.settings, names)
-        times = _frame_times(source, tables, manifest, form)
-        check_times(times, {video_id: len(scores) for video_id, scores in general.items()})
+        frames = {video_id: len(scores) for video_id, scores in general.items()}
+        times = _frame_times(source, held or frames, manifest, form)
+        times = {video_id: times[video_id] for video_id in sorted(frames)}
+        check_times(times, frames)
     except PipelineError as error:
         raise NoEventMetrics(str(error)) from error
     if missing := [name for name in wanted if name not in rules]:
@@ -168,15 +172,13 @@ def _are_shares(tables: Mapping[str, np.ndarray]) -> bool:
 
 
 def _frame_times(
-    source: Path, tables: ScoreTables, manifest: Manifest, form: ScoreForm | None
+    source: Path, frames: Mapping[str, int], manifest: Manifest, form: ScoreForm | None
 ) -> dict[str, np.ndarray]:
-    """When every frame with a score is shown, by sorted id: as the tables say, else by the manifest's frame rates."""
-    frames = {video_id: len(scores) for video_id, scores in tables.general.items()}
+    """When every frame with a score is shown, by id: as the tables say, else by the manifest's frame rates."""
     rates = {entry.video_id: entry.fps for entry in manifest.split("test") if entry.fps > 0}
     own = (source / "index.json").is_file()
     scored = open_scores(source, manifest.classes, KnownVideos(frames, rates), None if own else form)
-    times = {video.video_id: video.times_s[: frames[video.video_id]] for video in scored.videos}
-    return {video_id: times[video_id] for video_id in sorted(frames)}
+    return {video.video_id: video.times_s[: frames[video.video_id]] for video in scored.videos}
 
 
 def _found_row(event: Event, beside: VideoEvents, number: int, times_s: np.ndarray, ends_s: np.ndarray) -> list[object]:

@@ -30,6 +30,8 @@ def metrics_text(document: Mapping[str, Any]) -> str:
         f"{document['videos']} video(s), {document['anomalous_videos']} anomalous; {document['frames']} frames, "
         f"{document['anomalous_frames']} anomalous"
     )
+    if left_out := document.get("quarantined"):
+        lines += said(f"without {len(left_out)} unreadable video(s): {', '.join(left_out)}")
     figures = {name: value for name, value in document["figures"].items() if not name.startswith("class_ap/")}
     rows = [(name, number(value), interval(value)) for name, value in figures.items()]
     lines += ["", *aligned([("metric", "value", "95 % interval"), *rows])]

@@ -7,7 +7,7 @@ written.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cache.names import escape
 from pipeline.config import Evaluation, Events, to_yaml
 from pipeline.data.manifest import Manifest, VideoEntry, load
 from pipeline.errors import PipelineError
-from pipeline.progress import Progress, Say
+from pipeline.progress import WARNING, Progress, Say
 from pipeline.stages.evaluation.evaluate import evaluate_tables
 from pipeline.stages.evaluation.judged_events import EventOptions
 from pipeline.stages.events.events import sources_of
@@ -28,7 +28,7 @@ from pipeline.stages.report.results import Results, RunResults
 from pipeline.stages.report.scratch_tables import ScratchTables
 from pipeline.stages.scoring.score_form import ScoreForm
 from pipeline.stages.scoring.score_loose import quarantine_of
-from pipeline.stages.scoring.tables import read_index
+from pipeline.stages.scoring.tables import quarantine_note, read_index, read_quarantined
 
 __all__ = ["Source", "TableOptions", "write_tables_report"]
 
@@ -104,6 +104,8 @@ def write_tables_report(
         if say:
             for note in results.notes:
                 say(f"note: {note}")
+            if truth and results.quarantined:
+                say(f"{WARNING}{quarantine_note(dict(results.quarantined))}")
         write_report(results, folder, extras, progress, say)
 
 
@@ -144,6 +146,7 @@ class _Reading:
     def __init__(self, truth: Path | None, options: TableOptions, folder: Path, scratch: Path) -> None:
         self.truth, self.options, self.folder, self.scratch = truth, options, folder, scratch
         self.manifest = _manifest(truth, options.lengths) if truth else None
+        self.quarantined: dict[str, str] = {}
         frames, rates, sources = options.lengths, {}, {}
         if self.manifest:
             frames = {entry.video_id: entry.packets for entry in self.manifest.videos}
@@ -162,6 +165,10 @@ class _Reading:
                     f"{source.path}: expected scores of the same {len(first.videos)} videos as in {sources[0].path}, "
                     f"got {len(other.videos)}: only one of them has {', '.join(differing[:5])}"
                 )
+        if manifest:
+            named = {entry.video_id for entry in manifest.videos} - first.videos.keys()
+            self.quarantined = {v: reason for v, reason in self.quarantined.items() if v in named}
+            manifest = _without(manifest, self.quarantined)
         notes = [note for one in read for note in one.notes]
         if untimed := sorted(self.known.untimed):
             some = f"{untimed[0]} and {len(untimed) - 1} other video(s)" if len(untimed) > 1 else untimed[0]
@@ -175,12 +182,7 @@ class _Reading:
             adapter="",
             manifest=manifest or _unlabelled(read),
             runs=tuple(one.run for one in read),
-            quarantined=tuple(
-                (record.video_id, record.reason)
-                for source in sources
-                if source.indexed and not truth
-                for record in quarantine_of(source.path).records()
-            ),
+            quarantined=tuple(self.quarantined.items()),
             config="\n".join(f"# {name}\n{text}" for name, text in settings),
             events=options.events,
             inside=self.folder,
@@ -219,6 +221,9 @@ class _Reading:
                 f"{source.path}: these tables hold a score for every frame; how scores are read is for others"
             )
         index = read_index(source.path)
+        self.quarantined |= read_quarantined(source.path)
+        if not self.truth:
+            self.quarantined |= quarantine_of(source.path).reasons("test")
         videos: dict[str, Any] = index["videos"]
         paths = {v: facts["source"]["path"] for v, facts in videos.items() if facts.get("source")}
         run = RunResults(source.name, "", source.path, evaluation, str(source.path))
@@ -249,6 +254,13 @@ def _manifest(folder: Path, lengths: Mapping[str, int] | None) -> Manifest:
         manifest = replace(manifest, root=folder)
     test = (replace(entry, packets=known.get(entry.video_id, entry.packets)) for entry in manifest.split("test"))
     return replace(manifest, videos=tuple(test))
+
+
+def _without(manifest: Manifest, video_ids: Collection[str]) -> Manifest:
+    """A manifest of test videos without some of them, with what is annotated of the others."""
+    videos = tuple(entry for entry in manifest.videos if entry.video_id not in video_ids)
+    intervals = tuple(interval for interval in manifest.intervals or () if interval.video_id not in video_ids)
+    return replace(manifest, videos=videos, intervals=intervals)
 
 
 def _unlabelled(read: Sequence[_Read]) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,9 +166,13 @@ def score_split(
     progress: Progress | None = None,
     reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
     say: Say = silent,
+    quarantined: Mapping[str, str] | None = None,
 ) -> None:
     """As `score_videos`, of every test video of the manifest."""
-    score_videos(experiment, run_name, manifest.split("test"), namespace, head_folder, folder, progress, reduced, say)
+    videos = manifest.split("test")
+    score_videos(
+        experiment, run_name, videos, namespace, head_folder, folder, progress, reduced, say, quarantined=quarantined
+    )
 
 
 def score_videos(
@@ -181,11 +185,13 @@ def score_videos(
     progress: Progress | None = None,
     reduced: Callable[[str], Iterator[ReducedWindows]] | None = None,
     say: Say = silent,
+    quarantined: Mapping[str, str] | None = None,
 ) -> None:
     """Score videos whose windows are cached with a trained head.
 
-    Writes one table per video, and index.json with tables, frame counts, lost frames, and the class thresholds if a
-    validation split chose them. Tables that an interrupted run with this head left in `folder` are kept.
+    Writes one table per video, and index.json with tables, frame counts, lost frames, the class thresholds if a
+    validation split chose them, and the videos in quarantine if there are any. Tables that an interrupted run with this
+    head left in `folder` are kept.
 
     Args:
         experiment: settings.
@@ -197,6 +203,7 @@ def score_videos(
         progress: told how far it is.
         reduced: gives the windows of a video, where they have been reduced before.
         say: told what the user should know.
+        quarantined: video id -> why it could not be read, of the videos that have no scores for that reason.
 
     Raises:
         FeatureMismatch: the features of a video were made in another way than those that the head was trained on.
@@ -225,6 +232,8 @@ def score_videos(
     document: dict[str, object] = {"classes": list(head.classes), "videos": index}
     if thresholds := read_thresholds(head_folder, head.classes):
         document["thresholds"] = thresholds
+    if quarantined:
+        document["quarantined"] = dict(quarantined)
     (folder / "index.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "config.yaml").write_text(to_yaml(run), encoding="utf-8")
 

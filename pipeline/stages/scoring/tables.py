@@ -27,8 +27,10 @@ __all__ = [
     "ScoreTables",
     "end_with_videos",
     "per_frame",
+    "quarantine_note",
     "read_index",
     "read_lengths",
+    "read_quarantined",
     "read_scores",
     "read_tables",
     "resolve_thresholds",
@@ -51,6 +53,8 @@ class ScoreTables:
             a score.
         lost: video id -> ranges [first, one after the last) of frames that could not be decoded and have the score of
             the frame before them; only videos that have any.
+        quarantined: video id -> why it could not be read, of the videos that were asked for and have no scores for that
+            reason.
     """
 
     general: dict[str, np.ndarray]
@@ -59,6 +63,7 @@ class ScoreTables:
     notes: tuple[str, ...] = ()
     video_frames: Mapping[str, int] | None = None
     lost: dict[str, list[list[int]]] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, video_ids: Collection[str]) -> ScoreTables:
         """The tables without those of some videos; ids of videos that have none are ignored."""
@@ -122,7 +127,8 @@ def read_tables(
         source: the folder, or a file.
         classes: C anomaly classes.
         lengths: video id -> frames; exactly the videos to evaluate. An index knows the lengths better and takes
-            precedence, unless `form` says that scores are of whole clips.
+            precedence, unless `form` says that scores are of whole clips. Videos that an index names as quarantined are
+            left out, and a note says so.
         form: what the scores stand for and how they are read; None means one score per frame.
 
     Raises:
@@ -154,14 +160,17 @@ def _own(folder: Path, classes: Sequence[str], lengths: Mapping[str, int], form:
     if form != ScoreForm(clip_frames=form.clip_frames):
         raise PipelineError(f"{folder}: these tables hold a score for every frame; a stride or tail is for others")
     general, scores, _ = _indexed(folder, classes)
-    _same_videos(folder, scores, lengths)
+    quarantined = {v: reason for v, reason in read_quarantined(folder).items() if v in lengths and v not in scores}
+    _same_videos(folder, scores, lengths.keys() - quarantined.keys())
     if form.clip_frames:
         for video_id, values in general.items():
             form.to_frames(video_id, values, lengths[video_id])
     index = read_index(folder)
     thresholds = index.get("thresholds")
     lost = {video_id: facts["lost_frames"] for video_id, facts in index["videos"].items() if "lost_frames" in facts}
-    tables = ScoreTables(general, scores, None if thresholds is None else tuple(thresholds), lost=lost)
+    notes = (quarantine_note(quarantined),) if quarantined else ()
+    theta = None if thresholds is None else tuple(thresholds)
+    tables = ScoreTables(general, scores, theta, notes, lost=lost, quarantined=quarantined)
     return end_with_videos(tables, lengths) if form.clip_frames else tables
 
 
@@ -223,13 +232,28 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def read_quarantined(source: Path) -> dict[str, str]:
+    """Video id -> why it could not be read, of the test videos that were in quarantine when these tables were made.
+
+    Empty for tables of other systems, and where the index names none. Raises PipelineError as `read_index`.
+    """
+    return dict(read_index(source).get("quarantined", {})) if (source / "index.json").is_file() else {}
+
+
+def quarantine_note(quarantined: Mapping[str, str]) -> str:
+    """A sentence that names the videos that are left out, with the reason of each."""
+    named = _first([f"{video_id} ({reason})" for video_id, reason in sorted(quarantined.items())])
+    return f"without {len(quarantined)} video(s) that were in quarantine when these scores were made: {named}"
+
+
 def _same_videos(folder: Path, scores: Collection[str], wanted: Collection[str]) -> None:
     missing, surplus = sorted(set(wanted) - set(scores)), sorted(set(scores) - set(wanted))
     lines = []
     if missing:
         lines.append(
             f"{len(missing)} test video(s) of the manifest have no scores: {_first(missing)}. A video in quarantine "
-            "has none: evaluate with a manifest without it (take it out of the list, then `gig manifest --out FOLDER`)"
+            "has none, and the index of an older version does not name it: make the scores again, or evaluate with a "
+            "manifest without it (take it out of the list, then `gig manifest --out FOLDER`)"
         )
     if surplus:
         lines.append(f"{len(surplus)} video(s) with scores are not in the test split: {_first(surplus)}")

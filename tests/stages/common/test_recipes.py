@@ -13,6 +13,7 @@ import pytest
 from pipeline.config import Scoring, digest, parse_experiment
 from pipeline.config.features import Decoding
 from pipeline.data.decoding.opening import MAX_PIXELS
+from pipeline.errors import DecodeError
 from pipeline.stages.common.recipes import VERSIONS, Recipes
 
 
@@ -134,6 +135,17 @@ def test_a_limit_on_pixels_moves_no_feature_but_has_refused_videos_tried_again(n
     after = Recipes(parse_experiment(nano | {"decoding": {"max_megapixels": 128}}))
     assert before.namespace("train") == after.namespace("train")
     assert before.quarantine.folder != after.quarantine.folder  # which ExtractShard asks for the videos that it lacks
+
+
+def test_scores_that_name_videos_in_quarantine_are_not_taken_for_those_that_do_not(nano):
+    recipes = Recipes(parse_experiment(nano))
+    before = recipes.scores_digest("gig")
+    recipes.quarantine.add("t1", "t1.mp4", "test", DecodeError("damaged"))
+    parts = recipes.head_digest("gig"), recipes._usable_digest("test"), Scoring().deciding()
+    without_names = digest(VERSIONS["scores"], *parts, "relations")
+    assert recipes.scores_digest("gig") not in (before, without_names)
+    recipes.quarantine.clear()
+    assert recipes.scores_digest("gig") == before
 
 
 def test_a_run_moves_only_the_summary(nano):

@@ -82,6 +82,23 @@ def test_how_scores_are_read_is_as_for_an_evaluation(truth, tmp_path):
         write_tables_report([Source("x", tmp_path / "x")], truth, tmp_path / "other", short)
 
 
+@pytest.mark.parametrize("with_truth", [True, False])
+def test_videos_that_were_in_quarantine_are_left_out_and_named(truth, tmp_path, with_truth):
+    run = make_run(tmp_path, "mine", ("Fighting", "Theft"), {"odd": SCORES["odd"]})
+    index = json.loads((run.scores / "index.json").read_text())
+    reason = "even.mp4: the file is empty"
+    (run.scores / "index.json").write_text(json.dumps(index | {"quarantined": {"even": reason}}))
+    said: list[str] = []
+    source = Source("mine", run.scores)
+    write_tables_report([source], truth if with_truth else None, tmp_path / "page", say=said.append)
+    told = text(tmp_path / "page" / "index.html")
+    assert reason in told
+    assert not (tmp_path / "page" / "videos" / "even.html").exists()
+    assert sum(line.startswith("warning: without 1 video(s)") and reason in line for line in said) == with_truth
+    if with_truth:
+        assert "1 test videos, 1 with an annotated anomaly" in told
+
+
 def test_scores_of_whole_clips_end_before_the_video(truth, tmp_path):
     short = write_csv(tmp_path / "short", {name: scores[:96] for name, scores in SCORES.items()})
     whole = write_csv(tmp_path / "whole", SCORES)

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,80 @@ def test_frames_that_were_lost_are_told(tmp_path, truth):
     line = f"a#1: 4 of {count} frames could not be decoded (2, 5 to 7); each has the score of the frame before it"
     assert line in warnings
     assert line in metrics["warnings"]
+
+
+REASON = "b=2.mp4: the file is empty"
+WITHOUT = f"without 1 video(s) that were in quarantine when these scores were made: b=2 ({REASON})"
+
+
+def test_videos_that_the_index_names_as_quarantined_are_left_out_and_said(tmp_path, truth):
+    some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
+    folder = own(tmp_path / "s", some, quarantined={"b=2": REASON, "a training video": "gone"})
+    result = gig("evaluate", "--scores", folder, "--truth", truth, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert f"warning: {WITHOUT}\n" in result.stderr
+    assert "without 1 unreadable video(s): b=2\n" in result.stdout
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["videos"], metrics["frames"], metrics["quarantined"]) == (2, 36, ["b=2"])
+    assert WITHOUT in metrics["warnings"]
+
+    own(tmp_path / "whole", scores())
+    evaluate_tables(tmp_path / "whole", truth, tmp_path / "all", Evaluation(resamples=0))
+    assert "quarantined" not in json.loads((tmp_path / "all" / "metrics.json").read_text())
+
+
+def test_scores_of_a_run_evaluated_without_its_thresholds_of_events_say_where_these_are(tmp_path, truth):
+    run, loose = own(tmp_path / "scores-my-run-1a2b", scores()), own(tmp_path / "loose", scores(), made_with={})
+    theirs = write(tmp_path / "theirs", scores(), "npy")
+    point = tmp_path / "operating-point-my-run-3c4d"
+    point.mkdir()
+    (point / "operating_point.json").write_text('{"thresholds": {"anomaly": 0.9, "Fight": 0.9, "Fire": 0.9}}')
+    said = {}
+    for name, options in {
+        "run": (run,),
+        "point": (run, "--operating-point", point),
+        "loose": (loose,),
+        "theirs": (theirs,),
+    }.items():
+        result = gig("evaluate", "--truth", truth, "--out", tmp_path / f"{name}-out", "--scores", *options)
+        assert result.exit_code == 0, result.output
+        said[name] = [line for line in result.stderr.splitlines() if "thresholds of events" in line]
+    note = f"note: the run's own thresholds of events come with --operating-point {tmp_path}/operating-point-my-run-*, "
+    assert said == {"run": [note + "its gaps and lengths with --config"], "point": [], "loose": [], "theirs": []}
+
+
+@pytest.mark.parametrize("quarantined", [{}, {"n": REASON}, {"b=2 ": REASON}])
+def test_a_video_without_scores_that_the_index_does_not_name_stays_an_error(tmp_path, truth, quarantined):
+    some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
+    folder = own(tmp_path / "s", some, quarantined=quarantined)
+    with pytest.raises(PipelineError, match=r"1 test video\(s\) of the manifest have no scores: b=2\."):
+        evaluate_tables(folder, truth, tmp_path / "out", Evaluation(resamples=0))
+
+
+@pytest.mark.parametrize("other", ["npy", "own", "one table"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_comparison_leaves_what_one_system_could_not_read_out_of_both(tmp_path, truth, other, swapped):
+    some = {video_id: table for video_id, table in scores().items() if video_id != "b=2"}
+    if other == "one table":
+        theirs = tmp_path / "theirs.parquet"
+        ids = np.repeat(list(LENGTHS), list(LENGTHS.values()))
+        rows = np.concatenate(list(scores(1).values()))
+        pq.write_table(pa.table({"video_id": ids, "Fight": rows[:, 0], "Fire": rows[:, 1]}), theirs)
+    else:
+        theirs = (own if other == "own" else partial(write, kind="npy"))(tmp_path / "theirs", scores(1))
+    pair = [own(tmp_path / "some", some, quarantined={"b=2": REASON}), theirs]
+    labels = np.zeros(36, bool)
+    labels[4:9] = True
+    expected = [roc_auc_score(labels, np.concatenate([t[v].max(axis=1) for v in some])) for t in (scores(), scores(1))]
+    if swapped:
+        pair.reverse()
+        expected.reverse()
+    result = gig("compare", *pair, "--truth", truth, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["frame_auc"]["value"] == pytest.approx(expected[0] - expected[1])
+    assert found["events/anomaly/hit_at_least_once"]["value"] is not None
+    assert result.stderr.count(f"warning: {tmp_path / 'some'}: {WITHOUT}") == 1
 
 
 def test_what_an_evaluation_leaves(tmp_path, truth):
