@@ -1,10 +1,15 @@
 """What could a head see? A linear probe with strong labels, on the vectors that each reduction of an ablation keeps.
 
 Weakly supervised heads know the labels of whole training videos. This probe (ridge regression on standardized vectors)
-is fitted to the same training videos, but knows from `boxes.csv` which of their segments show the anomaly. It is judged
-on the windows of the test videos, and its penalty is chosen on held-out training cameras. Where its AUC is near 0.5,
-the features say little about the anomaly that a linear layer could use. For reductions that choose cells, the share of
-test windows whose anomaly lies in a chosen cell is given for every class.
+is fitted to the same training videos, but knows from `boxes.csv` where they show the anomaly. It is judged on the
+windows of the test videos, and its penalty is chosen on held-out training cameras. Where its AUC is near 0.5, the
+features say little about the anomaly that a linear layer could use. For reductions that choose cells, the share of test
+windows whose anomaly lies in a chosen cell is given for every class.
+
+It is fitted to the segments that heads are trained on, anomalous if any of their frames shows an anomaly; or, with
+`--fit-to windows`, to windows of the training videos like those of the test videos, which are more, and anomalous if
+their middle frame shows an anomaly. These windows are extracted if they are not in the cache. Then only anomaly in
+general is judged.
 
     python benchmarks/probe.py --config configs/ablations/synthetic_city.yaml
 
@@ -18,10 +23,12 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -30,14 +37,16 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import command_line, write_result
 from cache import FeatureStore
 from pipeline.config.ablation import Setting, load_ablation
 from pipeline.data.manifest import Manifest
 from pipeline.stages.common.manifest import load_manifest
 from pipeline.stages.common.recipes import Recipes
 from pipeline.stages.evaluation.localisation import anomaly_cells
+from pipeline.stages.extraction.extract import extract_split
 from pipeline.stages.training.bags_on_disk import read_training, read_windows
+from pipeline.stages.training.windows import reduce_windows
 
 ALPHAS = (1e2, 1e3, 1e4, 1e5)
 
@@ -61,13 +70,10 @@ class Windows:
         return Windows(self.vectors[chosen], self.truth[chosen], self.videos[chosen])
 
 
-def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> Windows:
+def training_segments(setting: Setting, recipes: Recipes, manifest: Manifest) -> Windows:
     """The segments of all views of the training videos; one is anomalous if any of its frames has a box."""
     store, namespace = FeatureStore.open(setting.experiment.paths.cache), recipes.namespace("train")
-    boxes: dict[str, dict[int, str]] = {}
-    with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            boxes.setdefault(row["video_id"], {})[int(row["frame"])] = row["label"]
+    boxes = _boxes(manifest)
     bags, _ = read_training(recipes.reduced_folder(setting.runs[0], "train"), 0.0)
     vectors, truth, videos = [], [], []
     for video_id, patterns in zip(bags.video_ids, bags.patterns, strict=True):
@@ -80,6 +86,34 @@ def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> 
             truth.append([label in shown for label in manifest.classes])
             videos.append(video_id)
     return Windows(np.stack(vectors), np.array(truth), np.array(videos))
+
+
+def training_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> Windows:
+    """The windows of the training videos, sampled as those of test videos, with the classes of their middle frames."""
+    experiment, run = setting.experiment, setting.experiment.run(setting.runs[0])
+    namespace, entries = recipes.namespace("validation"), manifest.split("train")
+    extract_split(experiment, manifest, "test", entries, namespace, recipes.quarantine)
+    store, boxes = FeatureStore.open(experiment.paths.cache), _boxes(manifest)
+    folder = recipes.reduced_folder(setting.runs[0], "train")
+    _, standardizer = read_training(folder, run.head.standardize_offset)
+    vectors, truth, videos = [], [], []
+    for entry in entries:
+        found = [piece.vectors[0] for piece in reduce_windows(store, namespace, entry.video_id, run.head, standardizer)]
+        frames = store.reader(namespace, entry.video_id).frames()[0]
+        shown = [boxes.get(entry.video_id, {}).get(int(middle)) for middle in (frames[:, 0] + frames[:, -1]) // 2]
+        vectors.append(torch.cat(found).numpy())
+        truth += [[label == each for label in manifest.classes] for each in shown]
+        videos += [entry.video_id] * len(shown)
+    return Windows(np.concatenate(vectors), np.array(truth), np.array(videos))
+
+
+def _boxes(manifest: Manifest) -> dict[str, dict[int, str]]:
+    """By video and frame, the class that is shown."""
+    boxes: dict[str, dict[int, str]] = {}
+    with (manifest.root / "boxes.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            boxes.setdefault(row["video_id"], {})[int(row["frame"])] = row["label"]
+    return boxes
 
 
 def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tuple[Windows, dict[str, list[bool]]]:
@@ -104,8 +138,8 @@ def test_windows(setting: Setting, recipes: Recipes, manifest: Manifest) -> tupl
     return Windows(np.concatenate(vectors), np.concatenate(truth), np.array(videos)), hits
 
 
-def probe(training: Windows, test: Windows, cameras: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """AUC on the test windows: of anomaly in general, and of each class, by its own probe, against normal windows."""
+def probe(training: Windows, test: Windows, cameras: np.ndarray, classes: Sequence[str]) -> dict:
+    """AUC on the test windows: of anomaly in general, and of some classes, each by its own probe, against normal."""
     found = {"auc": _judged(training, test, cameras, training.truth.any(axis=1), test.truth.any(axis=1))}
     for c, label in enumerate(classes):
         kept_training, kept_test = (windows.truth[:, c] | ~windows.truth.any(axis=1) for windows in (training, test))
@@ -126,16 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("configs/ablations/synthetic_city.yaml"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/probe_synthetic_city.json"))
+    parser.add_argument("--fit-to", choices=("segments", "windows"), default="segments")
+    parser.add_argument("--only", nargs="+", metavar="SETTING", help="Not the reductions of all settings.")
     options = parser.parse_args()
+    segments = options.fit_to == "segments"
     lines, seen = {}, set()
     for setting in load_ablation(options.config).settings:
         recipes = Recipes(setting.experiment)
         folder = recipes.reduced_folder(setting.runs[0], "test")
-        if folder in seen:
+        if folder in seen or (options.only and setting.name not in options.only):
             continue
         seen.add(folder)
         manifest = load_manifest(setting.experiment, recipes.manifest_folder, truth=True)
-        training = training_windows(setting, recipes, manifest)
+        training = (training_segments if segments else training_windows)(setting, recipes, manifest)
         test, hits = test_windows(setting, recipes, manifest)
         sources = {entry.video_id: entry.source for entry in manifest.split("train")}
         cameras = np.array([sources[video_id] for video_id in training.videos])
@@ -144,12 +181,12 @@ def main() -> None:
             "test": len(test.vectors),
             "anomalous": int(test.truth.any(axis=1).sum()),
         }
-        line |= {"probe": probe(training, test, cameras, manifest.classes)}
-        if any(hits.values()):
+        line |= {"probe": probe(training, test, cameras, manifest.classes if segments else ())}
+        if segments and any(hits.values()):
             line["hit_rate"] = {label: round(float(np.mean(found)), 3) for label, found in hits.items() if found}
         lines[setting.name] = line
         print(setting.name, json.dumps(line), flush=True)
-    document = {"command": f"python benchmarks/probe.py --config {options.config}", "reductions": lines}
+    document = {"command": command_line(), "reductions": lines}
     write_result(options.out, document)
 
 
